@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check results
+
+demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minutes on two cores
+	$(BIN)/concord run digits --seeds 10 --out runs/demo
+
+test: $(INSTALLED)  ## all tests but the slow ones; those that need the data folder skip where it is absent
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(INSTALLED)  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+results: $(INSTALLED)  ## the tables and the picture under results/, resumable
+	$(BIN)/python results/run.py
+
+# The environment is made anew when the constraints or the package's own needs are newer than it.
+$(INSTALLED): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Concord needs Python 3.11 or later; name one: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(INSTALLED)

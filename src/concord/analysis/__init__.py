@@ -1,0 +1,1 @@
+"""Corruption, stress, statistics: what is done with trained runs."""

@@ -1,0 +1,132 @@
+"""ContextualCalibrator: every modality judged by what the others say, then scaled, before fusion.
+
+After arXiv 2606.02679, "Before Fusion, Ask What to Keep". The parts are in this folder: summary,
+comparison, modulation, perturbation, objective; here they are joined.
+Shapes: summaries (B, S) -> embeddings (B, M, K) -> cues (B, Q) -> context (B, K) -> shift (B, M), gates (B, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from concord import seeding
+from concord.calibration.base import Calibrator, Modulation, Summaries, linear
+from concord.calibration.comparison import agreement, cue_count, cues, normalise
+from concord.calibration.modulation import gate_from_activation
+from concord.calibration.perturbation import Perturbation
+from concord.errors import UsageError
+
+EVIDENCE = 16  # width of a modality's own evidence
+
+
+class _Judge(nn.Module):
+    """The parameters of one modality: W, V, U, a, b and A of the equations."""
+
+    def __init__(self, summary: int, energies: int, queries: int, size: int, k: int) -> None:
+        super().__init__()
+        self.compare = nn.Linear(summary, k)  # W
+        self.context = nn.Linear(queries, k)  # V
+        self.evidence = nn.Linear(k + energies, EVIDENCE)  # U
+        self.reliability = nn.Linear(k + EVIDENCE, 1)  # a and b
+        self.gate = nn.Linear(k, size)  # A
+        for last in (self.reliability, self.gate):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+
+class ContextualCalibrator(Calibrator):
+    """Scale each modality's features by what the other modalities support and contradict.
+
+    Put it between encoders and fusion. Before training its output equals its input bit for bit. In
+    training it perturbs some of the features itself, so that it learns what unreliable looks like, and
+    has an auxiliary loss to add to the task's; in evaluation it does neither.
+
+    Args:
+        sizes: modality -> feature size D; two modalities or more.
+        layouts: the layout of every modality, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw",
+            "bcthw", or "auto" (from the number of axes: 2 "bd", 3 "btd", 4 "bchw", 5 "bcthw"). Say "bd"
+            for vectors: the comparison then needs half as many parameters.
+        comparison_size: K, the dimensions of the space in which modalities are compared.
+        nonfinite: what to do with NaN or infinity in a present modality's features: "raise", or take the
+            modality as "absent" in that instance.
+        perturbation: what training inflicts; True = the defaults of `Perturbation`, False = nothing (the
+            calibrator then learns no reliability).
+        intact_weight: weight of the cross-entropy that says which modality was touched.
+        agreement_weight: weight of the contrastive loss over modality pairs.
+        dropout: on the standardised summaries, in training; 0.1, or 0.5 with some hundred instances.
+        seed: for the initial weights, which depend on it and on the modalities' names but not on their
+            order; None = drawn from PyTorch's global generator.
+
+    Raises:
+        UsageError: all faults of the arguments at once.
+
+    >>> calibrate = ContextualCalibrator({"text": 4, "audio": 3}, layouts="bd").eval()
+    >>> text, audio = torch.randn(2, 4), torch.randn(2, 3)
+    >>> out = calibrate({"text": text, "audio": audio})
+    >>> torch.equal(out.features["text"], text), out.reliability.shape, out.gates["audio"].shape
+    (True, torch.Size([2, 2]), torch.Size([2, 3]))
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        layouts: str | Mapping[str, str] = "auto",
+        comparison_size: int = 32,
+        nonfinite: str = "raise",
+        perturbation: Perturbation | bool | None = True,
+        intact_weight: float = 0.5,
+        agreement_weight: float = 0.2,
+        dropout: float = 0.1,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            sizes,
+            layouts=layouts,
+            nonfinite=nonfinite,
+            perturbation=perturbation,
+            intact_weight=intact_weight,
+            agreement_weight=agreement_weight,
+            dropout=dropout,
+        )
+        if comparison_size < 2:
+            raise UsageError(f"comparison_size must be 2 or more; found {comparison_size}")
+        self.comparison_size = comparison_size
+        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        counts = [self.energy_count(name) for name in self.names]
+        self.judges = nn.ModuleDict()
+        for index, name in enumerate(self.names):
+            with seeding.scope(base, "calibrator", "context", name):
+                queries = cue_count(index, counts)
+                self.judges[name] = _Judge(
+                    self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
+                )
+
+    def modulate(self, summaries: Summaries) -> Modulation:
+        """Compare the summaries and turn the cues into reliability shifts and gates."""
+        raw = torch.stack([self._embed(name, summaries.vectors[name]) for name in self.names], 1)
+        embeddings = normalise(raw)  # (B, M, K), unit length
+        cosines = agreement(embeddings, summaries.present)
+        energies = [summaries.energies[name] for name in self.names]
+        layer_normed = embeddings * self.comparison_size**0.5  # a layer-normalised vector has length sqrt(K)
+        shifts, gates = [], {}
+        for index, name in enumerate(self.names):
+            judge = cast(_Judge, self.judges[name])
+            order = sorted((n for n in range(len(self.names)) if n != index), key=self.names.__getitem__)
+            asked = cues(index, order, cosines, energies, summaries.present, self.comparison_size)
+            context = F.gelu(linear(judge.context, asked))  # (B, K)
+            own = torch.cat([layer_normed[:, index], energies[index]], 1)
+            evidence = F.gelu(linear(judge.evidence, own))  # (B, 16)
+            shifts.append(linear(judge.reliability, torch.cat([context, evidence], 1)).squeeze(1))
+            gates[name] = gate_from_activation(linear(judge.gate, context))
+        return Modulation(torch.stack(shifts, 1), gates, cosines, embeddings)
+
+    def _embed(self, name: str, vector: Tensor) -> Tensor:
+        """Return a modality's place in the comparison space before normalisation, (B, K)."""
+        dropped = F.dropout(vector, self.dropout, self.training)
+        return linear(cast(_Judge, self.judges[name]).compare, dropped)

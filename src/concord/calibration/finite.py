@@ -1,0 +1,58 @@
+"""The check for NaN and infinity in the features, which must hold in eager mode and in compiled graphs alike.
+
+A compiled graph cannot branch on values, so there the check is an operator of its own that PyTorch calls
+but does not look into.
+Shapes: bool (B, M).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from concord.errors import ConcordError
+
+# Operators take no lists of strings; no modality's name holds a dot.
+_SEPARATOR = "."
+
+
+def require_finite(finite: Tensor, present: Tensor, names: tuple[str, ...]) -> Tensor:
+    """Return `present` if every present modality is finite.
+
+    Args:
+        finite: bool (B, M), True where the instance's modality is present and holds neither NaN nor infinity.
+        present: bool (B, M).
+        names: the modalities, one a column.
+
+    Raises:
+        ConcordError: names the modalities and in how many instances each is not finite.
+    """
+    if torch.compiler.is_compiling():
+        checked: Tensor = _operator(finite, present, _SEPARATOR.join(names))
+        return checked
+    _check(finite, present, names)
+    return present
+
+
+def _check(finite: Tensor, present: Tensor, names: Sequence[str]) -> None:
+    if torch.equal(finite, present):
+        return
+    counts = (present & ~finite).sum(0).tolist()
+    found = ", ".join(f"{name!r} ({n} of {len(present)})" for name, n in zip(names, counts, strict=True) if n)
+    raise ConcordError(
+        f"features hold NaN or infinity in modality (instances): {found}; clean them, say with "
+        "`present` or `masks` where they do not count, or build the calibrator with nonfinite='absent'"
+    )
+
+
+@torch.library.custom_op("concord::require_finite", mutates_args=())
+def _operator(finite: Tensor, present: Tensor, names: str) -> Tensor:
+    _check(finite, present, names.split(_SEPARATOR))
+    return present.clone()  # an operator must not return its own argument
+
+
+@_operator.register_fake
+def _(finite: Tensor, present: Tensor, names: str) -> Tensor:
+    return torch.empty_like(present)

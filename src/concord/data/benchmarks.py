@@ -1,0 +1,94 @@
+"""The benchmarks by name, and the way from a name to scaled parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from concord.data.archives import find_data_folder
+from concord.data.av_digits import AV_DIGITS
+from concord.data.benchmark import Benchmark
+from concord.data.cmu_mosi_utterance import CMU_MOSI_UTTERANCE
+from concord.data.digits import DIGITS
+from concord.data.part import Part, Task
+from concord.data.scaling import scale_parts
+from concord.data.scene15 import SCENE15
+from concord.data.utd_mhad import UTD_MHAD
+from concord.errors import UsageError
+from concord.registry import Registry
+
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+for _benchmark in (DIGITS, SCENE15, CMU_MOSI_UTTERANCE, UTD_MHAD, AV_DIGITS):
+    BENCHMARKS.add(_benchmark.name, _benchmark)
+
+
+def prepare(
+    name: str,
+    *,
+    seed: int,
+    data: Path | str | None = None,
+    modalities: Sequence[str] | None = None,
+    protocol: str | None = None,
+) -> Task:
+    """Return one split of a benchmark, scaled on its training part.
+
+    What was read and split last stays in memory, so that twins share it; do not change the arrays.
+
+    Args:
+        name: of the benchmark.
+        seed: of the split; 0 or more.
+        data: the data folder; None = the one that CONCORD_DATA names, or ../shared/data.
+        modalities: which are kept, in this order; None = all.
+        protocol: how it is split; None = the benchmark's first.
+
+    Raises:
+        UsageError: the benchmark, a modality or the protocol is unknown (the choices are listed), or fewer
+            than two modalities are named.
+        DataError: a file is absent or cannot be used.
+
+    >>> task = prepare("digits", seed=0)
+    >>> task.train.inputs["left"].shape[1:], len(task.test)
+    ((1, 8, 4), 360)
+    """
+    benchmark = BENCHMARKS[name]
+    kept = tuple(modalities) if modalities is not None else benchmark.modalities
+    unknown = [modality for modality in kept if modality not in benchmark.modalities]
+    if unknown:
+        raise UsageError(f"unknown modality {unknown[0]!r} of {name}; choose from: {', '.join(benchmark.modalities)}")
+    if len(set(kept)) < 2 or len(set(kept)) < len(kept):
+        raise UsageError(
+            f"modalities must name two or more of {', '.join(benchmark.modalities)}, each once; found {kept}"
+        )
+    chosen = protocol if protocol is not None else benchmark.protocols[0]
+    if chosen not in benchmark.protocols:
+        raise UsageError(f"unknown protocol {chosen!r} of {name}; choose from: {', '.join(benchmark.protocols)}")
+    folder = find_data_folder(data, files=benchmark.files).resolve() if benchmark.files else None
+    return _prepare(name, folder, seed, kept, chosen)
+
+
+@lru_cache(maxsize=2)
+def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, ...], protocol: str) -> Task:
+    parts = BENCHMARKS[name].split(_load(name, folder), seed, protocol)
+    kept = [_only(part, modalities) for part in (parts.train, parts.valid, parts.test)]
+    layouts = {modality: parts.layouts[modality] for modality in modalities}
+    train, valid, test = scale_parts((kept[0], kept[1], kept[2]), layouts)
+    return Task(parts.classes, layouts, train, valid, test)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, folder: Path | None) -> Any:  # noqa: ANN401 - each benchmark has arrays of its own
+    return BENCHMARKS[name].load(folder)
+
+
+def _only(part: Part, modalities: Sequence[str]) -> Part:
+    """Return the part with these modalities alone."""
+    return Part(
+        inputs={name: part.inputs[name] for name in modalities},
+        labels=part.labels,
+        ids=part.ids,
+        groups=part.groups,
+        masks={name: part.masks[name] for name in modalities if name in part.masks},
+        present={name: part.present[name] for name in modalities if name in part.present},
+    )

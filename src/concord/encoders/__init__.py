@@ -1,0 +1,39 @@
+"""Encoders: from one modality's inputs to the features that are calibrated; chosen by the inputs' layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from concord.encoders.base import Encoder
+from concord.encoders.map import FilmEncoder, MapEncoder
+from concord.encoders.sequence import SequenceEncoder
+from concord.encoders.vector import VectorEncoder
+from concord.errors import UsageError
+
+__all__ = ["Encoder", "FilmEncoder", "MapEncoder", "SequenceEncoder", "VectorEncoder", "build_encoder"]
+
+
+def build_encoder(layout: str, shape: Sequence[int], *, size: int = 64, dropout: float = 0.1) -> Encoder:
+    """Return the encoder of inputs with this layout.
+
+    Args:
+        layout: "bd", "btd", "bchw" or "bcthw".
+        shape: of one instance, without the batch axis: (D,), (T, D), (C, H, W) or (C, T, H, W).
+        size: features that come out; 64 as in the published baselines of this size.
+        dropout: on the features, in training.
+
+    Raises:
+        UsageError: no encoder reads this layout.
+
+    >>> build_encoder("btd", (64, 60)).feature_layout
+    'btd'
+    """
+    if layout == "bd":
+        return VectorEncoder(inputs=shape[0], size=size, dropout=dropout)
+    if layout == "btd":
+        return SequenceEncoder(inputs=shape[1], size=size, dropout=dropout)
+    if layout == "bchw":
+        return MapEncoder(inputs=shape[0], height=shape[1], width=shape[2], size=size, dropout=dropout)
+    if layout == "bcthw":
+        return FilmEncoder(inputs=shape[0], size=size, dropout=dropout)
+    raise UsageError(f"no encoder reads inputs with layout {layout!r}; choose from: bd, btd, bchw, bcthw")

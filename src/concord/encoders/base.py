@@ -1,0 +1,27 @@
+"""What an encoder is: a module from one modality's inputs to the features that calibration and fusion see.
+
+Shapes: inputs in their layout, for example (B, T, D_in), and a mask (B, T) or None; features in
+`feature_layout` with `size` features, and their mask.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """Base of the encoders.
+
+    Args:
+        size: number of features that come out, D.
+        feature_layout: layout of what comes out.
+    """
+
+    def __init__(self, size: int, feature_layout: str) -> None:
+        super().__init__()
+        self.size = size
+        self.feature_layout = feature_layout
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the features of one modality and their mask; padded steps must not influence valid ones."""
+        raise NotImplementedError

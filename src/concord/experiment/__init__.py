@@ -1,0 +1,1 @@
+"""Configuration, training and paired runs."""

@@ -1,0 +1,169 @@
+"""The configuration of a paired experiment: what is compared, on what, under which recipe.
+
+It is checked as a whole, all faults at once, and written beside the results; a folder of results belongs to
+one configuration.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from concord.data.benchmarks import BENCHMARKS
+from concord.errors import UsageError
+from concord.fusion import FUSIONS
+from concord.registry import Registry
+from concord.rivals import CALIBRATORS
+
+
+class Recipe(BaseModel):
+    """How every run of an experiment is trained, whatever its calibrator.
+
+    Args:
+        steps: of the optimiser, at the most.
+        batch: instances a step (each is seen untouched and, in perturbed training, perturbed as well).
+        learning_rate: the highest of the one-cycle schedule.
+        weight_decay: of AdamW.
+        dropout: of encoders, calibrator and fusion.
+        width: features that each encoder hands over.
+        evaluations: how often validation is scored, evenly spaced; of states within one standard error of the
+            best the latest is kept.
+        patience: evaluations in a row below that after which training stops.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(default=700, ge=1)
+    batch: int = Field(default=64, ge=2)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    width: int = Field(default=64, ge=2, multiple_of=2)
+    evaluations: int = Field(default=10, ge=1)
+    patience: int = Field(default=5, ge=1)
+
+
+class Variant(NamedTuple):
+    """One column of the comparison: a calibrator, and whether training perturbed the features."""
+
+    calibrator: str
+    perturbed: bool
+
+    @property
+    def label(self) -> str:
+        """How results name it: the calibrator, and "none+perturbed" for the twin trained with perturbations."""
+        return "none+perturbed" if self.calibrator == "none" and self.perturbed else self.calibrator
+
+
+class Config(BaseModel):
+    """A paired experiment.
+
+    Args:
+        benchmark: one of `concord list benchmarks`.
+        fusion: one of `concord list fusions`.
+        calibrators: some of `concord list calibrators`; "none" is trained on clean batches and, once more,
+            with the perturbations of the others.
+        seeds: every seed is one split, one set of initial weights, one order of batches and perturbations.
+        protocol: how the benchmark is split.
+        modalities: which of the benchmark's are used, two or more.
+        recipe: how each run is trained.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmark: str
+    fusion: str
+    calibrators: tuple[str, ...] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    protocol: str
+    modalities: tuple[str, ...] = Field(min_length=2)
+    recipe: Recipe = Recipe()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        faults = [
+            *_unknown("fusion", (self.fusion,), FUSIONS),
+            *_unknown("calibrator", self.calibrators, CALIBRATORS),
+            *_unknown("benchmark", (self.benchmark,), BENCHMARKS),
+        ]
+        if self.benchmark in BENCHMARKS:
+            benchmark = BENCHMARKS[self.benchmark]
+            faults += _unknown(f"protocol of {self.benchmark}", (self.protocol,), benchmark.protocols)
+            faults += _unknown(f"modality of {self.benchmark}", self.modalities, benchmark.modalities)
+        for what, names in (("calibrators", self.calibrators), ("modalities", self.modalities)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                faults.append(f"{what} names {', '.join(twice)} more than once; name each once")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What is trained for every seed, in the order of the table."""
+        found = []
+        for name in self.calibrators:
+            found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, True)]
+        return tuple(found)
+
+
+def make_config(
+    benchmark: str,
+    *,
+    fusion: str | None = None,
+    calibrators: tuple[str, ...] = ("none", "self", "joint", "context"),
+    seeds: int = 5,
+    protocol: str | None = None,
+    modalities: tuple[str, ...] | None = None,
+    recipe: dict[str, Any] | None = None,
+) -> Config:
+    """Return the checked configuration of an experiment; what is left out comes from the benchmark.
+
+    Args:
+        benchmark: its name.
+        fusion: None = the benchmark's own.
+        calibrators: what is compared.
+        seeds: how many seeds, counted from 0.
+        protocol: None = the benchmark's first.
+        modalities: None = all of the benchmark.
+        recipe: fields of `Recipe` that differ from the benchmark's.
+
+    Raises:
+        UsageError: names all faults at once.
+
+    >>> make_config("digits", seeds=2).fusion
+    'concat'
+    """
+    entry = BENCHMARKS[benchmark]
+    chosen = protocol if protocol is not None else entry.protocols[0]
+    known = entry.recipe_for(chosen) if chosen in entry.protocols else {}
+    values = {
+        "benchmark": benchmark,
+        "fusion": fusion if fusion is not None else entry.fusion,
+        "calibrators": calibrators,
+        "seeds": seeds,
+        "protocol": chosen,
+        "modalities": modalities if modalities is not None else entry.modalities,
+        "recipe": {**known, **(recipe or {})},
+    }
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """Return all faults of a configuration as one sentence a fault, separated by semicolons."""
+    return "; ".join(_sentence(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
+
+
+def _sentence(where: tuple[int | str, ...], message: str, found: object) -> str:
+    if not where:
+        return message.removeprefix("Value error, ")
+    return f"{'.'.join(str(part) for part in where)}: {message[0].lower()}{message[1:]}; found {found!r}"
+
+
+def _unknown(kind: str, names: tuple[str, ...], choices: Registry[Any] | tuple[str, ...]) -> list[str]:
+    """Return one fault for each name that is not among the choices."""
+    return [f"unknown {kind} {name!r}; choose from: {', '.join(choices)}" for name in names if name not in choices]

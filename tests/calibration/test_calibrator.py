@@ -1,0 +1,216 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from scipy.stats import norm
+from sklearn.datasets import load_digits
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from concord import seeding
+from concord.calibration.calibrator import ContextualCalibrator
+from concord.errors import UsageError
+
+THREE = {"text": 6, "audio": 4, "vision": 5}
+
+
+def shake(module):
+    """Change every weight and running statistic by draws that depend on its name alone."""
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            weight += 0.3 * torch.randn(weight.shape, generator=seeding.generator(0, name))
+        for name, buffer in module.named_buffers():
+            draw = torch.rand(buffer.shape, generator=seeding.generator(0, name))
+            buffer.copy_(draw - 0.5 if name.endswith("mean") else draw + 0.5)
+    return module
+
+
+def vectors(sizes, batch=8, seed=0):
+    draws = seeding.generator(seed, "vectors")
+    return {name: torch.randn(batch, size, generator=draws, dtype=torch.float64) for name, size in sizes.items()}
+
+
+def gelu(x):
+    return x * norm.cdf(x)
+
+
+def by_hand(module, features):
+    """Return cosines, reliability and gates of one instance with all modalities, vectors in layout "bd"."""
+    state = {name: value.double().numpy() for name, value in module.state_dict().items()}
+
+    def affine(layer, x):
+        return state[f"judges.{layer}.weight"] @ x + state[f"judges.{layer}.bias"]
+
+    def standardised(part, name, x):
+        mean, variance = state[f"{part}.{name}.mean"], state[f"{part}.{name}.variance"]
+        return np.clip((x - mean) / np.sqrt(variance + 1e-4), -5, 5)
+
+    z, energy = {}, {}
+    for name, x in features.items():
+        raw = affine(f"{name}.compare", standardised("standardise", name, x))
+        z[name] = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5)
+        loudness = np.array([0.5 * np.log((x**2).mean() + 1e-4)])
+        energy[name] = standardised("standardise_energy", name, loudness)
+    unit = {name: value / np.linalg.norm(value) for name, value in z.items()}
+    k = module.comparison_size
+    reliability, gates = {}, {}
+    for name in features:
+        others = sorted(set(features) - {name})
+        mine = [np.sqrt(k) / 2 * unit[name] @ unit[other] for other in others]
+        pairs = [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
+        among = [np.sqrt(k) / 2 * unit[a] @ unit[b] for a, b in pairs]
+        loud = [*energy[name], *(value for other in others for value in energy[other])]
+        h = gelu(affine(f"{name}.context", np.array([*mine, *among, *loud, *(1.0 for _ in others)])))
+        t = gelu(affine(f"{name}.evidence", np.concatenate([np.sqrt(k) * unit[name], energy[name]])))
+        logit = 3 + affine(f"{name}.reliability", np.concatenate([h, t]))[0]
+        reliability[name] = expit(logit) / expit(3.0)
+        gates[name] = 1 + 0.5 * np.tanh(affine(f"{name}.gate", h))
+    cosines = {(a, b): unit[a] @ unit[b] for a in features for b in features}
+    return cosines, reliability, gates
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_forward_equals_the_equations(count):
+    sizes = {f"m{n}": 3 + n for n in range(count)}
+    module = shake(ContextualCalibrator(sizes, layouts="bd", comparison_size=8, seed=0)).eval()
+    features = vectors(sizes)
+    out = module(features)
+    for row in range(8):
+        instance = {name: x[row].numpy() for name, x in features.items()}
+        cosines, reliability, gates = by_hand(module, instance)
+        for index, name in enumerate(sizes):
+            assert out.reliability[row, index].item() == pytest.approx(reliability[name], rel=1e-6)
+            np.testing.assert_allclose(out.gates[name][row].detach(), gates[name], rtol=1e-6)
+            expected = instance[name] * reliability[name] * gates[name]
+            np.testing.assert_allclose(out.features[name][row].detach(), expected, rtol=1e-6, atol=1e-12)
+            for other_index, other in enumerate(sizes):
+                cosine = 0.0 if name == other else cosines[name, other]
+                found = out.support[row, index, other_index] - out.conflict[row, index, other_index]
+                assert found.item() == pytest.approx(cosine, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 7, 9])
+def test_results_have_the_documented_shapes_and_ranges(count):
+    sizes = {f"m{n}": 3 + n for n in range(count)}
+    module = shake(ContextualCalibrator(sizes, seed=0)).eval()
+    features = {name: x.float() for name, x in vectors(sizes, batch=20).items()}
+    present = {f"m{n}": torch.rand(20, generator=seeding.generator(n)) < 0.7 for n in range(count)}
+    out = module(features, present=present)
+    assert out.names == tuple(sizes)
+    assert torch.equal(out.present, torch.stack(list(present.values()), 1))
+    assert out.reliability.shape == out.logits.shape == (20, count)
+    assert torch.equal(out.reliability == 0, ~out.present)
+    assert out.reliability.max() < 1.05
+    shown = torch.sigmoid(out.logits) / torch.sigmoid(torch.tensor(3.0))
+    torch.testing.assert_close(out.reliability, torch.where(out.present, shown, 0), rtol=1e-5, atol=1e-6)
+    for name, size in sizes.items():
+        assert out.gates[name].shape == (20, size)
+        assert out.gates[name].min() >= 0.5
+        assert out.gates[name].max() <= 1.5
+    both = out.present.unsqueeze(1) & out.present.unsqueeze(2)
+    for cue in (out.support, out.conflict):
+        assert cue.shape == (20, count, count)
+        assert cue.min() >= 0
+        assert cue.max() <= 1
+        torch.testing.assert_close(cue, cue.transpose(1, 2))
+        assert (cue.diagonal(dim1=1, dim2=2) == 0).all()
+        assert (cue[~both] == 0).all()
+    assert (out.support * out.conflict == 0).all()
+    assert out.support.max() > 0
+    assert out.conflict.max() > 0
+
+
+def test_many_modalities_keep_their_promises():
+    sizes = {f"m{n}": 3 + n for n in range(8)}
+    features = vectors(sizes)
+    features["m3"][::2] = float("nan")
+    present = {"m3": torch.arange(8) % 2 == 1}
+    backwards = dict(reversed(sizes.items()))
+    one = shake(ContextualCalibrator(sizes, seed=0)).eval()(features, present=present)
+    two = shake(ContextualCalibrator(backwards, seed=0)).eval()(features, present=present)
+    torch.testing.assert_close(one.reliability, two.reliability.flip(1))
+    for name in sizes:
+        torch.testing.assert_close(one.features[name], two.features[name])
+        assert one.features[name].isfinite().all()
+
+
+def test_a_modality_is_judged_by_the_others():
+    module = shake(ContextualCalibrator(THREE, layouts="bd", seed=0)).eval()
+    features = vectors(THREE)
+    before = module(features).reliability
+    features["vision"] = features["vision"].roll(1, 0)
+    after = module(features).reliability
+    assert (before != after).all()
+
+
+def test_dimension_gates_follow_the_context_only():
+    module = shake(ContextualCalibrator(THREE, layouts="bd", seed=0)).eval()
+    with torch.no_grad():
+        for judge in module.judges.values():
+            judge.evidence.weight.zero_()
+    features = vectors(THREE)
+    reference = ContextualCalibrator(THREE, layouts="bd", seed=0).eval()
+    shake(reference)
+    for name in THREE:
+        assert torch.equal(module(features).gates[name], reference(features).gates[name])
+
+
+def test_comparison_size_must_be_two_or_more():
+    with pytest.raises(UsageError, match="comparison_size must be 2 or more; found 1"):
+        ContextualCalibrator(THREE, comparison_size=1)
+
+
+def test_vectors_need_half_the_comparison():
+    wide, narrow = ContextualCalibrator(THREE), ContextualCalibrator(THREE, layouts="bd")
+    for name, size in THREE.items():
+        assert wide.judges[name].compare.in_features == 2 * size
+        assert narrow.judges[name].compare.in_features == size
+
+
+def test_heads_start_at_zero_and_nothing_else_does():
+    for name, weight in ContextualCalibrator(THREE, seed=0).named_parameters():
+        assert (weight.abs().sum() == 0) == (".reliability." in name or ".gate." in name)
+
+
+def test_training_learns_which_modality_was_replaced():
+    digits = load_digits()
+    images = torch.tensor(digits.images / 16, dtype=torch.float32)
+    views = {
+        "left": images[:, :, :4].flatten(1),
+        "right": images[:, :, 4:].flatten(1),
+        "profile": torch.cat([images.sum(1), images.sum(2)], 1),
+    }
+    views = {name: (x - x.mean(0)) / (x.std(0) + 0.1) for name, x in views.items()}
+    labels = torch.tensor(digits.target)
+    draws = seeding.generator(0, "digits")
+    order = torch.randperm(len(labels), generator=draws)
+    train, test = order[:1400], order[1400:]
+
+    torch.manual_seed(0)
+    calibrate = ContextualCalibrator({name: x.shape[1] for name, x in views.items()}, layouts="bd", seed=0)
+    head = nn.Linear(sum(x.shape[1] for x in views.values()), 10)
+    optimiser = torch.optim.AdamW([*calibrate.parameters(), *head.parameters()], lr=3e-3)
+    for _ in range(300):
+        rows = train[torch.randint(len(train), (64,), generator=draws)]
+        out = calibrate({name: x[rows] for name, x in views.items()}, labels=labels[rows], generator=draws)
+        loss = nn.functional.cross_entropy(head(torch.cat(list(out.features.values()), 1)), labels[rows])
+        optimiser.zero_grad()
+        (loss + calibrate.auxiliary_loss()).backward()
+        optimiser.step()
+
+    calibrate.eval()
+    clean = {name: x[test] for name, x in views.items()}
+    with torch.no_grad():
+        usual = calibrate(clean)
+        accuracy = (head(torch.cat(list(usual.features.values()), 1)).argmax(1) == labels[test]).double().mean()
+        told, truth = [], []
+        for index, name in enumerate(views):
+            swapped = {**clean, name: clean[name].roll(1, 0)}
+            different = labels[test] != labels[test].roll(1)
+            drop = (usual.reliability.mean(0) - calibrate(swapped).reliability)[different]
+            told.append(drop)
+            truth.append(torch.zeros_like(drop).index_fill_(1, torch.tensor(index), 1))
+    auroc = roc_auc_score(torch.cat(truth).flatten().numpy(), torch.cat(told).flatten().numpy())
+    assert auroc > 0.8
+    assert accuracy > 0.9
+    assert usual.reliability.mean() > 0.8

@@ -1,0 +1,116 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from concord.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise, support_and_conflict
+
+
+def example(count, seed=0, batch=5, k=8):
+    draws = torch.Generator().manual_seed(seed)
+    embeddings = normalise(torch.randn(batch, count, k, generator=draws, dtype=torch.float64))
+    present = torch.rand(batch, count, generator=draws) < 0.7
+    present[0] = True
+    energies = [torch.randn(batch, 1 + n % 2, generator=draws, dtype=torch.float64) for n in range(count)]
+    return embeddings, present, energies
+
+
+def test_normalise_gives_centred_unit_vectors():
+    x = torch.randn(3, 4, 16, dtype=torch.float64)
+    centred = x.numpy() - x.numpy().mean(-1, keepdims=True)
+    expected = centred / np.linalg.norm(centred, axis=-1, keepdims=True)
+    np.testing.assert_allclose(normalise(x), expected, atol=1e-12)
+
+
+def test_normalise_of_a_constant_is_finite_with_its_gradient():
+    x = torch.zeros(2, 8, requires_grad=True)
+    normalise(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 8), st.integers(0, 99))
+def test_agreement_equals_a_loop(count, seed):
+    embeddings, present, _ = example(count, seed)
+    found = agreement(embeddings, present).numpy()
+    for b in range(len(found)):
+        for m in range(count):
+            for n in range(count):
+                both = m != n and present[b, m] and present[b, n]
+                expected = float(embeddings[b, m].numpy() @ embeddings[b, n].numpy()) if both else 0.0
+                assert found[b, m, n] == pytest.approx(expected, abs=1e-12)
+
+
+def test_support_minus_conflict_is_the_cosine():
+    cosines = torch.tensor([-0.5, 0.0, 0.25, 1.0])
+    support, conflict = support_and_conflict(cosines)
+    assert torch.equal(support - conflict, cosines)
+    assert torch.equal(support * conflict, torch.zeros(4))
+    assert support.min() >= 0
+    assert conflict.min() >= 0
+
+
+def test_support_and_conflict_stay_within_one_after_rounding():
+    beyond = torch.tensor([1.0000001, -1.0000001])
+    support, conflict = support_and_conflict(beyond)
+    assert support.tolist() == [1, 0]
+    assert conflict.tolist() == [0, 1]
+
+
+def summarise(values):
+    return [np.mean(values), np.min(values), np.max(values)] if len(values) else [0, 0, 0]
+
+
+def cues_by_hand(index, order, cosines, energies, present, k):
+    """Return the cues of one instance; energies of one instance, a list of arrays."""
+    scale = math.sqrt(k) / 2
+    here = [float(p) for p in present]
+    pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
+    own = [e * here[index] for e in energies[index]]
+    if len(energies) <= PAIR_LIMIT:
+        theirs = [e * here[n] for n in order for e in energies[n]]
+        mine, among = [cosines[index, n] * scale for n in order], [cosines[a, b] * scale for a, b in pairs]
+        return [*mine, *among, *own, *theirs, *(here[n] for n in order)]
+    mine = [cosines[index, n] * scale for n in order if here[n] and here[index]]
+    among = [cosines[a, b] * scale for a, b in pairs if here[a] and here[b]]
+    loudness = [energies[n][0] for n in order if here[n]]
+    return [*summarise(mine), *summarise(among), *summarise(loudness), *own, np.mean([here[n] for n in order])]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 9), st.integers(0, 99), st.randoms(use_true_random=False))
+def test_cues_equal_a_loop(count, seed, random):
+    embeddings, present, energies = example(count, seed)
+    cosines = agreement(embeddings, present)
+    index = random.randrange(count)
+    order = [n for n in range(count) if n != index]
+    random.shuffle(order)
+    found = cues(index, order, cosines, energies, present, 8)
+    assert found.shape[1] == cue_count(index, [e.shape[1] for e in energies])
+    for b in range(len(found)):
+        rows = [e[b].numpy() for e in energies]
+        expected = cues_by_hand(index, order, cosines[b].numpy(), rows, present[b].numpy(), 8)
+        np.testing.assert_allclose(found[b], expected, atol=1e-12)
+
+
+def test_three_vectors_have_six_scalars_and_two_indicators():
+    assert cue_count(0, [1, 1, 1]) == 6 + 2
+
+
+@pytest.mark.parametrize("count", [7, 12])
+def test_cues_stay_few_for_many_modalities(count):
+    assert cue_count(0, [2] * count) == 12
+
+
+@pytest.mark.parametrize("count", [3, PAIR_LIMIT, PAIR_LIMIT + 1])
+def test_cues_have_finite_gradients_when_only_one_is_present(count):
+    embeddings, _, energies = example(count)
+    embeddings.requires_grad_()
+    present = torch.zeros(5, count, dtype=torch.bool)
+    present[:, 0] = True
+    order = list(range(1, count))
+    cues(0, order, agreement(embeddings, present), energies, present, 8).sum().backward()
+    assert torch.equal(embeddings.grad, torch.zeros_like(embeddings))

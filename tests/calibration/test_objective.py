@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from sklearn.metrics import log_loss
+
+from concord.calibration.objective import TEMPERATURE, agreement_loss, intact_loss
+
+
+def test_intact_loss_is_the_log_loss_of_what_counts():
+    draws = torch.Generator().manual_seed(0)
+    logits = torch.randn(40, 3, generator=draws, dtype=torch.float64)
+    touched = torch.rand(40, 3, generator=draws) < 0.3
+    present = torch.rand(40, 3, generator=draws) < 0.6
+    counted = present & (present.sum(1, keepdim=True) > 1)
+    assert not torch.equal(counted, present)
+    expected = log_loss((~touched[counted]).numpy(), torch.sigmoid(logits[counted]).numpy())
+    assert intact_loss(logits, touched, present).item() == pytest.approx(expected)
+
+
+def test_intact_loss_of_nothing_is_zero_with_zero_gradient():
+    logits = torch.randn(4, 3, requires_grad=True)
+    alone = torch.eye(3, dtype=torch.bool)[[0, 1, 2, 0]]
+    loss = intact_loss(logits, torch.zeros(4, 3, dtype=torch.bool), alone)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(4, 3))
+
+
+def agreement_by_hand(embeddings, untouched, present, labels):
+    """Return the contrastive loss by a loop over pairs, directions and instances."""
+    z = embeddings.numpy()
+    same_class = labels is not None and len(set(labels.tolist())) >= 3
+    losses = []
+    for a in range(z.shape[1]):
+        for b in range(a + 1, z.shape[1]):
+            rows = [i for i in range(len(z)) if untouched[i] and present[i, a] and present[i, b]]
+            if len(rows) < 2:
+                continue
+            for i in rows:
+                positives = [j for j in rows if (labels[i] == labels[j] if same_class else i == j)]
+                for one, other in ((a, b), (b, a)):
+                    logit = {j: z[i, one] @ z[j, other] / TEMPERATURE for j in rows}
+                    losses.append(logsumexp(list(logit.values())) - logsumexp([logit[j] for j in positives]))
+    return float(np.mean(losses)) if losses else 0.0
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 9), st.integers(2, 4), st.sampled_from([None, 1, 2, 3, 5]), st.integers(0, 999))
+def test_agreement_loss_equals_a_loop(batch, count, classes, seed):
+    draws = torch.Generator().manual_seed(seed)
+    z = torch.nn.functional.normalize(torch.randn(batch, count, 4, generator=draws, dtype=torch.float64), dim=-1)
+    untouched = torch.rand(batch, generator=draws) < 0.7
+    present = torch.rand(batch, count, generator=draws) < 0.8
+    labels = None if classes is None else torch.randint(classes, (batch,), generator=draws)
+    expected = agreement_by_hand(z, untouched, present, labels)
+    assert agreement_loss(z, untouched, present, labels).item() == pytest.approx(expected, abs=1e-9)
+
+
+def everything(batch, count=2):
+    z = torch.nn.functional.normalize(torch.randn(batch, count, 4), dim=-1).requires_grad_()
+    return z, torch.ones(batch, dtype=torch.bool), torch.ones(batch, count, dtype=torch.bool)
+
+
+def test_two_classes_use_the_own_pair():
+    z, untouched, present = everything(6)
+    two = agreement_loss(z, untouched, present, torch.tensor([0, 1, 0, 1, 1, 0]))
+    assert torch.equal(two, agreement_loss(z, untouched, present, None))
+
+
+def test_three_classes_use_the_whole_class():
+    z, untouched, present = everything(6)
+    three = agreement_loss(z, untouched, present, torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert three < agreement_loss(z, untouched, present, None)
+
+
+def test_excluded_rows_have_no_influence_and_no_gradient():
+    z, untouched, present = everything(6, 3)
+    untouched[1], present[2] = False, False
+    loss = agreement_loss(z, untouched, present, None)
+    (gradient,) = torch.autograd.grad(loss, z)
+    assert torch.equal(gradient[[1, 2]], torch.zeros(2, 3, 4))
+    assert gradient[[0, 3, 4, 5]].abs().amin(0).max() > 0
+    rest = [0, 3, 4, 5]
+    torch.testing.assert_close(loss, agreement_loss(z[rest], untouched[rest], present[rest], None))
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_no_pair_of_instances_is_a_loss_of_zero(batch):
+    z, untouched, present = everything(batch)
+    loss = agreement_loss(z, untouched, present, None)
+    loss.backward()
+    assert loss.item() == 0
+    assert z.grad.isfinite().all()
+
+
+def test_compiled_loss_equals_eager_when_a_class_is_touched_throughout():
+    z, untouched, present = everything(6)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    untouched[4:] = False  # two classes are left of three
+    compiled = torch.compile(agreement_loss, fullgraph=True, backend="aot_eager")
+    expected = agreement_by_hand(z.detach(), untouched, present, labels)
+    with torch.no_grad():
+        assert agreement_loss(z, untouched, present, labels).item() == pytest.approx(expected, rel=1e-5)
+        assert compiled(z, untouched, present, labels).item() == pytest.approx(expected, rel=1e-5)
+    torch.compiler.reset()

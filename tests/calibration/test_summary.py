@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from concord.calibration.summary import RunningStandardiser, energy, pool, valid_positions
+
+
+def pool_by_hand(x, valid, spread):
+    rows = []
+    for row, keep in zip(x.double().numpy(), valid.numpy(), strict=True):
+        steps = row[keep]
+        mean = steps.mean(0) if len(steps) else np.zeros(x.shape[2])
+        std = np.sqrt(steps.var(0) + 1e-8) if len(steps) else np.full(x.shape[2], 1e-4)
+        rows.append(np.concatenate([mean, std]) if spread else mean)
+    return np.stack(rows)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 3), st.booleans(), st.integers(0, 99))
+def test_pool_equals_numpy(batch, length, width, spread, seed):
+    draws = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, length, width, generator=draws)
+    valid = torch.rand(batch, length, generator=draws) < 0.6
+    np.testing.assert_allclose(pool(x, valid, spread=spread), pool_by_hand(x, valid, spread), atol=1e-6)
+    everywhere = pool_by_hand(x, torch.ones_like(valid), spread)
+    np.testing.assert_allclose(pool(x, spread=spread), everywhere, atol=1e-6)
+    np.testing.assert_allclose(pool(x, torch.ones(batch, 1, dtype=torch.bool), spread=spread), everywhere, atol=1e-6)
+
+
+def test_pool_ignores_what_invalid_positions_hold():
+    x, other = torch.randn(2, 3, 2), torch.full((2, 3, 2), float("nan"))
+    valid = torch.tensor([[True, True, False], [False, False, False]])
+    spoilt = torch.where(valid.unsqueeze(-1), x, other)
+    assert torch.equal(pool(spoilt, valid, spread=True), pool(x, valid, spread=True))
+
+
+def test_pool_of_nothing_is_zero_with_finite_gradient():
+    x = torch.full((1, 3, 2), float("nan"), requires_grad=True)
+    summary = pool(x, torch.zeros(1, 3, dtype=torch.bool), spread=True)
+    summary.sum().backward()
+    assert summary.tolist() == [[0, 0, pytest.approx(1e-4), pytest.approx(1e-4)]]
+    assert torch.equal(x.grad, torch.zeros_like(x))
+
+
+def test_constant_sequence_has_a_finite_gradient():
+    x = torch.ones(2, 3, 2, requires_grad=True)
+    pool(x, spread=True).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64, torch.float64)],
+)
+def test_pool_sums_in_single_precision_or_better(dtype, expected):
+    x = torch.full((1, 4096, 1), 0.1, dtype=dtype)
+    for valid in (None, torch.ones(1, 4096, dtype=torch.bool)):
+        mean = pool(x, valid, spread=False)
+        assert mean.dtype == expected
+        assert mean.item() == pytest.approx(x[0, 0, 0].item(), rel=1e-5)
+
+
+def test_valid_positions_join_presence_and_mask():
+    present, mask = torch.tensor([True, False]), torch.tensor([[True, False], [True, True]])
+    assert valid_positions(present, mask).tolist() == [[True, False], [False, False]]
+    assert valid_positions(present, None).tolist() == [[True], [False]]
+
+
+def test_energy_is_the_logarithm_of_the_root_mean_square():
+    x = torch.randn(3, 8)
+    whole = np.log(np.sqrt((x.numpy() ** 2).mean(1) + 1e-4))
+    np.testing.assert_allclose(energy(x, spread=False)[:, 0], whole, rtol=1e-5, atol=1e-6)
+    halves = [np.log(np.sqrt((half**2).mean(1) + 1e-4)) for half in (x.numpy()[:, :4], x.numpy()[:, 4:])]
+    np.testing.assert_allclose(energy(x, spread=True), np.stack(halves, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_energy_of_an_emptied_modality_is_low_and_finite():
+    empty = energy(torch.zeros(1, 5), spread=False).item()
+    assert empty == pytest.approx(0.5 * np.log(1e-4))
+    assert empty < energy(0.1 * torch.ones(1, 5), spread=False).item() - 1
+
+
+def test_standardiser_starts_as_nearly_the_identity():
+    x = torch.randn(4, 3).clamp(-4, 4)
+    torch.testing.assert_close(RunningStandardiser(3)(x), x / (1 + 1e-4) ** 0.5)
+
+
+def test_standardiser_follows_a_plain_average_and_then_forgets():
+    standardiser = RunningStandardiser(3)
+    draws = np.random.default_rng(0)
+    mean, variance = np.zeros(3), np.ones(3)
+    for n in range(1, 31):
+        values = draws.normal(2.0, 3.0, (7, 3)).astype(np.float32)
+        rows = draws.random(7) < 0.7
+        rows[:2] = True
+        standardiser.update(torch.from_numpy(values), torch.from_numpy(rows))
+        step = max(0.05, 1 / n)
+        mean += step * (values[rows].mean(0) - mean)
+        variance += step * (values[rows].var(0) - variance)
+    np.testing.assert_allclose(standardiser.mean, mean, rtol=1e-5)
+    np.testing.assert_allclose(standardiser.variance, variance, rtol=1e-5)
+    x = draws.normal(2.0, 30.0, (9, 3)).astype(np.float32)
+    expected = np.clip((x - mean) / np.sqrt(variance + 1e-4), -5, 5)
+    np.testing.assert_allclose(standardiser(torch.from_numpy(x)), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected).max() == 5
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_standardiser_learns_nothing_from_fewer_than_two_rows(count):
+    standardiser = RunningStandardiser(2)
+    standardiser.update(torch.randn(4, 2), torch.arange(4) < count)
+    assert standardiser.mean.tolist() == [0, 0]
+    assert standardiser.variance.tolist() == [1, 1]
+    assert standardiser.updates.item() == 0
+
+
+def test_standardiser_survives_an_overflow():
+    standardiser = RunningStandardiser(2)
+    standardiser.update(torch.randn(8, 2), torch.ones(8, dtype=torch.bool))
+    before = standardiser.mean.clone(), standardiser.variance.clone()
+    huge = torch.tensor([[1e30, 0.0], [-1e30, 0.0]])
+    standardiser.update(huge, torch.ones(2, dtype=torch.bool))
+    assert torch.equal(standardiser.mean, before[0])
+    assert torch.equal(standardiser.variance, before[1])
+    assert standardiser.updates.item() == 1
+    assert standardiser(huge).isfinite().all()
+
+
+def test_standardiser_takes_nothing_from_left_out_rows():
+    values = torch.randn(5, 2)
+    rows = torch.tensor([True, True, False, True, False])
+    clean, spoilt = RunningStandardiser(2), RunningStandardiser(2)
+    clean.update(values, rows)
+    spoilt.update(torch.where(rows.unsqueeze(1), values, torch.nan), rows)
+    assert torch.equal(clean.mean, spoilt.mean)
+    assert torch.equal(clean.variance, spoilt.variance)
+
+
+def test_backward_survives_a_later_update():
+    standardiser, x = RunningStandardiser(2), torch.randn(4, 2, requires_grad=True)
+    out = standardiser(x)
+    standardiser.update(torch.randn(4, 2), torch.ones(4, dtype=torch.bool))
+    out.sum().backward()
+    assert x.grad.isfinite().all()

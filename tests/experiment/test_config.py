@@ -1,0 +1,53 @@
+import pytest
+
+from concord.errors import UsageError
+from concord.experiment.config import Recipe, Variant, make_config
+
+
+def test_what_is_left_out_comes_from_the_benchmark():
+    config = make_config("cmu-mosi-utterance")
+    assert (config.fusion, config.protocol, config.modalities) == ("lf-dnn", "given", ("text", "audio", "video"))
+    assert config.recipe == Recipe()
+
+
+def test_the_recipe_of_a_protocol_is_taken_and_can_be_overridden():
+    folds = make_config("cmu-mosi-utterance", protocol="test-folds")
+    assert (folds.recipe.steps, folds.recipe.dropout) == (300, 0.5)
+    assert make_config("cmu-mosi-utterance", protocol="test-folds", recipe={"steps": 7}).recipe.steps == 7
+
+
+def test_none_is_trained_twice_and_rivals_once():
+    config = make_config("digits", calibrators=("none", "context"))
+    assert config.variants == (Variant("none", False), Variant("none", True), Variant("context", True))
+    assert [variant.label for variant in config.variants] == ["none", "none+perturbed", "context"]
+
+
+def test_all_faults_are_said_at_once():
+    with pytest.raises(UsageError) as fault:
+        make_config("digits", fusion="glue", calibrators=("none", "magic"), protocol="p", modalities=("left", "nose"))
+    text = str(fault.value)
+    assert "unknown fusion 'glue'; choose from: lf-dnn, transformer, concat" in text
+    assert "unknown calibrator 'magic'; choose from: none, self, joint, context" in text
+    assert "unknown protocol of digits 'p'; choose from: random" in text
+    assert "unknown modality of digits 'nose'; choose from: left, right, profile" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seeds": 0}, "seeds: input should be greater than or equal to 1; found 0"),
+        ({"calibrators": ("none", "none")}, "calibrators names none more than once"),
+        ({"modalities": ("left",)}, "modalities: .*at least 2 items"),
+        ({"calibrators": ()}, "calibrators: .*at least 1 item"),
+        ({"recipe": {"steps": 0}}, "recipe.steps: input should be greater than or equal to 1; found 0"),
+        ({"recipe": {"stepps": 3}}, "recipe.stepps: extra inputs are not permitted"),
+    ],
+)
+def test_each_fault_names_its_field(options, text):
+    with pytest.raises(UsageError, match=text):
+        make_config("digits", **options)
+
+
+def test_unknown_benchmark_lists_the_choices():
+    with pytest.raises(UsageError, match="unknown benchmark 'digitz'; choose from: digits, scene15"):
+        make_config("digitz")

@@ -1,0 +1,196 @@
+import pytest
+import torch
+
+from concord.fusion import FUSIONS, FeatureSpec, Fusion
+from concord.modalities import LAYOUTS
+
+B, C = 4, 5
+SHAPES = {  # layout -> shape with 6 features
+    "bd": (B, 6),
+    "btd": (B, 7, 6),
+    "bdt": (B, 6, 3),
+    "tbd": (5, B, 6),
+    "bchw": (B, 6, 4, 3),
+    "bcthw": (B, 6, 2, 3, 2),
+}
+MIXES = [
+    ("bd", "bd"),
+    ("btd", "btd", "btd"),
+    ("bchw", "bchw"),
+    ("bd", "btd", "bchw"),
+    ("bdt", "tbd", "bcthw", "bchw", "bd"),
+]
+
+every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
+every_mix = pytest.mark.parametrize("mix", MIXES, ids="-".join)
+
+
+def build(fusion, mix, *, order=None):
+    """Return a fusion of modalities m0, m1, ... with the layouts of the mix, and their features."""
+    names = [f"m{i}" for i in range(len(mix))]
+    draws = torch.Generator().manual_seed(7)
+    features = {n: torch.randn(SHAPES[layout], generator=draws) for n, layout in zip(names, mix, strict=True)}
+    layouts = dict(zip(names, mix, strict=True))
+    torch.manual_seed(0)
+    specs = {name: FeatureSpec(6, LAYOUTS[layouts[name]]) for name in order or names}
+    return FUSIONS[fusion].build(specs, classes=C).eval(), features
+
+
+def positions_of(mix):
+    counts = []
+    for layout in mix:
+        shape = SHAPES[layout]
+        counts.append(torch.Size([shape[axis] for axis in LAYOUTS[layout].positions]).numel())
+    return counts
+
+
+def keep(here, x, layout):
+    """Return a (B,) tensor in a shape that broadcasts over the layout."""
+    return here.view([B if axis == LAYOUTS[layout].batch else 1 for axis in range(x.dim())])
+
+
+def test_entries_say_what_they_are_made_for_in_a_line():
+    assert len(FUSIONS) >= 3
+    for entry in (FUSIONS[name] for name in FUSIONS):
+        assert entry.setting in ("vector", "sequence", "convolutional")
+        assert issubclass(entry.build, Fusion)
+        assert entry.summary
+        assert "\n" not in entry.summary
+        assert len(entry.summary) < 100
+
+
+@every_fusion
+@every_mix
+def test_modalities_of_all_layouts_give_one_row_of_logits_an_instance(fusion, mix):
+    model, features = build(fusion, mix)
+    logits = model(features, {}, {})
+    assert logits.shape == (B, C)
+    assert logits.isfinite().all()
+    for name in features:
+        other = {**features, name: features[name] + 1}
+        assert not torch.allclose(model(other, {}, {}), logits)
+
+
+@every_fusion
+@every_mix
+def test_gradients_reach_all_features_and_weights(fusion, mix):
+    model, features = build(fusion, mix)
+    features = {name: x.requires_grad_() for name, x in features.items()}
+    (model(features, {}, {}) ** 2).sum().backward()
+    assert all(x.grad.isfinite().all() and x.grad.abs().sum() > 0 for x in features.values())
+    assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
+@every_fusion
+@every_mix
+def test_masks_and_presence_that_are_true_everywhere_change_nothing(fusion, mix):
+    model, features = build(fusion, mix)
+    counts = positions_of(mix)
+    masks = {name: torch.ones(B, count, dtype=torch.bool) for name, count in zip(features, counts, strict=True)}
+    present = {name: torch.ones(B, dtype=torch.bool) for name in features}
+    torch.testing.assert_close(model(features, masks, present), model(features, {}, {}))
+
+
+@every_fusion
+@pytest.mark.parametrize(("layout", "axis"), [("btd", 1), ("bdt", 2), ("tbd", 0)])
+@pytest.mark.parametrize("value", [1e3, float("nan")])
+def test_masked_steps_appended_to_a_sequence_change_nothing(fusion, layout, axis, value):
+    mix = ("bd", layout, "bchw")
+    model, features = build(fusion, mix)
+    length = SHAPES[layout][axis]
+    shape = [3 if i == axis else size for i, size in enumerate(SHAPES[layout])]
+    longer = torch.cat([features["m1"], torch.full(shape, value)], axis)
+    mask = torch.arange(length + 3).expand(B, -1) < length
+    found = model({**features, "m1": longer}, {"m1": mask}, {})
+    torch.testing.assert_close(found, model(features, {}, {}), rtol=1e-4, atol=1e-5)
+
+
+@every_fusion
+@every_mix
+def test_values_at_masked_positions_have_no_influence(fusion, mix):
+    model, features = build(fusion, mix)
+    draws = torch.Generator().manual_seed(3)
+    masks, spoilt = {}, {}
+    for (name, x), layout, count in zip(features.items(), mix, positions_of(mix), strict=True):
+        spoilt[name] = x
+        if layout == "bd":
+            continue
+        masks[name] = torch.rand(B, count, generator=draws) < 0.6
+        masks[name][:, 0] = True
+        where = LAYOUTS[layout]
+        order = (where.batch, *where.positions, where.feature)
+        moved = masks[name].reshape([x.shape[axis] for axis in order[:-1]]).unsqueeze(-1)
+        shaped = moved.permute([order.index(axis) for axis in range(x.dim())])
+        spoilt[name] = torch.where(shaped, x, torch.nan)
+    torch.testing.assert_close(model(spoilt, masks, {}), model(features, masks, {}))
+    if masks:
+        assert not torch.allclose(model(features, masks, {}), model(features, {}, {}))
+
+
+@every_fusion
+@every_mix
+@pytest.mark.parametrize("value", [-50.0, float("nan"), float("inf")])
+def test_values_of_absent_modalities_have_no_influence(fusion, mix, value):
+    model, features = build(fusion, mix)
+    present, spoilt = {}, {}
+    for number, ((name, x), layout) in enumerate(zip(features.items(), mix, strict=True)):
+        present[name] = torch.arange(B) % len(mix) != number
+        spoilt[name] = torch.where(keep(present[name], x, layout), x, value)
+    found = model(spoilt, {}, present)
+    torch.testing.assert_close(found, model(features, {}, present))
+    whole = torch.stack(list(present.values())).all(0)
+    plain = model(features, {}, {})
+    torch.testing.assert_close(found[whole], plain[whole])
+    assert not torch.allclose(found[~whole], plain[~whole])
+
+
+@every_fusion
+@every_mix
+def test_one_modality_alone_or_none_gives_finite_logits(fusion, mix):
+    model, features = build(fusion, mix)
+    for kept in (*features, None):
+        present = {name: torch.full((B,), name == kept) for name in features}
+        logits = model(features, {}, present)
+        assert logits.isfinite().all()
+        assert torch.allclose(logits, logits[:1].expand(B, -1)) == (kept is None)
+
+
+@every_fusion
+@pytest.mark.parametrize("mix", MIXES[1:], ids="-".join)
+def test_a_modality_without_a_valid_position_counts_as_absent(fusion, mix):
+    model, features = build(fusion, mix)
+    nothing = torch.zeros(B, positions_of(mix)[1], dtype=torch.bool)
+    absent = model(features, {}, {"m1": torch.zeros(B, dtype=torch.bool)})
+    torch.testing.assert_close(model(features, {"m1": nothing}, {}), absent)
+
+
+@every_fusion
+@every_mix
+def test_instances_do_not_influence_each_other_when_evaluating(fusion, mix):
+    model, features = build(fusion, mix)
+    present = {name: torch.arange(B) != number for number, name in enumerate(features)}
+    logits = model(features, {}, present)
+    for row in range(B):
+        alone = {
+            name: x.narrow(LAYOUTS[layout].batch, row, 1)
+            for (name, x), layout in zip(features.items(), mix, strict=True)
+        }
+        here = {name: column[row : row + 1] for name, column in present.items()}
+        torch.testing.assert_close(model(alone, {}, here), logits[row : row + 1], rtol=1e-4, atol=1e-5)
+
+
+@every_fusion
+@every_mix
+def test_the_declared_order_of_modalities_has_no_influence(fusion, mix):
+    model, features = build(fusion, mix)
+    other, _ = build(fusion, mix, order=list(reversed(features)))
+    turned = dict(reversed(features.items()))
+    assert torch.equal(other(turned, {}, {}), model(features, {}, {}))
+
+
+@every_fusion
+def test_dropout_acts_in_training_alone(fusion):
+    model, features = build(fusion, ("bd", "btd"))
+    assert torch.equal(model(features, {}, {}), model(features, {}, {}))
+    model.train()
+    assert not torch.equal(model(features, {}, {}), model(features, {}, {}))

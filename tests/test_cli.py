@@ -1,0 +1,135 @@
+"""The command line as a user sees it: what goes where, which exit status, one sentence for each wrong use."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "10")
+
+
+def concord(*arguments, cwd, **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != "CONCORD_DATA"}
+    return subprocess.run(
+        [sys.executable, "-m", "concord", *arguments],
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def refused(done, status):
+    """Check that a command said one sentence on standard error and nothing else; return the sentence."""
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("concord: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    return folder, concord("run", "digits", *SHORT, "--json", "-", cwd=folder)
+
+
+def test_json_has_standard_output_to_itself(run):
+    folder, done = run
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert results["schema"] == "concord.results/1"
+    assert json.loads((folder / "runs" / "digits-concat" / "results.json").read_text()) == results
+    assert "digits · concat · accuracy %" in done.stderr
+    assert "\x1b" not in done.stderr  # no bar and no colours in a pipe
+
+
+def test_the_same_command_goes_on_and_prints_the_tables(run):
+    folder, _ = run
+    done = concord("run", "digits", *SHORT, "--json", "again.json", cwd=folder)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for text in ("none, clean", "none, perturbed", "context minus each", "which modality was hit"):
+        assert text in done.stdout
+    assert json.loads((folder / "again.json").read_text())["runs"]
+
+
+def test_a_folder_of_another_configuration_is_left_alone(run):
+    folder, _ = run
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
+    done = concord("run", "digits", "--seeds", "4", cwd=folder)
+    assert "belongs to another configuration" in refused(done, 2)
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("run", "digitz"), "unknown benchmark 'digitz'; choose from: digits, scene15, cmu-mosi-utterance"),
+        (("run", "digits", "--fusion", "glue"), "unknown fusion 'glue'; choose from: lf-dnn, transformer, concat"),
+        (("run", "digits", "--calibrators", "none,magic"), "unknown calibrator 'magic'; choose from: none, self"),
+        (("run", "digits", "--seeds", "0"), "seeds: input should be greater than or equal to 1; found 0"),
+        (("run", "digits", "--modalities", "left,ear"), "unknown modality of digits 'ear'; choose from: left, right"),
+        (("run", "digits", "--protocol", "x"), "unknown protocol of digits 'x'; choose from: random"),
+        (("run", "digits", "--jobs", "0"), "jobs must be 1 or more"),
+        (("run", "digits", "--steps", "-3"), "recipe.steps: input should be greater than or equal to 1; found -3"),
+        (("list", "fusion"), "unknown kind 'fusion'; choose from: benchmarks, fusions, calibrators"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_status_2(tmp_path, arguments, text):
+    assert text in refused(concord(*arguments, cwd=tmp_path), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_data_folder_says_which_file_is_expected(tmp_path):
+    text = refused(concord("run", "scene15", "--data", "nowhere", cwd=tmp_path), 1)
+    assert "the data folder nowhere is not there (named by --data); name the folder that holds scene15.npz" in text
+    text = refused(concord("run", "utd-mhad", cwd=tmp_path), 1)
+    assert "utd_mhad.npz with --data or CONCORD_DATA" in text
+
+
+def test_faults_of_a_data_file_are_one_sentence_and_leave_no_folder(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = 40
+    arrays = {f"view{i}": np.ones((rows, size), np.float32) for i, size in enumerate((20, 59, 40))}
+    arrays["label"] = np.arange(rows) % 15
+    spoilt = {
+        "label must be class indices 0 to 14; found 0 to 99": {"label": np.where(np.arange(rows) == 3, 99, 0)},
+        "view1 must be finite; found NaN or infinity in 40 rows": {"view1": np.full((rows, 59), np.nan, np.float32)},
+        "view2 must have shape (images, 40)": {"view2": np.ones((rows, 41), np.float32)},
+    }
+    for text, change in spoilt.items():
+        np.savez(data / "scene15.npz", **{**arrays, **change})
+        assert text in refused(concord("run", "scene15", CONCORD_DATA=str(data), cwd=tmp_path), 1)
+    whole = (data / "scene15.npz").read_bytes()
+    (data / "scene15.npz").write_bytes(whole[: len(whole) // 2])
+    text = refused(concord("run", "scene15", CONCORD_DATA=str(data), cwd=tmp_path), 1)
+    assert "cannot be read as a NumPy archive" in text
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_list_shows_a_line_each(tmp_path):
+    done = concord("list", "calibrators", cwd=tmp_path)
+    assert done.returncode == 0
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["none", "self", "joint", "context"]
+
+
+def test_list_as_json_is_an_array_of_objects(tmp_path):
+    everything = json.loads(concord("list", "--json", "-", cwd=tmp_path).stdout)
+    assert {entry["kind"] for entry in everything} == {"benchmark", "fusion", "calibrator"}
+    assert all({"name", "setting", "summary"} <= set(entry) for entry in everything)
+    fusions = json.loads(concord("list", "fusions", "--json", "-", cwd=tmp_path).stdout)
+    assert {entry["setting"] for entry in fusions} == {"vector", "sequence", "convolutional"}
+
+
+def test_an_unwritable_json_path_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "--json: cannot write to file/x.json" in concord("list", "--json", "file/x.json", cwd=tmp_path).stderr

@@ -1,0 +1,14 @@
+import pytest
+
+from concord.errors import ConcordError, DataError, UsageError
+
+
+@pytest.mark.parametrize("kind", [UsageError, DataError])
+def test_both_kinds_are_concord_errors(kind):
+    with pytest.raises(ConcordError, match="what was found"):
+        raise kind("what was found")
+
+
+def test_kinds_can_be_told_apart():
+    assert not issubclass(UsageError, DataError)
+    assert not issubclass(DataError, UsageError)

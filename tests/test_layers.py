@@ -1,0 +1,76 @@
+"""A layer imports only from the layers below it, and the core needs nothing but PyTorch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+# From the ground up; names in one entry may import each other only inside a folder.
+LAYERS = [
+    ("errors",),
+    ("files", "registry", "seeding", "modalities"),
+    ("calibration",),
+    ("rivals",),
+    ("encoders",),
+    ("fusion",),
+    ("data",),
+    ("experiment",),
+    ("analysis",),
+    ("report",),
+    ("cli",),
+    ("__main__",),
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+MODULES = sorted(path for path in (SOURCE / "concord").rglob("*.py") if path.parent != SOURCE or path.stem != "x")
+
+
+def part_of(path):
+    return path.relative_to(SOURCE / "concord").with_suffix("").parts[0]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("concord."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module == "concord":
+            yield from (alias.name for alias in node.names if alias.name in LEVEL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_go_downwards(path):
+    part = part_of(path)
+    if part == "__init__":  # the public face gathers from everywhere
+        return
+    for other in imported(path):
+        assert other == part or LEVEL[other] < LEVEL[part], f"{part} imports {other}"
+
+
+def test_importing_concord_loads_torch_and_nothing_heavier():
+    code = (
+        "import sys, torch; before = set(sys.modules); import concord; "
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["concord"]
+
+
+def test_the_core_works_without_numpy_and_the_extras():
+    code = (
+        "import sys\n"
+        "for name in ('numpy', 'scipy', 'sklearn', 'lightning_fabric', 'pydantic', 'rich', 'pyarrow', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "import torch, concord\n"
+        "c = concord.ContextualCalibrator({'a': 3, 'b': 2})\n"
+        "out = c({'a': torch.randn(6, 3), 'b': torch.randn(6, 4, 2)})\n"
+        "(out.features['a'].sum() + c.auxiliary_loss()).backward()\n"
+        "print('fine')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "fine", done.stderr

@@ -1,0 +1,63 @@
+import hashlib
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from concord import seeding
+
+
+def test_seed_is_half_of_the_first_eight_bytes_of_a_hash():
+    digest = hashlib.sha256(b"3/encoder/audio").digest()
+    assert seeding.derive_seed(3, "encoder", "audio") == int.from_bytes(digest[:8], "big") // 2
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(-(2**70), 2**70), st.lists(st.one_of(st.text(max_size=5), st.integers()), max_size=3))
+def test_seed_fits_a_generator(seed, names):
+    value = seeding.derive_seed(seed, *names)
+    assert 0 <= value < 2**63
+    assert value == seeding.derive_seed(seed, *names)
+    torch.Generator().manual_seed(value)
+
+
+def test_names_and_seeds_give_different_streams():
+    seeds = {seeding.derive_seed(s, *n) for s in (0, 1) for n in ((), ("a",), ("b",), ("a", "b"), ("a", 1))}
+    assert len(seeds) == 10
+
+
+def test_generator_repeats_its_stream():
+    draws = [torch.rand(4, generator=seeding.generator(0, name)) for name in ("a", "a", "b")]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_scope_sets_the_stream_and_puts_the_global_one_back():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with seeding.scope(5, "part"):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with seeding.scope(5, "part"):
+        assert torch.equal(torch.rand(3), inside)
+    assert not torch.equal(inside, expected)
+
+
+def test_scope_equals_the_generator_of_the_same_name():
+    with seeding.scope(5, "part"):
+        inside = torch.rand(3)
+    assert torch.equal(inside, torch.rand(3, generator=seeding.generator(5, "part")))
+
+
+def test_scope_puts_the_global_stream_back_after_an_error():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    try:
+        with seeding.scope(5, "part"):
+            torch.rand(7)
+            raise KeyError
+    except KeyError:
+        pass
+    assert torch.equal(torch.rand(3), expected)
