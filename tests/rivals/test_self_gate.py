@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from concord import seeding
-from concord.rivals.self_gate import SelfGate, Squeeze
+from concord.rivals.gate import Squeeze
+from concord.rivals.self_gate import SelfGate
 
 SIZES = {"text": 4, "audio": 3}
 

@@ -8,23 +8,19 @@ Shapes: summaries (B, S_1 + ... + S_M) -> hidden (B, K) a modality -> shift (B, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from concord import seeding
-from concord.calibration.base import Calibrator, Modulation, Summaries
-from concord.calibration.perturbation import Perturbation
-from concord.rivals.self_gate import Squeeze
+from concord.calibration.base import Modulation, Summaries
+from concord.rivals.gate import Gate
 
 
-class JointGate(Calibrator):
+class JointGate(Gate):
     """Gate every modality from all summaries at once, without comparing them.
 
     Args: as for `ContextualCalibrator`, with
-        hidden: width of each modality's hidden layer, 32 as the comparison size.
+        hidden: width of each modality's hidden layer, 32 as the comparison size; every one of these layers
+            sees all summaries, so that parameters grow with the square of the number of modalities.
 
     >>> gate = JointGate({"text": 4, "audio": 3}).eval()
     >>> text = torch.randn(2, 4)
@@ -32,33 +28,11 @@ class JointGate(Calibrator):
     True
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        *,
-        layouts: str | Mapping[str, str] = "auto",
-        hidden: int = 32,
-        nonfinite: str = "raise",
-        perturbation: Perturbation | bool | None = True,
-        intact_weight: float = 0.5,
-        dropout: float = 0.1,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=intact_weight,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
-        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
-        inputs = sum(self.summary_size(name) + self.energy_count(name) for name in self.names)
-        self.judges = nn.ModuleDict()
-        for name in self.names:
-            with seeding.scope(base, "calibrator", "joint", name):
-                self.judges[name] = Squeeze(inputs, hidden, self.sizes[name])
+    kind = "joint"
+
+    def seen_size(self, name: str) -> int:
+        """Return the width of all summaries and energies together, whichever the modality."""
+        return sum(self.summary_size(other) + self.energy_count(other) for other in self.names)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Judge every modality from all of them; what is absent enters as zeros."""

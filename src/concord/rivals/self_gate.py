@@ -7,43 +7,14 @@ Shapes: summary (B, S) and energy (B, E) -> hidden (B, K) -> shift (B, 1), gate 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
-from concord import seeding
-from concord.calibration.base import Calibrator, Modulation, Summaries, linear
-from concord.calibration.modulation import gate_from_activation
-from concord.calibration.perturbation import Perturbation
+from concord.calibration.base import Modulation, Summaries
+from concord.rivals.gate import Gate
 
 
-class Squeeze(nn.Module):
-    """One hidden layer and two zero-initialised heads, reliability and gate.
-
-    Args:
-        inputs: width of what it sees.
-        hidden: width of the hidden layer.
-        size: number of features gated, D.
-    """
-
-    def __init__(self, inputs: int, hidden: int, size: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Linear(inputs, hidden)
-        self.reliability = nn.Linear(hidden, 1)
-        self.gate = nn.Linear(hidden, size)
-        for last in (self.reliability, self.gate):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-
-    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shift (B,) and gate (B, D) from (B, inputs)."""
-        hidden = F.gelu(linear(self.squeeze, seen))
-        return linear(self.reliability, hidden).squeeze(1), gate_from_activation(linear(self.gate, hidden))
-
-
-class SelfGate(Calibrator):
+class SelfGate(Gate):
     """Gate each modality by its own summary only.
 
     Args: as for `ContextualCalibrator`, with
@@ -55,33 +26,11 @@ class SelfGate(Calibrator):
     True
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        *,
-        layouts: str | Mapping[str, str] = "auto",
-        hidden: int = 32,
-        nonfinite: str = "raise",
-        perturbation: Perturbation | bool | None = True,
-        intact_weight: float = 0.5,
-        dropout: float = 0.1,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=intact_weight,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
-        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
-        self.judges = nn.ModuleDict()
-        for name in self.names:
-            with seeding.scope(base, "calibrator", "self", name):
-                width = self.summary_size(name) + self.energy_count(name)
-                self.judges[name] = Squeeze(width, hidden, self.sizes[name])
+    kind = "self"
+
+    def seen_size(self, name: str) -> int:
+        """Return the width of a modality's own summary and energies."""
+        return self.summary_size(name) + self.energy_count(name)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Judge every modality by itself."""
