@@ -26,6 +26,17 @@ def done(tmp_path_factory):
     return out, results, seen
 
 
+def rows_of(out, calibrator, seed, condition, *, perturbed=True):
+    """Return the recorded predictions of one run under one condition, column -> array."""
+    wanted = {"calibrator": calibrator, "seed": seed, "condition": condition, "perturbed_training": perturbed}
+    rows = [
+        row
+        for row in pq.read_table(out / "predictions.parquet").to_pylist()
+        if all(row[name] == value for name, value in wanted.items())
+    ]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
 def test_results_follow_the_schema(done):
     out, results, _ = done
     assert json.loads((out / "results.json").read_text()) == results
@@ -52,20 +63,19 @@ def test_results_follow_the_schema(done):
 
 def test_scores_can_be_recomputed_from_the_predictions(done):
     out, results, _ = done
-    table = pq.read_table(out / "predictions.parquet").to_pandas()
     test = prepare("digits", seed=1).test
     run = next(run for run in results["runs"] if run["calibrator"] == "context" and run["seed"] == 1)
-    mine = table[(table.calibrator == "context") & (table.seed == 1)]
-    clean, swapped = (mine[mine.condition == name] for name in ("clean", "corruption.swap"))
-    assert clean.id.tolist() == test.ids.tolist()
-    assert clean.label.tolist() == test.labels.tolist()
-    assert accuracy_score(clean.label, clean.prediction) == run["clean"]["accuracy"]
-    assert accuracy_score(swapped.label, swapped.prediction) == run["corruption"]["swap"]["accuracy"]
-    assert clean.corrupted.isna().all()
-    assert set(swapped.corrupted) == {"left", "right", "profile"}
-    removed = mine[mine.condition == "removal.left"]
-    assert removed.reliability_left.isna().all()
-    assert removed.reliability_right.notna().all()
+    clean, swapped, removed = (
+        rows_of(out, "context", 1, name) for name in ("clean", "corruption.swap", "removal.left")
+    )
+    assert clean["id"].tolist() == test.ids.tolist()
+    assert clean["label"].tolist() == test.labels.tolist()
+    assert accuracy_score(clean["label"], clean["prediction"]) == run["clean"]["accuracy"]
+    assert accuracy_score(swapped["label"], swapped["prediction"]) == run["corruption"]["swap"]["accuracy"]
+    assert set(clean["corrupted"]) == {None}
+    assert set(swapped["corrupted"]) == {"left", "right", "profile"}
+    assert set(removed["reliability_left"]) == {None}
+    assert None not in set(removed["reliability_right"])
 
 
 def test_comparisons_are_differences_of_mean_accuracies(done):
@@ -88,11 +98,10 @@ def test_comparisons_are_differences_of_mean_accuracies(done):
 def test_detection_agrees_with_scikit_learn_up_to_standardising(done):
     out, results, _ = done
     run = next(run for run in results["runs"] if run["calibrator"] == "context" and run["seed"] == 0)
-    table = pq.read_table(out / "predictions.parquet").to_pandas()
-    rows = table[(table.calibrator == "context") & (table.seed == 0) & (table.condition == "corruption.zero")]
+    rows = rows_of(out, "context", 0, "corruption.zero")
     names = ["left", "right", "profile"]
-    raw = rows[[f"reliability_{name}" for name in names]].to_numpy()
-    hit = np.stack([rows.corrupted == name for name in names], 1)
+    raw = np.stack([rows[f"reliability_{name}"] for name in names], 1)
+    hit = np.stack([rows["corrupted"] == name for name in names], 1)
     task = prepare("digits", seed=0)
     model = build_model(task, CONFIG, Variant("context", True), 0)
     model.load_state_dict(load_file(out / "runs" / "context" / "seed-0" / "weights.safetensors"))
@@ -110,10 +119,8 @@ def test_saved_weights_give_the_recorded_predictions(done):
     task = prepare("digits", seed=1)
     model = build_model(task, CONFIG, Variant("none", True), 1)
     model.load_state_dict(load_file(out / "runs" / "none+perturbed" / "seed-1" / "weights.safetensors"))
-    table = pq.read_table(out / "predictions.parquet").to_pandas()
-    rows = table[(table.calibrator == "none") & table.perturbed_training & (table.seed == 1)]
     again = score(model.eval(), task.test, "clean").prediction
-    assert rows[rows.condition == "clean"].prediction.tolist() == again.tolist()
+    assert rows_of(out, "none", 1, "clean")["prediction"].tolist() == again.tolist()
 
 
 def test_progress_counts_every_run(done):
