@@ -56,96 +56,90 @@ def _root() -> None:
 def run_command(
     benchmark: Annotated[str, typer.Argument(help="A benchmark of `concord list benchmarks`.")],
     fusion: Annotated[
-        str | None, typer.Option(help="A fusion of `concord list fusions`; default: by benchmark.")
+        str | None,
+        typer.Option(
+            help="A fusion of `concord list fusions`; several, or FUSION@POINT, make a grid; default: by benchmark."
+        ),
     ] = None,
     calibrators: Annotated[str, typer.Option(help="Some of `concord list calibrators`.")] = "none,self,joint,context",
     seeds: Annotated[int, typer.Option(help="How many seeds: splits, initial weights, orders of batches.")] = 5,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>, or -grid.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder; default: CONCORD_DATA, or ../shared/data.")] = None,
     protocol: Annotated[str | None, typer.Option(help="How the benchmark is split; default: its first.")] = None,
     modalities: Annotated[str | None, typer.Option(help="Some of the benchmark's modalities; default: all.")] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Where the calibrator stands: a point of the fusion; default: its first.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="A training method of `concord list methods`.")] = "none",
+    preset: Annotated[str, typer.Option(help="Sizes of the fusion: small, or paper (as published).")] = "small",
+    encoders: Annotated[str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.")] = "small",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of a run; default: by benchmark.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs that go at once; default: one a core.")] = None,
-    json_to: Annotated[str | None, typer.Option("--json", help="Write results.json here too; - = stdout.")] = None,
+    alone: Annotated[
+        bool, typer.Option(help="In a grid, train every fusion with each modality alone as well, to compare with.")
+    ] = True,
+    json_to: Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")] = None,
 ) -> None:
-    """Compare a fusion with and without calibration, over paired seeds, clean and when a modality lies.
+    """Compare fusions with and without calibration, over paired seeds, clean and when a modality lies.
 
     A command that was stopped goes on where it was when it is given again.
     """
+    from concord.analysis.grid import make_grid, run_grid
     from concord.analysis.study import study
     from concord.experiment.config import make_config
 
     start = time.perf_counter()
-    config = make_config(
-        benchmark,
-        fusion=fusion,
-        calibrators=_names(calibrators),
-        seeds=seeds,
-        protocol=protocol,
-        modalities=_names(modalities) if modalities is not None else None,
-        recipe={"steps": steps} if steps is not None else None,
-    )
-    folder = out if out is not None else Path("runs") / f"{config.benchmark}-{config.fusion}"
+    options: dict[str, Any] = {
+        "calibrators": _names(calibrators),
+        "seeds": seeds,
+        "protocol": protocol,
+        "modalities": _names(modalities) if modalities is not None else None,
+        "calibrate": calibrate,
+        "method": method,
+        "preset": preset,
+        "encoders": encoders,
+        "recipe": {"steps": steps} if steps is not None else None,
+    }
     console = _console(json_to)
-    with _progress() as progress:
-        results = study(config, folder, data=data, jobs=jobs, progress=progress)
-    _print_results(console, results, folder, time.perf_counter() - start)
+    if fusion is not None and ("," in fusion or "@" in fusion):
+        configs = make_grid(benchmark, _names(fusion), **options)
+        folder = out if out is not None else Path("runs") / f"{benchmark}-grid{_suffix(method)}"
+        with _progress() as progress:
+            results = run_grid(configs, folder, alone=alone, data=data, jobs=jobs, progress=progress)
+        _print_grid(console, results, folder, time.perf_counter() - start)
+    else:
+        config = make_config(benchmark, fusion=fusion, **options)
+        folder = out if out is not None else Path("runs") / f"{config.benchmark}-{config.fusion}{_suffix(method)}"
+        with _progress() as progress:
+            results = study(config, folder, data=data, jobs=jobs, progress=progress)
+        _print_results(console, results, folder, time.perf_counter() - start)
     _write_json(json_to, results)
 
 
 @app.command("list")
 def list_command(
-    kind: Annotated[str | None, typer.Argument(help="benchmarks, fusions or calibrators; default: all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="benchmarks, fusions, calibrators or methods; default: all.")
+    ] = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write an array of objects here; - = stdout.")] = None,
 ) -> None:
-    """List what can be run, a line each."""
-    entries = _entries(kind)
+    """List what can be run, a line each; one kind alone with all there is to say of it."""
+    from concord.analysis.catalogue import catalogue
+
+    entries = catalogue(kind)
     if json_to is not None:
         _write_json(json_to, entries)
         if json_to == "-":
             return
-    from rich.table import Table
+    from concord.report.listing import full_list, short_list
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("kind", "name", "setting", "summary"):
-        table.add_column(heading)
-    for entry in entries:
-        table.add_row(entry["kind"], entry["name"], entry["setting"] or "", entry["summary"])
-    _console(None).print(table)
+    _console(None).print(short_list(entries) if kind is None else full_list(entries))
 
 
-def _entries(kind: str | None) -> list[dict[str, Any]]:
-    """Return the entries of one registry, or of all."""
-    from concord.data.benchmarks import BENCHMARKS
-    from concord.fusion import FUSIONS
-    from concord.registry import Registry
-    from concord.rivals import CALIBRATORS
-
-    registries: dict[str, Registry[Any]] = {
-        "benchmarks": BENCHMARKS,
-        "fusions": FUSIONS,
-        "calibrators": CALIBRATORS,
-    }
-    if kind is not None and kind not in registries:
-        raise UsageError(f"unknown kind {kind!r}; choose from: {', '.join(registries)}")
-    return [
-        {
-            "kind": what.removesuffix("s"),
-            "name": name,
-            "setting": getattr(registry[name], "setting", None),
-            "summary": registry[name].summary,
-            **_more(registry[name]),
-        }
-        for what, registry in registries.items()
-        if kind in (None, what)
-        for name in registry
-    ]
-
-
-def _more(entry: object) -> Mapping[str, Any]:
-    """Return what only benchmarks have."""
-    keys = ("modalities", "protocols", "files", "fusion")
-    return {key: getattr(entry, key) for key in keys if hasattr(entry, key)}
+def _suffix(method: str) -> str:
+    return "" if method == "none" else f"-{method}"
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -200,6 +194,16 @@ def _print_results(console: Console, results: Mapping[str, Any], folder: Path, s
         console.print(comparison_table(results))
         console.print(summary_line(results))
     console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
+
+
+def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds: float) -> None:
+    from concord.report.grid import grid_lines, grid_table, legend
+
+    console.print(grid_table(grid))
+    console.print(legend(grid))
+    for line in grid_lines(grid):
+        console.print(line)
+    console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")
 
 
 def _write_json(to: str | None, value: Any) -> None:  # noqa: ANN401

@@ -81,16 +81,23 @@ class ModalityBatch:
         return self.present[:, self.names.index(name)]
 
 
-def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str]) -> dict[str, str]:
+def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, fewest: int = 2) -> dict[str, str]:
     """Check declared modalities and return modality -> layout name ("auto": read from the tensor).
 
+    Args:
+        sizes: modality -> feature size.
+        layouts: one for all, or modality -> layout.
+        fewest: how many modalities there must be.
+
     Raises:
-        UsageError: all faults at once: fewer than two modalities, sizes that are not positive integers,
+        UsageError: all faults at once: fewer modalities than that, sizes that are not positive integers,
             unknown layouts, layouts of modalities that are not declared.
     """
     faults = []
-    if len(sizes) < 2:
-        faults.append(f"sizes must name at least two modalities; found {list(sizes) or 'none'}")
+    if len(sizes) < fewest:
+        faults.append(
+            f"sizes must name at least {'two modalities' if fewest == 2 else 'one modality'}; found {list(sizes) or 'none'}"
+        )
     for name, size in sizes.items():
         if not isinstance(name, str) or not name or "." in name or hasattr(_RESERVED, name):
             faults.append(f"{name!r} cannot name a modality: use a plain word, without dots, unknown to PyTorch")

@@ -37,7 +37,13 @@ def test_all_faults_are_said_at_once():
     [
         ({"seeds": 0}, "seeds: input should be greater than or equal to 1; found 0"),
         ({"calibrators": ("none", "none")}, "calibrators names none more than once"),
-        ({"modalities": ("left",)}, "modalities: .*at least 2 items"),
+        ({"modalities": ()}, "modalities: .*at least 1 item"),
+        ({"modalities": ("left",)}, "one modality alone has nothing to be compared with; .*found none, self, joint"),
+        ({"calibrate": "pooledd"}, "concat can be calibrated at maps or pooled; found 'pooledd'"),
+        ({"fusion": "lf-dnn", "calibrate": "maps"}, "lf-dnn can be calibrated at features; found 'maps'"),
+        ({"method": "luck"}, "unknown method 'luck'; choose from: none, ogm-ge, gradient-blending"),
+        ({"preset": "large"}, "preset: input should be 'small' or 'paper'; found 'large'"),
+        ({"encoders": "vgg"}, "encoders: input should be 'small' or 'resnet18'; found 'vgg'"),
         ({"calibrators": ()}, "calibrators: .*at least 1 item"),
         ({"recipe": {"steps": 0}}, "recipe.steps: input should be greater than or equal to 1; found 0"),
         ({"recipe": {"stepps": 3}}, "recipe.stepps: extra inputs are not permitted"),
@@ -51,3 +57,14 @@ def test_each_fault_names_its_field(options, text):
 def test_unknown_benchmark_lists_the_choices():
     with pytest.raises(UsageError, match="unknown benchmark 'digitz'; choose from: digits, scene15"):
         make_config("digitz")
+
+
+def test_a_calibrator_stands_at_the_fusion_s_first_point_unless_told_otherwise():
+    assert make_config("digits").calibrate == "maps"
+    assert make_config("digits", fusion="lf-dnn").calibrate == "features"
+    assert make_config("digits", calibrate="pooled").calibrate == "pooled"
+
+
+def test_one_modality_alone_is_trained_clean_without_a_calibrator():
+    config = make_config("digits", modalities=("left",), calibrators=("none",))
+    assert [variant.label for variant in config.variants] == ["none"]

@@ -33,7 +33,8 @@ def build(fusion, mix, *, order=None):
     layouts = dict(zip(names, mix, strict=True))
     torch.manual_seed(0)
     specs = {name: FeatureSpec(6, LAYOUTS[layouts[name]]) for name in order or names}
-    return FUSIONS[fusion].build(specs, classes=C).eval(), features
+    entry = FUSIONS[fusion]
+    return entry.build(specs, classes=C, dropout=0.1, **entry.small).eval(), features
 
 
 def positions_of(mix):
@@ -75,8 +76,9 @@ def test_modalities_of_all_layouts_give_one_row_of_logits_an_instance(fusion, mi
 @every_mix
 def test_gradients_reach_all_features_and_weights(fusion, mix):
     model, features = build(fusion, mix)
+    model.train()
     features = {name: x.requires_grad_() for name, x in features.items()}
-    (model(features, {}, {}) ** 2).sum().backward()
+    ((model(features, {}, {}) ** 2).sum() + model.auxiliary_loss()).backward()
     assert all(x.grad.isfinite().all() and x.grad.abs().sum() > 0 for x in features.values())
     assert all(weight.grad.abs().sum() > 0 for weight in model.parameters())
 

@@ -40,6 +40,8 @@ class Calibration:
         logits: (B, M); sigmoid(logits) reads as the probability that the modality is intact.
         touched: bool (B, M) in training, True where a perturbation hit; None in evaluation.
         auxiliary_loss: a scalar to add to the task's loss; 0 in evaluation.
+        complete: True when no mask and no presence was given or made, so that every position counts.
+        decision: logits (B, C) of a method that decides itself and stands in for the fusion; None otherwise.
     """
 
     features: dict[str, Tensor]
@@ -52,6 +54,8 @@ class Calibration:
     logits: Tensor
     touched: Tensor | None
     auxiliary_loss: Tensor
+    complete: bool = False
+    decision: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,16 @@ class Modulation:
         gates: modality -> (B, D).
         agreement: cosines (B, M, M), or None where modalities are not compared.
         embeddings: unit vectors (B, M, K) for the contrastive loss, or None.
+        opinions: (B, M, C), what each modality says of the classes by itself, or None.
+        kept: bool (B, M), False where a method that leaves modalities out in training does so, or None.
     """
 
     shift: Tensor
     gates: dict[str, Tensor]
     agreement: Tensor | None = None
     embeddings: Tensor | None = None
+    opinions: Tensor | None = None
+    kept: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ class Calibrator(nn.Module):
     """Base of the contextual calibrator and of its rivals; see `ContextualCalibrator` for the arguments."""
 
     has_reliability = True  # False where reliability is constant and detection makes no sense
+    needs_classes = False  # True where the loss needs labels, however few classes there are
+    fewest = 2  # modalities
 
     def __init__(
         self,
@@ -104,7 +114,7 @@ class Calibrator(nn.Module):
         super().__init__()
         if not isinstance(sizes, Mapping):
             raise UsageError(f"sizes must be a dictionary from modality to feature size; found {sizes!r}")
-        self.layouts = check_sizes(sizes, layouts)
+        self.layouts = check_sizes(sizes, layouts, fewest=self.fewest)
         self.sizes = dict(sizes)
         self.names = tuple(sizes)
         faults = []
@@ -139,6 +149,20 @@ class Calibrator(nn.Module):
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return reliability shifts and gates; what a subclass is."""
         raise NotImplementedError
+
+    def decide(self, modulation: Modulation, present: Tensor) -> Tensor | None:
+        """Return logits (B, C) that stand in for the fusion's; None unless a subclass decides itself."""
+        return None
+
+    def own_loss(self, modulation: Modulation, present: Tensor, labels: Tensor | None) -> Tensor | None:
+        """Return a subclass's further loss of a training pass, a scalar, or None.
+
+        Args:
+            modulation: what `modulate` returned.
+            present: bool (B, M).
+            labels: class indices (B,), or None.
+        """
+        return None
 
     def gather(
         self,
@@ -189,6 +213,10 @@ class Calibrator(nn.Module):
         with torch.autocast(device_type=batch.present.device.type, enabled=False):
             modulation = self.modulate(self._summaries(batch, touched))
             loss = self._auxiliary_loss(modulation, batch, touched, labels)
+        decision = self.decide(modulation, batch.present)
+        present, complete = batch.present, batch.complete
+        if modulation.kept is not None:
+            present, complete = present & modulation.kept, False
         alone = batch.present.sum(1, keepdim=True) <= 1  # (B, 1)
         shift = torch.where(alone, 0, modulation.shift)
         reliability = reliability_from_shift(shift)
@@ -202,14 +230,16 @@ class Calibrator(nn.Module):
         return Calibration(
             features=self._scaled(batch, reliability, gates),
             names=self.names,
-            reliability=torch.where(batch.present, reliability, 0),
+            reliability=torch.where(present, reliability, 0),
             gates=gates,
             support=support,
             conflict=conflict,
-            present=batch.present,
+            present=present,
             logits=shift + START,
             touched=touched if self.training else None,
             auxiliary_loss=loss,
+            complete=complete,
+            decision=decision,
         )
 
     def auxiliary_loss(self) -> Tensor:
@@ -308,7 +338,8 @@ class Calibrator(nn.Module):
             loss = loss + self.agreement_weight * agreement_loss(
                 modulation.embeddings, untouched, batch.present, labels
             )
-        return loss
+        own = self.own_loss(modulation, batch.present, labels)
+        return loss if own is None else loss + own
 
     def __getstate__(self) -> dict[str, Any]:
         # The last loss belongs to a graph, which neither pickles nor deep-copies.

@@ -44,8 +44,8 @@ def prepare(
         protocol: how it is split; None = the benchmark's first.
 
     Raises:
-        UsageError: the benchmark, a modality or the protocol is unknown (the choices are listed), or fewer
-            than two modalities are named.
+        UsageError: the benchmark, a modality or the protocol is unknown (the choices are listed), or no
+            modality is named, or one twice.
         DataError: a file is absent or cannot be used.
 
     >>> task = prepare("digits", seed=0)
@@ -57,9 +57,9 @@ def prepare(
     unknown = [modality for modality in kept if modality not in benchmark.modalities]
     if unknown:
         raise UsageError(f"unknown modality {unknown[0]!r} of {name}; choose from: {', '.join(benchmark.modalities)}")
-    if len(set(kept)) < 2 or len(set(kept)) < len(kept):
+    if not kept or len(set(kept)) < len(kept):
         raise UsageError(
-            f"modalities must name two or more of {', '.join(benchmark.modalities)}, each once; found {kept}"
+            f"modalities must name one or more of {', '.join(benchmark.modalities)}, each once; found {kept}"
         )
     chosen = protocol if protocol is not None else benchmark.protocols[0]
     if chosen not in benchmark.protocols:

@@ -13,7 +13,16 @@ from concord.errors import UsageError
 __all__ = ["Encoder", "FilmEncoder", "MapEncoder", "SequenceEncoder", "VectorEncoder", "build_encoder"]
 
 
-def build_encoder(layout: str, shape: Sequence[int], *, size: int = 64, dropout: float = 0.1) -> Encoder:
+def build_encoder(
+    layout: str,
+    shape: Sequence[int],
+    *,
+    size: int = 64,
+    dropout: float = 0.1,
+    kind: str = "small",
+    maps: bool = False,
+    stages: int = 4,
+) -> Encoder:
     """Return the encoder of inputs with this layout.
 
     Args:
@@ -21,6 +30,9 @@ def build_encoder(layout: str, shape: Sequence[int], *, size: int = 64, dropout:
         shape: of one instance, without the batch axis: (D,), (T, D), (C, H, W) or (C, T, H, W).
         size: features that come out; 64 as in the published baselines of this size.
         dropout: on the features, in training.
+        kind: "small", or "resnet18" for maps and films.
+        maps: keep the maps of films, for convolutional fusions; otherwise each frame becomes a vector.
+        stages: how many of the four stages of a ResNet-18 are kept.
 
     Raises:
         UsageError: no encoder reads this layout.

@@ -6,12 +6,13 @@ one configuration.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concord.data.benchmarks import BENCHMARKS
 from concord.errors import UsageError
+from concord.experiment.methods import METHODS
 from concord.fusion import FUSIONS
 from concord.registry import Registry
 from concord.rivals import CALIBRATORS
@@ -66,7 +67,12 @@ class Config(BaseModel):
             with the perturbations of the others.
         seeds: every seed is one split, one set of initial weights, one order of batches and perturbations.
         protocol: how the benchmark is split.
-        modalities: which of the benchmark's are used, two or more.
+        modalities: which of the benchmark's are used; one alone is for "none" only.
+        calibrate: where the calibrator stands, one of the fusion's points: "features", or for convolutional
+            fusions "maps" (before pooling) and, in some, "pooled".
+        preset: sizes of the fusion: "small" trains on two cores, "paper" has what was published.
+        encoders: "small" ones for small inputs, or "resnet18" for images, spectrograms, depth and frames.
+        method: how the modalities' training is balanced, one of `concord list methods`.
         recipe: how each run is trained.
     """
 
@@ -77,7 +83,11 @@ class Config(BaseModel):
     calibrators: tuple[str, ...] = Field(min_length=1)
     seeds: int = Field(ge=1)
     protocol: str
-    modalities: tuple[str, ...] = Field(min_length=2)
+    modalities: tuple[str, ...] = Field(min_length=1)
+    calibrate: str
+    preset: Literal["small", "paper"] = "small"
+    encoders: Literal["small", "resnet18"] = "small"
+    method: str = "none"
     recipe: Recipe = Recipe()
 
     @model_validator(mode="after")
@@ -86,6 +96,7 @@ class Config(BaseModel):
             *_unknown("fusion", (self.fusion,), FUSIONS),
             *_unknown("calibrator", self.calibrators, CALIBRATORS),
             *_unknown("benchmark", (self.benchmark,), BENCHMARKS),
+            *_unknown("method", (self.method,), METHODS),
         ]
         if self.benchmark in BENCHMARKS:
             benchmark = BENCHMARKS[self.benchmark]
@@ -95,13 +106,46 @@ class Config(BaseModel):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 faults.append(f"{what} names {', '.join(twice)} more than once; name each once")
+        faults += self._misfits()
         if faults:
             raise ValueError("; ".join(faults))
         return self
 
+    def _misfits(self) -> list[str]:
+        """Return what does not go together, of names that exist."""
+        faults = []
+        count = len(self.modalities)
+        if count == 1 and self.calibrators != ("none",):
+            faults.append(
+                f"one modality alone has nothing to be compared with; name two or more, or calibrators none; "
+                f"found {', '.join(self.calibrators)}"
+            )
+        if self.fusion in FUSIONS:
+            entry = FUSIONS[self.fusion]
+            if entry.most is not None and count > entry.most:
+                faults.append(f"{self.fusion} joins at most {entry.most} modalities; found {count}")
+            if self.calibrate not in entry.points:
+                faults.append(
+                    f"{self.fusion} can be calibrated at {' or '.join(entry.points)}; found {self.calibrate!r}"
+                )
+        deciding = [name for name in self.calibrators if name in CALIBRATORS and CALIBRATORS[name].late]
+        if deciding and self.fusion in FUSIONS and not FUSIONS[self.fusion].late:
+            late = ", ".join(name for name in FUSIONS if FUSIONS[name].late)
+            faults.append(
+                f"{', '.join(deciding)} decides for each modality alone and needs a late fusion, one of {late}; "
+                f"found {self.fusion}"
+            )
+        if deciding and self.method != "none":
+            faults.append(
+                f"{', '.join(deciding)} decides without the fusion, which {self.method} trains; leave one of them out"
+            )
+        return faults
+
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """What is trained for every seed, in the order of the table."""
+        """What is trained for every seed, in the order of the table; one modality alone only clean."""
+        if len(self.modalities) == 1:
+            return (Variant("none", False),)
         found = []
         for name in self.calibrators:
             found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, True)]
@@ -116,6 +160,10 @@ def make_config(
     seeds: int = 5,
     protocol: str | None = None,
     modalities: tuple[str, ...] | None = None,
+    calibrate: str | None = None,
+    preset: str = "small",
+    encoders: str = "small",
+    method: str = "none",
     recipe: dict[str, Any] | None = None,
 ) -> Config:
     """Return the checked configuration of an experiment; what is left out comes from the benchmark.
@@ -127,6 +175,10 @@ def make_config(
         seeds: how many seeds, counted from 0.
         protocol: None = the benchmark's first.
         modalities: None = all of the benchmark.
+        calibrate: None = the fusion's first point.
+        preset: sizes of the fusion, "small" or "paper".
+        encoders: "small" or "resnet18".
+        method: how the modalities' training is balanced.
         recipe: fields of `Recipe` that differ from the benchmark's.
 
     Raises:
@@ -138,19 +190,29 @@ def make_config(
     entry = BENCHMARKS[benchmark]
     chosen = protocol if protocol is not None else entry.protocols[0]
     known = entry.recipe_for(chosen) if chosen in entry.protocols else {}
+    joined = fusion if fusion is not None else entry.fusion
     values = {
         "benchmark": benchmark,
-        "fusion": fusion if fusion is not None else entry.fusion,
+        "fusion": joined,
         "calibrators": calibrators,
         "seeds": seeds,
         "protocol": chosen,
         "modalities": modalities if modalities is not None else entry.modalities,
+        "calibrate": calibrate if calibrate is not None else first_point(joined),
+        "preset": preset,
+        "encoders": encoders,
+        "method": method,
         "recipe": {**known, **(recipe or {})},
     }
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise UsageError(explain(error)) from None
+
+
+def first_point(fusion: str) -> str:
+    """Return where a calibrator stands unless another point is named."""
+    return FUSIONS[fusion].points[0] if fusion in FUSIONS else "features"
 
 
 def explain(error: ValidationError) -> str:

@@ -1,5 +1,7 @@
 """The model of an experiment: an encoder a modality, a calibrator on the features, a fusion with its head.
 
+The calibrator stands where the fusion says that the modalities meet: behind the encoders and whatever the
+fusion does to each modality alone.
 Twins share what they share: every part is built on a stream of random numbers that its name and the run's
 seed choose, so that a calibrator more or less changes nothing else.
 Shapes: inputs in their layouts, batch first; logits (B, C), or (2B, C) with a perturbed copy.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +20,7 @@ from concord import seeding
 from concord.calibration import Calibration, Calibrator, Perturbation, with_copies
 from concord.data.part import Task
 from concord.encoders import Encoder, build_encoder
-from concord.experiment.config import Config, Recipe, Variant
+from concord.experiment.config import Config, Variant
 from concord.fusion import FUSIONS, FeatureSpec, Fusion
 from concord.modalities import LAYOUTS
 from concord.rivals import CALIBRATORS
@@ -31,11 +34,15 @@ class Output:
 
     Args:
         logits: (B, C), or (2B, C): the batch untouched, then perturbed.
-        calibration: what the calibrator found.
+        calibration: what the calibrator found; its features are what the fusion joined.
+        masks: modality -> bool (B, L), of those features.
+        present: modality -> bool (B,), of those features; none where all are.
     """
 
     logits: Tensor
     calibration: Calibration
+    masks: dict[str, Tensor]
+    present: dict[str, Tensor]
 
 
 class MultimodalModel(nn.Module):
@@ -73,39 +80,67 @@ class MultimodalModel(nn.Module):
             perturbation: pass the features on twice, untouched and perturbed; None = once, untouched.
             generator: the source of the perturbations' draws.
         """
-        features, feature_masks = {}, {}
+        encoded, encoded_masks = {}, {}
         for name, encoder in self.encoders.items():
-            features[name], mask = encoder(inputs[name], None if masks is None else masks.get(name))
+            encoded[name], mask = encoder(inputs[name], None if masks is None else masks.get(name))
             if mask is not None:
-                feature_masks[name] = mask
-        batch = self.calibrator.gather(features, feature_masks, present)
+                encoded_masks[name] = mask
+        features, left = self.fusion.encode(encoded, encoded_masks, {} if present is None else present)
+        batch = self.calibrator.gather(features, left, present)
         touched = torch.zeros_like(batch.present)
         if perturbation is not None:
             hurt = with_copies(batch, perturbation, generator=generator)
             batch, touched = hurt.batch, hurt.touched
             labels = None if labels is None else labels.repeat(2)
-        if self.fusion.classes < FEWEST_CLASSES:
+        if self.fusion.classes < FEWEST_CLASSES and not self.calibrator.needs_classes:
             labels = None
         calibration = self.calibrator(batch, labels=labels, touched=touched)
-        here = {} if batch.complete else {name: batch.column(name) for name in batch.names}
-        return Output(self.fusion(calibration.features, batch.masks, here), calibration)
+        here = {}
+        if not calibration.complete:
+            here = {name: calibration.present[:, index] for index, name in enumerate(calibration.names)}
+        logits = calibration.decision
+        if logits is None:
+            logits = self.fusion.join(calibration.features, batch.masks, here)
+        return Output(logits, calibration, batch.masks, here)
 
 
 def build_model(task: Task, config: Config, variant: Variant, seed: int) -> MultimodalModel:
     """Return the untrained model of one run; the same seed gives every variant the same shared weights."""
-    recipe = config.recipe
-    encoders = {name: _encoder(task, name, recipe, seed) for name in config.modalities}
-    layouts = {name: encoder.feature_layout for name, encoder in encoders.items()}
-    sizes = {name: encoder.size for name, encoder in encoders.items()}
-    with seeding.scope(seed, "calibrator", variant.calibrator):
-        calibrator = CALIBRATORS[variant.calibrator].build(sizes, layouts=layouts, dropout=recipe.dropout)
-    specs = {name: FeatureSpec(encoder.size, LAYOUTS[layouts[name]]) for name, encoder in encoders.items()}
+    recipe, entry, method = config.recipe, FUSIONS[config.fusion], CALIBRATORS[variant.calibrator]
+    encoders = {name: _encoder(task, name, config, seed) for name in config.modalities}
+    specs = {name: FeatureSpec(encoder.size, LAYOUTS[encoder.feature_layout]) for name, encoder in encoders.items()}
     with seeding.scope(seed, "fusion", config.fusion):
-        fusion = FUSIONS[config.fusion].build(specs, classes=len(task.classes), dropout=recipe.dropout)  # type: ignore[call-arg]
+        fusion = entry.build(specs, classes=len(task.classes), **fusion_options(config))
+    sizes = {name: fusion.meeting[name].size for name in config.modalities}
+    layouts = {name: fusion.meeting[name].layout.name for name in config.modalities}
+    options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": recipe.dropout}
+    if method.classes:
+        options["classes"] = len(task.classes)
+    with seeding.scope(seed, "calibrator", variant.calibrator):
+        calibrator = method.build(sizes, **options)
     return MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)
 
 
-def _encoder(task: Task, name: str, recipe: Recipe, seed: int) -> Encoder:
+def fusion_options(config: Config) -> dict[str, Any]:
+    """Return the keyword arguments of a configuration's fusion."""
+    entry = FUSIONS[config.fusion]
+    options: dict[str, Any] = {}
+    if config.preset == "small":  # the published preset keeps its own dropout
+        options = {**entry.small, "dropout": config.recipe.dropout}
+    if len(entry.points) > 1:
+        options["at"] = config.calibrate
+    return options
+
+
+def _encoder(task: Task, name: str, config: Config, seed: int) -> Encoder:
+    entry = FUSIONS[config.fusion]
     with seeding.scope(seed, "encoder", name):
-        shape = task.train.inputs[name].shape[1:]
-        return build_encoder(task.layouts[name], shape, size=recipe.width, dropout=recipe.dropout)
+        return build_encoder(
+            task.layouts[name],
+            task.train.inputs[name].shape[1:],
+            size=config.recipe.width,
+            dropout=config.recipe.dropout,
+            kind=config.encoders,
+            maps=entry.setting == "convolutional",
+            stages=entry.stages,
+        )

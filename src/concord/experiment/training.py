@@ -24,6 +24,7 @@ from concord.data.part import Task
 from concord.errors import ConcordError
 from concord.experiment.batches import Tensors, endless_rows, to_tensors
 from concord.experiment.config import Config, Recipe, Variant
+from concord.experiment.methods import METHODS, TrainingMethod
 from concord.experiment.model import MultimodalModel, build_model
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ def train(
     recipe, settings = config.recipe, Perturbation() if variant.perturbed else None
     fabric = fabric if fabric is not None else _one_device()
     model = build_model(task, config, variant, seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
+    method = METHODS[config.method].build(model, seed=seed)
+    parameters = [*model.parameters(), *method.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
-    training_step, optimizer = fabric.setup(_TrainingStep(model.train(), settings), optimizer)
+    training_step, optimizer = fabric.setup(_TrainingStep(model.train(), method, settings), optimizer)
     data, valid = to_tensors(task.train).to(fabric.device), to_tensors(task.valid).to(fabric.device)
     order = endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches"))
     draws = seeding.generator(seed, "perturbations", device=fabric.device)
@@ -98,6 +99,7 @@ def train(
                 ) from None
             optimizer.zero_grad()
             fabric.backward(loss)
+            method.modulate(step / recipe.steps)
             optimizer.step()
             schedule.step()
             total, count = total + loss.detach(), count + 1
@@ -108,6 +110,7 @@ def train(
                         f"training diverged at step {step}; choose a lower learning_rate (the loss is {mean})"
                     )
                 score = validation_score(model.eval(), valid, settings, seed)
+                method.observe(data, valid)
                 model.train()
                 history.append({"step": step, "loss": mean, "validation": score})
                 total, count = torch.zeros_like(total), 0
@@ -141,9 +144,10 @@ def validation_score(model: MultimodalModel, valid: Tensors, settings: Perturbat
 class _TrainingStep(torch.nn.Module):
     """From a batch to its loss: what Fabric wraps, which passes on tensors but no frozen dataclasses."""
 
-    def __init__(self, model: MultimodalModel, settings: Perturbation | None) -> None:
+    def __init__(self, model: MultimodalModel, method: TrainingMethod, settings: Perturbation | None) -> None:
         super().__init__()
         self.model = model
+        self.method = method
         self.settings = settings
 
     def forward(
@@ -154,11 +158,11 @@ class _TrainingStep(torch.nn.Module):
         labels: Tensor,
         draws: torch.Generator,
     ) -> Tensor:
-        """Return the loss: the task's, over both copies, and the calibrator's."""
+        """Return the loss: the task's, over both copies, as the method weighs it; the calibrator's; the fusion's."""
         out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
         targets = labels if self.settings is None else repeat_targets(labels)
-        loss: Tensor = F.cross_entropy(out.logits, targets) + out.calibration.auxiliary_loss
-        return loss
+        loss = self.method.loss(out, targets, F.cross_entropy(out.logits, targets))
+        return loss + out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss()
 
 
 def _evaluation_steps(recipe: Recipe) -> set[int]:

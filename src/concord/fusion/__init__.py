@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from concord.fusion.base import FeatureSpec, Fusion
 from concord.fusion.convolutional.concat import ConcatMaps
@@ -18,26 +20,61 @@ class FusionEntry:
     """A fusion that an experiment can choose.
 
     Args:
-        build: its class; takes the feature specs and keyword arguments.
+        build: its class; takes the feature specs and keyword arguments, whose defaults are the paper's.
         setting: what it was made for: "vector", "sequence" or "convolutional".
         summary: one line.
+        paper: authors, venue and year of what it implements.
+        small: keyword arguments with which it trains on two cores in minutes; `dropout` is not among them,
+            since the recipe of an experiment has it.
+        most: the largest number of modalities, or None.
+        points: where a calibrator can stand: "features", or "maps" and "pooled"; the first unless another is
+            named. With two, `build` takes the choice as `at`.
+        late: each modality is a vector of its own until the end, so that a decision can be made for each.
+        stages: with ResNet-18 streams, how many of the four stages come before the modalities first meet.
     """
 
     build: type[Fusion]
     setting: str
     summary: str
+    paper: str
+    small: Mapping[str, Any] = field(default_factory=dict)
+    most: int | None = None
+    points: tuple[str, ...] = ("features",)
+    late: bool = False
+    stages: int = 4
 
 
 FUSIONS: Registry[FusionEntry] = Registry("fusion")
 FUSIONS.add(
     "lf-dnn",
-    FusionEntry(LateDense, "vector", "pooled features side by side, one hidden layer (late fusion)"),
+    FusionEntry(
+        LateDense,
+        "vector",
+        "pooled features side by side, one hidden layer (late fusion)",
+        "the LF-DNN baseline of MMSA (Yu et al., ACL 2020)",
+        small={"hidden": 64},
+        late=True,
+    ),
 )
 FUSIONS.add(
     "transformer",
-    FusionEntry(TransformerFusion, "sequence", "one transformer over the steps of all modalities, with masks"),
+    FusionEntry(
+        TransformerFusion,
+        "sequence",
+        "one transformer over the steps of all modalities, with masks",
+        "Vaswani et al., NeurIPS 2017",
+        small={"width": 64, "layers": 2, "heads": 4},
+    ),
 )
 FUSIONS.add(
     "concat",
-    FusionEntry(ConcatMaps, "convolutional", "feature maps averaged onto a grid, side by side, one linear layer"),
+    FusionEntry(
+        ConcatMaps,
+        "convolutional",
+        "feature maps averaged onto a grid, side by side, one linear layer",
+        "the joint baseline of OGM-GE (Peng et al., CVPR 2022)",
+        small={"grid": 2},
+        points=("maps", "pooled"),
+        late=True,
+    ),
 )

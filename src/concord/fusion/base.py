@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,18 +30,26 @@ class FeatureSpec:
 
 
 class Fusion(nn.Module):
-    """Base of the fusions.
+    """Base of the fusions: `encode` takes each modality on its own to where they meet, `join` lets them meet.
+
+    Whoever calibrates before fusion does so between the two; `forward` is one after the other.
 
     Args:
         features: modality -> what it hands over.
         classes: number of logits, C.
+
+    Attributes:
+        meeting: modality -> what comes out of `encode`, the features just before they meet; what a calibrator
+            sees. A subclass whose `encode` changes size or layout sets it.
     """
 
     def __init__(self, features: Mapping[str, FeatureSpec], *, classes: int) -> None:
         super().__init__()
         self.specs = dict(features)
+        self.meeting = dict(features)
         self.names = tuple(sorted(features))  # sorted, so that the declared order has no influence
         self.classes = classes
+        self._extra: Tensor | None = None
 
     def forward(
         self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
@@ -52,11 +61,40 @@ class Fusion(nn.Module):
             masks: modality -> bool (B, L), True at valid positions; no entry means that all are.
             present: modality -> bool (B,), True where the instance has it; no entry means that all have.
         """
+        encoded, left = self.encode(features, masks, present)
+        return self.join(encoded, left, present)
+
+    def encode(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Take each modality on its own to where they meet; return features as `meeting` says, and their masks.
+
+        Nothing unless a subclass says otherwise. Rows of absent modalities may come out as any values.
+        """
+        return dict(features), dict(masks)
+
+    def join(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return logits (B, C) from what `encode` returned, calibrated or not."""
         raise NotImplementedError
 
+    def auxiliary_loss(self) -> Tensor:
+        """Return the fusion's own loss of the last training pass, to be added to the task's; 0 in evaluation.
+
+        Most fusions have none, which is 0 as well.
+        """
+        if self.training and self._extra is not None:
+            return self._extra
+        return next(self.parameters()).new_zeros(())
+
     def positions(self, name: str, features: Mapping[str, Tensor]) -> Tensor:
-        """Return one modality's features as (B, L, D)."""
-        return to_positions(features[name], self.specs[name].layout)
+        """Return one modality's features, as they meet, in the shape (B, L, D)."""
+        return to_positions(features[name], self.meeting[name].layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The last loss belongs to a graph, which neither pickles nor deep-copies.
+        return {**super().__getstate__(), "_extra": None}  # type: ignore[no-untyped-call]
 
 
 def masked_mean(x: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:

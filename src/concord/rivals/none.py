@@ -18,6 +18,7 @@ class NoCalibrator(Calibrator):
     """
 
     has_reliability = False
+    fewest = 1  # nothing is compared
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return a shift of 0 and gates of 1."""

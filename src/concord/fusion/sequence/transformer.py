@@ -30,7 +30,7 @@ class TransformerFusion(Fusion):
     Args:
         features: modality -> what it hands over.
         classes: number of logits.
-        width: of a token; even.
+        width: of a token; even. Width, layers and heads default to the paper's base model.
         layers: number of encoder layers.
         heads: attention heads.
         dropout: in the layers (not of attention weights) and before the head, in training.
@@ -41,9 +41,9 @@ class TransformerFusion(Fusion):
         features: Mapping[str, FeatureSpec],
         *,
         classes: int,
-        width: int = 64,
-        layers: int = 2,
-        heads: int = 4,
+        width: int = 512,
+        layers: int = 6,
+        heads: int = 8,
         dropout: float = 0.1,
     ) -> None:
         super().__init__(features, classes=classes)
@@ -60,7 +60,7 @@ class TransformerFusion(Fusion):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
 
-    def forward(
+    def join(
         self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
     ) -> Tensor:
         """Return logits (B, C)."""

@@ -1,0 +1,205 @@
+"""A grid on one benchmark: several fusions, each with every calibrator, and each with every modality alone.
+
+Every fusion is a paired experiment in a folder of its own, so that a stopped grid goes on where it was:
+DIR/<fusion>/ (with "@<point>" where the calibrator does not stand at the fusion's first point),
+DIR/<fusion>/alone/<modality>/, and DIR/grid.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concord import seeding
+from concord.analysis.bootstrap import Outcomes, paired_bootstraps
+from concord.analysis.comparisons import CORRUPTION_MEAN, METRIC
+from concord.analysis.predictions import read_tables
+from concord.analysis.statistics import holm
+from concord.analysis.stress import CLEAN
+from concord.analysis.study import Progress, correctness, study
+from concord.errors import UsageError
+from concord.experiment.config import Config, Variant, make_config
+from concord.experiment.folder import ExperimentFolder
+from concord.files import write_json
+from concord.fusion import FUSIONS
+
+SCHEMA = "concord.grid/1"
+SHOWN = (CLEAN, CORRUPTION_MEAN)
+
+
+def make_grid(benchmark: str, fusions: Sequence[str], **options: Any) -> dict[str, Config]:  # noqa: ANN401
+    """Return the checked configuration of every row, by its name.
+
+    Args:
+        benchmark: its name.
+        fusions: "<fusion>" or "<fusion>@<point>", the latter to say where the calibrator stands.
+        options: as for `make_config`, for all rows.
+
+    Raises:
+        UsageError: names the faults of all rows at once.
+    """
+    configs, faults = {}, []
+    for row in dict.fromkeys(fusions):
+        fusion, _, point = row.partition("@")
+        try:
+            asked = {**options, "fusion": fusion, **({"calibrate": point} if point else {})}
+            configs[row] = make_config(benchmark, **asked)
+        except UsageError as error:
+            faults += [fault for fault in str(error).split("; ") if fault not in faults]
+    if not fusions:
+        faults.append("fusion must name one or more")
+    if faults:
+        raise UsageError("; ".join(faults))
+    return configs
+
+
+def run_grid(
+    configs: Mapping[str, Config],
+    out: Path,
+    *,
+    alone: bool = True,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a grid, or go on with one, and return what grid.json holds.
+
+    Args:
+        configs: the rows, as `make_grid` returns them.
+        out: the grid's folder.
+        alone: train each fusion with each modality alone as well, clean, to say which row beats the best of them.
+        data: the data folder.
+        jobs: runs that go at once; None = one a core.
+        progress: called with the finished runs, all runs, and a line about the last one.
+
+    Raises:
+        UsageError: a folder belongs to another configuration.
+        DataError: the data are absent or cannot be used.
+        ConcordError: some runs failed; the others are kept.
+    """
+    planned = {row: (config, alone_configs(config) if alone else {}) for row, config in configs.items()}
+    sizes = [c.seeds * len(c.variants) for config, lone in planned.values() for c in (config, *lone.values())]
+    total, before = sum(sizes), 0
+
+    def go(config: Config, folder: Path, name: str) -> dict[str, Any]:
+        nonlocal before
+
+        def told(done: int, _: int, line: str) -> None:
+            if progress is not None:
+                progress(before + done, total, f"{name}: {line}" if line else name)
+
+        results = study(config, folder, data=data, jobs=jobs, progress=told)
+        before += config.seeds * len(config.variants)
+        return results
+
+    rows = []
+    for row, (config, lone) in planned.items():
+        folder = out / row
+        results = go(config, folder, row)
+        singles = {name: go(one, folder / "alone" / name, f"{row}, {name} alone") for name, one in lone.items()}
+        rows.append(_row(row, config, results, singles, folder))
+    _against_alone(rows, out)
+    first = next(iter(configs.values()))
+    shared = {key: value for key, value in first.model_dump(mode="json").items() if key not in ("fusion", "calibrate")}
+    grid = {
+        "schema": SCHEMA,
+        "benchmark": first.benchmark,
+        "config": shared,
+        "versions": results["versions"],
+        "hardware": results["hardware"],
+        "rows": rows,
+    }
+    write_json(out / "grid.json", grid)
+    return grid
+
+
+def alone_configs(config: Config) -> dict[str, Config]:
+    """Return modality -> the same experiment with that modality alone."""
+    return {
+        name: config.model_copy(update={"modalities": (name,), "calibrators": ("none",), "method": "none"})
+        for name in config.modalities
+    }
+
+
+def _row(
+    row: str, config: Config, results: Mapping[str, Any], singles: Mapping[str, Mapping[str, Any]], folder: Path
+) -> dict[str, Any]:
+    """Return what the grid holds of one fusion."""
+    labels = [variant.label for variant in config.variants]
+    runs = {variant.label: [r for r in results["runs"] if _is(r, variant)] for variant in config.variants}
+    seconds = [r["train_seconds"] for one in (results, *singles.values()) for r in one["runs"]]
+    return {
+        "row": row,
+        "fusion": config.fusion,
+        "setting": FUSIONS[config.fusion].setting,
+        "calibrate": config.calibrate,
+        "fusion_parameters": runs[labels[0]][0]["model_parameters"] - runs[labels[0]][0]["parameters"],
+        "calibrator_parameters": {label: one[0]["parameters"] for label, one in runs.items()},
+        "scores": {
+            label: {
+                CLEAN: [r["clean"][METRIC] for r in one],
+                CORRUPTION_MEAN: [float(np.mean([s[METRIC] for s in r["corruption"].values()])) for r in one],
+            }
+            for label, one in runs.items()
+        },
+        "comparisons": [entry for entry in results["comparisons"] if entry["condition"] in SHOWN],
+        "majority": majority(folder),
+        "alone": {name: [r["clean"][METRIC] for r in one["runs"]] for name, one in singles.items()},
+        "best_alone": best_alone(singles),
+        "against_alone": {},
+        "train_minutes": sum(seconds) / 60,
+    }
+
+
+def _is(run: Mapping[str, Any], variant: Variant) -> bool:
+    return bool(run["calibrator"] == variant.calibrator and run["perturbed_training"] == variant.perturbed)
+
+
+def best_alone(singles: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the modality that scores best alone, by its mean on the test part: the hardest one to beat."""
+    if not singles:
+        return None
+    return max(singles, key=lambda name: float(np.mean([run["clean"][METRIC] for run in singles[name]["runs"]])))
+
+
+def majority(folder: Path) -> float:
+    """Return the accuracy of whoever always says the most frequent class of the test part, the mean over seeds."""
+    table = read_tables([folder / "predictions.parquet"])
+    plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in ("seed", "condition", "label")}
+    clean = plain["condition"] == CLEAN
+    shares = []
+    for seed in np.unique(plain["seed"]):
+        labels = plain["label"][clean & (plain["seed"] == seed)]
+        shares.append(np.unique(labels, return_counts=True)[1].max() / len(labels))
+    return float(np.mean(shares))
+
+
+def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Compare every method of every row, clean, with the best modality alone; Holm over the whole grid."""
+    found = []
+    for row in rows:
+        best = row["best_alone"]
+        if best is None:
+            continue
+        together = _clean(out / row["row"])
+        single = _clean(out / row["row"] / "alone" / best)["none"]
+        paired = paired_bootstraps(
+            [(one, single) for one in together.values()], seed=seeding.derive_seed(0, "bootstrap")
+        )
+        for label, one in zip(together, paired, strict=True):
+            entry = {"difference": one.difference, "ci95": list(one.ci95), "p_bootstrap": one.p_value, "p_holm": None}
+            row["against_alone"][label] = entry
+            found.append(entry)
+    for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):
+        entry["p_holm"] = adjusted
+
+
+def _clean(folder: Path) -> dict[str, dict[int, Outcomes]]:
+    """Return label -> seed -> the outcomes on the clean test part."""
+    found: dict[str, dict[int, Outcomes]] = {}
+    for (label, seed), outcomes in correctness(read_tables([ExperimentFolder(folder).predictions])).items():
+        found.setdefault(label, {})[seed] = outcomes[CLEAN]
+    return found
