@@ -96,7 +96,8 @@ def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, f
     faults = []
     if len(sizes) < fewest:
         faults.append(
-            f"sizes must name at least {'two modalities' if fewest == 2 else 'one modality'}; found {list(sizes) or 'none'}"
+            f"sizes must name at least {'two modalities' if fewest == 2 else 'one modality'}; "
+            f"found {list(sizes) or 'none'}"
         )
     for name, size in sizes.items():
         if not isinstance(name, str) or not name or "." in name or hasattr(_RESERVED, name):

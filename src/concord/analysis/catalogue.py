@@ -1,8 +1,8 @@
 """What can be run, as plain records: name, setting, modalities allowed, parameters, paper.
 
-Parameters are counted on PyTorch's meta device, which holds no values, for one reference that is the same for
-all: three modalities with 64 features each (maps of 8 by 8 for convolutional fusions, sequences otherwise), ten
-classes. Encoders are not counted.
+Parameters are counted for one reference that is the same for all: three modalities with 64 features each (maps
+for convolutional fusions, sequences otherwise), ten classes. Encoders are not counted. Fusions are built on
+PyTorch's meta device, which holds no values.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _fusion(name: str) -> dict[str, Any]:
 def _calibrator(name: str) -> dict[str, Any]:
     entry = CALIBRATORS[name]
     options = {**entry.options, **({"classes": REFERENCE["classes"]} if entry.classes else {})}
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         count = parameters_of(entry.build(dict.fromkeys(_names(), REFERENCE["features"]), layouts="btd", **options))
     return {
         "setting": "late fusion" if entry.late else "any",

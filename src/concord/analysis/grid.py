@@ -179,7 +179,7 @@ def majority(folder: Path) -> float:
 
 def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """Compare every method of every row, clean, with the best modality alone; Holm over the whole grid."""
-    found = []
+    found: list[dict[str, Any]] = []
     for row in rows:
         best = row["best_alone"]
         if best is None:
@@ -190,7 +190,12 @@ def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
             [(one, single) for one in together.values()], seed=seeding.derive_seed(0, "bootstrap")
         )
         for label, one in zip(together, paired, strict=True):
-            entry = {"difference": one.difference, "ci95": list(one.ci95), "p_bootstrap": one.p_value, "p_holm": None}
+            entry: dict[str, Any] = {
+                "difference": one.difference,
+                "ci95": list(one.ci95),
+                "p_bootstrap": one.p_value,
+                "p_holm": None,
+            }
             row["against_alone"][label] = entry
             found.append(entry)
     for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):

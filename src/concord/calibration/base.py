@@ -214,9 +214,9 @@ class Calibrator(nn.Module):
             modulation = self.modulate(self._summaries(batch, touched))
             loss = self._auxiliary_loss(modulation, batch, touched, labels)
         decision = self.decide(modulation, batch.present)
-        present, complete = batch.present, batch.complete
+        left, complete = batch.present, batch.complete
         if modulation.kept is not None:
-            present, complete = present & modulation.kept, False
+            left, complete = left & modulation.kept, False
         alone = batch.present.sum(1, keepdim=True) <= 1  # (B, 1)
         shift = torch.where(alone, 0, modulation.shift)
         reliability = reliability_from_shift(shift)
@@ -230,11 +230,11 @@ class Calibrator(nn.Module):
         return Calibration(
             features=self._scaled(batch, reliability, gates),
             names=self.names,
-            reliability=torch.where(present, reliability, 0),
+            reliability=torch.where(left, reliability, 0),
             gates=gates,
             support=support,
             conflict=conflict,
-            present=present,
+            present=left,
             logits=shift + START,
             touched=touched if self.training else None,
             auxiliary_loss=loss,

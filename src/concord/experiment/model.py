@@ -85,8 +85,9 @@ class MultimodalModel(nn.Module):
             encoded[name], mask = encoder(inputs[name], None if masks is None else masks.get(name))
             if mask is not None:
                 encoded_masks[name] = mask
-        features, left = self.fusion.encode(encoded, encoded_masks, {} if present is None else present)
-        batch = self.calibrator.gather(features, left, present)
+        known = with_masks({} if present is None else present, encoded_masks)
+        features, left = self.fusion.encode(encoded, encoded_masks, known)
+        batch = self.calibrator.gather(features, left, known)
         touched = torch.zeros_like(batch.present)
         if perturbation is not None:
             hurt = with_copies(batch, perturbation, generator=generator)
@@ -102,6 +103,15 @@ class MultimodalModel(nn.Module):
         if logits is None:
             logits = self.fusion.join(calibration.features, batch.masks, here)
         return Output(logits, calibration, batch.masks, here)
+
+
+def with_masks(present: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return presence that also says which instances have no valid position; fusions may use masks up."""
+    known = dict(present)
+    for name, mask in masks.items():
+        has = mask.flatten(1).any(1)
+        known[name] = known[name] & has if name in known else has
+    return known
 
 
 def build_model(task: Task, config: Config, variant: Variant, seed: int) -> MultimodalModel:

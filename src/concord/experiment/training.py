@@ -161,8 +161,9 @@ class _TrainingStep(torch.nn.Module):
         """Return the loss: the task's, over both copies, as the method weighs it; the calibrator's; the fusion's."""
         out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
         targets = labels if self.settings is None else repeat_targets(labels)
-        loss = self.method.loss(out, targets, F.cross_entropy(out.logits, targets))
-        return loss + out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss()
+        loss: Tensor = self.method.loss(out, targets, F.cross_entropy(out.logits, targets))
+        own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss()
+        return loss + own
 
 
 def _evaluation_steps(recipe: Recipe) -> set[int]:

@@ -8,7 +8,15 @@ from typing import Any
 
 from concord.fusion.base import FeatureSpec, Fusion
 from concord.fusion.convolutional.concat import ConcatMaps
+from concord.fusion.sequence.bottleneck import BottleneckFusion
+from concord.fusion.sequence.crossmodal import CrossmodalTransformer
 from concord.fusion.sequence.late import LateDense
+from concord.fusion.sequence.low_rank import LowRankFusion
+from concord.fusion.sequence.memory import MemoryFusion
+from concord.fusion.sequence.misa import MisaFusion
+from concord.fusion.sequence.perceiver import PerceiverFusion
+from concord.fusion.sequence.recurrent import EarlyLSTM, LateLSTM
+from concord.fusion.sequence.tensor import TensorFusion
 from concord.fusion.sequence.transformer import TransformerFusion
 from concord.registry import Registry
 
@@ -54,6 +62,98 @@ FUSIONS.add(
         "the LF-DNN baseline of MMSA (Yu et al., ACL 2020)",
         small={"hidden": 64},
         late=True,
+    ),
+)
+FUSIONS.add(
+    "ef-lstm",
+    FusionEntry(
+        EarlyLSTM,
+        "sequence",
+        "one LSTM over the joined steps of all modalities (early fusion)",
+        "the EF-LSTM baseline of MMSA (Yu et al., ACL 2020)",
+        small={"hidden": 64, "layers": 1},
+    ),
+)
+FUSIONS.add(
+    "lf-lstm",
+    FusionEntry(
+        LateLSTM,
+        "sequence",
+        "an LSTM a modality, the last states side by side (late fusion)",
+        "the LF-LSTM baseline of MulT (Tsai et al., ACL 2019)",
+        small={"hidden": 64},
+        late=True,
+    ),
+)
+FUSIONS.add(
+    "tfn",
+    FusionEntry(
+        TensorFusion,
+        "vector",
+        "outer product of all modalities' pooled vectors",
+        "Zadeh et al., EMNLP 2017",
+        small={"largest": 5_000, "hidden": 64},
+        most=17,  # 2^17 is the last power within the default bound
+    ),
+)
+FUSIONS.add(
+    "lmf",
+    FusionEntry(
+        LowRankFusion,
+        "vector",
+        "tensor fusion with low-rank factors, one a modality",
+        "Liu et al., ACL 2018",
+        small={"size": 32},
+    ),
+)
+FUSIONS.add(
+    "mfn",
+    FusionEntry(
+        MemoryFusion,
+        "sequence",
+        "an LSTM a modality, attention over their cells, a gated memory",
+        "Zadeh et al., AAAI 2018",
+        small={"hidden": 32, "memory": 32, "attention": 32, "shares": 10},
+    ),
+)
+FUSIONS.add(
+    "mult",
+    FusionEntry(
+        CrossmodalTransformer,
+        "sequence",
+        "crossmodal transformers for every ordered pair of modalities",
+        "Tsai et al., ACL 2019",
+        small={"width": 32, "heads": 4, "layers": 1, "memory_layers": 1, "kernel": 1},
+    ),
+)
+FUSIONS.add(
+    "misa",
+    FusionEntry(
+        MisaFusion,
+        "vector",
+        "shared and private vectors with their losses, joined by a transformer",
+        "Hazarika et al., ACM MM 2020",
+        small={"width": 64},
+    ),
+)
+FUSIONS.add(
+    "mbt",
+    FusionEntry(
+        BottleneckFusion,
+        "sequence",
+        "a transformer a modality, joined through a few bottleneck tokens",
+        "Nagrani et al., NeurIPS 2021",
+        small={"width": 64, "layers": 2, "heads": 4, "alone": 1},
+    ),
+)
+FUSIONS.add(
+    "perceiver",
+    FusionEntry(
+        PerceiverFusion,
+        "sequence",
+        "latents that look at the steps of all modalities, in rounds",
+        "Jaegle et al., ICML 2021",
+        small={"width": 64, "latents": 16, "rounds": 2, "blocks": 1, "heads": 4},
     ),
 )
 FUSIONS.add(

@@ -7,21 +7,13 @@ Shapes: features (B, L_m, D_m) -> tokens (B, 1 + L_1 + ... + L_M, W), logits (B,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from concord.fusion.attention import sinusoids, valid_steps
 from concord.fusion.base import FeatureSpec, Fusion
-
-
-def sinusoids(length: int, width: int, like: Tensor) -> Tensor:
-    """Return the sinusoidal position encoding (L, W) of Vaswani et al., section 3.5."""
-    place = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, width, 2, device=like.device) * (-math.log(10_000.0) / width))
-    angles = place * rate  # (L, W/2)
-    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width].to(like.dtype)
 
 
 class TransformerFusion(Fusion):
@@ -71,10 +63,7 @@ class TransformerFusion(Fusion):
             steps = self.positions(name, features)
             token = self.project[name](steps) + self.whose[name]
             tokens.append(token + sinusoids(steps.shape[1], token.shape[2], token))
-            mask = masks.get(name)
-            keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device) if mask is None else mask
-            here = present.get(name)
-            valid.append(keep if here is None else keep & here.unsqueeze(1))
+            valid.append(valid_steps(steps, masks.get(name), present.get(name)))
         if masks or present:
             left_out = ~torch.cat(valid, 1)
             joined = torch.cat(tokens, 1).masked_fill(left_out.unsqueeze(-1), 0)
