@@ -8,6 +8,7 @@ C classes. A layout names the axes of one modality's tensor: "bd", "btd", "bdt",
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,8 @@ def gather(
         sizes: modality -> feature size D.
         layouts: modality -> layout name or "auto" (2 axes "bd", 3 "btd", 4 "bchw", 5 "bcthw").
         masks: modality -> bool, batch first, then the layout's positions: (B, T) for sequences,
-            (B, H, W) for "bchw", (B, T) or (B, T, H, W) for "bcthw"; True = valid. None = all valid.
+            (B, H, W) for "bchw", (B, T) or (B, T, H, W) for "bcthw", or flat (B, L); True = valid.
+            None = all valid.
             A sequence without a valid step is absent.
         present: modality -> bool (B,), True = the instance has it. None = all present.
 
@@ -243,6 +245,8 @@ def _check_mask(name: str, mask: Tensor, x: Tensor, layout: Layout) -> Tensor:
     expected: Sequence[int] = (batch, *(x.shape[axis] for axis in layout.positions))
     if layout.name == "bcthw" and tuple(mask.shape) == tuple(expected[:2]):
         mask = mask[:, :, None, None].expand(*expected)
+    if mask.dim() == 2 and mask.shape[0] == batch and mask.shape[1] == math.prod(expected[1:]):
+        mask = mask.reshape(*expected)  # positions flat, as everything inside has them
     if tuple(mask.shape) != tuple(expected):
         raise UsageError(f"masks[{name!r}] must have shape {tuple(expected)}; found {tuple(mask.shape)}")
     if mask.device != x.device:

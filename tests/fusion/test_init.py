@@ -78,7 +78,7 @@ def test_gradients_reach_all_features_and_weights(fusion, mix):
     model, features = build(fusion, mix)
     model.train()
     features = {name: x.requires_grad_() for name, x in features.items()}
-    ((model(features, {}, {}) ** 2).sum() + model.auxiliary_loss()).backward()
+    ((model(features, {}, {}) ** 2).sum() + model.auxiliary_loss(torch.arange(B))).backward()
     assert all(x.grad.isfinite().all() and x.grad.abs().sum() > 0 for x in features.values())
     still = {name for name, weight in model.named_parameters() if weight.grad.abs().sum() == 0}
     # From the first step of a sequence nothing goes on to a second one where there is none.

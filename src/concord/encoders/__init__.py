@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from concord.encoders.base import Encoder
-from concord.encoders.map import FilmEncoder, MapEncoder
+from concord.encoders.map import FilmEncoder, FilmMapEncoder, MapEncoder
+from concord.encoders.resnet import ResNetEncoder
 from concord.encoders.sequence import SequenceEncoder
 from concord.encoders.vector import VectorEncoder
 from concord.errors import UsageError
 
-__all__ = ["Encoder", "FilmEncoder", "MapEncoder", "SequenceEncoder", "VectorEncoder", "build_encoder"]
+__all__ = [
+    "Encoder",
+    "FilmEncoder",
+    "FilmMapEncoder",
+    "MapEncoder",
+    "ResNetEncoder",
+    "SequenceEncoder",
+    "VectorEncoder",
+    "build_encoder",
+]
+
+
+KINDS = ("small", "resnet18")
+MAPS = ("bchw", "bcthw")  # layouts that a ResNet-18 reads; for the others there is one kind only
 
 
 def build_encoder(
@@ -35,17 +49,22 @@ def build_encoder(
         stages: how many of the four stages of a ResNet-18 are kept.
 
     Raises:
-        UsageError: no encoder reads this layout.
+        UsageError: no encoder reads this layout, or there is no such kind.
 
     >>> build_encoder("btd", (64, 60)).feature_layout
     'btd'
     """
+    if kind not in KINDS:
+        raise UsageError(f"unknown kind of encoder {kind!r}; choose from: {', '.join(KINDS)}")
     if layout == "bd":
         return VectorEncoder(inputs=shape[0], size=size, dropout=dropout)
     if layout == "btd":
         return SequenceEncoder(inputs=shape[1], size=size, dropout=dropout)
+    if layout in MAPS and kind == "resnet18":
+        return ResNetEncoder(inputs=shape[0], frames=layout == "bcthw", stages=stages)
     if layout == "bchw":
         return MapEncoder(inputs=shape[0], height=shape[1], width=shape[2], size=size, dropout=dropout)
     if layout == "bcthw":
-        return FilmEncoder(inputs=shape[0], size=size, dropout=dropout)
+        film = FilmMapEncoder if maps else FilmEncoder
+        return film(inputs=shape[0], size=size, dropout=dropout)
     raise UsageError(f"no encoder reads inputs with layout {layout!r}; choose from: bd, btd, bchw, bcthw")

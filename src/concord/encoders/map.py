@@ -3,7 +3,8 @@
 Not batch normalisation, which scales up for good what is faint in clean data, fine textures above all: noise on
 an input then drowns everything else.
 
-Shapes: a map (B, C, H, W) -> features (B, D, H', W'); a film (B, C, T, H, W), frame by frame, -> (B, T, D).
+Shapes: a map (B, C, H, W) -> features (B, D, H', W'); a film (B, C, T, H, W), frame by frame, -> (B, T, D), or
+-> (B, D, T, H', W') where its maps are kept.
 """
 
 from __future__ import annotations
@@ -87,3 +88,39 @@ class FilmEncoder(Encoder):
         if mask is not None:
             steps = torch.where(mask.unsqueeze(1), steps, 0)
         return self.dropout(self.along(steps).relu().transpose(1, 2)), mask
+
+
+class FilmMapEncoder(Encoder):
+    """Encode every frame of a film by two convolutions, then look along time; maps come out.
+
+    Args:
+        inputs: channels C of a frame.
+        size: channels that come out.
+        dropout: on whole feature channels, in training.
+    """
+
+    def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
+        super().__init__(size, "bcthw")
+        self.frame = nn.Sequential(
+            _convolution(inputs, size // 4, 5, stride=2),
+            _convolution(size // 4, size // 2, 3, stride=2),
+            nn.AdaptiveAvgPool2d(GRID),
+        )
+        self.along = nn.Conv3d(size // 2, size, (3, 1, 1), padding=(1, 0, 0))
+        self.dropout = nn.Dropout3d(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Encode (B, C, T, H, W) as (B, D, T, H', W'); the mask of frames (B, T) becomes one of places."""
+        frames = x.transpose(1, 2).flatten(0, 1)  # (B*T, C, H, W)
+        maps = self.frame(frames).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        if mask is not None:
+            maps = torch.where(mask[:, None, :, None, None], maps, 0)
+        features: Tensor = self.dropout(self.along(maps).relu())
+        return features, mask_of_places(mask, features)
+
+
+def mask_of_places(mask: Tensor | None, features: Tensor) -> Tensor | None:
+    """Return a mask of frames (B, T) as one of all places (B, T*H*W) of features (B, D, T, H, W)."""
+    if mask is None:
+        return None
+    return mask[:, :, None, None].expand(-1, -1, *features.shape[3:]).flatten(1)

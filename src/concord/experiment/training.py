@@ -162,7 +162,7 @@ class _TrainingStep(torch.nn.Module):
         out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
         targets = labels if self.settings is None else repeat_targets(labels)
         loss: Tensor = self.method.loss(out, targets, F.cross_entropy(out.logits, targets))
-        own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss()
+        own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss(targets)
         return loss + own
 
 

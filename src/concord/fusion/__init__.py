@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from concord.fusion.base import FeatureSpec, Fusion
+from concord.fusion.convolutional.attention import MapAttention
+from concord.fusion.convolutional.centralnet import CentralNet
 from concord.fusion.convolutional.concat import ConcatMaps
+from concord.fusion.convolutional.film import FilmStreams
+from concord.fusion.convolutional.gated import GatedStreams
+from concord.fusion.convolutional.mmtm import TransferFusion
+from concord.fusion.convolutional.sum import SumLogits
 from concord.fusion.sequence.bottleneck import BottleneckFusion
 from concord.fusion.sequence.crossmodal import CrossmodalTransformer
 from concord.fusion.sequence.late import LateDense
@@ -176,5 +182,74 @@ FUSIONS.add(
         small={"grid": 2},
         points=("maps", "pooled"),
         late=True,
+    ),
+)
+FUSIONS.add(
+    "sum",
+    FusionEntry(
+        SumLogits,
+        "convolutional",
+        "pooled maps, a linear layer a stream, logits added up",
+        "the summation baseline of OGM-GE (Peng et al., CVPR 2022)",
+        small={"grid": 2},
+        points=("maps", "pooled"),
+        late=True,
+    ),
+)
+FUSIONS.add(
+    "film",
+    FusionEntry(
+        FilmStreams,
+        "convolutional",
+        "pooled maps, one stream scaled and shifted by the others",
+        "Perez et al., AAAI 2018",
+        small={"grid": 2},
+        points=("maps", "pooled"),
+    ),
+)
+FUSIONS.add(
+    "gated",
+    FusionEntry(
+        GatedStreams,
+        "convolutional",
+        "pooled maps, one stream gates the others",
+        "Kiela et al., AAAI 2018",
+        small={"grid": 2, "width": 64},
+        points=("maps", "pooled"),
+    ),
+)
+FUSIONS.add(
+    "mmtm",
+    FusionEntry(
+        TransferFusion,
+        "convolutional",
+        "streams gate each other's channels between their stages",
+        "Joze et al., CVPR 2020",
+        small={"widths": (64, 64), "blocks": "small"},
+        points=("maps",),
+        stages=2,
+    ),
+)
+FUSIONS.add(
+    "centralnet",
+    FusionEntry(
+        CentralNet,
+        "convolutional",
+        "a central network fed by weighted sums of the streams' stages",
+        "Vielzeuf et al., ECCV workshops 2018",
+        small={"widths": (64, 64), "blocks": "small"},
+        points=("maps",),
+        stages=2,
+    ),
+)
+FUSIONS.add(
+    "attention",
+    FusionEntry(
+        MapAttention,
+        "convolutional",
+        "the places of each map attend to those of the others, then pooling",
+        "crossmodal attention of Tsai et al., ACL 2019",
+        small={"width": 64, "heads": 4, "grid": 4},
+        points=("maps",),
     ),
 )

@@ -6,7 +6,7 @@ Shapes: features in their layouts; masks (B, L); present (B,) a modality; logits
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,10 +79,13 @@ class Fusion(nn.Module):
         """Return logits (B, C) from what `encode` returned, calibrated or not."""
         raise NotImplementedError
 
-    def auxiliary_loss(self) -> Tensor:
+    def auxiliary_loss(self, labels: Tensor | None = None) -> Tensor:
         """Return the fusion's own loss of the last training pass, to be added to the task's; 0 in evaluation.
 
         Most fusions have none, which is 0 as well.
+
+        Args:
+            labels: class indices (B,) of that pass, for fusions whose modalities learn the task on their own too.
         """
         if self.training and self._extra is not None:
             return self._extra
@@ -95,6 +98,21 @@ class Fusion(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # The last loss belongs to a graph, which neither pickles nor deep-copies.
         return {**super().__getstate__(), "_extra": None}  # type: ignore[no-untyped-call]
+
+
+def mean_of(values: Sequence[Tensor], here: Sequence[Tensor], otherwise: Tensor | None = None) -> Tensor:
+    """Return the mean over the modalities that are present.
+
+    Args:
+        values: one (B, ...) a modality.
+        here: one bool (B,) a modality.
+        otherwise: what stands where none is present; None = 0.
+    """
+    shape = (-1, *(1 for _ in values[0].shape[1:]))
+    known = [torch.where(h.view(shape), v, 0) for v, h in zip(values, here, strict=True)]
+    count = torch.stack(list(here)).sum(0).view(shape)
+    mean = torch.stack(known).sum(0) / count.clamp(min=1)
+    return mean if otherwise is None else torch.where(count > 0, mean, otherwise)
 
 
 def masked_mean(x: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:

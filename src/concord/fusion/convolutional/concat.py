@@ -30,7 +30,7 @@ class ConcatMaps(StreamFusion):
         super().__init__(features, classes=classes, grid=grid, dropout=dropout, at=at)
         self.head = nn.Linear(sum(self.widths.values()), classes)
 
-    def classify(self, vectors: Mapping[str, Tensor]) -> Tensor:
+    def classify(self, vectors: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> Tensor:
         """Return logits (B, C)."""
         logits: Tensor = self.head(self.dropout(torch.cat([vectors[name] for name in self.names], 1)))
         return logits

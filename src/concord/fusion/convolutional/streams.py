@@ -96,18 +96,27 @@ class StreamFusion(Fusion):
         self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
     ) -> Tensor:
         """Return logits (B, C)."""
-        vectors = {}
+        vectors, known = {}, {}
         for name in self.names:
+            here = present.get(name)
+            if name in masks:
+                has = masks[name].any(1)
+                here = has if here is None else here & has
+            if here is not None:
+                known[name] = here
             if self.at == "maps":
                 vectors[name] = self._pool(name, features[name], masks, present)
             else:
-                here = present.get(name)
-                x = features[name]
-                vectors[name] = x if here is None else torch.where(here.unsqueeze(1), x, 0)
-        return self.classify(vectors)
+                vectors[name] = features[name] if here is None else torch.where(here.unsqueeze(1), features[name], 0)
+        return self.classify(vectors, known)
 
-    def classify(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """Return logits (B, C) from pooled vectors (B, `widths[name]`), 0 where a modality is absent."""
+    def classify(self, vectors: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> Tensor:
+        """Return logits (B, C).
+
+        Args:
+            vectors: stream -> its pooled vector (B, `widths[name]`), 0 where it is absent.
+            here: stream -> bool (B,), True where it is present; no entry means everywhere.
+        """
         raise NotImplementedError
 
     def _pool(self, name: str, x: Tensor, masks: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:

@@ -10,14 +10,14 @@ Shapes: features (B, L_m, D_m) -> tokens (B, 1 + L_m, W), bottleneck (B, N, W), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from concord.errors import UsageError
 from concord.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
-from concord.fusion.base import FeatureSpec, Fusion
+from concord.fusion.base import FeatureSpec, Fusion, mean_of
 from concord.modalities import LAYOUTS, to_positions
 
 
@@ -118,19 +118,4 @@ class BottleneckFusion(Fusion):
                 tokens[name] = x[:, count:]
             shared = mean_of(updates, here, shared)
         starts = [tokens[name][:, 0] for name in self.names]
-        return mean_of([self.head(self.dropout(self.normalise(x))) for x in starts], here, None)
-
-
-def mean_of(values: Sequence[Tensor], here: Sequence[Tensor], otherwise: Tensor | None) -> Tensor:
-    """Return the mean over the modalities that are present.
-
-    Args:
-        values: one (B, ...) a modality.
-        here: one bool (B,) a modality.
-        otherwise: what stands where none is present; None = 0.
-    """
-    shape = (-1, *(1 for _ in values[0].shape[1:]))
-    total = sum((torch.where(h.view(shape), v, 0) for v, h in zip(values, here, strict=True)), 0 * values[0])
-    count = torch.stack(list(here)).sum(0).view(shape)
-    mean = total / count.clamp(min=1)
-    return mean if otherwise is None else torch.where(count > 0, mean, otherwise)
+        return mean_of([self.head(self.dropout(self.normalise(x))) for x in starts], here)
