@@ -2,7 +2,8 @@
 
 Every experiment is a paired run as `concord run` does it, in runs/results/NAME, and goes on where it stopped.
 Its results.json is copied to results/NAME.json; the tables in results/README.md and the picture are made from
-these files, and so is the block of results in the project's README.
+these files, and so is the block of results in the project's README. A grid goes through several fusions, each with
+every modality alone as well; the tables of grids are in results/GRIDS.md.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from concord.analysis.grid import make_grid, run_grid
 from concord.analysis.study import study
 from concord.errors import ConcordError
 from concord.experiment.config import make_config
 from concord.files import read_json, write_json, write_text
+from concord.report.grid import grid_page
 from concord.report.markdown import brief, fill, page
 from concord.report.picture import draw
 
@@ -31,24 +34,63 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "av-digits": {"benchmark": "av-digits", "seeds": 5},
 }
 
+SEQUENCE = (
+    *("lf-dnn", "ef-lstm", "lf-lstm", "tfn", "lmf", "mfn"),
+    *("mult", "misa", "mbt", "perceiver", "transformer"),
+)
+MAPS = ("sum", "concat", "film", "gated", "mmtm", "centralnet", "attention")
+# Recipes are shortened where a grid of the benchmark's own would take hours on two cores.
+GRID = {"calibrators": ("none", "joint", "gmu", "context"), "seeds": 3}
+GRIDS: dict[str, dict[str, Any]] = {
+    "grid-cmu-mosi-utterance": {"benchmark": "cmu-mosi-utterance", "fusions": SEQUENCE, **GRID},
+    "grid-utd-mhad-sequence": {
+        "benchmark": "utd-mhad",
+        "fusions": SEQUENCE,
+        "modalities": ("skeleton", "inertial"),
+        "recipe": {"steps": 200},
+        **GRID,
+    },
+    "grid-av-digits": {
+        "benchmark": "av-digits",
+        "fusions": (*MAPS, "concat@pooled", "gated@pooled"),
+        "recipe": {"steps": 200},
+        **GRID,
+    },
+    "grid-utd-mhad-depth": {
+        "benchmark": "utd-mhad",
+        "fusions": MAPS,
+        "modalities": ("skeleton", "depth"),
+        "recipe": {"steps": 200},
+        **GRID,
+    },
+}
+
 
 def main() -> int:
     """Run the experiments named on the command line, or all, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(EXPERIMENTS)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"some of {', '.join([*EXPERIMENTS, *GRIDS])}; default: all"
+    )
     parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
     parser.add_argument("--jobs", type=int, help="runs that go at once; default: one a core")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in EXPERIMENTS]
+    unknown = [name for name in arguments.names if name not in EXPERIMENTS and name not in GRIDS]
     if unknown:
-        parser.error(f"unknown experiment {unknown[0]!r}; choose from: {', '.join(EXPERIMENTS)}")
-    for name in arguments.names or EXPERIMENTS:
+        parser.error(f"unknown experiment {unknown[0]!r}; choose from: {', '.join([*EXPERIMENTS, *GRIDS])}")
+    for name in arguments.names or [*EXPERIMENTS, *GRIDS]:
         print(name, flush=True)
         out = HERE.parent / "runs" / "results" / name
-        results = study(make_config(**EXPERIMENTS[name]), out, data=arguments.data, jobs=arguments.jobs)
+        if name in GRIDS:
+            results = run_grid(make_grid(**GRIDS[name]), out, data=arguments.data, jobs=arguments.jobs)
+        else:
+            results = study(make_config(**EXPERIMENTS[name]), out, data=arguments.data, jobs=arguments.jobs)
         write_json(HERE / f"{name}.json", results)
     found = {name: read_json(HERE / f"{name}.json") for name in EXPERIMENTS if (HERE / f"{name}.json").exists()}
+    grids = {name: read_json(HERE / f"{name}.json") for name in GRIDS if (HERE / f"{name}.json").exists()}
     write_text(HERE / "README.md", page(found))
+    if grids:
+        write_text(HERE / "GRIDS.md", grid_page(grids))
     if PICTURE in found:
         draw(found[PICTURE], HERE / f"{PICTURE}.png")
         readme = HERE.parent / "README.md"

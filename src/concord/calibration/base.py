@@ -93,6 +93,14 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer that gives zeros until it is trained."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Calibrator(nn.Module):
     """Base of the contextual calibrator and of its rivals; see `ContextualCalibrator` for the arguments."""
 

@@ -26,6 +26,14 @@ LEGEND = (
     "beats it significantly, = no significant difference, < it is significantly below."
 )
 
+HEAD = """# Grids
+
+Made by `make results` (`python results/run.py`); the numbers are those of the JSON files beside this page. One row a
+fusion: accuracy in percent on clean test instances, and the mean over four corruptions of one random modality of every
+instance; mean ± standard deviation over seeds. "calibrated at" says where the calibrator stands. Differences are
+paired, with p-values from a hierarchical bootstrap over seeds and test instances.
+"""
+
 
 def ours_of(grid: Grid) -> str | None:
     """Return the method that the comparisons are about, or None."""
@@ -114,6 +122,11 @@ def grid_lines(grid: Grid) -> list[str]:
     if stuck:
         said.append(f"not above always saying the most frequent class: {', '.join(stuck)}")
     return said
+
+
+def grid_page(grids: Mapping[str, Grid]) -> str:
+    """Return a page with one section for each named grid."""
+    return "\n".join([HEAD, *(grid_section(name, grid) for name, grid in grids.items())])
 
 
 def grid_section(name: str, grid: Grid) -> str:

@@ -9,9 +9,14 @@ from typing import Any
 from concord.calibration.base import Calibrator
 from concord.calibration.calibrator import ContextualCalibrator
 from concord.registry import Registry
+from concord.rivals.aecf import EntropyGate
+from concord.rivals.evidential import ConflictEvidential, Evidential
+from concord.rivals.gmu import GatedUnits
 from concord.rivals.joint_gate import JointGate
+from concord.rivals.modality_dropout import ModalityDropout
 from concord.rivals.none import NoCalibrator
 from concord.rivals.self_gate import SelfGate
+from concord.rivals.uncertainty import ConfidenceWeights
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,71 @@ CALIBRATORS.add(
     CalibratorEntry(JointGate, "gates from all summaries concatenated (MMTM, CVPR 2020)", "Joze et al., CVPR 2020"),
 )
 CALIBRATORS.add(
+    "gmu",
+    CalibratorEntry(
+        GatedUnits, "gated multimodal units: sigmoid gates from all summaries", "Arevalo et al., ICLR workshops 2017"
+    ),
+)
+CALIBRATORS.add(
+    "modality-dropout",
+    CalibratorEntry(
+        ModalityDropout, "whole modalities left out while training (ModDrop)", "Neverova et al., TPAMI 2016"
+    ),
+)
+CALIBRATORS.add(
+    "uncertainty",
+    CalibratorEntry(
+        ConfidenceWeights,
+        "weighed by the confidence of each modality's own classifier (QMF)",
+        "Zhang et al., ICML 2023",
+        classes=True,
+    ),
+)
+CALIBRATORS.add(
+    "evidential",
+    CalibratorEntry(
+        Evidential,
+        "opinions of each modality combined by Dempster's rule, in place of the head (TMC)",
+        "Han et al., ICLR 2021",
+        classes=True,
+        late=True,
+        identity=False,
+    ),
+)
+CALIBRATORS.add(
+    "evidential-conflict",
+    CalibratorEntry(
+        ConflictEvidential,
+        "opinions averaged, with a loss on their conflict, in place of the head (RCML)",
+        "Xu et al., AAAI 2024",
+        classes=True,
+        late=True,
+        identity=False,
+    ),
+)
+CALIBRATORS.add(
+    "aecf",
+    CalibratorEntry(
+        EntropyGate, "softmax weights at a target entropy, with curriculum masking", "Chlon et al., arXiv 2505.15417"
+    ),
+)
+CALIBRATORS.add(
     "context",
     CalibratorEntry(
         ContextualCalibrator, "scaled by the support and conflict of the other modalities (ours)", "arXiv 2606.02679"
     ),
 )
 
-__all__ = ["CALIBRATORS", "CalibratorEntry", "JointGate", "NoCalibrator", "SelfGate"]
+__all__ = [
+    "CALIBRATORS",
+    "CalibratorEntry",
+    "ConfidenceWeights",
+    "ConflictEvidential",
+    "EntropyGate",
+    "Evidential",
+    "GatedUnits",
+    "JointGate",
+    "ModalityDropout",
+    "NoCalibrator",
+    "SelfGate",
+]
