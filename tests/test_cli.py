@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from concord.rivals import CALIBRATORS
+
 SOURCE = Path(__file__).parents[1] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "10")
 
@@ -73,7 +75,7 @@ def test_a_folder_of_another_configuration_is_left_alone(run):
     ("arguments", "text"),
     [
         (("run", "digitz"), "unknown benchmark 'digitz'; choose from: digits, scene15, cmu-mosi-utterance"),
-        (("run", "digits", "--fusion", "glue"), "unknown fusion 'glue'; choose from: lf-dnn, transformer, concat"),
+        (("run", "digits", "--fusion", "glue"), "unknown fusion 'glue'; choose from: lf-dnn, ef-lstm"),
         (("run", "digits", "--calibrators", "none,magic"), "unknown calibrator 'magic'; choose from: none, self"),
         (("run", "digits", "--seeds", "0"), "seeds: input should be greater than or equal to 1; found 0"),
         (("run", "digits", "--modalities", "left,ear"), "unknown modality of digits 'ear'; choose from: left, right"),
@@ -119,12 +121,15 @@ def test_faults_of_a_data_file_are_one_sentence_and_leave_no_folder(tmp_path):
 def test_list_shows_a_line_each(tmp_path):
     done = concord("list", "calibrators", cwd=tmp_path)
     assert done.returncode == 0
-    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["none", "self", "joint", "context"]
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["name", "setting", "modalities", "parameters", "small", "preset", "paper", "summary"]
+    assert [line.split()[0] for line in lines[1:]] == list(CALIBRATORS)
+    assert "Joze et al., CVPR 2020" in done.stdout
 
 
 def test_list_as_json_is_an_array_of_objects(tmp_path):
     everything = json.loads(concord("list", "--json", "-", cwd=tmp_path).stdout)
-    assert {entry["kind"] for entry in everything} == {"benchmark", "fusion", "calibrator"}
+    assert {entry["kind"] for entry in everything} == {"benchmark", "fusion", "calibrator", "method"}
     assert all({"name", "setting", "summary"} <= set(entry) for entry in everything)
     fusions = json.loads(concord("list", "fusions", "--json", "-", cwd=tmp_path).stdout)
     assert {entry["setting"] for entry in fusions} == {"vector", "sequence", "convolutional"}

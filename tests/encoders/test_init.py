@@ -3,7 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.encoders import FilmEncoder, MapEncoder, SequenceEncoder, VectorEncoder, build_encoder
+from concord.encoders import (
+    FilmEncoder,
+    FilmMapEncoder,
+    MapEncoder,
+    ResNetEncoder,
+    SequenceEncoder,
+    VectorEncoder,
+    build_encoder,
+)
 from concord.errors import UsageError
 
 CASES = {
@@ -30,6 +38,22 @@ def test_the_layout_chooses_the_encoder_and_its_features_have_the_size_asked_for
     assert features.shape == (3, *expected)
     assert mask is None
     assert features.dtype == torch.float32
+
+
+def test_films_keep_their_maps_where_asked_for():
+    encoder = build_encoder("bcthw", (2, 6, 9, 5), size=8, maps=True)
+    assert type(encoder) is FilmMapEncoder
+    assert encoder(torch.randn(3, 2, 6, 9, 5))[0].shape == (3, 8, 6, 4, 4)
+
+
+def test_a_resnet_reads_maps_and_films_and_the_rest_have_one_kind_of_encoder():
+    for layout, shape, feature_layout in (("bchw", (2, 40, 32), "bchw"), ("bcthw", (2, 3, 40, 32), "bcthw")):
+        encoder = build_encoder(layout, shape, kind="resnet18", stages=2)
+        assert type(encoder) is ResNetEncoder
+        assert (encoder.size, encoder.feature_layout) == (128, feature_layout)
+    assert type(build_encoder("bd", (9,), kind="resnet18")) is VectorEncoder
+    with pytest.raises(UsageError, match="unknown kind of encoder 'vgg'; choose from: small, resnet18"):
+        build_encoder("bd", (9,), kind="vgg")
 
 
 @pytest.mark.parametrize("layout", ["bdt", "b", ""])

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from concord.encoders import build_encoder
-from concord.encoders.map import MapEncoder
+from concord.encoders.map import FilmMapEncoder, MapEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +62,22 @@ def test_film_is_encoded_frame_by_frame_before_neighbours_are_joined():
 def test_film_of_one_frame_has_one_step():
     film = build_encoder("bcthw", (3, 1, 5, 7), size=8)
     assert film(torch.randn(2, 3, 1, 5, 7))[0].shape == (2, 1, 8)
+
+
+def test_maps_of_a_film_are_kept_frame_by_frame():
+    encoder = FilmMapEncoder(inputs=1, size=8).eval()
+    x, mask = torch.randn(2, 1, 5, 15, 20), torch.arange(5).expand(2, -1) < torch.tensor([[5], [3]])
+    features, places = encoder(x, mask)
+    assert features.shape == (2, 8, 5, 4, 4)
+    assert torch.equal(places.view(2, 5, 16), mask.unsqueeze(2).expand(-1, -1, 16))
+    alone, _ = encoder(x[1:, :, :3])
+    torch.testing.assert_close(features[1:, :, :3], alone)
+
+
+def test_padded_frames_have_no_influence_on_the_maps_of_others():
+    encoder = FilmMapEncoder(inputs=1, size=8).eval()
+    x, mask = torch.randn(2, 1, 5, 15, 20), torch.arange(5).expand(2, -1) < 3
+    other = x.clone()
+    other[:, :, 3:] = 100.0
+    found, expected = encoder(other, mask)[0], encoder(x, mask)[0]
+    assert torch.equal(found[:, :, :3], expected[:, :, :3])

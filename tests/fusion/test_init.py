@@ -3,6 +3,7 @@ import torch
 
 from concord.fusion import FUSIONS, FeatureSpec, Fusion
 from concord.modalities import LAYOUTS
+from concord.rivals import CALIBRATORS
 
 B, C = 4, 5
 SHAPES = {  # layout -> shape with 6 features
@@ -51,13 +52,16 @@ def keep(here, x, layout):
 
 
 def test_entries_say_what_they_are_made_for_in_a_line():
-    assert len(FUSIONS) >= 3
+    assert len(FUSIONS) == 18
     for entry in (FUSIONS[name] for name in FUSIONS):
         assert entry.setting in ("vector", "sequence", "convolutional")
         assert issubclass(entry.build, Fusion)
         assert entry.summary
         assert "\n" not in entry.summary
         assert len(entry.summary) < 100
+        assert entry.paper
+        assert "dropout" not in entry.small
+        assert entry.points in (("features",), ("maps",), ("maps", "pooled"))
 
 
 @every_fusion
@@ -202,3 +206,68 @@ def test_dropout_acts_in_training_alone(fusion):
     assert torch.equal(model(features, {}, {}), model(features, {}, {}))
     model.train()
     assert not torch.equal(model(features, {}, {}), model(features, {}, {}))
+
+
+@every_fusion
+@every_mix
+def test_bfloat16_works_in_training(fusion, mix):
+    model, features = build(fusion, mix)
+    model = model.to(torch.bfloat16).train()
+    features = {name: x.to(torch.bfloat16) for name, x in features.items()}
+    present = {name: torch.arange(B) != number for number, name in enumerate(features)}
+    logits = model(features, {}, present)
+    assert logits.dtype == torch.bfloat16
+    (logits.float().square().sum() + model.auxiliary_loss(torch.arange(B))).backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+@every_fusion
+@pytest.mark.parametrize("mix", MIXES[1:3], ids="-".join)
+def test_torch_export_gives_the_same_logits(fusion, mix):
+    model, features = build(fusion, mix)
+    masks = {name: torch.rand(B, count) < 0.9 for name, count in zip(features, positions_of(mix), strict=True)}
+    present = {name: torch.arange(B) != number for number, name in enumerate(features)}
+    program = torch.export.export(model, (features, masks, present), strict=False)
+    torch.testing.assert_close(program.module()(features, masks, present), model(features, masks, present))
+
+
+@every_fusion
+def test_its_paper_s_preset_builds_and_answers(fusion):
+    if fusion in ("mbt", "perceiver"):
+        pytest.skip("hundreds of MB: counted by the catalogue, on the meta device")
+    specs = {"a": FeatureSpec(6, LAYOUTS["bchw"]), "b": FeatureSpec(6, LAYOUTS["btd"])}
+    model = FUSIONS[fusion].build(specs, classes=C).eval()
+    assert model({"a": torch.randn(B, 6, 4, 3), "b": torch.randn(B, 7, 6)}, {}, {}).shape == (B, C)
+
+
+IDENTICAL = [name for name in CALIBRATORS if CALIBRATORS[name].identity]
+
+
+@every_fusion
+@pytest.mark.parametrize("point", ["first", "last"])
+@every_mix
+def test_an_untrained_calibrator_changes_no_bit_and_leaves_the_head_alone(fusion, mix, point):
+    entry = FUSIONS[fusion]
+    if point == "last" and len(entry.points) == 1:
+        pytest.skip("it is calibrated at one point only")
+    model, features = build(fusion, mix)
+    if point == "last":
+        options = {**entry.small, "at": entry.points[-1]}
+        model = entry.build(model.specs, classes=C, dropout=0.1, **options).eval()
+    before = dict(model.named_parameters())
+    present = {name: torch.arange(B) != number for number, name in enumerate(features)}
+    expected, complete = model(features, {}, present), model(features, {}, {})
+    sizes = {name: spec.size for name, spec in model.meeting.items()}
+    layouts = {name: spec.layout.name for name, spec in model.meeting.items()}
+    for name in IDENTICAL:
+        given = {"classes": C} if CALIBRATORS[name].classes else {}
+        calibrator = CALIBRATORS[name].build(sizes, layouts=layouts, **given).eval()
+        for here, logits in ((present, expected), ({}, complete)):
+            met, masks = model.encode(features, {}, here)
+            batch = calibrator.gather(met, masks, here)
+            found = calibrator(batch)
+            known = {} if found.complete else {one: batch.column(one) for one in batch.names}
+            assert torch.equal(model.join(found.features, batch.masks, known), logits), name
+    after = dict(model.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(after[key] is weight for key, weight in before.items())
