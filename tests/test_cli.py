@@ -138,3 +138,31 @@ def test_list_as_json_is_an_array_of_objects(tmp_path):
 def test_an_unwritable_json_path_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     assert "--json: cannot write to file/x.json" in concord("list", "--json", "file/x.json", cwd=tmp_path).stderr
+
+
+def test_several_fusions_make_a_grid_with_one_table(tmp_path):
+    options = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--json", "grid.json")
+    done = concord(
+        "run", "digits", "--fusion", "concat,concat@pooled,lf-lstm", "--method", "ogm-ge", *options, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith((" concat", " lf-lstm"))]
+    assert rows == [["concat", "maps"], ["concat", "pooled"], ["lf-lstm", "features"]]
+    for text in ("best alone", "+ it is significantly better", "3 rows in runs/digits-grid-ogm-ge", "· ogm-ge ·"):
+        assert text in done.stdout
+    grid = json.loads((tmp_path / "grid.json").read_text())
+    assert grid["schema"] == "concord.grid/1"
+    assert json.loads((tmp_path / "runs" / "digits-grid-ogm-ge" / "grid.json").read_text()) == grid
+
+
+def test_faults_of_a_grid_are_one_sentence(tmp_path):
+    done = concord("run", "digits", "--fusion", "concat@here,glue", cwd=tmp_path)
+    text = refused(done, 2)
+    assert "concat can be calibrated at maps or pooled; found 'here'" in text
+    assert "unknown fusion 'glue'" in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_calibrators_that_decide_need_a_late_fusion(tmp_path):
+    done = concord("run", "digits", "--fusion", "film", "--calibrators", "none,evidential", cwd=tmp_path)
+    assert "evidential decides for each modality alone and needs a late fusion, one of lf-dnn" in refused(done, 2)

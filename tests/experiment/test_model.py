@@ -6,9 +6,12 @@ import torch
 from concord import seeding
 from concord.calibration import Perturbation
 from concord.data.benchmarks import prepare
+from concord.errors import UsageError
 from concord.experiment.batches import to_tensors
 from concord.experiment.config import Variant, make_config
-from concord.experiment.model import build_model
+from concord.experiment.model import build_model, check_encoders, with_masks
+from concord.fusion import FUSIONS
+from concord.rivals import CALIBRATORS
 
 CONFIG = make_config("digits", recipe={"width": 8})
 VARIANTS = [Variant("none", False), *(Variant(name, True) for name in ("none", "self", "joint", "context"))]
@@ -50,6 +53,75 @@ def test_before_training_every_calibrator_gives_the_twins_logits(task, variant):
     twin = build_model(task, CONFIG, VARIANTS[0], 0).eval()
     model = build_model(task, CONFIG, variant, 0).eval()
     assert torch.equal(model(batch.inputs).logits, twin(batch.inputs).logits)
+
+
+@pytest.mark.parametrize("preset", ["small", "paper"])
+@pytest.mark.parametrize("name", ["concat", "mmtm", "lf-lstm", "tfn", "mult"])
+def test_a_preset_chooses_the_fusion_s_arguments(task, name, preset):
+    config = make_config("digits", fusion=name, preset=preset, recipe={"width": 8, "dropout": 0.3})
+    model = build_model(task, config, Variant("context", True), 0)
+    entry = FUSIONS[name]
+    options = {**entry.small, "dropout": 0.3} if preset == "small" else {}
+    same = entry.build(model.fusion.specs, classes=10, **options)
+    shapes = {key: value.shape for key, value in same.state_dict().items()}
+    assert {key: value.shape for key, value in model.fusion.state_dict().items()} == shapes
+    rates = {module.p for module in model.fusion.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {module.p for module in same.modules() if isinstance(module, torch.nn.Dropout)}
+
+
+def test_the_calibrator_is_sized_for_where_the_modalities_meet(task):
+    sizes = {}
+    for options in ({}, {"calibrate": "pooled"}, {"fusion": "lf-lstm"}):
+        config = make_config("digits", recipe={"width": 8}, **options)
+        model = build_model(task, config, Variant("context", True), 0)
+        out = model.eval()(to_tensors(task.valid).take(slice(0, 4)).inputs)
+        assert {n: x.shape[model.fusion.meeting[n].layout.feature] for n, x in out.calibration.features.items()} == (
+            model.calibrator.sizes
+        )
+        sizes[str(options)] = tuple(model.calibrator.sizes.values())
+    assert list(sizes.values()) == [(8, 8, 8), (32, 32, 8), (64, 64, 64)]
+
+
+@pytest.mark.parametrize("name", [name for name in CALIBRATORS if CALIBRATORS[name].late])
+def test_a_calibrator_that_decides_replaces_the_fusion_s_logits(task, name):
+    config = make_config("digits", calibrators=("none", name), recipe={"width": 8})
+    model = build_model(task, config, Variant(name, True), 0).eval()
+    out = model(to_tensors(task.valid).take(slice(0, 4)).inputs)
+    assert out.logits is out.calibration.decision
+    assert out.logits.shape == (4, 10)
+
+
+def test_what_modality_dropout_leaves_out_is_absent_for_the_fusion(task):
+    batch = to_tensors(task.valid).take(slice(0, 64))
+    config = make_config("digits", calibrators=("modality-dropout",), recipe={"width": 8, "dropout": 0.0})
+    model = build_model(task, config, Variant("modality-dropout", True), 0).train()
+    model.calibrator.perturbation = None
+    out = model(batch.inputs)
+    assert not torch.stack(list(out.present.values())).all()
+    expected = model.fusion.join(out.calibration.features, out.masks, out.present)
+    assert torch.equal(out.logits, expected)
+    assert not torch.equal(out.logits, model.fusion.join(out.calibration.features, out.masks, {}))
+
+
+def test_instances_without_a_valid_step_are_absent_wherever_the_modalities_meet():
+    mask = torch.tensor([[True, False], [False, False]])
+    known = with_masks({"a": torch.tensor([True, True]), "b": torch.tensor([True, False])}, {"a": mask, "c": mask})
+    assert {name: column.tolist() for name, column in known.items()} == {
+        "a": [True, False],
+        "b": [True, False],
+        "c": [True, False],
+    }
+
+
+def test_resnet_streams_take_the_place_of_the_small_ones(task):
+    config = make_config("digits", encoders="resnet18", fusion="mmtm", recipe={"width": 8})
+    model = build_model(task, config, Variant("context", True), 0).eval()
+    assert model.encoders["left"].size == 128  # two of the four stages: mmtm has the rest
+    assert model(to_tensors(task.valid).take(slice(0, 4)).inputs).logits.shape == (4, 10)
+    check_encoders(task, config)
+    vectors = make_config("digits", encoders="resnet18", modalities=("profile",), calibrators=("none",))
+    with pytest.raises(UsageError, match=r"digits has none of them: profile \(bd\); use small"):
+        check_encoders(task, vectors)
 
 
 def test_copies_double_the_batch_and_hit_one_modality_of_each_second_copy(task):

@@ -20,6 +20,7 @@ from concord.data.benchmarks import BENCHMARKS, prepare
 from concord.errors import ConcordError, UsageError
 from concord.experiment.config import Config, Variant
 from concord.experiment.folder import ExperimentFolder
+from concord.experiment.model import check_encoders
 from concord.experiment.paired import Job, default_jobs, run_all
 from concord.experiment.surroundings import digests, hardware, versions
 from concord.experiment.training import train
@@ -55,7 +56,8 @@ def study(
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
     benchmark = BENCHMARKS[config.benchmark]
     source = find_data_folder(data, files=benchmark.files).resolve() if benchmark.files else None
-    prepare_of(config, source, seed=0)  # faults of the data show here, before the folder is taken
+    # Faults of the data show here, before the folder is taken.
+    check_encoders(prepare_of(config, source, seed=0), config)
     folder = ExperimentFolder(out)
     folder.claim(config, digests(source, benchmark.files))
     with folder.locked():

@@ -12,6 +12,7 @@ from concord.encoders.vector import VectorEncoder
 from concord.errors import UsageError
 
 __all__ = [
+    "MAPS",
     "Encoder",
     "FilmEncoder",
     "FilmMapEncoder",

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from concord import seeding
 from concord.calibration import Calibration, Calibrator, Perturbation, with_copies
 from concord.data.part import Task
-from concord.encoders import Encoder, build_encoder
+from concord.encoders import MAPS, Encoder, build_encoder
+from concord.errors import UsageError
 from concord.experiment.config import Config, Variant
 from concord.fusion import FUSIONS, FeatureSpec, Fusion
 from concord.modalities import LAYOUTS
@@ -129,6 +130,21 @@ def build_model(task: Task, config: Config, variant: Variant, seed: int) -> Mult
     with seeding.scope(seed, "calibrator", variant.calibrator):
         calibrator = method.build(sizes, **options)
     return MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)
+
+
+def check_encoders(task: Task, config: Config) -> None:
+    """Refuse ResNet-18 streams where nothing is an image, a spectrogram or a film.
+
+    Raises:
+        UsageError: says what the modalities are.
+    """
+    found = {name: task.layouts[name] for name in config.modalities}
+    if config.encoders == "resnet18" and not any(layout in MAPS for layout in found.values()):
+        kinds = ", ".join(f"{name} ({layout})" for name, layout in found.items())
+        raise UsageError(
+            f"encoders resnet18 reads maps and films ({', '.join(MAPS)}), and {config.benchmark} has none of them: "
+            f"{kinds}; use small"
+        )
 
 
 def fusion_options(config: Config) -> dict[str, Any]:

@@ -30,10 +30,10 @@ def full_list(entries: Sequence[Entry]) -> Table:
         if column.header in ("parameters", "small preset"):
             column.justify = "right"
     for entry in entries:
-        cells = [modalities_text(entry), *(f"{entry['parameters'][size]:,}" for size in ("default", "small"))]
-        table.add_row(
-            entry["name"], entry["setting"], *(cells if counted else ()), entry["paper"] or "-", entry["summary"]
-        )
+        cells = []
+        if counted:
+            cells = [modalities_text(entry), *(f"{entry['parameters'][size]:,}" for size in ("default", "small"))]
+        table.add_row(entry["name"], entry["setting"], *cells, entry["paper"] or "-", entry["summary"])
     return table
 
 
