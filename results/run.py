@@ -53,14 +53,14 @@ GRIDS: dict[str, dict[str, Any]] = {
     "grid-av-digits": {
         "benchmark": "av-digits",
         "fusions": (*MAPS, "concat@pooled"),
-        "recipe": {"steps": 100},
+        "recipe": {"steps": 120, "batch": 32},
         **GRID,
     },
     "grid-utd-mhad-depth": {
         "benchmark": "utd-mhad",
         "fusions": MAPS,
         "modalities": ("skeleton", "depth"),
-        "recipe": {"steps": 100},
+        "recipe": {"steps": 120, "batch": 32},
         **GRID,
     },
 }

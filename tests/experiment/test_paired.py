@@ -34,7 +34,7 @@ def test_a_failed_job_leaves_the_others_alone(processes):
     threads = torch.get_num_threads()
     done = {}
     failures = run_all(jobs(3), report, processes=processes, done=lambda job, entry: done.update({job.seed: entry}))
-    assert failures == ["none, seed 1: no luck"]
+    assert [(job.seed, text) for job, text in failures] == [(1, "none, seed 1: no luck")]
     assert done == {0: {"seed": 0, "threads": 1}, 2: {"seed": 2, "threads": 1}}
     assert torch.get_num_threads() == threads
 

@@ -19,7 +19,7 @@ from concord.analysis.comparisons import CORRUPTION_MEAN, METRIC
 from concord.analysis.predictions import read_tables
 from concord.analysis.statistics import holm
 from concord.analysis.stress import CLEAN
-from concord.analysis.study import Progress, correctness, study
+from concord.analysis.study import Progress, correctness, study_all
 from concord.errors import UsageError
 from concord.experiment.config import Config, Variant, make_config
 from concord.experiment.folder import ExperimentFolder
@@ -80,29 +80,19 @@ def run_grid(
         DataError: the data are absent or cannot be used.
         ConcordError: some runs failed; the others are kept.
     """
-    planned = {row: (config, alone_configs(config) if alone else {}) for row, config in configs.items()}
-    sizes = [c.seeds * len(c.variants) for config, lone in planned.values() for c in (config, *lone.values())]
-    total, before = sum(sizes), 0
-
-    def go(config: Config, folder: Path, name: str) -> dict[str, Any]:
-        nonlocal before
-
-        def told(done: int, _: int, line: str) -> None:
-            if progress is not None:
-                progress(before + done, total, f"{name}: {line}" if line else name)
-
-        results = study(config, folder, data=data, jobs=jobs, progress=told)
-        before += config.seeds * len(config.variants)
-        return results
-
+    experiments, lone = {}, {}
+    for row, config in configs.items():
+        experiments[row] = (config, out / row)
+        lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
+        for name, single in alone_configs(config).items() if alone else ():
+            experiments[lone[row][name]] = (single, out / row / "alone" / name)
+    done = study_all(experiments, data=data, jobs=jobs, progress=progress)
     rows = []
-    for row, (config, lone) in planned.items():
-        folder = out / row
-        results = go(config, folder, row)
-        singles = {name: go(one, folder / "alone" / name, f"{row}, {name} alone") for name, one in lone.items()}
-        rows.append(_row(row, config, results, singles, folder))
+    for row, config in configs.items():
+        singles = {name: done[key] for name, key in lone[row].items()}
+        rows.append(_row(row, config, done[row], singles, out / row))
     _against_alone(rows, out)
-    first = next(iter(configs.values()))
+    first, results = next(iter(configs.values())), done[next(iter(configs))]
     shared = {key: value for key, value in first.model_dump(mode="json").items() if key not in ("fusion", "calibrate")}
     grid = {
         "schema": SCHEMA,

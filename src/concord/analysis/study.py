@@ -5,7 +5,8 @@ A run that is finished is never repeated: the same command on the same folder go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,38 +53,79 @@ def study(
         DataError: the data are absent or cannot be used; nothing has been trained then.
         ConcordError: some runs failed; the others are kept.
     """
+    return study_all({"": (config, out)}, data=data, jobs=jobs, progress=progress)[""]
+
+
+def study_all(
+    experiments: Mapping[str, tuple[Config, Path]],
+    *,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Run several paired experiments as one pool of runs; return what each results.json holds, by name.
+
+    Args:
+        experiments: name, which stands in the lines of progress -> the experiment and its folder.
+        data: the data folder; None = the one that CONCORD_DATA names, or ../shared/data.
+        jobs: runs that go at once; None = one a core.
+        progress: called with the finished runs, all runs, and a line about the last one.
+
+    Raises: as for `study`.
+    """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
-    benchmark = BENCHMARKS[config.benchmark]
-    source = find_data_folder(data, files=benchmark.files).resolve() if benchmark.files else None
-    # Faults of the data show here, before the folder is taken.
-    check_encoders(prepare_of(config, source, seed=0), config)
-    folder = ExperimentFolder(out)
-    folder.claim(config, digests(source, benchmark.files))
-    with folder.locked():
-        todo = _unfinished(config, folder, source)
-        total = config.seeds * len(config.variants)
-        folder.note(f"{len(todo)} of {total} runs to do")
-        if progress is not None:
-            progress(total - len(todo), total, "")
+    sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
+    for name, (config, _) in experiments.items():
+        # Faults of the data show here, before a folder is taken.
+        check_encoders(prepare_of(config, sources[name], seed=0), config)
+    folders = {name: ExperimentFolder(out) for name, (_, out) in experiments.items()}
+    for name, (config, _) in experiments.items():
+        folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files))
+    with ExitStack() as locks:
+        whose: dict[Path, str] = {}
+        todo: list[Job] = []
+        total = 0
+        for name, (config, _) in experiments.items():
+            locks.enter_context(folders[name].locked())
+            mine = _unfinished(config, folders[name], sources[name])
+            runs = config.seeds * len(config.variants)
+            folders[name].note(f"{len(mine)} of {runs} runs to do")
+            whose |= {job.folder: name for job in mine}
+            todo += mine
+            total += runs
         count = total - len(todo)
+        if progress is not None:
+            progress(count, total, "")
 
         def done(job: Job, entry: dict[str, Any]) -> None:
             nonlocal count
             count += 1
-            folder.note(f"{job.variant.label}, seed {job.seed}: {entry['train_seconds']:.1f} s of training")
+            name = whose[job.folder]
+            line = f"{job.variant.label}, seed {job.seed}"
+            folders[name].note(f"{line}: {entry['train_seconds']:.1f} s of training")
             if progress is not None:
-                progress(count, total, f"{job.variant.label}, seed {job.seed}")
+                progress(count, total, f"{name}: {line}" if name else line)
 
         failures = run_all(todo, run_one, processes=jobs if jobs is not None else default_jobs(), done=done)
-        for failure in failures:
-            folder.note(f"failed: {failure}")
+        for job, failure in failures:
+            folders[whose[job.folder]].note(f"failed: {failure}")
         if failures:
-            raise ConcordError(f"{len(failures)} of {total} runs failed: {failures[0]}; all are in {out / 'log.txt'}")
-        results = collect(config, folder)
-        write_json(folder.results, results)
-        folder.note("results written")
-    return results
+            job, failure = failures[0]
+            log = experiments[whose[job.folder]][1] / "log.txt"
+            raise ConcordError(f"{len(failures)} of {total} runs failed: {failure}; all are in {log}")
+        found = {}
+        for name, (config, _) in experiments.items():
+            found[name] = collect(config, folders[name])
+            write_json(folders[name].results, found[name])
+            folders[name].note("results written")
+    return found
+
+
+def _source(config: Config, data: Path | str | None) -> Path | None:
+    """Return the data folder of an experiment, or None where nothing is read."""
+    files = BENCHMARKS[config.benchmark].files
+    return find_data_folder(data, files=files).resolve() if files else None
 
 
 def run_one(job: Job) -> dict[str, Any]:

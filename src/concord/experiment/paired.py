@@ -56,8 +56,8 @@ def default_jobs() -> int:
 
 def run_all(
     jobs: Sequence[Job], work: Work, *, processes: int, done: Callable[[Job, dict[str, Any]], None]
-) -> list[str]:
-    """Do all jobs; return one sentence for each that failed.
+) -> list[tuple[Job, str]]:
+    """Do all jobs; return those that failed, each with a sentence.
 
     A job that fails leaves the others alone. `done` is called here, in this process, as jobs finish.
 
@@ -81,7 +81,7 @@ def run_all(
                     "with --jobs 1 if it happens again"
                 ) from None
             except ConcordError as error:
-                failures.append(f"{job.variant.label}, seed {job.seed}: {error}")
+                failures.append((job, f"{job.variant.label}, seed {job.seed}: {error}"))
     return failures
 
 
