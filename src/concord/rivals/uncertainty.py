@@ -22,6 +22,8 @@ from concord.calibration.modulation import shift_from_reliability
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
 
+LEAST = 1e-3  # confidence
+
 
 class ConfidenceWeights(Calibrator):
     """Scale each modality by the confidence of its own classifier.
@@ -80,7 +82,7 @@ class ConfidenceWeights(Calibrator):
         opinions = torch.stack(logits, 1)  # (B, M, C)
         # The weights follow the confidence without teaching it: the classifiers learn from their own losses.
         energy = confidence(opinions, self.temperature).detach()
-        shift = shift_from_reliability(relative_weights(energy, summaries.present))
+        shift = shift_from_reliability(share_of_best(energy, summaries.present))
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
         return Modulation(shift, ones, opinions=opinions)
 
@@ -101,6 +103,17 @@ class ConfidenceWeights(Calibrator):
 def confidence(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Return the negative energy of logits (..., C): T log sum exp(logits / T)."""
     return temperature * torch.logsumexp(logits / temperature, -1)
+
+
+def share_of_best(confidences: Tensor, present: Tensor) -> Tensor:
+    """Return confidences (B, M) relative to the highest of the present modalities, in (0, 1]; 1 where absent.
+
+    They weigh as they are, like the paper's; what is below 0, from logits that are all negative, counts as the
+    least there is.
+    """
+    positive = confidences.clamp(min=LEAST)
+    best = torch.where(present, positive, LEAST).amax(1, keepdim=True)
+    return torch.where(present, positive / best, 1)
 
 
 def relative_weights(scores: Tensor, present: Tensor) -> Tensor:
