@@ -43,6 +43,12 @@ MAPS = ("sum", "concat", "film", "gated", "mmtm", "centralnet", "attention")
 GRID = {"calibrators": ("none", "joint", "gmu", "context"), "seeds": 3}
 GRIDS: dict[str, dict[str, Any]] = {
     "grid-cmu-mosi-utterance": {"benchmark": "cmu-mosi-utterance", "fusions": SEQUENCE, **GRID},
+    "grid-cmu-mosi-utterance-test-folds": {
+        "benchmark": "cmu-mosi-utterance",
+        "fusions": SEQUENCE,
+        "protocol": "test-folds",
+        **GRID,
+    },
     "grid-utd-mhad-sequence": {
         "benchmark": "utd-mhad",
         "fusions": SEQUENCE,
