@@ -169,6 +169,19 @@ def test_masks_are_batch_first_in_the_order_of_positions(layout):
     assert torch.equal(batch.masks["text"], mask.flatten(1))
 
 
+@pytest.mark.parametrize(("layout", "shape"), [("bchw", (2, 3, 4, 5)), ("bcthw", (2, 3, 4, 5, 2)), ("tbd", (4, 2, 3))])
+def test_masks_may_be_flat(layout, shape):
+    x = torch.randn(shape)
+    positions = [shape[axis] for axis in LAYOUTS[layout].positions]
+    mask = torch.rand(2, *positions) < 0.5
+    one, two = (
+        gather({"a": x}, sizes={"a": 3, "b": 1}, layouts={"a": layout, "b": "bd"}, masks={"a": given})
+        for given in (mask, mask.flatten(1))
+    )
+    assert torch.equal(one.masks["a"], two.masks["a"])
+    assert torch.equal(one.masks["a"], mask.flatten(1))
+
+
 def test_video_mask_over_time_covers_every_pixel():
     mask = torch.tensor([[True, False, True], [False, False, True]])
     batch = gather(**auto(text=torch.zeros(2, 4, 3, 2, 2)), masks={"text": mask})

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import expit
 
-from concord.calibration.modulation import START, gate_from_activation, reliability_from_shift
+from concord.calibration.modulation import START, gate_from_activation, reliability_from_shift, shift_from_reliability
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -35,3 +35,9 @@ def test_extremes_stay_in_range_with_finite_gradients(extreme):
     assert 0 < reliability.item() < 1.05
     assert 0.5 <= gate.item() <= 1.5
     assert x.grad.isfinite().all()
+
+
+def test_a_shift_from_a_reliability_leads_back_to_it():
+    wanted = torch.tensor([1.0, 0.9, 0.5, 1e-3, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(reliability_from_shift(shift_from_reliability(wanted)), wanted, atol=2e-6, rtol=0)
+    assert not shift_from_reliability(torch.ones(1)).any()

@@ -9,6 +9,8 @@ from concord.errors import ConcordError
 from concord.experiment import training
 from concord.experiment.batches import to_tensors
 from concord.experiment.config import Variant, make_config
+from concord.experiment.methods import METHODS
+from concord.experiment.model import build_model
 from concord.experiment.training import train, validation_score
 
 CONFIG = make_config("digits", recipe={"steps": 60, "width": 16, "evaluations": 6, "patience": 6})
@@ -36,6 +38,20 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(task, trained
     other = train(task, CONFIG, Variant("context", True), 1).model.state_dict()
     assert all(torch.equal(again[name], value) for name, value in trained.model.state_dict().items())
     assert not torch.equal(other["fusion.head.weight"], again["fusion.head.weight"])
+
+
+@pytest.mark.parametrize("fusion", ["centralnet", "misa"])
+def test_the_fusion_s_own_loss_is_added(task, fusion):
+    config = make_config("digits", fusion=fusion, recipe={"width": 8, "dropout": 0.0})
+    model = build_model(task, config, Variant("context", True), 0).train()
+    model.calibrator.eval()  # without perturbations and losses of its own
+    step = training._TrainingStep(model, METHODS["none"].build(model, seed=0), None)
+    batch = to_tensors(task.train).take(slice(0, 16))
+    found = step(batch.inputs, {}, {}, batch.labels, None)
+    out = model(batch.inputs)
+    own = model.fusion.auxiliary_loss(batch.labels)
+    assert float(own) > 0
+    torch.testing.assert_close(found, torch.nn.functional.cross_entropy(out.logits, batch.labels) + own)
 
 
 def test_training_leaves_the_global_stream_alone(task):

@@ -1,10 +1,13 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.fusion.base import FeatureSpec, Fusion, masked_mean
+from concord.fusion import FUSIONS
+from concord.fusion.base import FeatureSpec, Fusion, masked_mean, mean_of
 from concord.modalities import LAYOUTS
 
 
@@ -30,6 +33,40 @@ def test_masked_mean_equals_numpy_whatever_else_the_tensor_holds(batch, length, 
     if here is not None:
         x = torch.where(here.view(-1, 1, 1), x, torch.nan)
     np.testing.assert_allclose(masked_mean(x, mask, here), expected, atol=1e-6)
+
+
+def test_the_mean_over_modalities_is_over_those_that_are_present():
+    values = [torch.full((3, 2), 1.0), torch.full((3, 2), 4.0)]
+    values[1][1] = torch.nan
+    here = [torch.tensor([True, True, False]), torch.tensor([True, False, False])]
+    assert mean_of(values, here).tolist() == [[2.5, 2.5], [1.0, 1.0], [0.0, 0.0]]
+    assert mean_of(values, here, torch.full((3, 2), 7.0))[2].tolist() == [7.0, 7.0]
+
+
+def test_the_forward_pass_is_one_half_after_the_other():
+    class Halves(Fusion):
+        def encode(self, features, masks, present):
+            return {name: x + 1 for name, x in features.items()}, {"left": masks["a"]}
+
+        def join(self, features, masks, present):
+            return features["a"] * 2, masks, present
+
+    fusion = Halves({"a": FeatureSpec(2, LAYOUTS["bd"])}, classes=4)
+    x, mask, here = torch.randn(3, 2), torch.ones(3, 1).bool(), {"a": torch.ones(3).bool()}
+    found, left, present = fusion({"a": x}, {"a": mask}, here)
+    assert torch.equal(found, (x + 1) * 2)
+    assert left == {"left": mask}
+    assert present is here
+
+
+def test_a_loss_of_its_own_counts_in_training_alone_and_is_left_behind_by_copies():
+    fusion = FUSIONS["misa"].build({"a": FeatureSpec(2, LAYOUTS["bd"]), "b": FeatureSpec(2, LAYOUTS["bd"])}, classes=2)
+    features = {name: torch.randn(4, 2) for name in "ab"}
+    assert float(fusion.auxiliary_loss()) == 0  # before any pass
+    fusion(features, {}, {})
+    assert float(fusion.auxiliary_loss()) > 0
+    assert float(copy.deepcopy(fusion).auxiliary_loss()) == 0
+    assert float(fusion.eval().auxiliary_loss()) == 0
 
 
 def test_the_base_has_sorted_names_and_no_forward_pass():

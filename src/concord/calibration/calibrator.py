@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord import seeding
-from concord.calibration.base import Calibrator, Modulation, Summaries, linear
+from concord.calibration.base import Calibrator, linear
 from concord.calibration.comparison import agreement, cue_count, cues, normalise
 from concord.calibration.modulation import gate_from_activation
+from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
 

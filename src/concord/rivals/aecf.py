@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord import seeding
-from concord.calibration.base import Calibrator, Modulation, Summaries, linear, zero_linear
+from concord.calibration.base import Calibrator, linear, zero_linear
 from concord.calibration.modulation import shift_from_reliability
+from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
 from concord.rivals.modality_dropout import keep_one

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concord.calibration.base import Calibrator, Modulation, Summaries, linear, zero_linear
+from concord.calibration.base import Calibrator, linear, zero_linear
+from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from concord.calibration.base import Calibrator, Modulation, Summaries
+from concord.calibration.base import Calibrator
+from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
 from concord.modalities import ModalityBatch

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from concord.calibration.base import Calibrator, Modulation, Summaries
+from concord.calibration.base import Calibrator
+from concord.calibration.outcome import Modulation, Summaries
 from concord.modalities import ModalityBatch
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from concord.calibration.base import Modulation, Summaries
+from concord.calibration.outcome import Modulation, Summaries
 from concord.rivals.gate import Gate
 
 
