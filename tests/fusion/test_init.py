@@ -243,17 +243,16 @@ def test_its_paper_s_preset_builds_and_answers(fusion):
 IDENTICAL = [name for name in CALIBRATORS if CALIBRATORS[name].identity]
 
 
-@every_fusion
-@pytest.mark.parametrize("point", ["first", "last"])
+POINTS = [(name, point) for name in FUSIONS for point in FUSIONS[name].points]
+
+
+@pytest.mark.parametrize(("fusion", "point"), POINTS)
 @every_mix
 def test_an_untrained_calibrator_changes_no_bit_and_leaves_the_head_alone(fusion, mix, point):
     entry = FUSIONS[fusion]
-    if point == "last" and len(entry.points) == 1:
-        pytest.skip("it is calibrated at one point only")
     model, features = build(fusion, mix)
-    if point == "last":
-        options = {**entry.small, "at": entry.points[-1]}
-        model = entry.build(model.specs, classes=C, dropout=0.1, **options).eval()
+    if point != entry.points[0]:
+        model = entry.build(model.specs, classes=C, dropout=0.1, at=point, **entry.small).eval()
     before = dict(model.named_parameters())
     present = {name: torch.arange(B) != number for number, name in enumerate(features)}
     expected, complete = model(features, {}, present), model(features, {}, {})

@@ -7,7 +7,8 @@ Gaussian noise then makes up for the noise that smaller steps lose (equation 11)
 
 The paper reads s_m off the halves of a linear head on concatenated features. Here it is what the fusion says
 with that modality alone present, which is the same up to the bias for such a head and is defined for every
-other; and with more than two modalities the ratio is to the mean of the others.
+other; with more than two modalities the ratio is to the mean of the others; and where the released code changes
+the gradients of convolutions alone, here all of an encoder's weights but biases and the like have theirs changed.
 """
 
 from __future__ import annotations
@@ -50,19 +51,22 @@ class GradientModulation(TrainingMethod):
         self.alpha, self.until, self.noise = alpha, until, noise
         self.coefficients: dict[str, float] = {}
         self._draws: torch.Generator | None = None
+        self._over = False
 
     def loss(self, out: Output, labels: Tensor, task_loss: Tensor) -> Tensor:
         """Return the task's loss; on the way find out who is ahead."""
+        if self._over:
+            return task_loss
         self.coefficients = coefficients(unimodal_scores(self.model, out, labels), self.alpha)
         return task_loss
 
     def modulate(self, progress: float) -> None:
         """Scale the encoders' gradients and add noise to those of weights."""
-        if progress > self.until or len(self.coefficients) < 2:
+        self._over = progress > self.until
+        if self._over or len(self.coefficients) < 2:
             return
         for name, encoder in self.model.encoders.items():
             for weight in encoder.parameters():
-                # Biases and norms are left alone, as in the released code.
                 if weight.grad is None or weight.dim() < 2:
                     continue
                 spread = float(weight.grad.std()) if weight.numel() > 1 else 0.0
