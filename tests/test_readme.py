@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from concord.files import read_json
+from concord.report.grid import grid_page
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -75,3 +78,10 @@ def test_the_numbers_are_those_of_the_results():
     from concord.report.markdown import brief, fill
 
     assert fill(TEXT, brief(read_json(ROOT / "results" / "digits.json"))) == TEXT
+
+
+def test_the_grids_are_made_of_the_files_beside_them():
+    text = (ROOT / "results" / "GRIDS.md").read_text(encoding="utf-8")
+    names = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
+    assert names
+    assert text == grid_page({name: read_json(ROOT / "results" / f"{name}.json") for name in names})

@@ -17,19 +17,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord import seeding
-from concord.calibration.base import Calibrator, linear, zero_linear
+from concord.calibration.base import linear, zero_linear
 from concord.calibration.modulation import shift_from_reliability
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
 from concord.rivals.modality_dropout import keep_one
 from concord.rivals.uncertainty import relative_weights
+from concord.rivals.untaught import Untaught
 
 
-class EntropyGate(Calibrator):
+class EntropyGate(Untaught):
     """Weigh modalities by a softmax over scores of their summaries.
 
-    Args: as for `ContextualCalibrator`, with
+    Args: as for `Untaught`, with
         hidden: width of each modality's hidden layer, 32 as the comparison size.
         mask: largest probability that a modality is masked in training; 0.15 as published.
         target: of the entropy, as a share of the largest possible; 0.7 as published.
@@ -53,15 +54,7 @@ class EntropyGate(Calibrator):
         dropout: float = 0.1,
         seed: int | None = None,
     ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=0.0,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
+        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
         faults = [] if hidden >= 1 else [f"hidden must be 1 or more; found {hidden}"]
         for name, value in (("mask", mask), ("target", target)):
             if not 0 <= value <= 1:

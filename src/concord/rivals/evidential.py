@@ -19,17 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concord.calibration.base import Calibrator, linear
+from concord.calibration.base import linear
 from concord.calibration.modulation import shift_from_reliability
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
+from concord.rivals.untaught import Untaught
 
 
-class Evidential(Calibrator):
+class Evidential(Untaught):
     """Decide by opinions that the reduced Dempster rule combines (TMC).
 
-    Args: as for `ContextualCalibrator`, with
+    Args: as for `Untaught`, with
         classes: number of classes, C; 2 or more.
         annealing: training passes over which the divergence comes in.
 
@@ -51,15 +52,7 @@ class Evidential(Calibrator):
         perturbation: Perturbation | bool | None = True,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=0.0,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
+        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
         faults = [] if classes >= 2 else [f"classes must be 2 or more; found {classes}"]
         if annealing < 1:
             faults.append(f"annealing must be 1 or more; found {annealing}")

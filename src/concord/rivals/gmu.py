@@ -14,15 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concord.calibration.base import Calibrator, linear, zero_linear
+from concord.calibration.base import linear, zero_linear
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
+from concord.rivals.untaught import Untaught
 
 
-class GatedUnits(Calibrator):
+class GatedUnits(Untaught):
     """Gate every dimension of every modality by one linear layer over all summaries.
 
-    Args: as for `ContextualCalibrator`; gates start at exactly 1, so there is no seed.
+    Args: as for `Untaught`; gates start at exactly 1, so there is no seed.
 
     >>> gate = GatedUnits({"text": 4, "audio": 3}).eval()
     >>> text = torch.randn(2, 4)
@@ -41,15 +42,7 @@ class GatedUnits(Calibrator):
         perturbation: Perturbation | bool | None = True,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=0.0,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
+        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
         seen = sum(self.summary_size(name) for name in self.names)
         self.gates = nn.ModuleDict({name: zero_linear(seen, self.sizes[name]) for name in self.names})
 

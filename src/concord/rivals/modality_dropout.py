@@ -12,17 +12,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from concord.calibration.base import Calibrator
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
 from concord.modalities import ModalityBatch
+from concord.rivals.untaught import Untaught
 
 
-class ModalityDropout(Calibrator):
+class ModalityDropout(Untaught):
     """Leave modalities out in training, each with the same probability. It has no parameters.
 
-    Args: as for `ContextualCalibrator`, with
+    Args: as for `Untaught`, with
         probability: that a modality of an instance is left out; 0.2.
 
     Raises:
@@ -43,15 +43,7 @@ class ModalityDropout(Calibrator):
     ) -> None:
         if not 0 <= probability < 1:
             raise UsageError(f"probability must lie in [0, 1); found {probability}")
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=0.0,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
+        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
         self.probability = probability
 
     def modulate(self, summaries: Summaries) -> Modulation:

@@ -17,19 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concord.calibration.base import Calibrator, linear, zero_linear
+from concord.calibration.base import linear, zero_linear
 from concord.calibration.modulation import shift_from_reliability
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
+from concord.rivals.untaught import Untaught
 
 LEAST = 1e-3  # confidence
 
 
-class ConfidenceWeights(Calibrator):
+class ConfidenceWeights(Untaught):
     """Scale each modality by the confidence of its own classifier.
 
-    Args: as for `ContextualCalibrator`, with
+    Args: as for `Untaught`, with
         classes: number of classes, C; 2 or more.
         task_weight: of the classifiers' losses; 1 as published.
         rank_weight: of the ranking loss; 0.1 as published.
@@ -54,15 +55,7 @@ class ConfidenceWeights(Calibrator):
         perturbation: Perturbation | bool | None = True,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            intact_weight=0.0,
-            agreement_weight=0.0,
-            dropout=dropout,
-        )
+        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
         faults = [] if classes >= 2 else [f"classes must be 2 or more; found {classes}"]
         for name, value in (("task_weight", task_weight), ("rank_weight", rank_weight)):
             if not value >= 0:
