@@ -270,3 +270,18 @@ def test_an_untrained_calibrator_changes_no_bit_and_leaves_the_head_alone(fusion
     after = dict(model.named_parameters())
     assert before.keys() == after.keys()
     assert all(after[key] is weight for key, weight in before.items())
+
+
+@every_fusion
+@pytest.mark.parametrize("layout", SHAPES)
+def test_one_modality_is_enough(fusion, layout):
+    model, features = build(fusion, (layout,))
+    logits = model(features, {}, {})
+    assert logits.shape == (B, C)
+    assert not torch.allclose(logits[0], logits[1])
+    nowhere = {"m0": torch.zeros(B, dtype=torch.bool)}
+    assert model(features, {}, nowhere).isfinite().all()
+    model.train()
+    loss = model(features, {}, {}).square().sum() + model.auxiliary_loss(torch.arange(B))
+    loss.backward()
+    assert loss.isfinite()

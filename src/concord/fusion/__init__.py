@@ -1,4 +1,15 @@
-"""Fusions by name: backbones that join the features of all modalities, each with its own head."""
+"""Fusions by name: backbones that join the features of all modalities, each with its own head.
+
+>>> import torch
+>>> from concord.modalities import LAYOUTS
+>>> specs = {"text": FeatureSpec(300, LAYOUTS["btd"]), "audio": FeatureSpec(74, LAYOUTS["bd"])}
+>>> entry = FUSIONS["mbt"]
+>>> model = entry.build(specs, classes=3, **entry.small).eval()  # without entry.small, of the paper's size
+>>> features = {"text": torch.randn(2, 50, 300), "audio": torch.randn(2, 74)}
+>>> masks, present = {"text": torch.arange(50).expand(2, -1) < 20}, {"audio": torch.tensor([True, False])}
+>>> model(features, masks, present).shape
+torch.Size([2, 3])
+"""
 
 from __future__ import annotations
 
