@@ -62,6 +62,22 @@ def test_every_fusion_is_compared_with_its_best_modality_alone(grid):
             assert entry["p_holm"] >= entry["p_bootstrap"]
 
 
+def test_the_whole_is_the_mean_over_the_rows(grid):
+    _, found, _ = grid
+    assert {(entry["to"], entry["condition"]) for entry in found["overall"]} == {
+        (label, condition)
+        for label in ("none", "none+perturbed", "joint")
+        for condition in ("clean", "corruption.mean")
+    }
+    for entry in found["overall"]:
+        scores = [row["scores"] for row in found["rows"]]
+        ours, other = (
+            np.mean([one[label][entry["condition"]] for one in scores]) for label in ("context", entry["to"])
+        )
+        assert entry["difference"] == pytest.approx(ours - other)
+        assert entry["ci95"][0] <= entry["difference"] <= entry["ci95"][1]
+
+
 def test_the_majority_is_that_of_the_test_part(grid):
     out, found, _ = grid
     shares = [np.bincount(prepare("digits", seed=seed).test.labels).max() / 360 for seed in range(2)]

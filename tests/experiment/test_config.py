@@ -27,7 +27,7 @@ def test_all_faults_are_said_at_once():
         make_config("digits", fusion="glue", calibrators=("none", "magic"), protocol="p", modalities=("left", "nose"))
     text = str(fault.value)
     assert "unknown fusion 'glue'; choose from: lf-dnn, ef-lstm" in text
-    assert "unknown calibrator 'magic'; choose from: none, self, joint, context" in text
+    assert "unknown calibrator 'magic'; choose from: none, self, joint, gmu" in text
     assert "unknown protocol of digits 'p'; choose from: random" in text
     assert "unknown modality of digits 'nose'; choose from: left, right, profile" in text
 

@@ -49,6 +49,12 @@ def a_grid(**options):
         "versions": {"torch": "2"},
         "hardware": {"cpu": "x"},
         "rows": [a_row("sum", **options), a_row("concat@pooled", **options)],
+        "overall": [
+            comparison("none", "clean", 0.0, 1.0),
+            comparison("none", "corruption.mean", 0.2, 0.0004),
+            comparison("none+perturbed", "clean", 0.61, 0.0001),
+            comparison("none+perturbed", "corruption.mean", 0.03, 0.04),
+        ],
     }
 
 
@@ -82,12 +88,12 @@ def test_marks_need_significance(p_holm, difference, expected):
 def test_sentences_say_wins_and_losses_alike():
     lines = grid_lines(a_grid())
     assert lines[0] == (
-        "clean, context against none, clean: +0.0 points in the mean over 2 rows, above in 0; "
-        "significantly better in 0, worse in 0"
+        "clean, context against none, clean: +0.0 points in the mean over 2 rows (p 1.000), above in 0; "
+        "by row significantly better in 0, worse in 0"
     )
     assert lines[3] == (
-        "corrupted (mean), context against none, perturbed: +3.0 points in the mean over 2 rows, above in 1; "
-        "significantly better in 1, worse in 1"
+        "corrupted (mean), context against none, perturbed: +3.0 points in the mean over 2 rows (p 0.040), above in 1; "
+        "by row significantly better in 1, worse in 1"
     )
     assert (
         lines[4] == "not significantly above its best modality alone, without calibration: sum (+12.0 points, p 0.300)"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from concord import seeding
 from concord.analysis.bootstrap import Outcomes, paired_bootstraps
-from concord.analysis.comparisons import CORRUPTION_MEAN, METRIC
+from concord.analysis.comparisons import CORRUPTION_MEAN, METRIC, compare, reference
 from concord.analysis.predictions import read_tables
 from concord.analysis.statistics import holm
 from concord.analysis.stress import CLEAN
@@ -101,6 +102,7 @@ def run_grid(
         "versions": results["versions"],
         "hardware": results["hardware"],
         "rows": rows,
+        "overall": overall(out, list(configs), [variant.label for variant in first.variants]),
     }
     write_json(out / "grid.json", grid)
     return grid
@@ -165,6 +167,31 @@ def majority(folder: Path) -> float:
         labels = plain["label"][clean & (plain["seed"] == seed)]
         shares.append(np.unique(labels, return_counts=True)[1].max() / len(labels))
     return float(np.mean(shares))
+
+
+def overall(out: Path, rows: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the comparisons of `compare`, clean and under corruption, of the mean over all rows.
+
+    An instance's outcome is the share of fusions that are right about it; seeds and instances are resampled, the
+    fusions are not: they are the ones that the grid is about.
+    """
+    if reference(labels) is None:
+        return []
+    tables = [correctness(read_tables([ExperimentFolder(out / row).predictions])) for row in rows]
+    mean: dict[tuple[str, int], dict[str, Outcomes]] = {}
+    for key, outcomes in tables[0].items():
+        mean[key] = {
+            condition: Outcomes(mean_values([table[key][condition] for table in tables]), one.ids, one.groups)
+            for condition, one in outcomes.items()
+            if condition == CLEAN or condition.startswith("corruption.")
+        }
+    return [entry for entry in compare(mean, labels) if entry["condition"] in SHOWN]
+
+
+def mean_values(outcomes: Sequence[Outcomes]) -> NDArray[np.float64]:
+    """Return the mean outcome of each instance, (N,)."""
+    values = np.stack([np.asarray(one.values, dtype=np.float64) for one in outcomes])
+    return np.asarray(values.mean(0))
 
 
 def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:

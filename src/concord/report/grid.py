@@ -163,14 +163,15 @@ def _tally(grid: Grid, ours: str, other: str, condition: str) -> str:
         for entry in row["comparisons"]
         if entry["to"] == other and entry["condition"] == condition
     ]
+    whole = next(entry for entry in grid["overall"] if entry["to"] == other and entry["condition"] == condition)
     sure = [entry for entry in entries if entry["p_holm"] < SIGNIFICANT]
     better, worse = (sum(sign * entry["difference"] > 0 for entry in sure) for sign in (1, -1))
-    mean = 100 * float(np.mean([entry["difference"] for entry in entries]))
     where = "clean" if condition == "clean" else "corrupted (mean)"
     above = sum(entry["difference"] > 0 for entry in entries)
     return (
-        f"{where}, {ours} against {shown(other)}: {mean:+.1f} points in the mean over {len(entries)} "
-        f"row{'s' if len(entries) != 1 else ''}, above in {above}; significantly better in {better}, worse in {worse}"
+        f"{where}, {ours} against {shown(other)}: {100 * whole['difference']:+.1f} points in the mean over "
+        f"{len(entries)} row{'s' if len(entries) != 1 else ''} (p {p_text(whole['p_holm'])}), above in {above}; "
+        f"by row significantly better in {better}, worse in {worse}"
     )
 
 
