@@ -22,6 +22,14 @@ class Encoder(nn.Module):
         self.size = size
         self.feature_layout = feature_layout
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return the features of one modality and their mask; padded steps must not influence valid ones."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the features of one modality and their mask; padded steps must not influence valid ones.
+
+        Args:
+            x: (B, ...) in the modality's layout.
+            mask: bool (B, T), True at valid steps; None = all.
+            present: bool (B,), True where the instance has the modality; for encoders that compute over a batch.
+        """
         raise NotImplementedError

@@ -21,6 +21,8 @@ class VectorEncoder(Encoder):
         self.project = nn.Linear(inputs, size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode (B, D_in) as (B, D)."""
         return self.dropout(self.project(x).relu()), mask

@@ -83,7 +83,8 @@ class MultimodalModel(nn.Module):
         """
         encoded, encoded_masks = {}, {}
         for name, encoder in self.encoders.items():
-            encoded[name], mask = encoder(inputs[name], None if masks is None else masks.get(name))
+            given = [None if known is None else known.get(name) for known in (masks, present)]
+            encoded[name], mask = encoder(inputs[name], *given)
             if mask is not None:
                 encoded_masks[name] = mask
         known = with_masks({} if present is None else present, encoded_masks)

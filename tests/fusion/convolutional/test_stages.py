@@ -69,3 +69,20 @@ def test_widths_double_as_in_a_resnet_unless_given():
 def test_other_blocks_are_refused():
     with pytest.raises(UsageError, match="blocks must be one of resnet, small; found 'vgg'"):
         Stage(MAP, 8, blocks="vgg")
+
+
+def test_frames_without_a_valid_place_stay_out_of_batch_normalisation():
+    spec = FeatureSpec(4, LAYOUTS["bcthw"])
+    x = torch.randn(2, 4, 3, 6, 6)
+    valid = torch.tensor([[True, True, False], [True, False, False]])
+    places = valid[:, :, None, None].expand(-1, -1, 6, 6).flatten(1)
+    torch.manual_seed(0)
+    stage = Stage(spec, 8, blocks="resnet").train()
+    still = Stage(MAP, 8, blocks="resnet").train()
+    still.load_state_dict(stage.state_dict())
+    out, left = stage(x, places)
+    alone, _ = still(torch.stack([x[0, :, 0], x[0, :, 1], x[1, :, 0]]), None)
+    torch.testing.assert_close(torch.stack([out[0, :, 0], out[0, :, 1], out[1, :, 0]]), alone)
+    assert left.reshape(2, 3, -1).all(2).tolist() == valid.tolist()
+    for key, value in still.state_dict().items():
+        torch.testing.assert_close(stage.state_dict()[key], value)

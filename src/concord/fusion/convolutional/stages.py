@@ -1,7 +1,8 @@
 """What fusions in the middle of the network share: further stages of each stream, between which they meet.
 
 A stage is one of a ResNet (He et al., CVPR 2016, in transformers' implementation), which halves a map, or one
-small convolution; of what is no map, a linear layer. Places that are not valid enter a stage as zeros.
+small convolution; of what is no map, a linear layer. Places that are not valid enter a stage as zeros; frames
+without a valid place do not enter batch normalisation at all.
 Shapes: maps (B, D, H, W) or (B, D, T, H, W), the frames one by one; else steps (B, L, D); masks (B, L).
 """
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from concord.encoders.resnet import frame_by_frame
 from concord.errors import ConcordError, UsageError
 from concord.fusion.base import FeatureSpec
 from concord.modalities import over_positions, to_positions
@@ -41,6 +43,7 @@ class Stage(nn.Module):
         if blocks not in BLOCKS:
             raise UsageError(f"blocks must be one of {', '.join(BLOCKS)}; found {blocks!r}")
         self.spec = FeatureSpec(width, spec.layout)
+        self.normalises_by_batch = blocks == "resnet"
         self.map = spec.layout.name in ("bchw", "bcthw")
         if not self.map:
             self.layers: nn.Module = nn.Sequential(nn.Linear(spec.size, width), nn.LayerNorm(width), nn.ReLU())
@@ -61,15 +64,21 @@ class Stage(nn.Module):
             known = x if valid is None else torch.where(valid.unsqueeze(2), x, 0)
             return self.layers(known), valid
         known = x if valid is None else torch.where(over_positions(valid, x, self.spec.layout), x, 0)
-        if x.dim() == 4:
-            out: Tensor = self.layers(known)
-        else:
-            frames = self.layers(known.transpose(1, 2).flatten(0, 1))  # (B*T, D, H, W)
-            out = frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        frames = known if x.dim() == 4 else known.transpose(1, 2).flatten(0, 1)  # (B*T, D, H, W)
+        keep = None if valid is None else valid.reshape(len(frames), -1).any(1)
+        out: Tensor = self._maps(frames, keep)
+        if x.dim() == 5:
+            out = out.reshape(x.shape[0], x.shape[2], *out.shape[1:]).transpose(1, 2)
         if valid is None or out.shape[2:] == x.shape[2:]:
             return out, valid
         places = valid.reshape(len(x), -1, *x.shape[-2:]).to(x.dtype)  # (B, 1 or T, H, W)
         return out, F.adaptive_max_pool2d(places, out.shape[-2:]).flatten(1) > 0
+
+    def _maps(self, frames: Tensor, keep: Tensor | None) -> Tensor:
+        if not self.normalises_by_batch:
+            out: Tensor = self.layers(frames)
+            return out
+        return frame_by_frame(self.layers, frames, keep, training=self.training, size=self.spec.size)
 
 
 class Streams:
