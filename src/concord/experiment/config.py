@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from concord.data.benchmarks import BENCHMARKS
 from concord.errors import UsageError
 from concord.experiment.methods import METHODS
+from concord.faults import explain
 from concord.fusion import FUSIONS
 from concord.registry import Registry
 from concord.rivals import CALIBRATORS
@@ -213,17 +214,6 @@ def make_config(
 def first_point(fusion: str) -> str:
     """Return where a calibrator stands unless another point is named."""
     return FUSIONS[fusion].points[0] if fusion in FUSIONS else "features"
-
-
-def explain(error: ValidationError) -> str:
-    """Return all faults of a configuration as one sentence a fault, separated by semicolons."""
-    return "; ".join(_sentence(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors())
-
-
-def _sentence(where: tuple[int | str, ...], message: str, found: object) -> str:
-    if not where:
-        return message.removeprefix("Value error, ")
-    return f"{'.'.join(str(part) for part in where)}: {message[0].lower()}{message[1:]}; found {found!r}"
 
 
 def _unknown(kind: str, names: tuple[str, ...], choices: Registry[Any] | tuple[str, ...]) -> list[str]:
