@@ -31,6 +31,11 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "cmu-mosi-utterance-given": {"benchmark": "cmu-mosi-utterance", "seeds": 10, "protocol": "given"},
     "cmu-mosi-utterance-test-folds": {"benchmark": "cmu-mosi-utterance", "seeds": 10, "protocol": "test-folds"},
     "utd-mhad": {"benchmark": "utd-mhad", "seeds": 5},
+    "ravdess": {"benchmark": "ravdess", "seeds": 5},
+    "cremad-features": {"benchmark": "cremad-features", "seeds": 10},
+    "cremad-features-ogm-ge": {"benchmark": "cremad-features", "seeds": 10, "protocol": "ogm-ge"},
+    "ave-features": {"benchmark": "ave-features", "seeds": 10},
+    "ave-features-ogm-ge": {"benchmark": "ave-features", "seeds": 10, "protocol": "ogm-ge"},
     "av-digits": {"benchmark": "av-digits", "seeds": 5},
 }
 

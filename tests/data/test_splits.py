@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.splits import by_group, group_folds, shuffled, stratified
+from concord.data.splits import by_group, class_folds, group_folds, shuffled, stratified
 
 SEEDS = st.integers(0, 2**31)
 
@@ -86,3 +86,13 @@ def test_a_split_depends_on_the_seed_and_the_names_of_its_stream_alone(split):
     np.testing.assert_array_equal(split(3, "a", "b"), found)
     for other in (split(4, "a", "b"), split(3, "a", "c"), split(3, "a")):
         assert not np.array_equal(other, found)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(5, 20), min_size=2, max_size=6), SEEDS)
+def test_class_folds_hold_a_fifth_of_each_class(counts, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    folds = class_folds(labels, 5, seed, "test")
+    for label, count in enumerate(counts):
+        found = np.bincount(folds[labels == label], minlength=5)
+        assert set(found.tolist()) <= {count // 5, -(-count // 5)}

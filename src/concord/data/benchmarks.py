@@ -13,6 +13,8 @@ from concord.data.benchmark import Benchmark
 from concord.data.cmu_mosi_utterance import CMU_MOSI_UTTERANCE
 from concord.data.digits import DIGITS
 from concord.data.part import Part, Task
+from concord.data.ravdess import RAVDESS
+from concord.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
 from concord.data.scaling import scale_parts
 from concord.data.scene15 import SCENE15
 from concord.data.utd_mhad import UTD_MHAD
@@ -20,7 +22,7 @@ from concord.errors import UsageError
 from concord.registry import Registry
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
-for _benchmark in (DIGITS, SCENE15, CMU_MOSI_UTTERANCE, UTD_MHAD, AV_DIGITS):
+for _benchmark in (DIGITS, SCENE15, CMU_MOSI_UTTERANCE, UTD_MHAD, RAVDESS, CREMAD_FEATURES, AVE_FEATURES, AV_DIGITS):
     BENCHMARKS.add(_benchmark.name, _benchmark)
 
 

@@ -50,6 +50,17 @@ def group_folds(groups: Strings, folds: int, seed: int, *names: str) -> Integers
     return np.array([fold_of[group] for group in groups.tolist()], dtype=np.int64)
 
 
+def class_folds(labels: Integers, folds: int, seed: int, *names: str) -> Integers:
+    """Return the fold of each row, 0 to `folds` - 1, with each class spread evenly over the folds."""
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=_state(seed, *names))
+    found = np.empty(len(labels), np.int64)
+    for fold, (_, rows) in enumerate(splitter.split(labels, labels)):
+        found[rows] = fold
+    return found
+
+
 def shuffled(values: NDArray[Any], seed: int, *names: str) -> NDArray[Any]:
     """Return the values in a random order."""
     return np.random.default_rng(derive_seed(seed, "split", *names)).permutation(values)

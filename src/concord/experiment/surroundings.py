@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Sequence
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from concord.data.digest import sha256
+
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "transformers")
-_BLOCK = 2**22
 
 
 def versions() -> dict[str, str]:
@@ -36,20 +36,11 @@ def hardware() -> dict[str, str | int]:
     return {"processor": _processor(), "cores": cores, "accelerator": name}
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
-    return found.hexdigest()
-
-
 def digests(folder: Path | None, files: Sequence[str]) -> dict[str, str]:
     """Return name -> SHA-256 of the files that are there."""
     if folder is None:
         return {}
-    return {name: digest(folder / name) for name in files if (folder / name).is_file()}
+    return {name: sha256(folder / name) for name in files if (folder / name).is_file()}
 
 
 def _processor() -> str:
