@@ -45,7 +45,7 @@ def test_the_fusion_s_own_loss_is_added(task, fusion):
     config = make_config("digits", fusion=fusion, recipe={"width": 8, "dropout": 0.0})
     model = build_model(task, config, Variant("context", True), 0).train()
     model.calibrator.eval()  # without perturbations and losses of its own
-    step = training._TrainingStep(model, METHODS["none"].build(model, seed=0), None)
+    step = training._TrainingStep(model, METHODS["none"].build(model, seed=0), None, training.LOSSES["class"])
     batch = to_tensors(task.train).take(slice(0, 16))
     found = step(batch.inputs, {}, {}, batch.labels, None)
     out = model(batch.inputs)
@@ -70,8 +70,9 @@ def test_the_kept_state_is_the_latest_within_one_standard_error_of_the_best(task
             kept = entry["step"]
     assert trained.best_step == kept
     score = next(entry["validation"] for entry in trained.history if entry["step"] == kept)
-    again = validation_score(trained.model, to_tensors(task.valid), Perturbation(), 0)
+    again, error = validation_score(trained.model, to_tensors(task.valid), Perturbation(), 0)
     assert again == pytest.approx(score)
+    assert error == pytest.approx((score * (1 - score) / len(task.valid)) ** 0.5)
 
 
 def test_the_clean_twin_is_judged_by_plain_validation_accuracy(task):
@@ -84,7 +85,7 @@ def test_the_clean_twin_is_judged_by_plain_validation_accuracy(task):
 
 def test_it_stops_when_validation_gets_no_better(task, monkeypatch):
     scores = iter([0.5, 0.9, 0.2, 0.3, 0.1, 0.95])
-    monkeypatch.setattr(training, "validation_score", lambda *given: next(scores))
+    monkeypatch.setattr(training, "validation_score", lambda *given, **named: (next(scores), 0.02))
     config = make_config("digits", recipe={"steps": 60, "width": 4, "evaluations": 6, "patience": 3})
     found = train(task, config, Variant("none", False), 0)
     assert [entry["validation"] for entry in found.history] == [0.5, 0.9, 0.2, 0.3, 0.1]

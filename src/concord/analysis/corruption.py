@@ -32,7 +32,7 @@ class Context:
     Args:
         layout: of the inputs.
         everything: the inputs of the whole part (N, ...).
-        labels: of the whole part (N,).
+        labels: of the whole part (N,); of real labels, whether they are 0 or more.
         rows: which of the part's instances are to be corrupted.
         donors: bool (N,), the instances that have the modality.
     """
@@ -103,7 +103,7 @@ CORRUPTIONS: dict[str, Corrupt] = {
 }
 
 
-def corrupt(part: Part, kind: str, *, layouts: Mapping[str, str], seed: int) -> Corrupted:
+def corrupt(part: Part, kind: str, *, layouts: Mapping[str, str], seed: int, piece: int | None = None) -> Corrupted:
     """Corrupt one random present modality of every instance.
 
     What is drawn depends on the seed and the kind alone, so that every method meets the same corruption.
@@ -114,23 +114,25 @@ def corrupt(part: Part, kind: str, *, layouts: Mapping[str, str], seed: int) -> 
         kind: one of `CORRUPTIONS`.
         layouts: modality -> layout of its inputs, batch first.
         seed: of the draws.
+        piece: which piece of a part this is that is too large for memory; None = the whole part.
 
     Raises:
         UsageError: the kind is unknown, or a swap finds no other class.
     """
     if kind not in CORRUPTIONS:
         raise UsageError(f"unknown corruption {kind!r}; choose from: {', '.join(CORRUPTIONS)}")
-    names = tuple(part.inputs)
+    names, more = tuple(part.inputs), () if piece is None else (f"piece {piece}",)
+    labels = part.labels if part.labels.dtype.kind == "i" else (part.labels >= 0).astype(np.int64)
     here = np.stack([part.present.get(name, np.ones(len(part), np.bool_)) for name in names], 1)  # (N, M)
-    which = np.random.default_rng(seeding.derive_seed(seed, "stress", kind))
+    which = np.random.default_rng(seeding.derive_seed(seed, "stress", kind, *more))
     victim = (which.random(here.shape) + here).argmax(1)  # a random present modality
     inputs, hit = {}, np.zeros_like(here)
     for column, name in enumerate(names):
         rows = np.flatnonzero((victim == column) & here[:, column])
         hit[rows, column] = True
         whole = part.inputs[name]
-        context = Context(layouts[name], whole, part.labels, rows, here[:, column])
-        draws = np.random.default_rng(seeding.derive_seed(seed, "stress", kind, name))
+        context = Context(layouts[name], whole, labels, rows, here[:, column])
+        draws = np.random.default_rng(seeding.derive_seed(seed, "stress", kind, name, *more))
         changed = whole.copy()
         changed[rows] = CORRUPTIONS[kind](whole[rows], context, draws)
         if name in part.masks:

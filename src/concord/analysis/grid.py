@@ -19,7 +19,7 @@ from concord.analysis.bootstrap import Outcomes, paired_bootstraps
 from concord.analysis.comparisons import CORRUPTION_MEAN, METRIC, compare, reference
 from concord.analysis.predictions import read_tables
 from concord.analysis.statistics import holm
-from concord.analysis.stress import CLEAN
+from concord.analysis.stress import CLEAN, as_classes
 from concord.analysis.study import Progress, correctness, study_all
 from concord.errors import UsageError
 from concord.experiment.config import Config, Variant, make_config
@@ -164,7 +164,7 @@ def majority(folder: Path) -> float:
     clean = plain["condition"] == CLEAN
     shares = []
     for seed in np.unique(plain["seed"]):
-        labels = plain["label"][clean & (plain["seed"] == seed)]
+        labels = as_classes(plain["label"][clean & (plain["seed"] == seed)])
         shares.append(np.unique(labels, return_counts=True)[1].max() / len(labels))
     return float(np.mean(shares))
 

@@ -1,6 +1,6 @@
 """The predictions of runs as a table: one row an instance and condition.
 
-Columns: calibrator, perturbed_training, seed, condition, id, group, label, prediction, confidence,
+Columns: calibrator, perturbed_training, seed, condition, id, group, label, prediction, confidence (null of numbers),
 corrupted (the modality that was hit, or null), and reliability_<modality> (null where there is none, or where
 the modality is absent).
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from concord.analysis.stress import Stressed
-from concord.data.part import Part
+from concord.data.part import AnyPart
 from concord.errors import DataError
 from concord.experiment.config import Variant
 from concord.files import write_atomically
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def as_table(stressed: Stressed, test: Part, variant: Variant, seed: int) -> pa.Table:
+def as_table(stressed: Stressed, test: AnyPart, variant: Variant, seed: int) -> pa.Table:
     """Return the predictions of one run."""
     import pyarrow as pa
 
     tables = []
     for condition, scored in stressed.scored.items():
         count = len(test)
+        kind = pa.int64() if test.labels.dtype.kind == "i" else pa.float32()
         victim = np.array([None, *stressed.names], dtype=object)[
             np.where(scored.hit.any(1), scored.hit.argmax(1) + 1, 0)
         ]
@@ -40,9 +41,9 @@ def as_table(stressed: Stressed, test: Part, variant: Variant, seed: int) -> pa.
             "condition": pa.array([condition] * count).dictionary_encode(),
             "id": pa.array(test.ids.tolist(), pa.string()),
             "group": pa.array([None] * count if test.groups is None else test.groups.tolist(), pa.string()),
-            "label": pa.array(test.labels, pa.int64()),
-            "prediction": pa.array(scored.prediction, pa.int64()),
-            "confidence": pa.array(scored.confidence, pa.float32()),
+            "label": pa.array(test.labels, kind),
+            "prediction": pa.array(scored.prediction, kind),
+            "confidence": pa.nulls(count, pa.float32()) if scored.confidence is None else pa.array(scored.confidence),
             "corrupted": pa.array(victim.tolist(), pa.string()).dictionary_encode(),
         }
         for column, name in enumerate(stressed.names):

@@ -7,6 +7,7 @@ Axis letters: N test instances, M modalities.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from concord.analysis.corruption import CORRUPTIONS, corrupt, remove
 from concord.analysis.detection import whether_auroc, which_auroc
 from concord.data.part import Part, Task
 from concord.experiment.batches import to_tensors
-from concord.experiment.metrics import classification_metrics
+from concord.experiment.metrics import classification_metrics, sentiment_metrics
 from concord.experiment.model import MultimodalModel
 
 CLEAN = "clean"
@@ -31,16 +32,16 @@ class Scored:
 
     Args:
         condition: "clean", "corruption.<kind>" or "removal.<modality>".
-        prediction: (N,) class indices.
-        confidence: (N,) probability of the predicted class.
+        prediction: (N,) class indices, or real numbers.
+        confidence: (N,) probability of the predicted class; None of real numbers.
         reliability: (N, M), or None where the calibrator gives none.
         present: bool (N, M).
         hit: bool (N, M), True at corrupted modalities.
     """
 
     condition: str
-    prediction: NDArray[np.int64]
-    confidence: NDArray[np.float32]
+    prediction: NDArray[Any]
+    confidence: NDArray[np.float32] | None
     reliability: NDArray[np.float32] | None
     present: NDArray[np.bool_]
     hit: NDArray[np.bool_]
@@ -64,22 +65,24 @@ class Stressed:
 def stress(model: MultimodalModel, task: Task, seed: int) -> Stressed:
     """Score a trained model clean, corrupted and with each modality removed.
 
+    A test part that is too large for memory is gone through piece by piece.
+
     Args:
         model: in evaluation mode.
         task: its test part is scored; its validation part, clean, tells what reliabilities are usual.
         seed: of the corruptions, the run's own.
     """
-    names = tuple(task.test.inputs)
-    scored = {CLEAN: score(model, task.test, CLEAN)}
-    for kind in CORRUPTIONS:
-        corrupted = corrupt(task.test, kind, layouts=task.layouts, seed=seed)
-        scored[f"corruption.{kind}"] = score(model, corrupted.part, f"corruption.{kind}", hit=corrupted.hit)
-    for name in names:
-        scored[f"removal.{name}"] = score(model, remove(task.test, name), f"removal.{name}")
-    usual = score(model, task.valid, "validation")
+    names = tuple(task.test.shapes)
+    found: dict[str, list[Scored]] = {}
+    whole = isinstance(task.test, Part)
+    for number, piece in enumerate(task.test.pieces()):
+        place = None if whole else number
+        for one in _conditions(model, piece, task, seed, place):
+            found.setdefault(one.condition, []).append(one)
+    scored = {condition: _joined(pieces) for condition, pieces in found.items()}
+    usual = _joined([score(model, piece, "validation") for piece in task.valid.pieces()])
     metrics = {
-        condition: classification_metrics(task.test.labels, one.prediction, len(task.classes))
-        for condition, one in scored.items()
+        condition: metrics_of(task.test.labels, one.prediction, task.outputs) for condition, one in scored.items()
     }
     return Stressed(
         names=names,
@@ -95,16 +98,65 @@ def stress(model: MultimodalModel, task: Task, seed: int) -> Stressed:
     )
 
 
+def _conditions(model: MultimodalModel, piece: Part, task: Task, seed: int, place: int | None) -> Iterator[Scored]:
+    """Yield what a model says of some instances under every condition."""
+    yield score(model, piece, CLEAN)
+    for kind in CORRUPTIONS:
+        corrupted = corrupt(piece, kind, layouts=task.layouts, seed=seed, piece=place)
+        yield score(model, corrupted.part, f"corruption.{kind}", hit=corrupted.hit)
+    for name in piece.inputs:
+        yield score(model, remove(piece, name), f"removal.{name}")
+
+
+def _joined(pieces: Sequence[Scored]) -> Scored:
+    """Return the pieces of one condition as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Scored(
+        condition=pieces[0].condition,
+        prediction=np.concatenate([piece.prediction for piece in pieces]),
+        confidence=_concatenated([piece.confidence for piece in pieces]),
+        reliability=_concatenated([piece.reliability for piece in pieces]),
+        present=np.concatenate([piece.present for piece in pieces]),
+        hit=np.concatenate([piece.hit for piece in pieces]),
+    )
+
+
+def _concatenated(arrays: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    there = [array for array in arrays if array is not None]
+    return np.concatenate(there) if there else None
+
+
+def as_classes(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return class indices as they are, and of real numbers whether they are 0 or more (Has0)."""
+    return labels if labels.dtype.kind in "iu" else (labels >= 0).astype(np.int64)
+
+
+def agree(labels: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where a prediction is right: the class, or of real numbers the side of 0 (N,)."""
+    return np.asarray(as_classes(labels) == as_classes(predictions), dtype=np.bool_)
+
+
+def metrics_of(labels: NDArray[Any], predictions: NDArray[Any], outputs: int) -> dict[str, float | None]:
+    """Return all metrics; `accuracy` of real labels is `has0_accuracy`, so that tables hold one kind of number."""
+    if labels.dtype.kind in "iu":
+        return {**classification_metrics(labels, predictions, outputs)}
+    found = sentiment_metrics(labels, predictions)
+    return {"accuracy": found["has0_accuracy"], **found}
+
+
 def score(model: MultimodalModel, part: Part, condition: str, *, hit: NDArray[np.bool_] | None = None) -> Scored:
     """Return what a model says of a part."""
     device = next(model.parameters()).device
+    real = part.labels.dtype.kind == "f"
     prediction, confidence, reliability, present = [], [], [], []
     with torch.no_grad():
         for batch in to_tensors(part).chunks(_BATCH):
             here = batch.to(device)
             out = model(here.inputs, here.masks, here.present)
-            best = out.logits.float().softmax(1).max(1)
-            prediction.append(best.indices.cpu())
+            logits = out.logits.float()
+            best = logits.softmax(1).max(1)
+            prediction.append((logits[:, 0] if real else best.indices).cpu())
             confidence.append(best.values.cpu())
             reliability.append(out.calibration.reliability.float().cpu())
             present.append(out.calibration.present.cpu())
@@ -112,7 +164,7 @@ def score(model: MultimodalModel, part: Part, condition: str, *, hit: NDArray[np
     return Scored(
         condition=condition,
         prediction=torch.cat(prediction).numpy(),
-        confidence=torch.cat(confidence).numpy(),
+        confidence=None if real else torch.cat(confidence).numpy(),
         reliability=torch.cat(reliability).numpy() if model.calibrator.has_reliability else None,
         present=seen,
         hit=np.zeros_like(seen) if hit is None else hit,

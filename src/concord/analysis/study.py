@@ -15,13 +15,12 @@ import numpy as np
 from concord.analysis.bootstrap import Outcomes
 from concord.analysis.comparisons import Correct, compare
 from concord.analysis.predictions import as_table, read_tables, write_table
-from concord.analysis.stress import stress
-from concord.data.archives import find_data_folder
-from concord.data.benchmarks import BENCHMARKS, prepare
+from concord.analysis.stress import agree, stress
+from concord.data.benchmarks import BENCHMARKS, folder_of, prepare
 from concord.errors import ConcordError, UsageError
 from concord.experiment.config import Config, Variant
 from concord.experiment.folder import ExperimentFolder
-from concord.experiment.model import check_encoders
+from concord.experiment.model import check_encoders, check_labels
 from concord.experiment.paired import Job, default_jobs, run_all
 from concord.experiment.surroundings import digests, hardware, versions
 from concord.experiment.training import train
@@ -78,7 +77,9 @@ def study_all(
     sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
     for name, (config, _) in experiments.items():
         # Faults of the data show here, before a folder is taken.
-        check_encoders(prepare_of(config, sources[name], seed=0), config)
+        task = prepare_of(config, sources[name], seed=0)
+        check_encoders(task, config)
+        check_labels(task, config)
     folders = {name: ExperimentFolder(out) for name, (_, out) in experiments.items()}
     for name, (config, _) in experiments.items():
         folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files))
@@ -124,8 +125,7 @@ def study_all(
 
 def _source(config: Config, data: Path | str | None) -> Path | None:
     """Return the data folder of an experiment, or None where nothing is read."""
-    files = BENCHMARKS[config.benchmark].files
-    return find_data_folder(data, files=files).resolve() if files else None
+    return folder_of(config.benchmark, data)
 
 
 def run_one(job: Job) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def correctness(table: Any) -> Correct:  # noqa: ANN401 - pyarrow has no types
     label = np.array(
         [Variant(c, bool(p)).label for c, p in zip(plain["calibrator"], plain["perturbed_training"], strict=True)]
     )
-    right = (plain["label"] == plain["prediction"]).astype(np.float64)
+    right = agree(plain["label"], plain["prediction"]).astype(np.float64)
     found: dict[tuple[str, int], dict[str, Outcomes]] = {}
     starts = np.flatnonzero(np.r_[True, _changes(label) | _changes(plain["seed"]) | _changes(plain["condition"])])
     for start, stop in zip(starts, [*starts[1:], len(right)], strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from concord.data.part import Part
+from concord.data.part import AnyPart, LabelKind
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,15 @@ class Parts:
         train: the training part.
         valid: the validation part.
         test: the test part.
+        kind: of the labels.
     """
 
     classes: tuple[str, ...]
     layouts: dict[str, str]
-    train: Part
-    valid: Part
-    test: Part
+    train: AnyPart
+    valid: AnyPart
+    test: AnyPart
+    kind: LabelKind = "class"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Benchmark:
         load: reads and checks the raw arrays; takes the data folder, or None where nothing is read.
         split: raw arrays, seed, protocol -> parts.
         files: read from the data folder; none where the data come with an installed package.
+        stored: it is read from a prepared folder (`concord data prepare`), not from the data folder.
         recipe: protocol, or "*" for all, -> fields of the training recipe that differ from the defaults.
     """
 
@@ -55,6 +58,7 @@ class Benchmark:
     load: Callable[[Path | None], Any]
     split: Callable[[Any, int, str], Parts]
     files: tuple[str, ...] = ()
+    stored: bool = False
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def recipe_for(self, protocol: str) -> dict[str, Any]:

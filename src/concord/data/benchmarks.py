@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,29 @@ from concord.data.av_digits import AV_DIGITS
 from concord.data.benchmark import Benchmark
 from concord.data.cmu_mosi_utterance import CMU_MOSI_UTTERANCE
 from concord.data.digits import DIGITS
-from concord.data.part import Part, Task
+from concord.data.part import AnyPart, Part, Task
+from concord.data.prepared import STORED, find_store, modalities_of
 from concord.data.ravdess import RAVDESS
 from concord.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
 from concord.data.scaling import scale_parts
 from concord.data.scene15 import SCENE15
+from concord.data.stored import StoredPart, memory_budget, scale_stored
 from concord.data.utd_mhad import UTD_MHAD
 from concord.errors import UsageError
 from concord.registry import Registry
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
-for _benchmark in (DIGITS, SCENE15, CMU_MOSI_UTTERANCE, UTD_MHAD, RAVDESS, CREMAD_FEATURES, AVE_FEATURES, AV_DIGITS):
+for _benchmark in (
+    DIGITS,
+    SCENE15,
+    CMU_MOSI_UTTERANCE,
+    UTD_MHAD,
+    RAVDESS,
+    CREMAD_FEATURES,
+    AVE_FEATURES,
+    AV_DIGITS,
+    *STORED,
+):
     BENCHMARKS.add(_benchmark.name, _benchmark)
 
 
@@ -55,28 +68,57 @@ def prepare(
     ((1, 8, 4), 360)
     """
     benchmark = BENCHMARKS[name]
-    kept = tuple(modalities) if modalities is not None else benchmark.modalities
-    unknown = [modality for modality in kept if modality not in benchmark.modalities]
+    folder = folder_of(name, data) if benchmark.stored else None
+    known = modalities_of(folder) if folder is not None else benchmark.modalities
+    kept = tuple(modalities) if modalities is not None else known
+    unknown = [modality for modality in kept if modality not in known]
     if unknown:
-        raise UsageError(f"unknown modality {unknown[0]!r} of {name}; choose from: {', '.join(benchmark.modalities)}")
+        raise UsageError(f"unknown modality {unknown[0]!r} of {name}; choose from: {', '.join(known)}")
     if not kept or len(set(kept)) < len(kept):
-        raise UsageError(
-            f"modalities must name one or more of {', '.join(benchmark.modalities)}, each once; found {kept}"
-        )
+        raise UsageError(f"modalities must name one or more of {', '.join(known)}, each once; found {kept}")
     chosen = protocol if protocol is not None else benchmark.protocols[0]
     if chosen not in benchmark.protocols:
         raise UsageError(f"unknown protocol {chosen!r} of {name}; choose from: {', '.join(benchmark.protocols)}")
-    folder = find_data_folder(data, files=benchmark.files).resolve() if benchmark.files else None
-    return _prepare(name, folder, seed, kept, chosen)
+    return _prepare(name, folder_of(name, data), seed, kept, chosen)
+
+
+def folder_of(name: str, data: Path | str | None = None) -> Path | None:
+    """Return the folder that a benchmark is read from, or None where nothing is read.
+
+    Args:
+        name: of the benchmark.
+        data: the data folder, or the folder of a prepared dataset; None = as for `prepare`.
+
+    Raises:
+        DataError: it is not there.
+    """
+    benchmark = BENCHMARKS[name]
+    if not benchmark.files:
+        return None
+    folder = find_data_folder(data, files=benchmark.files)
+    return (find_store(name, folder) if benchmark.stored else folder).resolve()
 
 
 @lru_cache(maxsize=2)
 def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, ...], protocol: str) -> Task:
     parts = BENCHMARKS[name].split(_load(name, folder), seed, protocol)
-    kept = [_only(part, modalities) for part in (parts.train, parts.valid, parts.test)]
     layouts = {modality: parts.layouts[modality] for modality in modalities}
-    train, valid, test = scale_parts((kept[0], kept[1], kept[2]), layouts)
-    return Task(parts.classes, layouts, train, valid, test)
+    train, valid, test = _scaled(
+        (_only(parts.train, modalities), _only(parts.valid, modalities), _only(parts.test, modalities)), layouts
+    )
+    return Task(parts.classes, layouts, train, valid, test, parts.kind)
+
+
+def _scaled(parts: tuple[AnyPart, AnyPart, AnyPart], layouts: Mapping[str, str]) -> tuple[AnyPart, AnyPart, AnyPart]:
+    """Return the parts scaled by the first: in memory where they are, or where they fit the budget."""
+    train, valid, test = parts
+    if isinstance(train, StoredPart) and isinstance(valid, StoredPart) and isinstance(test, StoredPart):
+        if train.nbytes + valid.nbytes + test.nbytes > memory_budget():
+            return scale_stored((train, valid, test))
+        train, valid, test = (part.take(slice(None)) for part in (train, valid, test))
+    if not (isinstance(train, Part) and isinstance(valid, Part) and isinstance(test, Part)):
+        raise TypeError("parts are all in memory, or all in a store")
+    return scale_parts((train, valid, test), layouts)
 
 
 @lru_cache(maxsize=2)
@@ -84,8 +126,12 @@ def _load(name: str, folder: Path | None) -> Any:  # noqa: ANN401 - each benchma
     return BENCHMARKS[name].load(folder)
 
 
-def _only(part: Part, modalities: Sequence[str]) -> Part:
+def _only(part: AnyPart, modalities: tuple[str, ...]) -> AnyPart:
     """Return the part with these modalities alone."""
+    if isinstance(part, StoredPart):
+        return replace(part, modalities=modalities)
+    if not isinstance(part, Part):
+        raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
     return Part(
         inputs={name: part.inputs[name] for name in modalities},
         labels=part.labels,

@@ -7,8 +7,9 @@ Axis letters: N instances; the rest is the modality's layout without its batch a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +41,52 @@ def fit(x: Floats, layout: str, valid: Bools | None = None) -> Scale:
         layout: "bd", "btd", "bchw" or "bcthw".
         valid: (N, T) or (N,), True where values count; None = everywhere.
     """
+    return _scale(_moments(x, layout, valid))
+
+
+class _Moments(NamedTuple):
+    """Of each feature: how many values count, their mean, the sum of squares around it, the largest size."""
+
+    number: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
+def _moments(x: Floats, layout: str, valid: Bools | None) -> _Moments:
     axes = _others(layout)
     keep = np.ones(1, np.bool_) if valid is None else _broadcast(valid, layout)
     keep = np.broadcast_to(keep.reshape(keep.shape + (1,) * (x.ndim - keep.ndim)), x.shape)
-    count = np.maximum(keep.sum(axes, keepdims=True), 1)
+    count = keep.sum(axes, keepdims=True)
     values = x.astype(np.float64)
-    mean = np.where(keep, values, 0).sum(axes, keepdims=True) / count
-    std = np.sqrt(np.where(keep, (values - mean) ** 2, 0).sum(axes, keepdims=True) / count)
-    largest = np.where(keep, np.abs(values), 0).max(axes, keepdims=True)
-    return Scale(mean, np.where(std > _LEAST * largest, std, 0.0))
+    mean = np.where(keep, values, 0).sum(axes, keepdims=True) / np.maximum(count, 1)
+    squares = np.where(keep, (values - mean) ** 2, 0).sum(axes, keepdims=True)
+    return _Moments(count, mean, squares, np.where(keep, np.abs(values), 0).max(axes, keepdims=True))
+
+
+def _join(one: _Moments, other: _Moments) -> _Moments:
+    number = one.number + other.number
+    gap, share = other.mean - one.mean, other.number / np.maximum(number, 1)
+    squares = one.squares + other.squares + gap**2 * one.number * share
+    return _Moments(number, one.mean + gap * share, squares, np.maximum(one.largest, other.largest))
+
+
+def _scale(moments: _Moments) -> Scale:
+    std = np.sqrt(moments.squares / np.maximum(moments.number, 1))
+    return Scale(moments.mean, np.where(std > _LEAST * moments.largest, std, 0.0))
+
+
+def fit_pieces(pieces: Iterable[Part], layouts: Mapping[str, str]) -> dict[str, Scale]:
+    """Return modality -> the scale of its inputs over all pieces, each looked at once.
+
+    Means and squares of the pieces are joined as in Chan, Golub and LeVeque (1979), so that nothing cancels.
+    """
+    joined: dict[str, _Moments] = {}
+    for piece in pieces:
+        for name, x in piece.inputs.items():
+            found = _moments(x, layouts[name], _valid(piece, name))
+            joined[name] = _join(joined[name], found) if name in joined else found
+    return {name: _scale(moments) for name, moments in joined.items()}
 
 
 def apply(scale: Scale, x: Floats, layout: str, valid: Bools | None = None) -> Floats:

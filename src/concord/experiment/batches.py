@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from concord.data.part import Part
+from concord.data.part import AnyPart, Part
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,49 @@ def to_tensors(part: Part) -> Tensors:
         masks={name: torch.from_numpy(mask) for name, mask in part.masks.items()},
         present={name: torch.from_numpy(here) for name, here in part.present.items()},
     )
+
+
+@dataclass(frozen=True)
+class ReadTensors:
+    """A part that is read as it is asked for; has what training and validation use of `Tensors`.
+
+    Args:
+        part: what is read.
+        device: where what was read goes.
+    """
+
+    part: AnyPart
+    device: torch.device | str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels (N,)."""
+        return torch.from_numpy(self.part.labels).to(self.device)
+
+    def take(self, rows: Tensor | slice) -> Tensors:
+        """Return the instances at `rows`."""
+        chosen = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        return to_tensors(self.part.take(chosen)).to(self.device)
+
+    def to(self, device: torch.device | str) -> ReadTensors:
+        """Return the same instances, to go to `device`."""
+        return ReadTensors(self.part, device)
+
+    def chunks(self, size: int) -> Iterator[Tensors]:
+        """Yield the instances in order, at most `size` at a time."""
+        for piece in self.part.pieces():
+            yield from to_tensors(piece).to(self.device).chunks(size)
+
+
+AnyTensors = Tensors | ReadTensors
+
+
+def open_tensors(part: AnyPart) -> AnyTensors:
+    """Return a part as tensors: those in memory, or those that will be read."""
+    return to_tensors(part) if isinstance(part, Part) else ReadTensors(part)
 
 
 def endless_rows(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

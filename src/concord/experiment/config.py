@@ -102,7 +102,8 @@ class Config(BaseModel):
         if self.benchmark in BENCHMARKS:
             benchmark = BENCHMARKS[self.benchmark]
             faults += _unknown(f"protocol of {self.benchmark}", (self.protocol,), benchmark.protocols)
-            faults += _unknown(f"modality of {self.benchmark}", self.modalities, benchmark.modalities)
+            if not benchmark.stored:  # what a prepared dataset has is known when it is opened
+                faults += _unknown(f"modality of {self.benchmark}", self.modalities, benchmark.modalities)
         for what, names in (("calibrators", self.calibrators), ("modalities", self.modalities)):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -122,12 +122,12 @@ def build_model(task: Task, config: Config, variant: Variant, seed: int) -> Mult
     encoders = {name: _encoder(task, name, config, seed) for name in config.modalities}
     specs = {name: FeatureSpec(encoder.size, LAYOUTS[encoder.feature_layout]) for name, encoder in encoders.items()}
     with seeding.scope(seed, "fusion", config.fusion):
-        fusion = entry.build(specs, classes=len(task.classes), **fusion_options(config))
+        fusion = entry.build(specs, classes=task.outputs, **fusion_options(config))
     sizes = {name: fusion.meeting[name].size for name in config.modalities}
     layouts = {name: fusion.meeting[name].layout.name for name in config.modalities}
     options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": recipe.dropout}
     if method.classes:
-        options["classes"] = len(task.classes)
+        options["classes"] = task.outputs
     with seeding.scope(seed, "calibrator", variant.calibrator):
         calibrator = method.build(sizes, **options)
     return MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)
@@ -148,6 +148,20 @@ def check_encoders(task: Task, config: Config) -> None:
         )
 
 
+def check_labels(task: Task, config: Config) -> None:
+    """Refuse what needs classes where labels are real numbers.
+
+    Raises:
+        UsageError: names all of it.
+    """
+    needing = [name for name in config.calibrators if CALIBRATORS[name].classes]
+    needing += [] if config.method == "none" else [config.method]
+    if task.kind == "real" and needing:
+        raise UsageError(
+            f"{', '.join(needing)} needs classes, and the labels of {config.benchmark} are real numbers; leave it out"
+        )
+
+
 def fusion_options(config: Config) -> dict[str, Any]:
     """Return the keyword arguments of a configuration's fusion."""
     entry = FUSIONS[config.fusion]
@@ -164,7 +178,7 @@ def _encoder(task: Task, name: str, config: Config, seed: int) -> Encoder:
     with seeding.scope(seed, "encoder", name):
         return build_encoder(
             task.layouts[name],
-            task.train.inputs[name].shape[1:],
+            task.train.shapes[name],
             size=config.recipe.width,
             dropout=config.recipe.dropout,
             kind=config.encoders,

@@ -1,8 +1,8 @@
 """Training of one run, on Lightning Fabric: one loop, the same for every calibrator.
 
 The encoders run once a batch; the features go on twice, untouched and perturbed, and the loss is the mean
-over both. Which state is kept, and when to stop, is read off the validation part alone: its accuracy
-untouched and, where training perturbs, perturbed as well.
+over both. Which state is kept, and when to stop, is read off the validation part alone: its accuracy (of real
+labels, the mean absolute error) untouched and, where training perturbs, perturbed as well.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from concord import seeding
 from concord.calibration import Perturbation, repeat_targets
-from concord.data.part import Task
+from concord.data.part import LabelKind, Task
 from concord.errors import ConcordError
-from concord.experiment.batches import Tensors, endless_rows, to_tensors
+from concord.experiment.batches import AnyTensors, endless_rows, open_tensors
 from concord.experiment.config import Config, Recipe, Variant
 from concord.experiment.methods import METHODS, TrainingMethod
 from concord.experiment.model import MultimodalModel, build_model
@@ -81,11 +81,12 @@ def train(
     parameters = [*model.parameters(), *method.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
-    training_step, optimizer = fabric.setup(_TrainingStep(model.train(), method, settings), optimizer)
-    data, valid = to_tensors(task.train).to(fabric.device), to_tensors(task.valid).to(fabric.device)
+    loss_of = LOSSES[task.kind]
+    training_step, optimizer = fabric.setup(_TrainingStep(model.train(), method, settings, loss_of), optimizer)
+    data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
     order = endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches"))
     draws = seeding.generator(seed, "perturbations", device=fabric.device)
-    best = _Best(model, len(valid))
+    best = _Best(model)
     total, count, history = torch.zeros((), device=fabric.device), 0, []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeding.derive_seed(seed, "dropout"))
@@ -109,12 +110,12 @@ def train(
                     raise ConcordError(
                         f"training diverged at step {step}; choose a lower learning_rate (the loss is {mean})"
                     )
-                score = validation_score(model.eval(), valid, settings, seed)
+                score, spread = validation_score(model.eval(), valid, settings, seed, kind=task.kind)
                 method.observe(data, valid)
                 model.train()
                 history.append({"step": step, "loss": mean, "validation": score})
                 total, count = torch.zeros_like(total), 0
-                best.offer(score, step)
+                best.offer(score, spread, step)
                 if progress is not None:
                     progress(step, recipe.steps)
                 if best.stale >= recipe.patience:
@@ -122,33 +123,62 @@ def train(
     return Trained(best.restore(), history, best.step, time.perf_counter() - start)
 
 
-def validation_score(model: MultimodalModel, valid: Tensors, settings: Perturbation | None, seed: int) -> float:
-    """Return validation accuracy, in [0, 1]: untouched, or the mean of untouched and perturbed copies.
+def validation_score(
+    model: MultimodalModel,
+    valid: AnyTensors,
+    settings: Perturbation | None,
+    seed: int,
+    *,
+    kind: LabelKind = "class",
+) -> tuple[float, float]:
+    """Return the validation score, the higher the better, and its standard error.
 
-    The perturbations are the same at every call with the same seed, whatever the model.
+    The score is accuracy, in [0, 1], or for real labels minus the mean absolute error: untouched, or the mean of
+    untouched and perturbed copies. The perturbations are the same at every call with the same seed.
     """
     draws = seeding.generator(seed, "validation", device=valid.labels.device)
-    clean = hurt = 0.0
     copies = VALIDATION_COPIES if settings is not None else 1
+    sums = {"clean": 0.0, "hurt": 0.0, "squares": 0.0}
     with torch.no_grad():
         for _ in range(copies):
             for batch in valid.chunks(_EVALUATION_BATCH):
                 logits = model(batch.inputs, batch.masks, batch.present, perturbation=settings, generator=draws).logits
-                right = (logits.argmax(1) == batch.labels.repeat(len(logits) // len(batch))).float()
-                clean += float(right[: len(batch)].sum())
-                hurt += float(right[len(batch) :].sum())
-    clean, hurt = clean / (copies * len(valid)), hurt / (copies * len(valid))
-    return clean if settings is None else (clean + hurt) / 2
+                labels = batch.labels.repeat(len(logits) // len(batch))
+                if kind == "class":
+                    values = (logits.argmax(1) == labels).float()
+                else:
+                    values = -(logits[:, 0].float() - labels).abs()
+                sums["clean"] += float(values[: len(batch)].sum())
+                sums["hurt"] += float(values[len(batch) :].sum())
+                sums["squares"] += float((values**2).sum()) / (len(logits) // len(batch))
+    count = copies * len(valid)
+    clean, hurt = sums["clean"] / count, sums["hurt"] / count
+    score = clean if settings is None else (clean + hurt) / 2
+    # Copies of an instance are no further evidence, so the error is that of the instances alone.
+    spread = score * (1 - score) if kind == "class" else max(0.0, sums["squares"] / count - score**2)
+    return score, math.sqrt(spread / len(valid))
+
+
+def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean absolute error of (R, 1) outputs: the loss of sentiment regression in the MMSA benchmark."""
+    return F.l1_loss(outputs[:, 0], targets)
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LOSSES: dict[LabelKind, Loss] = {"class": F.cross_entropy, "real": absolute_error}
 
 
 class _TrainingStep(torch.nn.Module):
     """From a batch to its loss: what Fabric wraps, which passes on tensors but no frozen dataclasses."""
 
-    def __init__(self, model: MultimodalModel, method: TrainingMethod, settings: Perturbation | None) -> None:
+    def __init__(
+        self, model: MultimodalModel, method: TrainingMethod, settings: Perturbation | None, loss: Loss
+    ) -> None:
         super().__init__()
         self.model = model
         self.method = method
         self.settings = settings
+        self.loss = loss
 
     def forward(
         self,
@@ -161,7 +191,7 @@ class _TrainingStep(torch.nn.Module):
         """Return the loss: the task's, over both copies, as the method weighs it; the calibrator's; the fusion's."""
         out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
         targets = labels if self.settings is None else repeat_targets(labels)
-        loss: Tensor = self.method.loss(out, targets, F.cross_entropy(out.logits, targets))
+        loss: Tensor = self.method.loss(out, targets, self.loss(out.logits, targets))
         own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss(targets)
         return loss + own
 
@@ -178,14 +208,15 @@ class _Best:
     (the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984).
     """
 
-    def __init__(self, model: MultimodalModel, instances: int) -> None:
-        self.model, self.instances = model, instances
-        self.best, self.step, self.stale = -1.0, 0, 0
+    def __init__(self, model: MultimodalModel) -> None:
+        self.model = model
+        self.best, self.error, self.step, self.stale = -math.inf, 0.0, 0, 0
         self.state: dict[str, Tensor] = {}
 
-    def offer(self, score: float, step: int) -> None:
-        self.best = max(self.best, score)
-        if score >= self.best - math.sqrt(self.best * (1 - self.best) / self.instances):
+    def offer(self, score: float, error: float, step: int) -> None:
+        if score > self.best:
+            self.best, self.error = score, error
+        if score >= self.best - self.error:
             self.stale, self.step = 0, step
             self.state = copy.deepcopy(self.model.state_dict())
         else:

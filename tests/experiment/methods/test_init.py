@@ -31,7 +31,7 @@ def test_it_learns_beside_any_calibrator_and_repeats_itself(task, method, varian
     )
     one = train(task, config, variant, 0)
     settings = Perturbation() if variant.perturbed else None
-    assert validation_score(one.model, to_tensors(task.valid), settings, 0) > 0.6
+    assert validation_score(one.model, to_tensors(task.valid), settings, 0)[0] > 0.6
     again = train(task, config, variant, 0)
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), again.model.parameters(), strict=True))
 

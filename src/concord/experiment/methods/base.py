@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from concord.experiment.batches import Tensors
+    from concord.experiment.batches import AnyTensors
     from concord.experiment.model import MultimodalModel, Output
 
 
@@ -47,7 +47,7 @@ class TrainingMethod(nn.Module):
             progress: the share of the steps that are done, in [0, 1].
         """
 
-    def observe(self, train: Tensors, valid: Tensors) -> None:
+    def observe(self, train: AnyTensors, valid: AnyTensors) -> None:
         """Look at the parts, at each evaluation; the model is in evaluation mode."""
 
 

@@ -22,7 +22,7 @@ from concord.experiment.methods.base import TrainingMethod, mean_over, presence_
 from concord.fusion.base import masked_mean
 
 if TYPE_CHECKING:
-    from concord.experiment.batches import Tensors
+    from concord.experiment.batches import AnyTensors
     from concord.experiment.model import MultimodalModel, Output
 
 JOINT = "joint"  # prefixed below, so that a modality of that name does no harm
@@ -68,7 +68,7 @@ class GradientBlending(TrainingMethod):
                 losses[f"alone.{name}"] = out.logits.new_zeros(())
         return losses
 
-    def observe(self, train: Tensors, valid: Tensors) -> None:
+    def observe(self, train: AnyTensors, valid: AnyTensors) -> None:
         """Measure all losses on both parts, and weigh them anew."""
         every = -(-len(train) // OBSERVED)  # evenly spaced, since parts may be sorted by class
         seen, held = self._mean_losses(train.take(slice(None, None, every))), self._mean_losses(valid)
@@ -77,7 +77,7 @@ class GradientBlending(TrainingMethod):
             self.weights = blend(self._last, now, self.weights)
         self._last = now
 
-    def _mean_losses(self, part: Tensors) -> dict[str, float]:
+    def _mean_losses(self, part: AnyTensors) -> dict[str, float]:
         totals: dict[str, float] = dict.fromkeys(self.weights, 0.0)
         with torch.no_grad():
             for batch in part.chunks(_BATCH):

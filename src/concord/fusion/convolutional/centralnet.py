@@ -96,7 +96,10 @@ class CentralNet(Fusion):
         if not self.training or labels is None:
             return total
         for logits, here in self._alone.values():
-            loss = F.cross_entropy(logits, labels, reduction="none")
+            if labels.is_floating_point():
+                loss = F.l1_loss(logits[:, 0], labels, reduction="none")
+            else:
+                loss = F.cross_entropy(logits, labels, reduction="none")
             total = total + torch.where(here, loss, 0).sum() / here.sum().clamp(min=1)
         return total
 
