@@ -1,0 +1,238 @@
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from concord.data.formats.sentiment import read_sentiment
+from concord.data.store import Store
+from concord.data.writing import write_store
+from concord.errors import DataError
+
+TEXT, AUDIO, VISION = 7, 5, 6
+PARTS = ("train", "valid", "test")
+
+
+def write(path, content):
+    """Write a pickle as the published ones are: protocol 2, with the module names of NumPy 1."""
+    plain = pickle.dumps(content, protocol=2)
+    path.write_bytes(plain.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    return path
+
+
+def padded(draws, lengths, steps, size, dtype=np.float32, *, front=False):
+    values = (draws.standard_normal((len(lengths), steps, size)) + 3).astype(dtype)
+    places = np.arange(steps)
+    ends = np.asarray(lengths)[:, None]
+    values[(places < steps - ends) if front else (places >= ends)] = 0
+    return values
+
+
+def mmsa(draws, lengths, *, aligned, steps=(10, 12, 14)):
+    split = {}
+    for part, rows in lengths.items():
+        text, audio, vision = np.array(rows).T if rows else np.zeros((3, 0), int)
+        if aligned:
+            audio = vision = text
+            steps = (10, 10, 10)
+        bert = np.zeros((len(rows), 3, steps[0]), np.float32)
+        bert[:, 1] = np.arange(steps[0]) < text[:, None]
+        split[part] = {
+            "raw_text": np.array(["words"] * len(rows), object),
+            "text": padded(draws, text, steps[0], TEXT),
+            "text_bert": bert,
+            "audio": padded(draws, audio, steps[1], AUDIO, np.float64),
+            "vision": padded(draws, vision, steps[2], VISION),
+            "id": np.array([f"{part}{k // 2}$_${k}" for k in range(len(rows))], object),
+            "annotations": ["Positive"] * len(rows),
+            "regression_labels": np.linspace(-3, 3, len(rows)).astype(np.float32),
+        }
+        if not aligned:
+            split[part] |= {"audio_lengths": audio.tolist(), "vision_lengths": vision.tolist()}
+    return split
+
+
+def some(count=4, most=8):
+    return [(1 + k % most, 1 + (3 * k) % most, 1 + (5 * k) % most) for k in range(count)]
+
+
+def lengths():
+    row = st.tuples(st.integers(1, 10), st.integers(0, 12), st.integers(0, 14))
+    return st.fixed_dictionaries({part: st.lists(row, min_size=1, max_size=4) for part in PARTS})
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths(), st.booleans())
+def test_mmsa_sequences_are_stored_at_their_true_length(tmp_path_factory, rows, aligned):
+    folder = tmp_path_factory.mktemp("mmsa")
+    content = mmsa(np.random.default_rng(0), rows, aligned=aligned)
+    reading = read_sentiment(write(folder / "x.pkl", content), name="cmu-mosi")
+    write_store(folder / "store", reading.card, reading.instances, findings=reading.findings)
+    store = Store(folder / "store")
+    assert store.card.label.kind == "real"
+    place = 0
+    for part in PARTS:
+        for row, (text, audio, vision) in enumerate(rows[part]):
+            found = store[place]
+            place += 1
+            wanted = {"text": text, "audio": text if aligned else audio, "vision": text if aligned else vision}
+            assert (found.split, found.id, found.group) == (part, f"{part}{row // 2}$_${row}", f"{part}{row // 2}")
+            assert found.label == content[part]["regression_labels"][row]
+            for name, length in wanted.items():
+                if length == 0:
+                    assert found.features[name] is None
+                else:
+                    np.testing.assert_array_equal(
+                        found.features[name], content[part][name][row, :length].astype(np.float32)
+                    )
+    assert place == len(store)
+
+
+def test_values_that_are_no_finite_float32_are_replaced_and_counted(tmp_path):
+    content = mmsa(np.random.default_rng(0), {"train": some()}, aligned=False)
+    content["train"]["audio"][0, 0] = [-np.inf, np.nan, 1e300, 2, 3]
+    reading = read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosei")
+    card = write_store(tmp_path / "store", reading.card, reading.instances, findings=reading.findings)
+    assert Store(tmp_path / "store")[0].features["audio"][0].tolist() == [0, 0, 0, 2, 3]
+    assert "3 of 70 values replaced by 0 (1 NaN, 1 infinite, 1 too large for float32)" in card.repairs["audio"]
+
+
+def test_sequences_of_zeros_are_absent_and_names_that_occur_twice_get_a_number(tmp_path):
+    content = mmsa(np.random.default_rng(0), {"train": some()}, aligned=False)
+    content["train"]["vision"][2] = 0
+    content["train"]["id"][:] = "v$_$1"
+    reading = read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi")
+    found = list(reading.instances)
+    assert [one.id for one in found] == ["v$_$1", "v$_$1#2", "v$_$1#3", "v$_$1#4"]
+    assert found[2].features["vision"] is None
+    assert reading.findings.notes == [
+        "1 instances have no vision: every value is 0",
+        "3 names occurred before; they got a number",
+    ]
+
+
+def mult(draws, rows, *, steps, front=False, ids=None):
+    columns = np.array(rows).T
+    split = {
+        name: padded(draws, column, step, size, front=front)
+        for name, column, step, size in zip(
+            ("text", "audio", "vision"), columns, steps, (300, AUDIO, VISION), strict=True
+        )
+    }
+    split["labels"] = np.linspace(-1, 1, len(rows)).reshape(-1, 1, 1)
+    return split | ({} if ids is None else {"id": ids})
+
+
+def test_mult_files_are_cut_behind_the_last_step_that_is_there(tmp_path):
+    ids = np.array([[b"vid0", b"1.0", b"2.5"], [b"vid0", b"2.5", b"3"], [b"vid1", b"0", b"1"], [b"vid2", b"0", b"1"]])
+    content = {"train": mult(np.random.default_rng(0), some(), steps=(10, 12, 14), ids=ids)}
+    reading = read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi")
+    found = list(reading.instances)
+    assert [(one.id, one.group) for one in found][:2] == [("vid0_1.0_2.5", "vid0"), ("vid0_2.5_3", "vid0")]
+    for one, row in zip(found, some(), strict=True):
+        assert tuple(len(one.features[name]) for name in ("text", "audio", "vision")) == row
+    assert "text looks like GloVe word vectors, by its 300 features" in reading.card.notes
+
+
+def test_aligned_mult_files_keep_one_length_for_all(tmp_path):
+    content = {"train": mult(np.random.default_rng(0), some(), steps=(10, 10, 10))}
+    reading = read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi")
+    assert reading.card.groups is None
+    for row, (one, sizes) in enumerate(zip(reading.instances, some(), strict=True)):
+        assert one.id == f"train-{row}"
+        assert {len(one.features[name]) for name in ("text", "audio", "vision")} == {max(sizes)}
+
+
+def test_multibench_files_are_cut_before_the_first_word_and_lose_what_has_none(tmp_path):
+    rows = [(3, 9, 9), (10, 10, 10), (0, 4, 4), (1, 1, 2)]
+    content = {"train": mult(np.random.default_rng(0), rows, steps=(10, 10, 10), front=True)}
+    reading = read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi")
+    found = list(reading.instances)
+    assert [one.id for one in found] == ["train-0", "train-1", "train-3"]
+    assert [len(one.features["audio"]) for one in found] == [3, 10, 1]
+    np.testing.assert_array_equal(found[0].features["text"], content["train"]["text"][0, 7:])
+    assert reading.findings.notes == ["1 instances without any text were left out, as MultiBench does"]
+
+
+def change(content, key, value):
+    content["train"][key] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda c: [1, 2], "is no sentiment pickle that is known: found list; expected a dictionary with train, valid"),
+        (lambda c: {"a": 1}, "is no sentiment pickle that is known: found a; expected"),
+        (lambda c: {"train": {"x": 1}}, "found in a split x; expected"),
+        (lambda c: {"train": 3}, "found int; expected"),
+        (
+            lambda c: {**c, "test": {"text": 1}},
+            "test has no audio, vision, id, text_bert, regression_labels; found text",
+        ),
+        (lambda c: {**c, "test": 3}, "test must be a dictionary; found int"),
+        (
+            lambda c: change(c, "audio", np.zeros((4, 3))),
+            "train: audio must be numbers (N, T, D); found float64 (4, 3)",
+        ),
+        (
+            lambda c: change(c, "vision", np.ones((3, 14, 6))),
+            "all must have as many instances; found {'text': 4, 'audio': 4, 'vision': 3, 'regression_labels': 4, ",
+        ),
+        (
+            lambda c: change(c, "regression_labels", np.array([0, 4.0, np.nan, 1])),
+            "regression_labels must lie in [-3, 3]; found 2 that do not, first 4.0 at 1",
+        ),
+        (
+            lambda c: change(c, "regression_labels", np.zeros((4, 2))),
+            "regression_labels must be one number an instance; found float64 (4, 2)",
+        ),
+        (
+            lambda c: change(c, "text_bert", np.zeros((4, 3, 9))),
+            "text_bert must have shape (N, 3, 10), as text has steps; found (4, 3, 9)",
+        ),
+        (
+            lambda c: change(c, "text_bert", np.eye(10)[None, :3].repeat(4, 0)),
+            "the attention mask of text_bert must be ones and then zeros",
+        ),
+        (
+            lambda c: change(c, "audio_lengths", [1, 2, 3, 13]),
+            "audio_lengths must be 4 lengths from 0 to 12; found 4 from 1 to 13",
+        ),
+        (
+            lambda c: {"train": {k: v for k, v in c["train"].items() if k != "audio_lengths"}},
+            "audio has 12 steps where text has 10, so audio_lengths is needed",
+        ),
+        (
+            lambda c: {**c, "test": {**c["train"], "audio": np.ones((4, 12, 9))}},
+            "audio has 5 features in one split and 9 in test",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_a_sentence(tmp_path, spoil, said):
+    content = spoil(mmsa(np.random.default_rng(0), {"train": some()}, aligned=False))
+    with pytest.raises(DataError, match=re.escape(said)):
+        list(read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi").instances)
+
+
+class Malicious:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_a_pickle_that_would_run_a_command_is_refused_and_nothing_runs(tmp_path):
+    mark = tmp_path / "ran"
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps({"train": Malicious(mark)}, protocol=2))
+    with pytest.raises(DataError, match=r"asks for (posix|nt)\.system, which data do not need; nothing of it was run"):
+        read_sentiment(path, name="cmu-mosi")
+    assert not mark.exists()
