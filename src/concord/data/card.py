@@ -16,6 +16,7 @@ from concord.files import read_json, write_json
 
 CARD = "concord.json"
 VERSION = 1
+Layout = Literal["bd", "btd", "bchw", "bcthw"]
 Kind = Literal["text", "audio", "vision", "motion", "other"]
 
 
@@ -37,7 +38,7 @@ class ModalityCard(_Frozen):
     """
 
     kind: Kind = "other"
-    layout: Literal["bd", "btd", "bchw", "bcthw"]
+    layout: Layout
     shape: tuple[int | None, ...]
     dtype: Literal["float32", "float16"] = "float32"
     unit: str | None = None

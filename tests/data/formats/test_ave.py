@@ -127,7 +127,7 @@ def spoil_order(folder, values):
         (lambda f: put(f / "test_order.h5", rows=[1]), "has no dataset 'order'; found rows"),
         (
             lambda f: put(f / "audio_feature.h5", avadataset=np.zeros((ROWS, 9, 128))),
-            "must have 3 axes (clips, seconds, features), the first two 40 (lines of Annotations.txt) and 10; found (40,",
+            "must have 3 axes (clips, seconds, features), the first two 40 (lines of Annotations.txt) and 10; found",
         ),
         (lambda f: put(f / "labels.h5", avadataset=np.zeros((ROWS, 10, 5))), "labels must have shape (40, 10, 4)"),
         (
