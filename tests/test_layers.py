@@ -20,6 +20,8 @@ LAYERS = [
     ("experiment",),
     ("analysis",),
     ("report",),
+    ("terminal",),
+    ("cli_data",),
     ("cli",),
     ("__main__",),
 ]

@@ -1,4 +1,4 @@
-"""The command line: `concord run`, `concord list`. Thin; what commands do is in the layers below.
+"""The command line: `concord run`, `concord list`, `concord data`. Thin; what commands do is in the layers below.
 
 Exit status: 0, 1 (a job failed, or a file cannot be used), 2 (wrong use). With `--json -` standard output
 holds JSON and nothing else; all that is meant for people then goes to standard error.
@@ -6,11 +6,9 @@ holds JSON and nothing else; all that is meant for people then goes to standard 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,12 +17,12 @@ try:
 except ModuleNotFoundError as missing:  # pragma: no cover - the core was installed without its commands
     sys.exit(f"concord: {missing.name} is not installed; the commands need: pip install 'concord-fusion[experiments]'")
 
+from concord.cli_data import data_app
 from concord.errors import ConcordError, UsageError
+from concord.terminal import make_console, names_of, progress_bar, put_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from concord.analysis.study import Progress
 
 app = typer.Typer(
     name="concord",
@@ -33,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:
@@ -54,7 +53,9 @@ def _root() -> None:
 
 @app.command("run")
 def run_command(
-    benchmark: Annotated[str, typer.Argument(help="A benchmark of `concord list benchmarks`.")],
+    benchmark: Annotated[
+        str, typer.Argument(help="A benchmark of `concord list benchmarks`, or the folder of a prepared dataset.")
+    ],
     fusion: Annotated[
         str | None,
         typer.Option(
@@ -88,34 +89,40 @@ def run_command(
     """
     from concord.analysis.grid import make_grid, run_grid
     from concord.analysis.study import study
+    from concord.data.benchmarks import is_store, stored_as
     from concord.experiment.config import make_config
 
     start = time.perf_counter()
+    title = benchmark
+    if is_store(benchmark):
+        data = Path(benchmark)
+        benchmark, title, known = stored_as(data)
+        modalities = modalities if modalities is not None else ",".join(known)
     options: dict[str, Any] = {
-        "calibrators": _names(calibrators),
+        "calibrators": names_of(calibrators),
         "seeds": seeds,
         "protocol": protocol,
-        "modalities": _names(modalities) if modalities is not None else None,
+        "modalities": names_of(modalities) if modalities is not None else None,
         "calibrate": calibrate,
         "method": method,
         "preset": preset,
         "encoders": encoders,
         "recipe": {"steps": steps} if steps is not None else None,
     }
-    console = _console(json_to)
+    console = make_console(json_to)
     if fusion is not None and ("," in fusion or "@" in fusion):
-        configs = make_grid(benchmark, _names(fusion), **options)
-        folder = out if out is not None else Path("runs") / f"{benchmark}-grid{_suffix(method)}"
-        with _progress() as progress:
+        configs = make_grid(benchmark, names_of(fusion), **options)
+        folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
+        with progress_bar("training") as progress:
             results = run_grid(configs, folder, alone=alone, data=data, jobs=jobs, progress=progress)
         _print_grid(console, results, folder, time.perf_counter() - start)
     else:
         config = make_config(benchmark, fusion=fusion, **options)
-        folder = out if out is not None else Path("runs") / f"{config.benchmark}-{config.fusion}{_suffix(method)}"
-        with _progress() as progress:
+        folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
+        with progress_bar("training") as progress:
             results = study(config, folder, data=data, jobs=jobs, progress=progress)
         _print_results(console, results, folder, time.perf_counter() - start)
-    _write_json(json_to, results)
+    put_json(json_to, results)
 
 
 @app.command("list")
@@ -130,56 +137,16 @@ def list_command(
 
     entries = catalogue(kind)
     if json_to is not None:
-        _write_json(json_to, entries)
+        put_json(json_to, entries)
         if json_to == "-":
             return
     from concord.report.listing import full_list, short_list
 
-    _console(None).print(short_list(entries) if kind is None else full_list(entries))
+    make_console(None).print(short_list(entries) if kind is None else full_list(entries))
 
 
 def _suffix(method: str) -> str:
     return "" if method == "none" else f"-{method}"
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Return the names of a list separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _console(json_to: str | None) -> Console:
-    """Return where people read: standard output, or standard error when JSON has the former."""
-    from rich.console import Console
-
-    # In a pipe there is no width to keep to: a line of a table stays a line.
-    console = Console(stderr=json_to == "-", highlight=False)
-    return console if console.is_terminal else Console(stderr=json_to == "-", highlight=False, width=200)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """Show a progress bar on standard error if that is a terminal; else stay quiet."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def update(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total, description=line)
-
-        yield update
 
 
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
@@ -204,19 +171,3 @@ def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds
     for line in grid_lines(grid):
         console.print(line)
     console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")
-
-
-def _write_json(to: str | None, value: Any) -> None:  # noqa: ANN401
-    """Write JSON to a file, atomically, or to standard output."""
-    if to is None:
-        return
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    if to == "-":
-        sys.stdout.write(text)
-        return
-    from concord.files import write_text
-
-    try:
-        write_text(Path(to), text)
-    except OSError as error:
-        raise UsageError(f"--json: cannot write to {to} ({error.strerror})") from None

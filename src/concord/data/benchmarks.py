@@ -11,10 +11,11 @@ from typing import Any
 from concord.data.archives import find_data_folder
 from concord.data.av_digits import AV_DIGITS
 from concord.data.benchmark import Benchmark
+from concord.data.card import CARD, read_card
 from concord.data.cmu_mosi_utterance import CMU_MOSI_UTTERANCE
 from concord.data.digits import DIGITS
 from concord.data.part import AnyPart, Part, Task
-from concord.data.prepared import STORED, find_store, modalities_of
+from concord.data.prepared import OWN, STORED, find_store, modalities_of
 from concord.data.ravdess import RAVDESS
 from concord.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
 from concord.data.scaling import scale_parts
@@ -97,6 +98,18 @@ def folder_of(name: str, data: Path | str | None = None) -> Path | None:
         return None
     folder = find_data_folder(data, files=benchmark.files)
     return (find_store(name, folder) if benchmark.stored else folder).resolve()
+
+
+def is_store(text: str) -> bool:
+    """Say whether a user named the folder of a prepared dataset, where a benchmark's name is expected."""
+    return text not in BENCHMARKS and (Path(text) / CARD).is_file()
+
+
+def stored_as(folder: Path) -> tuple[str, str, tuple[str, ...]]:
+    """Return the benchmark that a prepared dataset is run as, the dataset's name, and its modalities."""
+    card = read_card(folder)
+    known = card.name in BENCHMARKS and BENCHMARKS[card.name].stored
+    return card.name if known else OWN, card.name, tuple(card.modalities)
 
 
 @lru_cache(maxsize=2)

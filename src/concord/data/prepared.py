@@ -24,6 +24,7 @@ from concord.errors import DataError
 FOLDS = 5
 VALID = 0.15
 PROTOCOLS = ("given", "folds")
+OWN = "own"  # the benchmark of every dataset that is no published one
 WHOLE = "all"  # the split of a dataset that has none
 SIGNS = ("negative", "not negative")  # of real labels
 
@@ -59,7 +60,7 @@ def stored_benchmark(
 def _loader(name: str) -> Callable[[Path | None], StoredPart]:
     def load(folder: Path | None) -> StoredPart:
         store = Store(folder or Path())
-        if name not in ("own", store.card.name):
+        if name not in (OWN, store.card.name):
             raise DataError(f"{store.folder} holds {store.card.name}, not {name}; name another folder with --data")
         return everything(store)
 
@@ -166,22 +167,6 @@ STORED = (
         steps=2500,
     ),
     stored_benchmark(
-        "ucf101",
-        setting="convolutional",
-        summary="UCF-101: 101 actions by RGB frames and optical flow",
-        fusion="concat",
-        modalities=("rgb", "flow"),
-        steps=3000,
-    ),
-    stored_benchmark(
-        "kinetics-sounds",
-        setting="convolutional",
-        summary="Kinetics-Sounds: 31 actions that are seen and heard, by spectrogram and frames",
-        fusion="concat",
-        modalities=("audio", "visual"),
-        steps=5000,
-    ),
-    stored_benchmark(
         "ave",
         setting="convolutional",
         summary="AVE: 28 audio-visual events or the background, for every second of a clip",
@@ -198,15 +183,7 @@ STORED = (
         steps=2000,
     ),
     stored_benchmark(
-        "crema-d",
-        setting="convolutional",
-        summary="CREMA-D: six emotions of 91 actors by spectrogram and face frames",
-        fusion="concat",
-        modalities=("audio", "visual"),
-        steps=4000,
-    ),
-    stored_benchmark(
-        "own",
+        OWN,
         setting="sequence",
         summary="a dataset of your own, made by `concord data from-numpy` or `from-csv`: run it by its folder",
         fusion="lf-dnn",

@@ -1,0 +1,169 @@
+"""`concord data`: list, prepare, check and describe datasets, and make one of your own arrays or tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from concord.errors import UsageError
+from concord.terminal import Progress, make_console, progress_bar, put_json
+
+if TYPE_CHECKING:
+    from concord.data.reading import Reading
+    from concord.data.store import Instance
+
+data_app = typer.Typer(
+    help="Prepare datasets from the files that people have, and check them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JSON = Annotated[str | None, typer.Option("--json", help="Write the same as JSON here too; - = stdout.")]
+OUT = Annotated[Path, typer.Option(help="Folder of the dataset; must not exist, or be empty.")]
+NAME = Annotated[str | None, typer.Option(help="Name of the dataset; default: the file's.")]
+FOLDER = Annotated[Path, typer.Argument(help="Folder of a prepared dataset.")]
+
+
+@data_app.command("list")
+def list_command(json_to: JSON = None) -> None:
+    """List the datasets that can be prepared: size, licence, where to get them, which files they take."""
+    from rich.markup import escape
+
+    from concord.data.datasets import DATASETS
+
+    entries = [DATASETS[name] for name in DATASETS]
+    put_json(
+        json_to,
+        [{**{k: v for k, v in vars(one).items() if k != "read"}, "published": dict(one.published)} for one in entries],
+    )
+    if json_to == "-":
+        return
+    console = make_console(json_to)
+    for one in entries:
+        counts = ", ".join(f"{count:,} {split}" for split, count in one.published.items())
+        console.print(f"[bold]{one.name}[/bold]  {escape(one.title)}")
+        for what, text in (
+            ("files", one.files),
+            ("from", one.home),
+            ("size", f"{one.size}; {counts}"),
+            ("licence", one.licence),
+            ("paper", one.citation),
+            *(("flaw", flaw) for flaw in one.flaws),
+        ):
+            console.print(f"  {what:8}{escape(text)}")
+
+
+@data_app.command("prepare")
+def prepare_command(
+    name: Annotated[str, typer.Argument(help="A dataset of `concord data list`.")],
+    source: Annotated[Path, typer.Option(help="The file or folder that it is read from.")],
+    out: OUT,
+    json_to: JSON = None,
+) -> None:
+    """Make a dataset of published files: checked, at true lengths, read from disk as it is needed."""
+    from concord.data.datasets import DATASETS
+
+    dataset = DATASETS[name]
+    if not source.exists():
+        raise UsageError(f"--source {source} is not there; {name} takes {dataset.files} (from {dataset.home})")
+    start = time.perf_counter()
+    _store(dataset.read(source), out, json_to, start)
+
+
+@data_app.command("from-numpy")
+def from_numpy_command(
+    path: Annotated[Path, typer.Argument(help="An .npz archive, or a folder of .npy files.")],
+    out: OUT,
+    name: NAME = None,
+    json_to: JSON = None,
+) -> None:
+    """Make a dataset of your own arrays; docs/own-data.md says how they are named."""
+    from concord.data.formats.own_numpy import read_numpy
+
+    start = time.perf_counter()
+    _store(read_numpy(path, name=name), out, json_to, start)
+
+
+@data_app.command("from-csv")
+def from_csv_command(
+    path: Annotated[Path, typer.Argument(help="A CSV file with a line of column names.")],
+    out: OUT,
+    name: NAME = None,
+    json_to: JSON = None,
+) -> None:
+    """Make a dataset of your own table; docs/own-data.md says how columns are named."""
+    from concord.data.formats.own_csv import read_csv
+
+    start = time.perf_counter()
+    _store(read_csv(path, name=name), out, json_to, start)
+
+
+@data_app.command("check")
+def check_command(folder: FOLDER, json_to: JSON = None) -> None:
+    """Say what is wrong with a dataset, in plain words; exit status 1 on an error, 0 with warnings."""
+    from rich.markup import escape
+
+    from concord.data.card import CARD, read_card
+    from concord.data.checking import check
+    from concord.data.datasets import DATASETS
+    from concord.errors import DataError
+
+    published = None
+    if (folder / CARD).is_file():
+        try:
+            name = read_card(folder).name
+        except DataError:  # the report says so
+            name = ""
+        published = DATASETS[name].published if name in DATASETS else None
+    with progress_bar("checking") as progress:
+        report = check(folder, published=published, progress=progress)
+    put_json(json_to, report.to_json())
+    console = make_console(json_to)
+    for split, counts in report.counts.items():
+        shown = ", ".join(f"{escape(str(name))} {count:g}" for name, count in counts.items())
+        console.print(f"{split}: {shown}")
+    for finding in report.findings:
+        console.print(f"{finding.level}: {escape(finding.subject)}: {escape(finding.text)}")
+    errors = sum(finding.level == "error" for finding in report.findings)
+    warnings = sum(finding.level == "warning" for finding in report.findings)
+    console.print(f"{errors} errors, {warnings} warnings in {folder}")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@data_app.command("describe")
+def describe_command(folder: FOLDER) -> None:
+    """Print a data card in Markdown."""
+    from concord.data.describing import describe
+
+    typer.echo(describe(folder))
+
+
+def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:
+    """Write a dataset, and say what it is."""
+    from rich.markup import escape
+
+    from concord.data.writing import write_store
+
+    with progress_bar("preparing") as progress:
+        instances = reading.instances if progress is None else _watched(reading.instances, progress)
+        card = write_store(out, reading.card, instances, findings=reading.findings)
+    put_json(json_to, {"folder": str(out), **card.model_dump(mode="json")})
+    console = make_console(json_to)
+    console.print(f"{card.name}: {card.rows:,} instances of {', '.join(card.modalities)} in {out}")
+    for name, text in card.repairs.items():
+        console.print(f"repaired: {name}: {text}")
+    for note in card.notes:
+        console.print(f"note: {escape(note)}")
+    console.print(f"{time.perf_counter() - start:.0f} s; next: concord data check {out}, concord run {out}")
+
+
+def _watched(instances: Iterable[Instance], progress: Progress) -> Iterator[Instance]:
+    for done, instance in enumerate(instances, 1):
+        progress(done, 0, instance.id)
+        yield instance

@@ -1,0 +1,218 @@
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+
+from concord.data.card import Card, LabelCard, ModalityCard
+from concord.data.checking import check
+from concord.data.store import Instance
+from concord.data.writing import write_store
+
+
+def make(folder, change=lambda row, one: one, *, count=60, kind="class", groups=None, splits=("train", "test")):
+    draws = np.random.default_rng(0)
+    card = Card(
+        name="own",
+        modalities={
+            "audio": ModalityCard(layout="btd", shape=(None, 3)),
+            "image": ModalityCard(layout="bchw", shape=(2, 3, 3)),
+        },
+        label=LabelCard(kind="real") if kind == "real" else LabelCard(classes=("no", "yes")),
+        splits=splits,
+        groups=groups,
+    )
+
+    def instances():
+        for row in range(count):
+            one = {
+                "id": f"i{row}",
+                "split": splits[0] if row < 2 * count // 3 else splits[-1],
+                "label": float(row) if kind == "real" else row % 2,
+                "features": {
+                    "audio": draws.standard_normal((1 + row % 4, 3)),
+                    "image": draws.standard_normal((2, 3, 3)),
+                },
+                "group": None if groups is None else f"s{row}",
+            }
+            yield Instance(**change(row, one))
+
+    write_store(folder, card, instances())
+    return folder
+
+
+def said(report, level):
+    return [f"{finding.subject}: {finding.text}" for finding in report.findings if finding.level == level]
+
+
+def test_a_sound_dataset_has_nothing_to_be_said_of_but_its_balance(tmp_path):
+    report = check(make(tmp_path / "d"), published={"train": 40, "test": 20})
+    assert not report.failed
+    assert said(report, "error") == said(report, "warning") == []
+    assert said(report, "note") == ["labels: the largest class, 'no', makes up 50.0 % of training"]
+    assert report.counts == {"train": {"no": 20, "yes": 20}, "test": {"no": 10, "yes": 10}}
+    assert report.to_json()["failed"] is False
+
+
+def with_feature(name, make_values):
+    def change(row, one):
+        one["features"][name] = make_values(row, one["features"][name])
+        return one
+
+    return change
+
+
+def put(**values):
+    def change(row, one):
+        return {**one, **{key: value(row, one) for key, value in values.items()}}
+
+    return change
+
+
+def constant(row, x):
+    x[..., 1] = 7
+    return x
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "level", "text"),
+    [
+        (
+            with_feature("audio", constant),
+            {},
+            "warning",
+            "audio: 1 of 3 features are the same in every instance and tell nothing (1)",
+        ),
+        (
+            with_feature("audio", lambda row, x: x + 2e6),
+            {},
+            "warning",
+            "audio: 3 features have values beyond 1,000,000 (up to 2e+06); see how they were made",
+        ),
+        (with_feature("image", lambda row, x: None), {}, "error", "image: no instance has it; leave it out"),
+        (
+            with_feature("image", lambda row, x: None if row % 3 == 0 else x),
+            {},
+            "note",
+            "image: 33 % of the instances do not have it",
+        ),
+        (
+            with_feature("image", lambda row, x: None if row % 2 else x),
+            {},
+            "warning",
+            "image: every instance of class 'yes' lacks it: its absence gives the class away",
+        ),
+        (
+            put(label=lambda row, one: int(row >= 40)),
+            {},
+            "error",
+            "labels: class 'yes' occurs 20 times in valid or test and never in train: it cannot be learned",
+        ),
+        (put(label=lambda row, one: 0), {}, "warning", "labels: class 'yes' does not occur; drop it from the classes"),
+        (
+            put(label=lambda row, one: int(row % 20 == 0)),
+            {},
+            "warning",
+            "labels: class 'yes' has 2 training instances, too few to learn it from",
+        ),
+        (
+            put(label=lambda row, one: int(row % 20 == 0)),
+            {},
+            "warning",
+            "labels: the largest class, 'no', makes up 95.0 % of training, 19 times the smallest, 'yes'; look at "
+            "balanced accuracy, not at accuracy alone",
+        ),
+        (
+            put(label=lambda row, one: 1.5),
+            {"kind": "real"},
+            "error",
+            "labels: every label is 1.5: there is nothing to learn",
+        ),
+        (
+            put(group=lambda row, one: f"s{row % 50}"),
+            {"groups": "speaker"},
+            "warning",
+            "groups: 10 of 20 speaker groups of test are in train too, with 50 % of its instances (s0, s1, s2, ...): "
+            "scores say nothing of new ones; --protocol folds keeps them apart",
+        ),
+        (
+            put(split=lambda row, one: "train"),
+            {},
+            "error",
+            "splits: the split 'test' is announced and has no instance",
+        ),
+        (
+            with_feature("audio", lambda row, x: np.ones((2, 3)) * (row % 2) + np.arange(3) if row in (0, 58) else x),
+            {},
+            "warning",
+            "audio: 1 times instances of two splits have the same audio (i0 = i58): the test is known in part",
+        ),
+        (
+            put(
+                features=lambda row, one: {
+                    "audio": np.full((1, 3), row // 2),
+                    "image": np.full((2, 3, 3), row // 2) * 1.0,
+                }
+            ),
+            {},
+            "note",
+            "content: 30 times instances of one split hold the same",
+        ),
+    ],
+)
+def test_each_fault_is_said_in_plain_words(tmp_path, change, options, level, text):
+    def floating(row, one):
+        one = change(row, one)
+        one["features"] = {k: None if x is None else np.asarray(x, float) for k, x in one["features"].items()}
+        return one
+
+    report = check(make(tmp_path / "d", floating, **options))
+    assert text in said(report, level)
+    assert report.failed == (level == "error")
+
+
+def test_published_counts_are_compared(tmp_path):
+    report = check(make(tmp_path / "d"), published={"train": 1284, "valid": 229})
+    assert said(report, "warning") == [
+        "splits: train has 40 instances where 1,284 are published: results do not compare",
+        "splits: valid has 0 instances where 229 are published: results do not compare",
+    ]
+
+
+def test_values_that_are_not_finite_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("concord.data.writing._check_values", lambda *given: None)
+    folder = make(tmp_path / "d", with_feature("audio", lambda row, x: x * (np.nan if row == 3 else 1)))
+    (error,) = said(check(folder), "error")
+    assert re.fullmatch(r"audio: 12 values are NaN or infinite; prepare the dataset again", error)
+
+
+def test_files_that_cannot_be_read_are_an_error_not_an_exception(tmp_path):
+    folder = make(tmp_path / "d")
+    file = folder / "data-00000.arrow"
+    file.write_bytes(file.read_bytes()[:200])
+    (error,) = said(check(folder), "error")
+    assert "data-00000.arrow" in error
+    (error,) = said(check(tmp_path / "gone"), "error")
+    assert error.endswith("gone is not there")
+
+
+def test_numbers_are_those_of_numpy(tmp_path):
+    seen = []
+
+    def keep(row, one):
+        seen.append(one["features"]["audio"].astype(np.float32).astype(float))
+        return one
+
+    found = check(make(tmp_path / "d", keep)).modalities["audio"]
+    values = np.concatenate(seen)
+    wanted = {"least": values.min(), "most": values.max(), "mean": values.mean(), "std": values.std()}
+    assert {key: found[key] for key in wanted} == pytest.approx(wanted)
+    assert (found["absent"], found["shortest"], found["median"], found["longest"]) == (0, 1, 2.5, 4)
+
+
+def test_real_labels_are_shown_by_quantiles(tmp_path):
+    report = check(make(tmp_path / "d", kind="real"))
+    assert report.counts["train"] == {
+        "instances": 40, "0 %": 0, "25 %": 9.75, "50 %": 19.5, "75 %": 29.25, "100 %": 39,
+    }  # fmt: skip

@@ -1,0 +1,177 @@
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+
+from concord.data.benchmarks import prepare
+from concord.data.card import Card, LabelCard, ModalityCard
+from concord.data.part import Part
+from concord.data.prepared import find_store, split
+from concord.data.scaling import fit, fit_pieces
+from concord.data.store import Instance, Store
+from concord.data.stored import StoredPart, everything, memory_budget
+from concord.data.writing import write_store
+from concord.errors import DataError, UsageError
+
+
+def make(folder, *, kind="class", count=60, splits=("train", "valid", "test"), groups="speaker", name="own"):
+    """Write a dataset of a vector, a sequence that is sometimes absent, and a film."""
+    draws = np.random.default_rng(0)
+    label = LabelCard(kind=kind) if kind == "real" else LabelCard(kind=kind, classes=("a", "b", "c"))
+    card = Card(
+        name=name,
+        modalities={
+            "sensor": ModalityCard(layout="bd", shape=(4,)),
+            "audio": ModalityCard(layout="btd", shape=(None, 3)),
+            "film": ModalityCard(layout="bcthw", shape=(2, None, 3, 3)),
+        },
+        label=label,
+        splits=splits,
+        groups=groups,
+    )
+
+    def instances():
+        for row in range(count):
+            steps = 5 if kind == "segments" else int(draws.integers(1, 6))
+            value = {"class": row % 3, "real": float(row % 7) - 3, "segments": np.arange(steps) % 3}[kind]
+            features = {
+                "sensor": draws.standard_normal(4) + row % 3,
+                "audio": None if row % 10 == 9 else draws.standard_normal((steps, 3)) + 2,
+                "film": draws.standard_normal((2, steps, 3, 3)),
+            }
+            group = None if groups is None else f"g{row // 4}"
+            yield Instance(f"i{row}", splits[row // 4 % len(splits)], value, features, group)
+
+    write_store(folder, card, instances())
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["class", "real", "segments"])
+def test_what_is_read_as_needed_equals_what_is_held_in_memory(tmp_path, monkeypatch, kind):
+    folder = make(tmp_path / "store", kind=kind)
+    held = prepare("own", seed=0, data=folder)
+    monkeypatch.setenv("CONCORD_MEMORY", "1")
+    prepare.__globals__["_prepare"].cache_clear()
+    read = prepare("own", seed=0, data=folder)
+    assert isinstance(held.train, Part)
+    assert isinstance(read.train, StoredPart)
+    assert held.kind == read.kind == ("real" if kind == "real" else "class")
+    assert held.layouts == read.layouts
+    assert held.outputs == (1 if kind == "real" else 3)
+    for one, other in ((held.train, read.train), (held.valid, read.valid), (held.test, read.test)):
+        assert one.ids.tolist() == other.ids.tolist()
+        assert one.groups.tolist() == other.groups.tolist()
+        np.testing.assert_array_equal(one.labels, other.labels)
+        rows = np.array([3, 0, len(one) - 1])
+        few, same = one.take(rows), other.take(rows)
+        for name, x in same.inputs.items():
+            # Padding goes to the longest of what was asked for.
+            cut = tuple(slice(size) for size in x.shape)
+            np.testing.assert_allclose(few.inputs[name][cut], x, atol=1e-5)
+            if name in same.masks:
+                np.testing.assert_array_equal(few.masks[name][:, : same.masks[name].shape[1]], same.masks[name])
+        everyone = np.concatenate([piece.labels for piece in other.pieces()])
+        np.testing.assert_array_equal(everyone, other.labels)
+    prepare.__globals__["_prepare"].cache_clear()
+
+
+def test_scales_of_pieces_are_those_of_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("concord.data.stored.PIECE", 1)
+    monkeypatch.setattr("concord.data.stored.LEAST_PIECE", 7)
+    whole = everything(Store(make(tmp_path / "store")))
+    assert len(list(whole.pieces())) == 9
+    scales = fit_pieces(whole.pieces(), whole.layouts)
+    part = whole.take(slice(None))
+    for name, layout in whole.layouts.items():
+        wanted = fit(part.inputs[name], layout, part.masks.get(name, part.present.get(name)))
+        np.testing.assert_allclose(scales[name].mean, wanted.mean, rtol=1e-9)
+        np.testing.assert_allclose(scales[name].std, wanted.std, rtol=1e-9)
+
+
+def test_every_segment_is_an_instance_with_its_own_step(tmp_path):
+    store = Store(make(tmp_path / "store", kind="segments"))
+    whole = everything(store)
+    assert whole.layouts == {"sensor": "bd", "audio": "bd", "film": "bchw"}
+    assert whole.ids[:6].tolist() == ["i0@0", "i0@1", "i0@2", "i0@3", "i0@4", "i1@0"]
+    assert len(whole) == 5 * 60
+    part = whole.take(np.array([7, 2]))
+    np.testing.assert_array_equal(part.inputs["audio"][0], store[1].features["audio"][2])
+    np.testing.assert_array_equal(part.inputs["film"][1], store[0].features["film"][:, 2])
+    np.testing.assert_array_equal(part.inputs["sensor"][1], store[0].features["sensor"])
+    assert part.labels.tolist() == [2, 2]
+    assert whole.groups[5] == "g0"
+
+
+def test_clips_without_groups_keep_their_segments_together(tmp_path):
+    whole = everything(Store(make(tmp_path / "store", kind="segments", groups=None)))
+    assert whole.groups[:6].tolist() == ["i0"] * 5 + ["i1"]
+
+
+@pytest.mark.parametrize("groups", ["speaker", None])
+@pytest.mark.parametrize("kind", ["class", "real"])
+def test_validation_is_cut_off_training_where_none_is_published(tmp_path, kind, groups):
+    whole = everything(Store(make(tmp_path / "store", kind=kind, splits=("train", "test"), groups=groups)))
+    parts = split(whole, 0, "given")
+    published = set(whole.ids[whole.store.splits == "test"].tolist())
+    assert set(parts.test.ids.tolist()) == published
+    assert len(parts.train) + len(parts.valid) + len(parts.test) == 60
+    assert len(parts.valid) >= 4
+    if groups:
+        assert set(parts.train.groups).isdisjoint(parts.valid.groups)
+    again = split(whole, 1, "given")
+    assert set(again.valid.ids.tolist()) != set(parts.valid.ids.tolist())
+
+
+@pytest.mark.parametrize("groups", ["speaker", None])
+@pytest.mark.parametrize(("splits", "protocol"), [(("all",), "given"), (("train", "test"), "folds")])
+def test_five_folds_test_everything_once(tmp_path, splits, protocol, groups):
+    whole = everything(Store(make(tmp_path / "store", splits=splits, groups=groups)))
+    parts = [split(whole, seed, protocol) for seed in range(5)]
+    assert sorted(name for one in parts for name in one.test.ids.tolist()) == sorted(whole.ids.tolist())
+    if groups:
+        for one in parts:
+            assert set(one.test.groups).isdisjoint({*one.train.groups, *one.valid.groups})
+
+
+@pytest.mark.parametrize(
+    ("options", "protocol", "said"),
+    [
+        ({"splits": ("train", "valid")}, "given", "no instance is in the split 'test' (found: train, valid)"),
+        ({"count": 8}, "folds", "5 folds need 5 groups; found 2"),
+        ({"count": 8, "groups": None}, "folds", "5 folds need 10 instances; found 8"),
+        (
+            {"count": 8, "splits": ("train", "test")},
+            "given",
+            "no validation part can be cut off the training part: it has 4 instances of one group",
+        ),
+    ],
+)
+def test_what_cannot_be_split_is_said(tmp_path, options, protocol, said):
+    whole = everything(Store(make(tmp_path / "store", **options)))
+    with pytest.raises(DataError, match=re.escape(said)):
+        split(whole, 0, protocol)
+
+
+def test_a_dataset_is_found_by_its_folder_or_within_one(tmp_path):
+    folder = make(tmp_path / "data" / "cmu-mosi", kind="real", name="cmu-mosi")
+    assert find_store("cmu-mosi", folder) == find_store("cmu-mosi", tmp_path / "data") == folder
+    with pytest.raises(DataError, match=r"no prepared dataset ave is in .*; make one with `concord data prepare ave"):
+        find_store("ave", tmp_path / "data")
+    with pytest.raises(DataError, match=r"cmu-mosi holds cmu-mosi, not ave; name another folder with --data"):
+        prepare("ave", seed=0, data=folder)
+    with pytest.raises(UsageError, match=r"unknown modality 'smell' of own; choose from: sensor, audio, film"):
+        prepare("own", seed=0, data=folder, modalities=["smell"])
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("1024", 1024), ("2KiB", 2048), ("1.5 MB", 1572864), ("1GiB", 1 << 30)])
+def test_the_memory_budget_is_a_size(monkeypatch, text, wanted):
+    monkeypatch.setenv("CONCORD_MEMORY", text)
+    assert memory_budget() == wanted
+
+
+def test_a_budget_that_is_no_size_is_refused(monkeypatch):
+    monkeypatch.setenv("CONCORD_MEMORY", "much")
+    with pytest.raises(UsageError, match='CONCORD_MEMORY must be a size such as "512MiB" or "4GiB"; found \'much\''):
+        memory_budget()
