@@ -150,9 +150,19 @@ def _suffix(method: str) -> str:
 
 
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concord.report.table import comparison_table, detection_table, removal_table, score_table, summary_line
+    from concord.report.table import (
+        comparison_table,
+        detection_table,
+        removal_table,
+        score_table,
+        sentiment_table,
+        summary_line,
+    )
 
     console.print(score_table(results))
+    sentiment = sentiment_table(results)
+    if sentiment is not None:
+        console.print(sentiment)
     detection = detection_table(results)
     if detection is not None:
         console.print(detection)

@@ -31,9 +31,15 @@ benchmark, removals included; Wilcoxon's signed-rank test over seeds stands besi
 """
 
 
-def page(results: Mapping[str, Results]) -> str:
-    """Return a page with one section for each named result."""
-    return "\n".join([HEAD, *(section(name, one) for name, one in results.items())])
+def page(results: Mapping[str, Results], references: Mapping[str, str] | None = None) -> str:
+    """Return a page with one section for each named result.
+
+    Args:
+        results: name -> what its results.json holds.
+        references: benchmark -> a paragraph on what others reach there.
+    """
+    known = references if references is not None else {}
+    return "\n".join([HEAD, *(section(name, one, known.get(one["benchmark"])) for name, one in results.items())])
 
 
 def fill(text: str, block: str) -> str:
@@ -58,8 +64,8 @@ def brief(results: Results) -> str:
     return "\n".join(part for part in (head, _scores(results), _detection(results), _comparisons(results)) if part)
 
 
-def section(name: str, results: Results) -> str:
-    """Return the tables of one result under its name."""
+def section(name: str, results: Results, reference: str | None = None) -> str:
+    """Return the tables of one result under its name, and what others reach there."""
     config = results["config"]
     seeds = len({run["seed"] for run in results["runs"]})
     recipe = ", ".join(f"{key} {value}" for key, value in config["recipe"].items())
@@ -72,6 +78,7 @@ def section(name: str, results: Results) -> str:
         _scores(results),
         _detection(results),
         _comparisons(results),
+        f"Elsewhere: {reference}\n" if reference is not None else "",
         f"Recipe: {recipe}. Versions: {tools}. Hardware: {machine}.\n",
     ]
     return "\n".join(part for part in parts if part)

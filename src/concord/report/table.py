@@ -72,6 +72,34 @@ def score_table(results: Results) -> Table:
     return _filled(table, results, wanted, ["clean", *kinds, "mean"])
 
 
+def sentiment_table(results: Results) -> Table | None:
+    """Return the metrics of sentiment regression by method, clean; None where labels are classes."""
+    columns = {
+        "Has0": "has0_accuracy",
+        "Non0": "non0_accuracy",
+        "Non0 F1": "non0_f1_weighted",
+        "Acc-7": "accuracy7",
+        "Acc-5": "accuracy5",
+        "MAE": "mae",
+        "correlation": "correlation",
+    }
+    if "mae" not in results["runs"][0]["clean"]:
+        return None
+    table = _table("sentiment, clean, mean over seeds; accuracy above is Has0: which side of 0")
+    table.add_column("calibrator")
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for label in labels_of(results):
+        cells = []
+        for key in columns.values():
+            found = [run["clean"][key] for run in results["runs"] if label_of(run) == label]
+            known = [value for value in found if value is not None]
+            scale, digits = (1, 3) if key in ("mae", "correlation") else (100, 1)
+            cells.append(f"{scale * float(np.mean(known)):.{digits}f}" if known else "-")
+        table.add_row(shown(label), *cells, style="bold" if label == "context" else None)
+    return table
+
+
 def removal_table(results: Results) -> Table:
     """Return accuracies by method with each modality removed, and the parameters of each calibrator."""
     names = list(results["runs"][0]["removal"])

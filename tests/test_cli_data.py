@@ -1,0 +1,183 @@
+"""`concord data` as a user sees it: published files and own ones become datasets that can be checked and run."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("datasets")
+pytest.importorskip("h5py")
+
+SOURCE = Path(__file__).parents[1] / "src"
+SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--jobs", "1", "--json", "-")
+
+
+def concord(*arguments, cwd, **environment):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCORD_")}
+    return subprocess.run(
+        [sys.executable, "-m", "concord", *map(str, arguments)],
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def good(done):
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def mmsa(path):
+    draws = np.random.default_rng(0)
+
+    def split(count, first):
+        text = draws.integers(3, 12, count)
+        bert = np.zeros((count, 3, 12), np.float32)
+        bert[:, 1] = np.arange(12) < text[:, None]
+        audio = draws.standard_normal((count, 15, 5))
+        audio[0, 0, 0] = -np.inf
+        return {
+            "text": draws.standard_normal((count, 12, 768)).astype(np.float32),
+            "text_bert": bert,
+            "audio": audio,
+            "vision": draws.standard_normal((count, 18, 20)).astype(np.float32),
+            "audio_lengths": draws.integers(1, 16, count).tolist(),
+            "vision_lengths": draws.integers(1, 19, count).tolist(),
+            "id": np.array([f"v{first + k // 3}$_${k}" for k in range(count)], object),
+            "regression_labels": draws.uniform(-3, 3, count).astype(np.float32),
+        }
+
+    plain = pickle.dumps({"train": split(24, 0), "valid": split(9, 10), "test": split(12, 20)}, protocol=2)
+    path.write_bytes(plain.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+def ave(folder):
+    import h5py
+
+    draws = np.random.default_rng(0)
+    folder.mkdir()
+    rows = 30
+    lines = [f"class {k % 3}&video{k}&good&{k % 3}&{6 + k % 4}" for k in range(rows)]
+    (folder / "Annotations.txt").write_text("\n".join(lines) + "\n")
+    arrays = {
+        "audio_feature": draws.standard_normal((rows, 10, 128)),
+        "visual_feature": draws.standard_normal((rows, 10, 4, 4, 8)),
+    }
+    for name, values in arrays.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            file["avadataset"] = values
+    for name, part in (("train", range(15)), ("val", range(15, 20)), ("test", range(20, 30))):
+        with h5py.File(folder / f"{name}_order.h5", "w") as file:
+            file["order"] = np.array(part)
+
+
+def test_a_sentiment_pickle_is_prepared_checked_described_and_run(tmp_path):
+    mmsa(tmp_path / "unaligned_50.pkl")
+    text = good(concord("data", "prepare", "cmu-mosi", "--source", ".", "--out", "mosi", cwd=tmp_path))
+    assert "cmu-mosi: 45 instances of text, audio, vision in mosi" in text
+    assert "repaired: audio: 3 of" in text
+    assert "note: text looks like BERT features (bert-base), by its 768 features" in text
+    checked = concord("data", "check", "mosi", "--json", "check.json", cwd=tmp_path)
+    assert "warning: splits: train has 24 instances where 1,284 are published" in good(checked)
+    assert json.loads((tmp_path / "check.json").read_text())["failed"] is False
+    assert good(concord("data", "describe", "mosi", cwd=tmp_path)).startswith("# cmu-mosi\n")
+    done = concord("run", "mosi", "--fusion", "lf-dnn", *SHORT, cwd=tmp_path)
+    results = json.loads(good(done))
+    assert "sentiment, clean" in done.stderr
+    clean = results["runs"][0]["clean"]
+    assert clean["accuracy"] == clean["has0_accuracy"]
+    assert set(clean) >= {"mae", "correlation", "accuracy7", "non0_f1_weighted"}
+    # The same, read from disk as it is needed.
+    good(concord("run", "cmu-mosi", "--data", "mosi", "--fusion", "mult", *SHORT, cwd=tmp_path, CONCORD_MEMORY="1"))
+
+
+def test_ave_features_are_run_second_by_second(tmp_path):
+    ave(tmp_path / "files")
+    good(concord("data", "prepare", "ave", "--source", "files", "--out", "ave", cwd=tmp_path))
+    good(concord("data", "check", "ave", cwd=tmp_path))
+    results = json.loads(good(concord("run", "ave", "--data", "ave", *SHORT, cwd=tmp_path)))
+    assert results["config"]["fusion"] == "concat"
+    good(concord("run", "ave", "--data", "ave", "--fusion", "lf-lstm", *SHORT, cwd=tmp_path))
+    good(concord("data", "prepare", "ave-clips", "--source", "files", "--out", "clips", cwd=tmp_path))
+    good(concord("run", "clips", "--fusion", "sum", *SHORT, cwd=tmp_path))
+
+
+def test_a_table_of_one_s_own(tmp_path):
+    lines = ["label,a.x,a.y,b.z", *(f"{k % 2},{k % 2 + k / 100},{k},{-k}" for k in range(40))]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    text = good(concord("data", "from-csv", "mine.csv", "--out", "mine", "--name", "my data", cwd=tmp_path))
+    assert "my data: 40 instances of a, b in mine" in text
+    good(concord("run", "mine", *SHORT, cwd=tmp_path))
+    good(concord("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
+
+
+def test_an_error_in_the_data_exits_with_1(tmp_path):
+    lines = ["label,a.x,b.z,split", *(f"{int(k > 30)},{k},{-k},{'test' if k > 30 else 'train'}" for k in range(40))]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    good(concord("data", "from-csv", "mine.csv", "--out", "mine", cwd=tmp_path))
+    done = concord("data", "check", "mine", cwd=tmp_path)
+    assert done.returncode == 1
+    assert (
+        "error: labels: class '1' occurs 9 times in valid or test and never in train: it cannot be learned"
+        in done.stdout
+    )
+    done = concord("data", "check", "gone", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: files: the dataset folder gone is not there" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (
+            ("prepare", "imagenet", "--source", ".", "--out", "x"),
+            2,
+            "unknown dataset 'imagenet'; choose from: cmu-mosi",
+        ),
+        (
+            ("prepare", "cmu-mosi", "--source", "gone.pkl", "--out", "x"),
+            2,
+            "--source gone.pkl is not there; cmu-mosi takes",
+        ),
+        (("prepare", "cmu-mosi", "--source", ".", "--out", "x"), 1, ". must hold one pickle, or name it with --source"),
+        (("from-numpy", "gone.npz", "--out", "x"), 1, "gone.npz cannot be read as NumPy arrays"),
+        (("describe", "gone"), 1, "the dataset folder gone is not there"),
+    ],
+)
+def test_wrong_use_is_one_sentence(tmp_path, arguments, status, said):
+    done = concord("data", *arguments, cwd=tmp_path)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"concord: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "mine.csv").write_text("label,a.x\n0,1\n1,2\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    done = concord("data", "from-csv", "mine.csv", "--out", "full", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "full is there already and is not empty" in done.stderr
+    assert (tmp_path / "full" / "precious").read_text() == "x"
+
+
+def test_list_says_what_files_each_takes(tmp_path):
+    from concord.data.benchmarks import BENCHMARKS
+    from concord.data.datasets import DATASETS
+
+    text = good(concord("data", "list", cwd=tmp_path))
+    for name in DATASETS:
+        assert BENCHMARKS[name].stored
+        assert DATASETS[name].home in text
+        assert DATASETS[name].files in text
+    entries = json.loads(good(concord("data", "list", "--json", "-", cwd=tmp_path)))
+    assert [one["name"] for one in entries] == list(DATASETS)
