@@ -25,7 +25,9 @@ from concord.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RESIDENT_BYTES = 256 << 20  # read from the files before their pages are given back
+# Read from the files before their pages are given back. The system maps the neighbours of what is touched as well,
+# so that several times this much is resident.
+RESIDENT_BYTES = 64 << 20
 BARE = ("id", "split", "group", "label")
 
 Values = NDArray[Any]
@@ -54,7 +56,7 @@ class Store:
     """A dataset on disk, read at random without loading it; a map-style dataset for PyTorch's DataLoader.
 
     Ids, splits, groups and labels are held in memory; features are read from memory-mapped files, whose pages
-    are given back after every 256 MiB, so that resident memory does not grow with the dataset. Worker processes
+    are given back after every 64 MiB, so that resident memory does not grow with the dataset. Worker processes
     open the files themselves.
 
     Args:

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("soundfile")
+pytest.importorskip("av")
+
+import soundfile
+
+from concord.data.media.audio import NoSoundError, read_audio
+from concord.errors import DataError
+
+
+def tone(rate, seconds=1.0, hertz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(rate * seconds)) / rate)).astype(np.float32)
+
+
+def test_channels_are_averaged_and_samples_come_back(tmp_path):
+    left, right = tone(8000), tone(8000, hertz=100)
+    soundfile.write(tmp_path / "x.wav", np.stack([left, right], 1), 8000, subtype="FLOAT")
+    wave, rate = read_audio(tmp_path / "x.wav")
+    assert rate == 8000
+    np.testing.assert_allclose(wave, (left + right) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(("own", "wanted"), [(8000, 16000), (44100, 16000), (48000, 22050)])
+def test_a_tone_is_the_same_tone_at_another_rate(tmp_path, own, wanted):
+    soundfile.write(tmp_path / "x.wav", tone(own), own, subtype="FLOAT")
+    wave, rate = read_audio(tmp_path / "x.wav", rate=wanted)
+    assert (rate, len(wave)) == (wanted, wanted)
+    middle = slice(wanted // 10, -wanted // 10)  # filters ring at the ends
+    np.testing.assert_allclose(wave[middle], tone(wanted)[middle], atol=2e-3)
+
+
+@pytest.mark.parametrize("suffix", [".flv", ".mp4", ".avi"])
+def test_the_sound_of_a_film_is_decoded(film, tmp_path, suffix):
+    wave, rate = read_audio(film(tmp_path / f"x{suffix}", seconds=1.0), rate=16000)
+    assert rate == 16000
+    assert abs(len(wave) - 16000) < 2500  # codecs pad
+    spectrum = np.abs(np.fft.rfft(wave))
+    assert abs(spectrum.argmax() * rate / len(wave) - 440) < 3
+
+
+def test_a_film_without_sound_says_so(film, tmp_path):
+    with pytest.raises(NoSoundError, match=r"x\.mp4 has no sound stream"):
+        read_audio(film(tmp_path / "x.mp4", sound=False, seconds=0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.wav", b"", r"x\.wav is empty"),
+        ("x.wav", b"RIFF\x00\x00\x00\x00JUNKfmt ", r"x\.wav cannot be read as sound"),
+        ("x.wav", b"no sound at all", r"x\.wav cannot be read as sound"),
+        ("x.mp4", b"no film at all" * 50, r"x\.mp4 cannot be decoded"),
+    ],
+)
+def test_files_that_hold_no_sound_are_refused(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_audio(tmp_path / name)
+
+
+def test_absent_files_and_waves_without_samples_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.wav is not there"):
+        read_audio(tmp_path / "gone.wav")
+    soundfile.write(tmp_path / "x.wav", np.zeros(0), 8000)
+    with pytest.raises(DataError, match=r"x\.wav holds no sound: not a single sample"):
+        read_audio(tmp_path / "x.wav")
+    soundfile.write(tmp_path / "n.wav", np.array([0, np.nan, np.inf]), 8000, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"n\.wav holds 2 samples that are NaN or infinite"):
+        read_audio(tmp_path / "n.wav")
+
+
+@pytest.mark.data
+def test_real_recordings(data_folder):
+    for path, rate in (("fsdd/0_george_0.wav", 8000), ("ravdess/03-01-01-01-01-01-01.wav", 48000)):
+        wave, found = read_audio(data_folder / "raw" / path)
+        assert found == rate
+        assert 0.01 < np.abs(wave).max() <= 1
