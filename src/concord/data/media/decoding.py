@@ -102,8 +102,8 @@ def _decoded(
     pool = _pool(processes)
     try:
         while True:
-            while len(ahead) < _WAITING * processes and (clip := next(rest, None)) is not None:
-                ahead.append((clip, pool.submit(_kept, clip, work, cache, parameters)))
+            while len(ahead) < _WAITING * processes and (more := next(rest, None)) is not None:
+                ahead.append((more, pool.submit(_kept, more, work, cache, parameters)))
             if not ahead:
                 return
             clip, future = ahead.popleft()

@@ -120,7 +120,7 @@ def _mmpareto(wave: Wave) -> NDArray[Any]:
     ).T
     frames = np.zeros((1024, 128))
     frames[: len(banks)] = banks[:1024]
-    return (frames + 4.503877) / (2 * 5.141276)
+    return np.asarray((frames + 4.503877) / (2 * 5.141276))
 
 
 @cache
@@ -134,7 +134,7 @@ def _kaldi_filters() -> NDArray[np.float64]:
 
 
 def _logmel(wave: Wave) -> NDArray[Any]:
-    return np.log(_mel_filters().T @ np.abs(stft(wave, 400, 160)) ** 2 + _FLOOR)
+    return np.asarray(np.log(_mel_filters().T @ np.abs(stft(wave, 400, 160)) ** 2 + _FLOOR))
 
 
 @cache

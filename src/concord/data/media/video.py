@@ -118,7 +118,7 @@ def load_images(paths: Sequence[Path], *, size: tuple[int, int] | None = None, g
 
     if not paths:
         raise UsageError("load_images needs one file or more")
-    found = []
+    found: list[Frames] = []
     for path in paths:
         try:
             raw = np.frombuffer(path.read_bytes(), np.uint8)
@@ -151,7 +151,8 @@ def pick(count: int, wanted: int) -> NDArray[np.int64]:
 
 def imagenet(frames: Frames) -> NDArray[np.float32]:
     """Return frames as float32 (3, T, H, W), scaled by the mean and standard deviation of ImageNet's pixels."""
-    scaled = (frames.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
+    mean, std = np.asarray(MEAN, np.float32), np.asarray(STD, np.float32)
+    scaled = (frames.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(np.moveaxis(scaled, -1, 0))
 
 
