@@ -1,6 +1,8 @@
 import os
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -12,3 +14,49 @@ def data_folder():
     if not folder.is_dir():
         pytest.skip(f"the real data are not in {folder}; CONCORD_DATA names another folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def film():
+    """Return a function that encodes a real film: grey frames whose brightness counts up, and a tone."""
+    av = pytest.importorskip("av")
+
+    def encode(path, *, seconds=2.0, fps=25, size=(64, 48), rate=16000, sound=True, picture=True):
+        kinds = {".flv": ("flv1", "mp3", 44100), ".mp4": ("mpeg4", "aac", rate), ".avi": ("mpeg4", "mp3", 44100)}
+        video_codec, audio_codec, rate = kinds[path.suffix]
+        with av.open(str(path), "w") as container:
+            video = audio = None
+            if picture:
+                video = container.add_stream(video_codec, rate=fps)
+                video.width, video.height = size
+                video.pix_fmt = "yuv420p"
+                video.bit_rate = 2_000_000
+            if sound:
+                audio = container.add_stream(audio_codec, rate=rate, layout="mono")
+            if video is not None:
+                for number in range(round(seconds * fps)):
+                    grey = np.full((size[1], size[0], 3), brightness(number), np.uint8)
+                    frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+                    frame.pts = number
+                    frame.time_base = Fraction(1, fps)
+                    container.mux(video.encode(frame))
+                container.mux(video.encode(None))
+            if audio is not None:
+                wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+                fifo = av.AudioFifo()
+                whole = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
+                whole.sample_rate = rate
+                whole.pts = 0
+                fifo.write(whole)
+                size_of_frame = audio.codec_context.frame_size or 1024
+                while (frame := fifo.read(size_of_frame, partial=True)) is not None:
+                    container.mux(audio.encode(frame))
+                container.mux(audio.encode(None))
+        return path
+
+    return encode
+
+
+def brightness(number):
+    """Return the grey of a frame: 4 brighter each, so that a codec does not blur one into the next."""
+    return 16 + 4 * (number % 55)

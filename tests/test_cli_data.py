@@ -181,3 +181,121 @@ def test_list_says_what_files_each_takes(tmp_path):
         assert DATASETS[name].files in text
     entries = json.loads(good(concord("data", "list", "--json", "-", cwd=tmp_path)))
     assert [one["name"] for one in entries] == list(DATASETS)
+
+
+def crema_d(folder, film):
+    """Sounds, films and split lists of thirty clips; one film is cut off."""
+    import soundfile
+
+    for name in ("AudioWAV", "VideoFlash"):
+        (folder / name).mkdir(parents=True)
+    draws = np.random.default_rng(0)
+    lines = {"train": [], "test": []}
+    emotions = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
+    one = film(folder / "one.flv", seconds=1.0, size=(32, 24), sound=False)
+    for number in range(36):
+        emotion = emotions[number % 6]
+        clip = f"10{number % 7:02d}_IEO_{emotion}_XX{number // 7}"
+        soundfile.write(folder / "AudioWAV" / f"{clip}.wav", 0.1 * draws.standard_normal(16000), 16000)
+        (folder / "VideoFlash" / f"{clip}.flv").write_bytes(one.read_bytes()[: 200 if number == 8 else None])
+        lines["test" if number >= 24 else "train"].append(f"{clip},{emotion}\r\n")
+    one.unlink()
+    (folder / "lists").mkdir()
+    for split, text in lines.items():
+        (folder / "lists" / f"{split}.csv").write_bytes(b"\xef\xbb\xbf" + "".join(text).encode())
+
+
+def kinetics_sounds(folder, film):
+    folder.mkdir()
+    one = film(folder / "one.mp4", seconds=1.0, size=(32, 24))
+    lines = {"train": [], "test": []}
+    for number in range(30):
+        (folder / f"clip{number}.mp4").write_bytes(one.read_bytes())
+        lines["test" if number >= 20 else "train"].append(f"clip{number},10,{number % 5}\n")
+    for split, text in lines.items():
+        (folder / f"my_{split}.txt").write_text("".join(text))
+
+
+def ucf101(folder, film):
+    lists = folder / "ucfTrainTestlist"
+    lists.mkdir(parents=True)
+    classes = ("Archery", "Bowling", "Diving")
+    (lists / "classInd.txt").write_text("".join(f"{k + 1} {name}\n" for k, name in enumerate(classes)))
+    lines = {"train": [], "test": []}
+    one = film(folder / "one.avi", seconds=0.6, size=(32, 24), sound=False)
+    for number in range(30):
+        name, test = classes[number % 3], number >= 18
+        file = f"{name}/v_{name}_g{number // 3 + 1:02d}_c01.avi"
+        (folder / name).mkdir(exist_ok=True)
+        (folder / file).write_bytes(one.read_bytes())
+        lines["test" if test else "train"].append(f"{file}\n" if test else f"{file} {number % 3 + 1}\n")
+    one.unlink()
+    for split, text in lines.items():
+        (lists / f"{split}list01.txt").write_text("".join(text))
+
+
+def ave_clips(folder, film):
+    (folder / "AVE").mkdir(parents=True)
+    one = film(folder / "one.mp4", seconds=10.0, fps=5, size=(32, 24))
+    lines = [f"{('Bark', 'Church bell')[k % 2]}&video{k}&good&{k % 3}&{6 + k % 4}\n" for k in range(24)]
+    for number in range(24):
+        (folder / "AVE" / f"video{number}.mp4").write_bytes(one.read_bytes())
+    one.unlink()
+    (folder / "Annotations.txt").write_text("Category&VideoID&Quality&StartTime&EndTime\n" + "".join(lines))
+    for name, part in (("trainSet", lines[:12]), ("valSet", lines[12:16]), ("testSet", lines[16:])):
+        (folder / f"{name}.txt").write_text("".join(part))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "options", "notes"),
+    [
+        (
+            "crema-d",
+            crema_d,
+            ("--lists", "files/lists", "--may-fail", "0.1"),
+            ("note: 1 clips could not be decoded and are left out; failures.json says why",),
+        ),
+        ("kinetics-sounds", kinetics_sounds, ("--spectrogram", "logmel", "--frames", "2"), ()),
+        ("ucf101", ucf101, ("--split", "1"), ("note: split 1 of 3",)),
+        ("ave-clips", ave_clips, ("--spectrogram", "pmr"), ()),
+    ],
+)
+def test_films_and_sounds_are_prepared_checked_and_run(film, tmp_path, name, make, options, notes):
+    pytest.importorskip("soundfile")
+    make(tmp_path / "files", film)
+    text = good(
+        concord(
+            *("data", "prepare", name, "--source", "files", "--out", "made", "--size", "24x32", "--processes", "1"),
+            *options,
+            cwd=tmp_path,
+        )
+    )
+    for note in notes:
+        assert note in text
+    assert not (tmp_path / ".made.decoded").exists()
+    good(concord("data", "check", "made", cwd=tmp_path))
+    short = ("--calibrators", "context", "--seeds", "1", "--steps", "2", "--jobs", "1", "--no-alone")
+    good(concord("run", name, "--data", "made", "--fusion", "sum,lf-lstm", *short, cwd=tmp_path))
+
+
+def test_too_many_broken_clips_are_one_sentence_and_leave_what_was_decoded(film, tmp_path):
+    pytest.importorskip("soundfile")
+    crema_d(tmp_path / "files", film)
+    done = concord(
+        *("data", "prepare", "crema-d", "--source", "files", "--out", "made", "--processes", "1", "--size", "24"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "1 of 36 clips could not be decoded, more than the 2 % that may fail; first: " in done.stderr
+    assert "--may-fail allows more" in done.stderr
+    assert not (tmp_path / "made").exists()
+    assert len(list((tmp_path / ".made.decoded").iterdir())) == 8
+
+
+def test_options_of_other_datasets_are_refused(tmp_path):
+    mmsa(tmp_path / "x.pkl")
+    done = concord("data", "prepare", "cmu-mosi", "--source", "x.pkl", "--out", "y", "--fps", "2", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "concord: --fps does not apply to cmu-mosi, which takes no options\n"
+    done = concord("data", "prepare", "ucf101", "--source", ".", "--out", "y", "--size", "big", cwd=tmp_path)
+    assert "--size must be a number such as 224, or height x width such as 120x160; found 'big'" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -63,16 +64,46 @@ def prepare_command(
     name: Annotated[str, typer.Argument(help="A dataset of `concord data list`.")],
     source: Annotated[Path, typer.Option(help="The file or folder that it is read from.")],
     out: OUT,
+    spectrogram: Annotated[
+        str | None, typer.Option(help="Recipe of the audio: ogm-ge, pmr, pmr-10s, mmpareto, mla, logmel.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second that are taken from films.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of these, how many a clip keeps.")] = None,
+    size: Annotated[str | None, typer.Option(help="Height and width of frames: 224, or 120x160.")] = None,
+    split: Annotated[int | None, typer.Option(help="Which of several published splits.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Folder of the split lists; default: within the source.")] = None,
+    processes: Annotated[int | None, typer.Option(help="That decode side by side; default: one a core.")] = None,
+    may_fail: Annotated[float | None, typer.Option(help="Share of the clips that may be missing or broken.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of decoded clips; default: beside the dataset, removed at the end.")
+    ] = None,
     json_to: JSON = None,
 ) -> None:
     """Make a dataset of published files: checked, at true lengths, read from disk as it is needed."""
     from concord.data.datasets import DATASETS
+    from concord.experiment.paired import default_jobs
 
     dataset = DATASETS[name]
     if not source.exists():
         raise UsageError(f"--source {source} is not there; {name} takes {dataset.files} (from {dataset.home})")
-    start = time.perf_counter()
-    _store(dataset.read(source), out, json_to, start)
+    asked = {
+        "spectrogram": spectrogram,
+        "fps": fps,
+        "frames": frames,
+        "size": None if size is None else _size(size),
+        "split": split,
+        "lists": lists,
+        "processes": processes,
+        "may_fail": may_fail,
+        "cache": cache,
+    }
+    given = {option: value for option, value in asked.items() if value is not None}
+    start, own = time.perf_counter(), out.with_name(f".{out.name}.decoded")
+    if name != "ave-clips" or given:  # which has features as well, that nothing is decoded of
+        given |= {} if "cache" in given or "cache" not in dataset.options else {"cache": own}
+        given |= {} if "processes" in given or "processes" not in dataset.options else {"processes": default_jobs()}
+    _store(dataset.open(source, given), out, json_to, start)
+    shutil.rmtree(own, ignore_errors=True)
 
 
 @data_app.command("from-numpy")
@@ -142,6 +173,14 @@ def describe_command(folder: FOLDER) -> None:
     from concord.data.describing import describe
 
     typer.echo(describe(folder))
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Return height and width."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise UsageError(f"--size must be a number such as 224, or height x width such as 120x160; found {text!r}")
+    return int(parts[0]), int(parts[-1])
 
 
 def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:

@@ -6,13 +6,15 @@ Every one becomes a benchmark of the same name. Sizes are those of the files tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from concord.data.formats import ave, sentiment
+from concord.data.formats import ave, ave_media, cremad, kinetics_sounds, sentiment, ucf101
+from concord.data.formats.clips import MediaOptions
 from concord.data.reading import Reading
-from concord.errors import DataError
+from concord.errors import DataError, UsageError
 from concord.registry import Registry
 
 
@@ -29,8 +31,9 @@ class Dataset:
         files: what `--source` must be.
         citation: of the paper that published it.
         flaws: what is known to be wrong with it.
-        read: from the source to a reading.
+        read: from the source, and the options that were given, to a reading.
         published: split -> number of instances, by the paper.
+        options: of `concord data prepare` that it takes.
     """
 
     name: str
@@ -41,11 +44,25 @@ class Dataset:
     files: str
     citation: str
     flaws: tuple[str, ...]
-    read: Callable[[Path], Reading]
+    read: Callable[[Path, Mapping[str, Any]], Reading]
     published: Mapping[str, int] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+    def open(self, source: Path, options: Mapping[str, Any]) -> Reading:
+        """Return a reading of the source.
+
+        Raises:
+            UsageError: an option does not apply to this dataset.
+            DataError: the source cannot be used.
+        """
+        strange = [name for name in options if name not in self.options]
+        if strange:
+            known = ", ".join(f"--{name.replace('_', '-')}" for name in self.options) or "no options"
+            raise UsageError(f"--{strange[0].replace('_', '-')} does not apply to {self.name}, which takes {known}")
+        return self.read(source, options)
 
 
-def _sentiment(name: str, path: Path) -> Reading:
+def _sentiment(name: str, path: Path, options: Mapping[str, Any]) -> Reading:
     if path.is_dir():
         found = sorted(path.glob("*.pkl"))
         if len(found) != 1:
@@ -55,11 +72,37 @@ def _sentiment(name: str, path: Path) -> Reading:
     return sentiment.read_sentiment(path, name=name)
 
 
-def _ave(task: str, path: Path) -> Reading:
-    return ave.read_ave(path if path.is_dir() else path.parent, task=task)
+def _ave(path: Path, options: Mapping[str, Any]) -> Reading:
+    return ave.read_ave(path if path.is_dir() else path.parent)
+
+
+def _ave_clips(path: Path, options: Mapping[str, Any]) -> Reading:
+    """Read features where they are there, else films."""
+    folder = path if path.is_dir() else path.parent
+    if not options and any((folder / file).is_file() for file in ave.FEATURES.values()):
+        return ave.read_ave(folder, task="clips")
+    return ave_media.read_ave_media(folder, options=_media(ave_media.DEFAULT, options))
+
+
+def _crema_d(path: Path, options: Mapping[str, Any]) -> Reading:
+    return cremad.read_cremad(path, options=_media(cremad.DEFAULT, options), lists=options.get("lists"))
+
+
+def _kinetics_sounds(path: Path, options: Mapping[str, Any]) -> Reading:
+    media = _media(kinetics_sounds.DEFAULT, options)
+    return kinetics_sounds.read_kinetics_sounds(path, options=media, lists=options.get("lists"))
+
+
+def _ucf101(path: Path, options: Mapping[str, Any]) -> Reading:
+    return ucf101.read_ucf101(path, options=_media(ucf101.DEFAULT, options), split=options.get("split", 1))
+
+
+def _media(default: MediaOptions, options: Mapping[str, Any]) -> MediaOptions:
+    return replace(default, **{name: value for name, value in options.items() if name not in ("lists", "split")})
 
 
 DATASETS: Registry[Dataset] = Registry("dataset")
+_PICTURES = ("fps", "frames", "size", "processes", "may_fail", "cache")
 _PICKLES = (
     "aligned_50.pkl or unaligned_50.pkl (MMSA), {name}_data.pkl or {name}_data_noalign.pkl (MulT), or {name}_raw.pkl "
     "(MultiBench); the format is recognised by its keys"
@@ -106,20 +149,69 @@ for _dataset in (
         files=_AVE_FILES,
         citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
         flaws=_AVE_FLAWS,
-        read=partial(_ave, "segments"),
+        read=_ave,
         published=ave.PUBLISHED,
     ),
     Dataset(
         name="ave-clips",
-        title="AVE: 28 audio-visual events, one a clip, VGGish and VGG-19 features within the event",
+        title="AVE: 28 audio-visual events, one a clip, by features or by spectrogram and frames within the event",
         size="8 GB",
         licence="annotations of AudioSet, CC BY 4.0; the clips are those of their uploaders",
         home="https://github.com/YapengTian/AVE-ECCV18",
-        files=_AVE_FILES,
+        files=f"{_AVE_FILES}; or AVE/<VideoID>.mp4, Annotations.txt, trainSet.txt, valSet.txt and testSet.txt",
         citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
         flaws=_AVE_FLAWS,
-        read=partial(_ave, "clips"),
+        read=_ave_clips,
+        options=(*_PICTURES, "spectrogram"),
         published=ave.PUBLISHED,
+    ),
+    Dataset(
+        name="crema-d",
+        title="CREMA-D: six acted emotions of 7,442 clips by 91 actors, by spectrogram and face frames",
+        size="7 GB (films and sounds)",
+        licence="Open Database License 1.0",
+        home="https://github.com/CheyneyComputerScience/CREMA-D",
+        files=(
+            "a folder with AudioWAV/<clip>.wav and VideoFlash/<clip>.flv (or Image-01-FPS/<clip>/*.jpg), and OGM-GE's "
+            "train.csv and test.csv in it or named by --lists"
+        ),
+        citation="Cao et al., CREMA-D, IEEE Transactions on Affective Computing, 2014",
+        flaws=("all 91 actors are in train and in test; --protocol folds keeps whole actors on one side",),
+        read=_crema_d,
+        published=cremad.SPLITS,
+        options=(*_PICTURES, "spectrogram", "lists"),
+    ),
+    Dataset(
+        name="kinetics-sounds",
+        title="Kinetics-Sounds: 31 actions that are seen and heard, 17,396 clips, by spectrogram and frames",
+        size="some 30 GB of films",
+        licence="annotations of Kinetics, CC BY 4.0; the clips are those of their uploaders",
+        home="https://github.com/GeWu-Lab/OGM-GE_CVPR2022",
+        files=(
+            "a folder with <id>.mp4, or <id>.wav (or filter banks <id>.npy) and <id>/frame_0000N.jpg, and my_train.txt "
+            "and my_test.txt in it or named by --lists"
+        ),
+        citation="Arandjelovic and Zisserman, Look, Listen and Learn, ICCV 2017",
+        flaws=("clips disappear from their source, so that two copies of it seldom hold the same",),
+        read=_kinetics_sounds,
+        published=kinetics_sounds.SPLITS,
+        options=(*_PICTURES, "spectrogram", "lists"),
+    ),
+    Dataset(
+        name="ucf101",
+        title="UCF-101: 101 actions of 13,320 clips, by RGB frames and optical flow",
+        size="7 GB",
+        licence="research use, by the terms of the University of Central Florida",
+        home="https://www.crcv.ucf.edu/data/UCF101.php",
+        files=(
+            "a folder with ucfTrainTestlist/ and the films Class/v_Class_gGG_cCC.avi, or <clip>/frame_*.jpg with flow "
+            "images in u/<clip> and v/<clip>"
+        ),
+        citation="Soomro et al., UCF101, arXiv 1212.0402, 2012",
+        flaws=("clips of a group are cut from one video; the published splits keep groups whole",),
+        read=_ucf101,
+        published=ucf101.SPLITS,
+        options=(*_PICTURES, "split"),
     ),
 ):
     DATASETS.add(_dataset.name, _dataset)
