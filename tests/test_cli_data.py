@@ -246,6 +246,28 @@ def ave_clips(folder, film):
         (folder / f"{name}.txt").write_text("".join(part))
 
 
+def test_utd_mhad_s_own_files(tmp_path):
+    from scipy.io import savemat
+
+    draws = np.random.default_rng(0)
+    (tmp_path / "files").mkdir()
+    for number in range(24):
+        stem = tmp_path / "files" / f"a{1 + number // 4 % 2}_s{1 + number % 4}_t{1 + number // 8}_"
+        savemat(f"{stem}skeleton.mat", {"d_skel": draws.standard_normal((20, 3, 8 + number % 3))})
+        savemat(f"{stem}inertial.mat", {"d_iner": draws.standard_normal((20 + number % 5, 6))})
+    text = good(concord("data", "prepare", "utd-mhad-mat", "--source", "files", "--out", "made", cwd=tmp_path))
+    assert "note: 24 recordings have no depth" in text
+    done = concord("data", "check", "made", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: depth: no instance has it; leave it out" in done.stdout
+    short = ("--calibrators", "context", "--seeds", "1", "--steps", "2", "--jobs", "1", "--no-alone")
+    asked = ("--modalities", "skeleton,inertial", "--fusion", "transformer,sum", "--protocol", "folds")
+    done = concord("run", "utd-mhad-mat", "--data", "made", *asked, *short, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "5 folds need 5 groups; found 4" in done.stderr
+    good(concord("run", "utd-mhad-mat", "--data", "made", *asked[:-2], *short, cwd=tmp_path))
+
+
 @pytest.mark.parametrize(
     ("name", "make", "options", "notes"),
     [

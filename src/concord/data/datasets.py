@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from concord.data.formats import ave, ave_media, cremad, kinetics_sounds, sentiment, ucf101
+from concord.data.formats import ave, ave_media, cremad, kinetics_sounds, sentiment, ucf101, utd_mhad_mat
 from concord.data.formats.clips import MediaOptions
 from concord.data.reading import Reading
 from concord.errors import DataError, UsageError
@@ -95,6 +95,10 @@ def _kinetics_sounds(path: Path, options: Mapping[str, Any]) -> Reading:
 
 def _ucf101(path: Path, options: Mapping[str, Any]) -> Reading:
     return ucf101.read_ucf101(path, options=_media(ucf101.DEFAULT, options), split=options.get("split", 1))
+
+
+def _utd_mhad(path: Path, options: Mapping[str, Any]) -> Reading:
+    return utd_mhad_mat.read_utd_mhad(path)
 
 
 def _media(default: MediaOptions, options: Mapping[str, Any]) -> MediaOptions:
@@ -212,6 +216,18 @@ for _dataset in (
         read=_ucf101,
         published=ucf101.SPLITS,
         options=(*_PICTURES, "split"),
+    ),
+    Dataset(
+        name="utd-mhad-mat",
+        title="UTD-MHAD: 27 actions of eight subjects by skeleton, inertial unit and depth, at their own lengths",
+        size="1 GB",
+        licence="research use, by the terms of the University of Texas at Dallas",
+        home="https://personal.utdallas.edu/~kehtar/UTD-MHAD.html",
+        files="a folder with a<action>_s<subject>_t<trial>_skeleton.mat, _inertial.mat and _depth.mat, or below it",
+        citation="Chen et al., UTD-MHAD, ICIP 2015",
+        flaws=("published splits differ: here odd subjects train and even ones test, as in the first paper",),
+        read=_utd_mhad,
+        published=utd_mhad_mat.PUBLISHED,
     ),
 ):
     DATASETS.add(_dataset.name, _dataset)

@@ -207,6 +207,14 @@ STORED = (
         steps=3000,
     ),
     stored_benchmark(
+        "utd-mhad-mat",
+        setting="sequence",
+        summary="UTD-MHAD from its own files: 27 actions by skeleton, inertial and depth sequences",
+        fusion="transformer",
+        modalities=("skeleton", "inertial", "depth"),
+        steps=400,
+    ),
+    stored_benchmark(
         OWN,
         setting="sequence",
         summary="a dataset of your own, made by `concord data from-numpy` or `from-csv`: run it by its folder",

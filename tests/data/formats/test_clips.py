@@ -107,6 +107,17 @@ def test_frames_and_sound_are_those_of_the_film(tmp_path, film):
     assert audio[0].mean(1).argmax() == round(440 / (22_050 / 512))
 
 
+def test_colours_are_red_green_blue(tmp_path, film):
+    cv2 = pytest.importorskip("cv2")
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    cv2.imwrite(str(frames / "1.png"), np.full((8, 8, 3), (30, 120, 210), np.uint8))  # OpenCV counts from blue
+    rows = [Row("a", "train", 0, {"audio": film(tmp_path / "a.mp4", seconds=1), "picture": frames})]
+    store = write(dataset(rows, OPTIONS, tmp_path), tmp_path / "out")
+    pixels = (store[0].features["visual"].mean((1, 2, 3)) * STD + MEAN) * 255
+    np.testing.assert_allclose(pixels, (210, 120, 30), atol=0.5)
+
+
 def test_a_span_cuts_sound_and_frames(tmp_path, film):
     path = film(tmp_path / "a.mp4", seconds=3)
     options = replace(OPTIONS, spectrogram="logmel", frames=1)

@@ -135,6 +135,14 @@ def test_extracted_frames_come_before_films(raw, tmp_path):
     assert found.card.modalities["visual"].preprocessing["media"]["kinds"] == {".flv": 6}
 
 
+def test_only_the_sounds_of_the_corpus_count(raw):
+    (raw / "A8kHz").mkdir()
+    for clip in (*TRAIN, *TEST):
+        soundfile.write(raw / f"A8kHz/{clip}.wav", np.zeros(10), 8_000)
+    media = read_cremad(raw, options=OPTIONS).card.modalities["audio"].preprocessing["media"]
+    assert media["bytes"] == sum(path.stat().st_size for path in (raw / "AudioWAV").iterdir())
+
+
 def test_all_that_is_missing_is_said_at_once(tmp_path):
     write_lists(tmp_path)
     with pytest.raises(DataError) as caught:
