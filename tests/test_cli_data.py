@@ -95,6 +95,8 @@ def test_a_sentiment_pickle_is_prepared_checked_described_and_run(tmp_path):
     clean = results["runs"][0]["clean"]
     assert clean["accuracy"] == clean["has0_accuracy"]
     assert set(clean) >= {"mae", "correlation", "accuracy7", "non0_f1_weighted"}
+    short = ("--calibrators", "context", "--seeds", "1", "--steps", "2", "--jobs", "1", "--no-alone")
+    good(concord("run", "mosi", "--fusion", "sum,lf-lstm", *short, cwd=tmp_path))
     # The same, read from disk as it is needed.
     good(concord("run", "cmu-mosi", "--data", "mosi", "--fusion", "mult", *SHORT, cwd=tmp_path, CONCORD_MEMORY="1"))
 

@@ -40,7 +40,10 @@ def list_command(json_to: JSON = None) -> None:
     entries = [DATASETS[name] for name in DATASETS]
     put_json(
         json_to,
-        [{**{k: v for k, v in vars(one).items() if k != "read"}, "published": dict(one.published)} for one in entries],
+        [
+            {**{k: v for k, v in vars(one).items() if k not in ("read", "classes")}, "published": dict(one.published)}
+            for one in entries
+        ],
     )
     if json_to == "-":
         return
@@ -56,7 +59,7 @@ def list_command(json_to: JSON = None) -> None:
             ("paper", one.citation),
             *(("flaw", flaw) for flaw in one.flaws),
         ):
-            console.print(f"  {what:8}{escape(text)}")
+            console.print(f"  {what:8}{escape(text)}", soft_wrap=True)
 
 
 @data_app.command("prepare")
@@ -144,22 +147,28 @@ def check_command(folder: FOLDER, json_to: JSON = None) -> None:
     from concord.data.datasets import DATASETS
     from concord.errors import DataError
 
-    published = None
+    known = None
     if (folder / CARD).is_file():
         try:
             name = read_card(folder).name
         except DataError:  # the report says so
             name = ""
-        published = DATASETS[name].published if name in DATASETS else None
+        if name in DATASETS:
+            known = DATASETS[name]
     with progress_bar("checking") as progress:
-        report = check(folder, published=published, progress=progress)
+        report = check(
+            folder,
+            published=None if known is None else known.published,
+            published_classes=None if known is None else known.classes,
+            progress=progress,
+        )
     put_json(json_to, report.to_json())
     console = make_console(json_to)
     for split, counts in report.counts.items():
         shown = ", ".join(f"{escape(str(name))} {count:g}" for name, count in counts.items())
-        console.print(f"{split}: {shown}")
+        console.print(f"{split}: {shown}", soft_wrap=True)
     for finding in report.findings:
-        console.print(f"{finding.level}: {escape(finding.subject)}: {escape(finding.text)}")
+        console.print(f"{finding.level}: {escape(finding.subject)}: {escape(finding.text)}", soft_wrap=True)
     errors = sum(finding.level == "error" for finding in report.findings)
     warnings = sum(finding.level == "warning" for finding in report.findings)
     console.print(f"{errors} errors, {warnings} warnings in {folder}")
@@ -198,7 +207,7 @@ def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> No
     for name, text in card.repairs.items():
         console.print(f"repaired: {name}: {text}")
     for note in card.notes:
-        console.print(f"note: {escape(note)}")
+        console.print(f"note: {escape(note)}", soft_wrap=True)
     console.print(f"{time.perf_counter() - start:.0f} s; next: concord data check {out}, concord run {out}")
 
 

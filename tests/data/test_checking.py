@@ -180,6 +180,15 @@ def test_published_counts_are_compared(tmp_path):
     ]
 
 
+def test_published_class_counts_are_compared(tmp_path):
+    folder = make(tmp_path / "d")
+    assert said(check(folder, published_classes={"train": (20, 20), "test": (10, 10)}), "warning") == []
+    assert said(check(folder, published_classes={"train": (20, 21), "test": (11, 9)}), "warning") == [
+        "labels: 1 classes of train do not have their published number (yes 20 for 21)",
+        "labels: 2 classes of test do not have their published number (no 10 for 11, yes 10 for 9)",
+    ]
+
+
 def test_values_that_are_not_finite_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("concord.data.writing._check_values", lambda *given: None)
     folder = make(tmp_path / "d", with_feature("audio", lambda row, x: x * (np.nan if row == 3 else 1)))

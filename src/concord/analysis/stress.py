@@ -19,7 +19,7 @@ from concord.analysis.corruption import CORRUPTIONS, corrupt, remove
 from concord.analysis.detection import whether_auroc, which_auroc
 from concord.data.part import Part, Task
 from concord.experiment.batches import to_tensors
-from concord.experiment.metrics import classification_metrics, sentiment_metrics
+from concord.experiment.metrics import calibration_error, classification_metrics, sentiment_metrics
 from concord.experiment.model import MultimodalModel
 
 CLEAN = "clean"
@@ -81,9 +81,7 @@ def stress(model: MultimodalModel, task: Task, seed: int) -> Stressed:
             found.setdefault(one.condition, []).append(one)
     scored = {condition: _joined(pieces) for condition, pieces in found.items()}
     usual = _joined([score(model, piece, "validation") for piece in task.valid.pieces()])
-    metrics = {
-        condition: metrics_of(task.test.labels, one.prediction, task.outputs) for condition, one in scored.items()
-    }
+    metrics = {condition: metrics_of(task.test.labels, one, task.outputs) for condition, one in scored.items()}
     return Stressed(
         names=names,
         scored=scored,
@@ -137,11 +135,12 @@ def agree(labels: NDArray[Any], predictions: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(as_classes(labels) == as_classes(predictions), dtype=np.bool_)
 
 
-def metrics_of(labels: NDArray[Any], predictions: NDArray[Any], outputs: int) -> dict[str, float | None]:
+def metrics_of(labels: NDArray[Any], scored: Scored, outputs: int) -> dict[str, float | None]:
     """Return all metrics; `accuracy` of real labels is `has0_accuracy`, so that tables hold one kind of number."""
-    if labels.dtype.kind in "iu":
-        return {**classification_metrics(labels, predictions, outputs)}
-    found = sentiment_metrics(labels, predictions)
+    if scored.confidence is not None:
+        error = calibration_error(agree(labels, scored.prediction), scored.confidence)
+        return {**classification_metrics(labels, scored.prediction, outputs), "calibration_error": error}
+    found = sentiment_metrics(labels, scored.prediction)
     return {"accuracy": found["has0_accuracy"], **found}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +80,7 @@ def check(
     folder: Path,
     *,
     published: Mapping[str, int] | None = None,
+    published_classes: Mapping[str, Sequence[int]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
     """Look through a dataset.
@@ -87,6 +88,7 @@ def check(
     Args:
         folder: of the dataset.
         published: split -> how many instances the benchmark has by its paper.
+        published_classes: split -> how many of each class, in the order of the classes.
         progress: called with the instances done, all instances, and what is being done.
     """
     try:
@@ -99,6 +101,7 @@ def check(
     found = [
         *_labels(store),
         *_splits(store, published),
+        *_class_counts(store, published_classes),
         *_groups(store),
         *(finding for name, one in sums.items() for finding in _of_values(name, one)),
         *_absence(store, sums),
@@ -229,6 +232,24 @@ def _splits(store: Store, published: Mapping[str, int] | None) -> list[Finding]:
         if has != wanted:
             text = f"{split} has {has:,} instances where {wanted:,} are published: results do not compare"
             found.append(Finding("warning", "splits", text))
+    return found
+
+
+def _class_counts(store: Store, published: Mapping[str, Sequence[int]] | None) -> list[Finding]:
+    """Return in which classes the numbers are not the published ones."""
+    found = []
+    for split, wanted in (published or {}).items():
+        if split not in store.card.splits or len(wanted) != len(store.card.label.classes):
+            continue
+        has = _classes(store, split)
+        other = [
+            f"{name} {has[name]} for {count}"
+            for name, count in zip(store.card.label.classes, wanted, strict=True)
+            if has[name] != count
+        ]
+        if other:
+            text = f"{len(other)} classes of {split} do not have their published number ({_examples(other)})"
+            found.append(Finding("warning", "labels", text))
     return found
 
 

@@ -5,7 +5,7 @@ Every one becomes a benchmark of the same name. Sizes are those of the files tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ class Dataset:
         read: from the source, and the options that were given, to a reading.
         published: split -> number of instances, by the paper.
         options: of `concord data prepare` that it takes.
+        classes: split -> number of instances of each class, in their order, by the published lists.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dataset:
     read: Callable[[Path, Mapping[str, Any]], Reading]
     published: Mapping[str, int] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    classes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def open(self, source: Path, options: Mapping[str, Any]) -> Reading:
         """Return a reading of the source.
@@ -183,6 +185,7 @@ for _dataset in (
         flaws=("all 91 actors are in train and in test; --protocol folds keeps whole actors on one side",),
         read=_crema_d,
         published=cremad.SPLITS,
+        classes=cremad.CLASS_COUNTS,
         options=(*_PICTURES, "spectrogram", "lists"),
     ),
     Dataset(
@@ -199,6 +202,7 @@ for _dataset in (
         flaws=("clips disappear from their source, so that two copies of it seldom hold the same",),
         read=_kinetics_sounds,
         published=kinetics_sounds.SPLITS,
+        classes=kinetics_sounds.CLASS_COUNTS,
         options=(*_PICTURES, "spectrogram", "lists"),
     ),
     Dataset(

@@ -67,6 +67,18 @@ def test_films_that_cannot_be_used_are_refused(film, tmp_path):
         read_frames(tmp_path / "y.mp4", fps=0)
 
 
+@pytest.mark.parametrize("suffix", [".flv", ".avi"])
+def test_a_film_that_was_cut_off_in_the_middle_is_noticed(film, tmp_path, suffix):
+    path = film(tmp_path / f"x{suffix}", seconds=4.0)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        DataError, match=r"is truncated: it announces 4\.\d seconds of pictures, which end after [12]\."
+    ):
+        read_frames(path, fps=1)
+    assert len(read_frames(path, fps=1, span=(0, 1))) == 1  # what was asked for is there
+
+
 def test_images_are_loaded_as_red_green_blue(tmp_path):
     image = np.zeros((4, 6, 3), np.uint8)
     image[..., 0] = 200  # red

@@ -5,7 +5,7 @@ Shapes: frames uint8 (T, H, W, 3), RGB; grey ones (T, H, W). Sizes are (H, W).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from concord.errors import DataError, UsageError
 Frames = NDArray[np.uint8]
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, red, green, blue
 STD = (0.229, 0.224, 0.225)
+_WHOLE = 2 / 3  # of its announced length, below which a film was cut off; sound may outlast pictures by some
 _LATE = 1e-4  # seconds by which a frame's time may be rounded up
 
 
@@ -53,17 +54,48 @@ def read_frames(
                 raise DataError(f"{path} has no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            found = list(_chosen(container.decode(stream), fps, span, size))
+            watched = _Watched(container.decode(stream))
+            found = list(_chosen(watched, fps, span, size))
+            stated = _stated_seconds(container, stream)
     except (av.FFmpegError, ValueError) as error:
         raise DataError(f"{path} cannot be decoded ({error})") from None
     if not found:
         where = "" if span is None else f" from {span[0]:g} to {span[1]:g} seconds"
         raise DataError(f"{path}: no frame could be decoded{where}")
+    if (span is None or span[1] >= stated) and watched.seconds < _WHOLE * stated:
+        raise DataError(
+            f"{path} is truncated: it announces {stated:.1f} seconds of pictures, which end after {watched.seconds:.1f}"
+        )
     return np.stack(found)
 
 
+class _Watched:
+    """Passes frames on, and remembers when the last one ended."""
+
+    def __init__(self, frames: Iterator[Any]) -> None:
+        self.frames = frames
+        self.first: float | None = None
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        for frame in self.frames:
+            time = float(frame.time or 0.0)
+            self.first = time if self.first is None else self.first
+            self.seconds = max(self.seconds, time - self.first + _length(frame))
+            yield frame
+
+
+def _stated_seconds(container: Any, stream: Any) -> float:  # noqa: ANN401 - PyAV has no types
+    """Return how long the pictures of a film are by its own word; 0 where it says nothing."""
+    if stream.frames and stream.average_rate:  # of the header, which does not shrink with the file
+        return float(stream.frames / stream.average_rate)
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return float(container.duration) / 1e6 if container.duration else 0.0
+
+
 def _chosen(
-    frames: Iterator[Any], fps: float | None, span: tuple[float, float] | None, size: tuple[int, int] | None
+    frames: Iterable[Any], fps: float | None, span: tuple[float, float] | None, size: tuple[int, int] | None
 ) -> Iterator[Frames]:
     """Yield the frames that are asked for; at a time, the last one that began before it is shown."""
     start, end = span if span is not None else (0.0, np.inf)
