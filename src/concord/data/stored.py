@@ -24,7 +24,7 @@ from concord.errors import UsageError
 
 MEMORY = "CONCORD_MEMORY"
 DEFAULT_MEMORY = 1 << 30  # bytes of padded inputs up to which a dataset is held in memory
-PIECE = 128 << 20  # bytes of inputs that are read at a time from a dataset that is not
+PIECE = 32 << 20  # bytes of inputs that are read at a time from a dataset that is not
 LEAST_PIECE = 64  # instances: a swap looks for another class among them
 _SEGMENT = {"btd": "bd", "bcthw": "bchw"}  # layout of a dataset -> of one of its steps
 
@@ -96,7 +96,7 @@ class StoredPart:
         return 4 * len(self) * sum(int(np.prod(shape)) for shape in self.shapes.values())
 
     def pieces(self) -> Iterator[Part]:
-        """Yield all instances in order, about 128 MiB at a time."""
+        """Yield all instances in order, about 32 MiB at a time."""
         size = max(LEAST_PIECE, PIECE * len(self) // max(1, self.nbytes))
         for start in range(0, len(self), size):
             yield self.take(np.arange(start, min(start + size, len(self))))
