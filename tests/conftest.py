@@ -60,3 +60,15 @@ def film():
 def brightness(number):
     """Return the grey of a frame: 4 brighter each, so that a codec does not blur one into the next."""
     return 16 + 4 * (number % 55)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """The folder of a short paired experiment on the embedded digits; copy it before changing it."""
+    from concord.analysis.study import study
+    from concord.experiment.config import make_config
+
+    folder = tmp_path_factory.mktemp("run") / "digits"
+    config = make_config("digits", calibrators=("none", "self", "context"), seeds=2, recipe={"steps": 60})
+    study(config, folder, jobs=1)
+    return folder

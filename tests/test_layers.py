@@ -21,7 +21,7 @@ LAYERS = [
     ("analysis",),
     ("report",),
     ("terminal",),
-    ("cli_data",),
+    ("cli_data", "cli_analyses"),
     ("cli",),
     ("__main__",),
 ]

@@ -1,4 +1,4 @@
-"""The command line: `concord run`, `concord list`, `concord data`. Thin; what commands do is in the layers below.
+"""The command line: `concord run`, `concord list`, and the commands beside this file. Thin; layers below do the work.
 
 Exit status: 0, 1 (a job failed, or a file cannot be used), 2 (wrong use). With `--json -` standard output
 holds JSON and nothing else; all that is meant for people then goes to standard error.
@@ -17,6 +17,7 @@ try:
 except ModuleNotFoundError as missing:  # pragma: no cover - the core was installed without its commands
     sys.exit(f"concord: {missing.name} is not installed; the commands need: pip install 'concord-fusion[experiments]'")
 
+from concord.cli_analyses import inspect_command, report_command, stress_command, write_page
 from concord.cli_data import data_app
 from concord.errors import ConcordError, UsageError
 from concord.terminal import make_console, names_of, progress_bar, put_json
@@ -32,6 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app, name="data")
+app.command("stress")(stress_command)
+app.command("inspect")(inspect_command)
+app.command("report")(report_command)
 
 
 def main() -> None:
@@ -81,12 +85,19 @@ def run_command(
     alone: Annotated[
         bool, typer.Option(help="In a grid, train every fusion with each modality alone as well, to compare with.")
     ] = True,
+    dynamics: Annotated[
+        bool, typer.Option("--dynamics", help="Observe training: gradients, conflict, probes, reliability over time.")
+    ] = False,
+    dynamics_every: Annotated[
+        int | None, typer.Option(help="Observe every so many steps; default: so that it costs under a tenth.")
+    ] = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")] = None,
 ) -> None:
     """Compare fusions with and without calibration, over paired seeds, clean and when a modality lies.
 
     A command that was stopped goes on where it was when it is given again.
     """
+    from concord.analysis.dynamics import DEFAULT_EVERY
     from concord.analysis.grid import make_grid, run_grid
     from concord.analysis.study import study
     from concord.data.benchmarks import is_store, stored_as
@@ -110,7 +121,12 @@ def run_command(
         "recipe": {"steps": steps} if steps is not None else None,
     }
     console = make_console(json_to)
+    every = None
+    if dynamics or dynamics_every is not None:
+        every = dynamics_every if dynamics_every is not None else DEFAULT_EVERY
     if fusion is not None and ("," in fusion or "@" in fusion):
+        if every is not None:
+            raise UsageError("--dynamics observes one fusion; name one with --fusion, or leave it out of a grid")
         configs = make_grid(benchmark, names_of(fusion), **options)
         folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
         with progress_bar("training") as progress:
@@ -120,15 +136,16 @@ def run_command(
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
         with progress_bar("training") as progress:
-            results = study(config, folder, data=data, jobs=jobs, progress=progress)
+            results = study(config, folder, data=data, jobs=jobs, progress=progress, dynamics=every)
         _print_results(console, results, folder, time.perf_counter() - start)
+    console.print(f"the report: {write_page(folder)}")
     put_json(json_to, results)
 
 
 @app.command("list")
 def list_command(
     kind: Annotated[
-        str | None, typer.Argument(help="benchmarks, fusions, calibrators or methods; default: all.")
+        str | None, typer.Argument(help="benchmarks, fusions, calibrators, methods or corruptions; default: all.")
     ] = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write an array of objects here; - = stdout.")] = None,
 ) -> None:

@@ -49,6 +49,6 @@ def test_counting_leaves_the_global_stream_alone():
 
 def test_an_unknown_kind_lists_the_choices():
     with pytest.raises(
-        UsageError, match="unknown kind 'heads'; choose from: benchmarks, fusions, calibrators, methods"
+        UsageError, match="unknown kind 'heads'; choose from: benchmarks, fusions, calibrators, methods, corruptions"
     ):
         catalogue("heads")

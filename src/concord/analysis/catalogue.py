@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from concord.analysis.corruptions import KINDS
 from concord.data.benchmarks import BENCHMARKS
 from concord.errors import UsageError
 from concord.experiment.methods import METHODS
@@ -27,6 +28,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "fusions": FUSIONS,
     "calibrators": CALIBRATORS,
     "methods": METHODS,
+    "corruptions": KINDS,
 }
 
 
@@ -34,14 +36,20 @@ def catalogue(kind: str | None = None) -> list[dict[str, Any]]:
     """Return one record an entry of a registry, or of all.
 
     Args:
-        kind: "benchmarks", "fusions", "calibrators" or "methods"; None = all.
+        kind: "benchmarks", "fusions", "calibrators", "methods" or "corruptions"; None = all.
 
     Raises:
         UsageError: there is no such kind.
     """
     if kind is not None and kind not in REGISTRIES:
         raise UsageError(f"unknown kind {kind!r}; choose from: {', '.join(REGISTRIES)}")
-    details = {"benchmarks": _benchmark, "fusions": _fusion, "calibrators": _calibrator, "methods": _method}
+    details = {
+        "benchmarks": _benchmark,
+        "fusions": _fusion,
+        "calibrators": _calibrator,
+        "methods": _method,
+        "corruptions": _corruption,
+    }
     return [
         {
             "kind": what.removesuffix("s"),
@@ -89,6 +97,11 @@ def _calibrator(name: str) -> dict[str, Any]:
 
 def _method(name: str) -> dict[str, Any]:
     return {"setting": "any", "paper": METHODS[name].paper}
+
+
+def _corruption(name: str) -> dict[str, Any]:
+    kind = KINDS[name]
+    return {"setting": kind.group, "unit": kind.unit, "severities": list(kind.severities), "seen": kind.seen}
 
 
 def fusion_parameters(name: str, options: Mapping[str, Any]) -> int:

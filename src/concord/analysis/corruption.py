@@ -70,7 +70,7 @@ def replace_dimensions(x: Floats, context: Context, draws: np.random.Generator) 
     Features are columns, or channels at all positions; where there is a single channel, its places
     (an image's pixels, the same in every frame).
     """
-    shape = _feature_shape(x.shape, context.layout)
+    shape = feature_shape(x.shape, context.layout)
     count = int(np.prod(shape[1:]))
     order = draws.random((len(x), count)).argsort(axis=1)  # (n, features)
     replaced = (order < max(1, round(SHARE * count))).reshape(shape)
@@ -154,7 +154,7 @@ def _over_steps(mask: NDArray[np.bool_], layout: str) -> NDArray[np.bool_]:
     return mask.reshape([{"b": count, "t": steps}.get(letter, 1) for letter in layout])
 
 
-def _feature_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
+def feature_shape(shape: tuple[int, ...], layout: str) -> tuple[int, ...]:
     """Return the shape of one draw a feature: 1 on the axes over which features repeat."""
     feature = layout.index("c" if "c" in layout else "d")
     if shape[feature] == 1:  # one channel: its places are the features

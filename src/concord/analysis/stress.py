@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from concord.analysis.asking import ask
 from concord.analysis.corruption import CORRUPTIONS, corrupt, remove
 from concord.analysis.detection import whether_auroc, which_auroc
 from concord.data.part import Part, Task
-from concord.experiment.batches import to_tensors
 from concord.experiment.metrics import calibration_error, classification_metrics, sentiment_metrics
 from concord.experiment.model import MultimodalModel
 
 CLEAN = "clean"
-_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -146,27 +145,16 @@ def metrics_of(labels: NDArray[Any], scored: Scored, outputs: int) -> dict[str, 
 
 def score(model: MultimodalModel, part: Part, condition: str, *, hit: NDArray[np.bool_] | None = None) -> Scored:
     """Return what a model says of a part."""
-    device = next(model.parameters()).device
+    answer = ask(model, part)
     real = part.labels.dtype.kind == "f"
-    prediction, confidence, reliability, present = [], [], [], []
-    with torch.no_grad():
-        for batch in to_tensors(part).chunks(_BATCH):
-            here = batch.to(device)
-            out = model(here.inputs, here.masks, here.present)
-            logits = out.logits.float()
-            best = logits.softmax(1).max(1)
-            prediction.append((logits[:, 0] if real else best.indices).cpu())
-            confidence.append(best.values.cpu())
-            reliability.append(out.calibration.reliability.float().cpu())
-            present.append(out.calibration.present.cpu())
-    seen = torch.cat(present).numpy()
+    best = torch.from_numpy(answer.logits).softmax(1).max(1)
     return Scored(
         condition=condition,
-        prediction=torch.cat(prediction).numpy(),
-        confidence=None if real else torch.cat(confidence).numpy(),
-        reliability=torch.cat(reliability).numpy() if model.calibrator.has_reliability else None,
-        present=seen,
-        hit=np.zeros_like(seen) if hit is None else hit,
+        prediction=answer.predictions(real=True) if real else best.indices.numpy(),
+        confidence=None if real else best.values.numpy(),
+        reliability=answer.reliability,
+        present=answer.present,
+        hit=np.zeros_like(answer.present) if hit is None else hit,
     )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from concord.analysis.bootstrap import Outcomes
 from concord.analysis.comparisons import Correct, compare
+from concord.analysis.data_checks import check_task
+from concord.analysis.dynamics import check_able, check_observable, collect_dynamics, train_observed
 from concord.analysis.predictions import as_table, read_tables, write_table
 from concord.analysis.stress import agree, stress
 from concord.data.benchmarks import BENCHMARKS, folder_of, prepare
@@ -37,6 +39,7 @@ def study(
     data: Path | str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    dynamics: int | None = None,
 ) -> dict[str, Any]:
     """Run a paired experiment, or go on with one, and return what results.json holds.
 
@@ -46,13 +49,15 @@ def study(
         data: the data folder; None = the one that CONCORD_DATA names, or ../shared/data.
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
+        dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
 
     Raises:
-        UsageError: the folder belongs to another configuration, or `jobs` is not positive.
+        UsageError: the folder belongs to another configuration, `jobs` or `dynamics` is not positive, or finished
+            runs were not observed as `dynamics` says.
         DataError: the data are absent or cannot be used; nothing has been trained then.
         ConcordError: some runs failed; the others are kept.
     """
-    return study_all({"": (config, out)}, data=data, jobs=jobs, progress=progress)[""]
+    return study_all({"": (config, out)}, data=data, jobs=jobs, progress=progress, dynamics=dynamics)[""]
 
 
 def study_all(
@@ -61,6 +66,7 @@ def study_all(
     data: Path | str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    dynamics: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run several paired experiments as one pool of runs; return what each results.json holds, by name.
 
@@ -69,27 +75,34 @@ def study_all(
         data: the data folder; None = the one that CONCORD_DATA names, or ../shared/data.
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
+        dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
 
     Raises: as for `study`.
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
+    if dynamics is not None:
+        check_able(dynamics)
     sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
+    checks: dict[str, dict[str, Any]] = {}
     for name, (config, _) in experiments.items():
         # Faults of the data show here, before a folder is taken.
         task = prepare_of(config, sources[name], seed=0)
         check_encoders(task, config)
         check_labels(task, config)
+        checks[name] = check_task(task, f"{config.benchmark}, {config.protocol}, seed 0")
     folders = {name: ExperimentFolder(out) for name, (_, out) in experiments.items()}
     for name, (config, _) in experiments.items():
         folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files))
+        if dynamics is not None:
+            check_observable(config, folders[name], dynamics)
     with ExitStack() as locks:
         whose: dict[Path, str] = {}
         todo: list[Job] = []
         total = 0
         for name, (config, _) in experiments.items():
             locks.enter_context(folders[name].locked())
-            mine = _unfinished(config, folders[name], sources[name])
+            mine = _unfinished(config, folders[name], sources[name], dynamics)
             runs = config.seeds * len(config.variants)
             folders[name].note(f"{len(mine)} of {runs} runs to do")
             whose |= {job.folder: name for job in mine}
@@ -119,6 +132,9 @@ def study_all(
         for name, (config, _) in experiments.items():
             found[name] = collect(config, folders[name])
             write_json(folders[name].results, found[name])
+            write_json(folders[name].path / "analyses" / "check.json", checks[name])
+            if dynamics is not None:
+                write_json(folders[name].path / "analyses" / "dynamics.json", collect_dynamics(folders[name].path))
             folders[name].note("results written")
     return found
 
@@ -131,7 +147,10 @@ def _source(config: Config, data: Path | str | None) -> Path | None:
 def run_one(job: Job) -> dict[str, Any]:
     """Train and stress one run and write its files; what a worker process does."""
     task = prepare_of(job.config, job.data, seed=job.seed)
-    trained = train(task, job.config, job.variant, job.seed)
+    if job.dynamics is None:
+        trained = train(task, job.config, job.variant, job.seed)
+    else:
+        trained = train_observed(task, job)
     stressed = stress(trained.model, task, job.seed)
     entry = {
         "calibrator": job.variant.calibrator,
@@ -205,10 +224,10 @@ def _changes(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]
     return np.asarray(values[1:] != values[:-1], dtype=np.bool_)
 
 
-def _unfinished(config: Config, folder: ExperimentFolder, data: Path | None) -> Sequence[Job]:
+def _unfinished(config: Config, folder: ExperimentFolder, data: Path | None, dynamics: int | None) -> Sequence[Job]:
     """Return the runs that are still to be done, seed by seed, so that a stopped experiment has whole seeds."""
     return [
-        Job(config, variant, seed, folder.run(variant, seed), data)
+        Job(config, variant, seed, folder.run(variant, seed), data, dynamics)
         for seed in range(config.seeds)
         for variant in config.variants
         if not folder.finished(variant, seed)

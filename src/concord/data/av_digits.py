@@ -17,6 +17,7 @@ from concord.data.archives import Array, Column, read_archive
 from concord.data.benchmark import Benchmark, Parts
 from concord.data.part import Floats, Integers, Part, Strings
 from concord.data.splits import shuffled
+from concord.data.waves import Waves
 from concord.seeding import derive_seed
 
 FILE = "av_digits.npz"
@@ -127,13 +128,7 @@ def log_mel(wavs: Floats) -> Floats:
 
 def split(raw: Raw, seed: int, protocol: str) -> Parts:
     """Return parts with disjoint speakers and images: three speakers train, one validates, two test."""
-    order = shuffled(np.unique(raw.speakers), seed, "av-digits", "speakers")
-    parts = {}
-    start = 0
-    for part, count in zip(("train", "valid", "test"), SPEAKERS, strict=True):
-        rows = np.flatnonzero(np.isin(raw.speakers, order[start : start + count]))
-        parts[part] = _pair(raw, rows, part, seed)
-        start += count
+    parts = {part: _pair(raw, rows, part, seed) for part, rows in _rows(raw, seed).items()}
     return Parts(
         classes=tuple("0123456789"),
         layouts={"audio": "bchw", "image": "bchw"},
@@ -143,9 +138,30 @@ def split(raw: Raw, seed: int, protocol: str) -> Parts:
     )
 
 
+def recordings(raw: Raw, seed: int, protocol: str) -> Waves:
+    """Return the noisy recordings of the test part, in its order."""
+    rows = _rows(raw, seed)["test"]
+    return Waves(_noisy(raw, rows, "test", seed), raw.lengths[rows], RATE, log_mel)
+
+
+def _rows(raw: Raw, seed: int) -> dict[str, Integers]:
+    """Return part -> its recordings, by speakers."""
+    order = shuffled(np.unique(raw.speakers), seed, "av-digits", "speakers")
+    rows, start = {}, 0
+    for part, count in zip(("train", "valid", "test"), SPEAKERS, strict=True):
+        rows[part] = np.flatnonzero(np.isin(raw.speakers, order[start : start + count]))
+        start += count
+    return rows
+
+
+def _noisy(raw: Raw, rows: Integers, part: str, seed: int) -> Floats:
+    """Return recordings with the noise that the benchmark adds."""
+    draws = np.random.default_rng(derive_seed(seed, "av-digits", part, "noise"))
+    return add_noise(raw.wavs[rows], raw.lengths[rows], draws)
+
+
 def _pair(raw: Raw, rows: Integers, part: str, seed: int) -> Part:
     """Return recordings with an image of their class each; validation takes its images from the training ones' rest."""
-    draws = np.random.default_rng(derive_seed(seed, "av-digits", part, "noise"))
     side = 1 if part == "test" else 0
     pool, pool_labels = raw.images[side], raw.image_labels[side]
     chosen = np.empty(len(rows), np.int64)
@@ -155,7 +171,7 @@ def _pair(raw: Raw, rows: Integers, part: str, seed: int) -> Part:
         # Validation counts from the end, training from the start, so that they never share an image.
         chosen[mine] = candidates[::-1][: len(mine)] if part == "valid" else candidates[: len(mine)]
     return Part(
-        inputs={"audio": log_mel(add_noise(raw.wavs[rows], raw.lengths[rows], draws)), "image": pool[chosen]},
+        inputs={"audio": log_mel(_noisy(raw, rows, part, seed)), "image": pool[chosen]},
         labels=raw.labels[rows],
         ids=raw.ids[rows],
         groups=raw.speakers[rows],
@@ -172,5 +188,7 @@ AV_DIGITS = Benchmark(
     load=load,
     split=split,
     files=(FILE,),
+    natures={"audio": "spectrogram"},
+    waves={"audio": recordings},
     recipe={"*": {"steps": 400}},  # seventeen times through the training part
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from concord.data.part import AnyPart, LabelKind
+from concord.data.waves import Waves
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Benchmark:
         split: raw arrays, seed, protocol -> parts.
         files: read from the data folder; none where the data come with an installed package.
         stored: it is read from a prepared folder (`concord data prepare`), not from the data folder.
+        natures: modality -> what its maps are, where they are no images: "spectrogram".
+        waves: modality -> from raw arrays, seed and protocol to the waveforms of the test part, whose inputs are not
+            scaled yet; none where no waveform is at hand.
         recipe: protocol, or "*" for all, -> fields of the training recipe that differ from the defaults.
     """
 
@@ -59,6 +63,8 @@ class Benchmark:
     split: Callable[[Any, int, str], Parts]
     files: tuple[str, ...] = ()
     stored: bool = False
+    natures: Mapping[str, str] = field(default_factory=dict)
+    waves: Mapping[str, Callable[[Any, int, str], Waves]] = field(default_factory=dict)
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def recipe_for(self, protocol: str) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from concord.data.part import AnyPart, Part, Task
 from concord.data.prepared import OWN, STORED, find_store, modalities_of
 from concord.data.ravdess import RAVDESS
 from concord.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
-from concord.data.scaling import scale_parts
+from concord.data.scaling import Scale, apply, fit_pieces, scale_parts
 from concord.data.scene15 import SCENE15
 from concord.data.stored import StoredPart, memory_budget, scale_stored
 from concord.data.utd_mhad import UTD_MHAD
+from concord.data.waves import Waves
 from concord.errors import UsageError
 from concord.registry import Registry
 
@@ -98,6 +99,42 @@ def folder_of(name: str, data: Path | str | None = None) -> Path | None:
         return None
     folder = find_data_folder(data, files=benchmark.files)
     return (find_store(name, folder) if benchmark.stored else folder).resolve()
+
+
+def natures_of(name: str, folder: Path | None) -> dict[str, str]:
+    """Return modality -> what its maps are, where they are no images; of a prepared dataset as its card says.
+
+    Args:
+        name: of the benchmark.
+        folder: what `folder_of` returned.
+    """
+    benchmark = BENCHMARKS[name]
+    if not benchmark.stored or folder is None:
+        return dict(benchmark.natures)
+    known = read_card(folder).modalities
+    return {modality: card.kind for modality, card in known.items() if card.kind not in ("vision", "other")}
+
+
+def waves_of(name: str, *, seed: int, data: Path | str | None = None, protocol: str | None = None) -> dict[str, Waves]:
+    """Return modality -> the waveforms behind the test part, where a benchmark has them at hand.
+
+    Their inputs come out scaled as those of `prepare` are.
+
+    Args: as for `prepare`.
+    """
+    benchmark, folder = BENCHMARKS[name], folder_of(name, data)
+    chosen = protocol if protocol is not None else benchmark.protocols[0]
+    found = {}
+    for modality, read in benchmark.waves.items():
+        raw = _load(name, folder)
+        parts = benchmark.split(raw, seed, chosen)
+        scale = fit_pieces(parts.train.pieces(), parts.layouts)[modality]
+        found[modality] = _scaled_waves(read(raw, seed, chosen), scale, parts.layouts[modality])
+    return found
+
+
+def _scaled_waves(waves: Waves, scale: Scale, layout: str) -> Waves:
+    return replace(waves, inputs=lambda changed: apply(scale, waves.inputs(changed), layout))
 
 
 def is_store(text: str) -> bool:

@@ -6,6 +6,7 @@ one configuration.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -210,6 +211,24 @@ def make_config(
         return Config.model_validate(values)
     except ValidationError as error:
         raise UsageError(explain(error)) from None
+
+
+def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> list[str]:
+    """Return the words of the command that runs an experiment.
+
+    Args:
+        values: its configuration, as results.json and grid.json hold it.
+        fusion: what stands for the fusion, the rows of a grid; None = the configuration's own.
+
+    >>> command_words(make_config("digits", seeds=2).model_dump())[:7]
+    ['concord', 'run', 'digits', '--fusion', 'concat', '--calibrators', 'none,self,joint,context']
+    """
+    words = ["concord", "run", str(values["benchmark"]), "--fusion", fusion or str(values["fusion"])]
+    for key in ("calibrators", "seeds", "protocol", "modalities", "calibrate", "method", "preset", "encoders"):
+        value = values.get(key)
+        if value is not None:
+            words += [f"--{key}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+    return [*words, "--steps", str(values["recipe"]["steps"])]
 
 
 def first_point(fusion: str) -> str:

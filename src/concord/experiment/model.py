@@ -23,7 +23,7 @@ from concord.encoders import MAPS, Encoder, build_encoder
 from concord.errors import UsageError
 from concord.experiment.config import Config, Variant
 from concord.fusion import FUSIONS, FeatureSpec, Fusion
-from concord.modalities import LAYOUTS
+from concord.modalities import LAYOUTS, ModalityBatch
 from concord.rivals import CALIBRATORS
 
 FEWEST_CLASSES = 3  # from here on class labels make better positives for the contrastive loss than pairs do
@@ -81,6 +81,16 @@ class MultimodalModel(nn.Module):
             perturbation: pass the features on twice, untouched and perturbed; None = once, untouched.
             generator: the source of the perturbations' draws.
         """
+        batch = self.encode(inputs, masks, present)
+        return self.judge(batch, labels=labels, perturbation=perturbation, generator=generator)
+
+    def encode(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> ModalityBatch:
+        """Return the features as they arrive at the calibrator; arguments as for `forward`."""
         encoded, encoded_masks = {}, {}
         for name, encoder in self.encoders.items():
             given = [None if known is None else known.get(name) for known in (masks, present)]
@@ -89,7 +99,17 @@ class MultimodalModel(nn.Module):
                 encoded_masks[name] = mask
         known = with_masks({} if present is None else present, encoded_masks)
         features, left = self.fusion.encode(encoded, encoded_masks, known)
-        batch = self.calibrator.gather(features, left, known)
+        return self.calibrator.gather(features, left, known)
+
+    def judge(
+        self,
+        batch: ModalityBatch,
+        *,
+        labels: Tensor | None = None,
+        perturbation: Perturbation | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Output:
+        """Return what comes of features that `encode` returned: calibrated, then joined by the fusion."""
         touched = torch.zeros_like(batch.present)
         if perturbation is not None:
             hurt = with_copies(batch, perturbation, generator=generator)

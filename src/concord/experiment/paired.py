@@ -38,6 +38,7 @@ class Job:
         seed: the run's seed.
         folder: where the run's files go.
         data: the data folder, or None.
+        dynamics: training is observed every so many steps; None = not at all.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class Job:
     seed: int
     folder: Path
     data: Path | None
+    dynamics: int | None = None
 
 
 def default_jobs() -> int:

@@ -25,10 +25,13 @@ from concord.errors import ConcordError
 from concord.experiment.batches import AnyTensors, endless_rows, open_tensors
 from concord.experiment.config import Config, Recipe, Variant
 from concord.experiment.methods import METHODS, TrainingMethod
-from concord.experiment.model import MultimodalModel, build_model
+from concord.experiment.model import MultimodalModel, Output, build_model
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.loggers import Logger
+
+    from concord.experiment.observing import Observer
 
 VALIDATION_COPIES = 2  # perturbed copies of the validation part: one alone is a noisy judge
 _EVALUATION_BATCH = 512
@@ -59,6 +62,7 @@ def train(
     *,
     fabric: Fabric | None = None,
     progress: Callable[[int, int], None] | None = None,
+    observer: Observer | None = None,
 ) -> Trained:
     """Train one run.
 
@@ -69,20 +73,22 @@ def train(
         seed: of weights, batches and perturbations.
         fabric: where to train; None = one device, chosen by Fabric.
         progress: called with the step and the number of steps at every evaluation.
+        observer: looks on, and changes nothing; None = nobody.
 
     Raises:
         ConcordError: features or loss are no longer finite.
     """
     start = time.perf_counter()
     recipe, settings = config.recipe, Perturbation() if variant.perturbed else None
-    fabric = fabric if fabric is not None else _one_device()
+    fabric = fabric if fabric is not None else one_device()
     model = build_model(task, config, variant, seed)
     method = METHODS[config.method].build(model, seed=seed)
     parameters = [*model.parameters(), *method.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     loss_of = LOSSES[task.kind]
-    training_step, optimizer = fabric.setup(_TrainingStep(model.train(), method, settings, loss_of), optimizer)
+    inner = _TrainingStep(model.train(), method, settings, loss_of)
+    training_step, optimizer = fabric.setup(inner, optimizer)
     data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
     order = endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches"))
     draws = seeding.generator(seed, "perturbations", device=fabric.device)
@@ -92,6 +98,8 @@ def train(
         torch.manual_seed(seeding.derive_seed(seed, "dropout"))
         for step in range(1, recipe.steps + 1):
             batch = data.take(next(order).to(fabric.device))
+            watching = observer if observer is not None and observer.wants(step) else None
+            inner.watching = watching
             try:
                 loss = training_step(batch.inputs, batch.masks, batch.present, batch.labels, draws)
             except ConcordError as error:  # finite inputs, but features that are not
@@ -101,8 +109,15 @@ def train(
             optimizer.zero_grad()
             fabric.backward(loss)
             method.modulate(step / recipe.steps)
+            if watching is not None and inner.seen is not None:
+                watching.before_step(step, inner.seen, model)
+                inner.seen = None  # it holds the step's graph
             optimizer.step()
             schedule.step()
+            if watching is not None:
+                watching.after_step(step, model)
+            if observer is not None:
+                observer.loss(step, loss.detach())
             total, count = total + loss.detach(), count + 1
             if step in _evaluation_steps(recipe):
                 mean = float(total) / count
@@ -112,6 +127,8 @@ def train(
                     )
                 score, spread = validation_score(model.eval(), valid, settings, seed, kind=task.kind)
                 method.observe(data, valid)
+                if observer is not None:
+                    observer.evaluated(step, model, score, data, valid)
                 model.train()
                 history.append({"step": step, "loss": mean, "validation": score})
                 total, count = torch.zeros_like(total), 0
@@ -179,6 +196,8 @@ class _TrainingStep(torch.nn.Module):
         self.method = method
         self.settings = settings
         self.loss = loss
+        self.watching: Observer | None = None
+        self.seen: Output | None = None
 
     def forward(
         self,
@@ -190,6 +209,9 @@ class _TrainingStep(torch.nn.Module):
     ) -> Tensor:
         """Return the loss: the task's, over both copies, as the method weighs it; the calibrator's; the fusion's."""
         out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
+        if self.watching is not None:
+            self.watching.prepare(out, labels)
+            self.seen = out
         targets = labels if self.settings is None else repeat_targets(labels)
         loss: Tensor = self.method.loss(out, targets, self.loss(out.logits, targets))
         own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss(targets)
@@ -227,11 +249,11 @@ class _Best:
         return self.model.eval()
 
 
-def _one_device() -> Fabric:
-    """Return a Fabric on one device; it says nothing on the terminal."""
+def one_device(*loggers: Logger) -> Fabric:
+    """Return a Fabric on one device, with loggers if any; it says nothing on the terminal."""
     import logging
 
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator="auto", devices=1)
+    return Fabric(accelerator="auto", devices=1, loggers=list(loggers))

@@ -23,6 +23,8 @@ def full_list(entries: Sequence[Entry]) -> Table:
     """Return all there is to say of entries of one kind."""
     if not entries or entries[0]["kind"] == "benchmark":
         return short_list(entries)
+    if entries[0]["kind"] == "corruption":
+        return _corruptions(entries)
     counted = "parameters" in entries[0]
     numbers = ("modalities", "parameters", "small preset") if counted else ()
     table = _table("name", "setting", *numbers, "paper", "summary")
@@ -34,6 +36,15 @@ def full_list(entries: Sequence[Entry]) -> Table:
         if counted:
             cells = [modalities_text(entry), *(f"{entry['parameters'][size]:,}" for size in ("default", "small"))]
         table.add_row(entry["name"], entry["setting"], *cells, entry["paper"] or "-", entry["summary"])
+    return table
+
+
+def _corruptions(entries: Sequence[Entry]) -> Table:
+    table = _table("name", "of", "severities", "unit", "in training", "summary")
+    for entry in entries:
+        severities = " ".join(f"{value:g}" for value in entry["severities"])
+        seen = "yes, other strengths" if entry["seen"] else "no"
+        table.add_row(entry["name"], entry["setting"], severities, entry["unit"], seen, entry["summary"])
     return table
 
 

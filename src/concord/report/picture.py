@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from concord.files import write_atomically
+from concord.report.colours import colour_of
 from concord.report.table import Results, labels_of, shown, values_of
-
-_COLOURS = {"none": "#b8b8b8", "none+perturbed": "#8c8c8c", "self": "#e6a04b", "joint": "#6a9fd4", "context": "#1b7f5c"}
 
 
 def draw(results: Results, path: Path) -> None:
@@ -31,7 +30,7 @@ def draw(results: Results, path: Path) -> None:
             means = [float(one.mean()) for one in values]
             spread = [float(one.std(ddof=1)) if len(one) > 1 else 0.0 for one in values]
             x = np.arange(len(conditions)) + (place - (len(labels) - 1) / 2) * width
-            axes.bar(x, means, 0.92 * width, yerr=spread, color=_COLOURS.get(label), label=shown(label))
+            axes.bar(x, means, 0.92 * width, yerr=spread, color=colour_of(label), label=shown(label))
         names = ["clean", *list(results["runs"][0]["corruption"]), "mean of the four"]
         axes.set_xticks(np.arange(len(conditions)), names)
         low = min(min(values_of(results, label, condition)) for label in labels for condition in conditions)

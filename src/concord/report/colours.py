@@ -1,0 +1,59 @@
+"""One colour, dash and marker for each method, the same in every picture and on every page.
+
+The colours are told apart by people who are colour-blind, and each has a contrast of 3 to 1 or more against
+white and against the report's dark ground; dash and marker say the same again without colour.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+COLOURS = {
+    "none": "#8f949b",
+    "none+perturbed": "#5f6875",
+    "self": "#b8761a",
+    "joint": "#3f82c4",
+    "gmu": "#b0579d",
+    "modality-dropout": "#c9562f",
+    "uncertainty": "#1f93a6",
+    "evidential": "#7d6bd0",
+    "conflict-evidential": "#a5652f",
+    "aecf": "#7d8a1c",
+    "context": "#1b7f5c",
+}
+DASHES = (
+    "solid",
+    "dot",
+    "dash",
+    "dashdot",
+    "longdash",
+    "longdashdot",
+    "2px,2px",
+    "10px,3px",
+    "8px,2px,2px,2px,2px,2px",
+    "5px,2px",
+    "12px,2px,4px,2px",
+)
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star", "hexagon", "pentagon")
+
+_OTHERS = ("#c9562f", "#1f93a6", "#7d6bd0", "#a5652f", "#7d8a1c", "#b0579d")
+
+
+def colour_of(label: str) -> str:
+    """Return the colour of a method; a method without one of its own always gets the same of a few."""
+    return COLOURS.get(label) or _OTHERS[zlib.crc32(label.encode()) % len(_OTHERS)]
+
+
+def dash_of(label: str) -> str:
+    """Return the dash of a method's lines; ours is solid."""
+    return "solid" if label == "context" else DASHES[1 + _place(label) % (len(DASHES) - 1)]
+
+
+def marker_of(label: str) -> str:
+    """Return the marker of a method; ours is a circle."""
+    return "circle" if label == "context" else MARKERS[1 + _place(label) % (len(MARKERS) - 1)]
+
+
+def _place(label: str) -> int:
+    known = [name for name in COLOURS if name != "context"]
+    return known.index(label) if label in known else zlib.crc32(label.encode())

@@ -1,0 +1,142 @@
+import copy
+import re
+
+import pytest
+
+from concord.errors import DataError
+from concord.files import read_json, write_json
+from concord.report.html import read_documents
+from concord.report.html.shapes import SHAPES, Maybe, Some, fault_of
+
+
+def test_a_folder_is_read_as_it_was_written(example, write, tmp_path):
+    folder = write(example, tmp_path / "run")
+    found = read_documents(folder)
+    assert found.name == "run"
+    assert found.folder == str(folder)
+    for kind in ("results", "removal", "corruption", "dynamics", "features", "checks"):
+        assert getattr(found, kind) == getattr(example, kind)
+    assert found.grid is None
+    assert found.rows == {}
+    assert list(found.blocks()) == [found]
+
+
+def test_what_was_not_analysed_is_none(example, write, tmp_path):
+    folder = write(example, tmp_path)
+    (folder / "analyses" / "removal.json").unlink()
+    (folder / "analyses" / "check-0.json").unlink()
+    found = read_documents(folder)
+    assert found.removal is None
+    assert found.checks is None
+    assert found.analysed
+
+
+def test_a_grid_keeps_the_rows_that_were_analysed(example_grid, write, tmp_path):
+    folder = write(example_grid, tmp_path / "grid")
+    for path in (folder / "fusion1" / "analyses").iterdir():
+        path.unlink()
+    (folder / "other" / "analyses").mkdir(parents=True)
+    found = read_documents(folder)
+    assert list(found.rows) == ["fusion0", "fusion2"]
+    assert found.rows["fusion2"].corruption == example_grid.rows["fusion2"].corruption
+    assert [one.name for one in found.blocks()] == ["fusion0", "fusion2"]
+
+
+def test_a_row_that_names_a_folder_elsewhere_is_not_followed(example, example_grid, write, tmp_path):
+    grid = copy.deepcopy(example_grid.grid)
+    grid["rows"][0]["row"] = "../elsewhere"
+    write(example, tmp_path / "elsewhere")
+    write_json(tmp_path / "grid" / "grid.json", grid)
+    assert read_documents(tmp_path / "grid").rows == {}
+
+
+def test_an_absent_folder_and_a_file_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere does not exist; name the folder of a run, as concord run printed it"):
+        read_documents(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="file is a file, not a folder; name the folder of a run"):
+        read_documents(tmp_path / "file")
+
+
+def test_an_unfinished_run_is_named(tmp_path):
+    text = re.escape(f"{tmp_path} holds no finished run; give the concord run command again to finish it")
+    with pytest.raises(DataError, match=f"^{text}$"):
+        read_documents(tmp_path)
+
+
+def change(folder, kind, **values):
+    path = folder / ("analyses" if kind not in ("results", "grid") else "") / f"{kind}.json"
+    write_json(path, {**read_json(path), **values})
+    return path
+
+
+def test_a_newer_document_asks_for_an_upgrade(example, write, tmp_path):
+    path = change(write(example, tmp_path), "removal", schema="concord.removal/2")
+    text = (
+        f"{path} was written by a newer Concord (concord.removal/2, this one reads concord.removal/1); upgrade Concord"
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        read_documents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("schema", "found"),
+    [("concord.corruption/1", "schema 'concord.corruption/1'"), ("concord.removal/x", "schema"), (7, "schema 7")],
+)
+def test_a_foreign_document_is_refused(example, write, tmp_path, schema, found):
+    path = change(write(example, tmp_path), "removal", schema=schema)
+    with pytest.raises(DataError, match=f"{path} is no document of schema concord.removal/1; found {found}"):
+        read_documents(tmp_path)
+
+
+def test_a_document_without_a_schema_is_refused(example, write, tmp_path):
+    folder = write(example, tmp_path)
+    write_json(folder / "results.json", {"runs": []})
+    with pytest.raises(DataError, match=r"results.json is no document of schema concord.results/1; found no schema"):
+        read_documents(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "fault"),
+    [
+        ("removal", {"modalities": None}, "must hold a list as modalities; found NoneType"),
+        ("features", {"points": {"id": []}}, "lacks points.label"),
+        ("dynamics", {"runs": []}, "holds nothing in runs"),
+        ("corruption", {"oracle": [{"label": "none"}]}, "lacks oracle[0].seed"),
+        ("results", {"fusion": 3}, "must hold text as fusion; found int"),
+    ],
+)
+def test_an_incomplete_document_says_what_it_lacks(example, write, tmp_path, kind, values, fault):
+    path = change(write(example, tmp_path), kind, **values)
+    text = f"{path} {fault}, which concord.{kind}/1 must have; make it again"
+    with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
+        read_documents(tmp_path)
+
+
+def test_every_required_key_is_missed_when_it_is_gone(example):
+    for kind in ("results", "removal", "corruption", "dynamics", "features"):
+        document = getattr(example, kind)
+        assert fault_of(document, SHAPES[kind]) is None
+        for key in SHAPES[kind]:
+            less = {name: value for name, value in document.items() if name != key}
+            assert fault_of(less, SHAPES[kind]) == f"lacks {key}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "fault"),
+    [
+        (1, float, None),
+        (True, float, "must hold a number as a whole; found bool"),
+        (True, int, "must hold a whole number as a whole; found bool"),
+        (True, bool, None),
+        (1, bool, "must hold true or false as a whole; found int"),
+        (None, Maybe(str), None),
+        ([], [int], None),
+        ([], Some(int), "holds nothing in "),
+        ([1, "a"], [int], "must hold a whole number as [1]; found str"),
+        ({"a": 1, "b": "x"}, {"*": int}, "must hold a whole number as b; found str"),
+        ([], {}, "must hold an object as a whole; found list"),
+    ],
+)
+def test_a_shape_is_told_from_another(value, shape, fault):
+    assert fault_of(value, shape) == fault
