@@ -1,4 +1,7 @@
 import os
+import shlex
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -60,6 +63,24 @@ def film():
 def brightness(number):
     """Return the grey of a frame: 4 brighter each, so that a codec does not blur one into the next."""
     return 16 + 4 * (number % 55)
+
+
+@pytest.fixture(scope="session")
+def shell():
+    """Return a function that runs a line of a document as a shell would, in a folder."""
+
+    def run(line, folder):
+        return subprocess.run(
+            [sys.executable, "-m", "concord", *shlex.split(line)[1:]],
+            cwd=folder,
+            env={"PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """What docs/own-data.md prints can be run, in its order."""
 
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +19,11 @@ def block(language):
     return found
 
 
-def test_the_commands_run_on_the_archive_of_the_example(tmp_path, monkeypatch):
+def test_the_commands_run_on_the_archive_of_the_example(tmp_path, monkeypatch, shell):
     monkeypatch.chdir(tmp_path)
     exec(compile(block("python"), "own-data.md", "exec"), {})  # noqa: S102
     for command in block("sh").splitlines():
-        done = subprocess.run(
-            [sys.executable, "-m", "concord", *shlex.split(command)[1:]],
-            cwd=tmp_path,
-            env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        done = shell(command, tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "runs" / "mine-lf-dnn" / "results.json").exists()
 

@@ -117,14 +117,15 @@ def twin_of(labels: Sequence[str]) -> str | None:
     return next((label for label in ("none+perturbed", "none") if label in labels), None)
 
 
-def together(found: Sequence[Found], labels: Sequence[str]) -> Found:
+def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None = None) -> Found:
     """Return what is known of all runs together: errors relative to the twin's, and the share of the oracle's way.
 
     Args:
         found: what `measure_corruption` returned of each run, with "label" and "seed".
         labels: the methods.
+        twin: the uncalibrated one; None = as `twin_of` says.
     """
-    twin = twin_of(labels)
+    twin = twin if twin is not None else twin_of(labels)
     twins = {one["seed"]: one for one in found if one["label"] == twin}
     runs, oracle = [], []
     for one in found:
@@ -135,7 +136,8 @@ def together(found: Sequence[Found], labels: Sequence[str]) -> Found:
         if "oracle" in one:
             mean = float(np.mean([told["scores"] for told in one["oracle"].values()]))
             oracle.append({"label": one["label"], "seed": one["seed"], "kinds": one["oracle"], "mean": mean})
-    covered = [] if twin is None else [covering(found, label, twin) for label in labels if not label.startswith("none")]
+    judged = [label for label in labels if label != twin and not label.startswith("none")]
+    covered = [] if twin is None else [covering(found, label, twin) for label in judged]
     return {"runs": runs, "oracle": oracle, "covered": covered}
 
 

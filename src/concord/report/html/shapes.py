@@ -166,7 +166,7 @@ SHAPES: dict[str, Any] = {
                 "stability": {
                     "loss_variance": Maybe(float),
                     "spikes": int,
-                    "final_score": float,
+                    "final_score": Maybe(float),
                     "sharpness": Maybe(float),
                 },
             }
