@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,17 +33,14 @@ def test_the_library_takes_eight_lines():
     assert len([line for line in code.splitlines() if line.strip()]) == 8
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("readme")
+
+
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("concord") and "DATA" not in line])
-def test_the_commands_without_data_run(command, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "concord", *shlex.split(command)[1:]],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+def test_the_commands_without_data_run_one_after_the_other(command, folder, shell):
+    done = shell(command, folder)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,0 +1,77 @@
+"""Makes results/analyses: `python results/analyses.py [NAME ...]`.
+
+Each experiment is a paired run as `concord run --dynamics-every 10` does it, in runs/results/analyses/NAME, then
+stressed as by `concord stress` and inspected as by `concord inspect`; what was done before is not done again. The
+numbers of its report go to results/analyses/NAME.json, the report itself stays in the run's folder.
+results/ANALYSES.md and the severity curves of the project's README are made of these files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from concord.analysis.inspecting import inspect_features, open_inspected
+from concord.analysis.stressing import stress_corruption, stress_removal
+from concord.analysis.study import study
+from concord.analysis.trained import open_runs
+from concord.errors import ConcordError
+from concord.experiment.config import make_config
+from concord.files import read_json, write_json, write_text
+from concord.report.analyses_page import analyses_page, numbers_of
+from concord.report.html import read_documents, write_report
+from concord.report.severity_picture import draw_severity
+
+HERE = Path(__file__).resolve().parent
+PICTURE = "ravdess"
+EVERY = 10  # finer than the default, for the curves of the reports
+
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "utd-mhad": {"benchmark": "utd-mhad", "seeds": 2},
+    "cmu-mosi-utterance": {"benchmark": "cmu-mosi-utterance", "seeds": 5, "protocol": "test-folds"},
+    "ravdess": {"benchmark": "ravdess", "seeds": 3},
+    "av-digits": {"benchmark": "av-digits", "seeds": 3},
+}
+
+
+def main() -> int:
+    """Run the experiments named on the command line, or all, and write numbers, page and picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(EXPERIMENTS)}; default: all")
+    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--jobs", type=int, help="runs that go at once; default: one a core")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in EXPERIMENTS]
+    if unknown:
+        parser.error(f"unknown experiment {unknown[0]!r}; choose from: {', '.join(EXPERIMENTS)}")
+    for name in arguments.names or EXPERIMENTS:
+        print(name, flush=True)
+        make(name, arguments.data, arguments.jobs)
+    files = {name: HERE / "analyses" / f"{name}.json" for name in EXPERIMENTS}
+    found = {name: read_json(path) for name, path in files.items() if path.exists()}
+    write_text(HERE / "ANALYSES.md", analyses_page(found))
+    if PICTURE in found:
+        draw_severity(found[PICTURE]["corruption"], HERE / "severity.png")
+    return 0
+
+
+def make(name: str, data: str | None, jobs: int | None) -> None:
+    """Train, stress and inspect one experiment; write its numbers and its report."""
+    out = HERE.parent / "runs" / "results" / "analyses" / name
+    study(make_config(**EXPERIMENTS[name]), out, data=data, jobs=jobs, dynamics=EVERY)
+    runs = open_runs(out)
+    stress_removal(runs, data=data, jobs=jobs)
+    stress_corruption(runs, data=data, jobs=jobs)
+    inspect_features(open_inspected(runs, data=data))
+    documents = read_documents(out)
+    write_report([documents], out / "report.html")
+    write_json(HERE / "analyses" / f"{name}.json", numbers_of(documents, f"python results/analyses.py {name}"))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ConcordError as error:
+        sys.exit(f"results/analyses.py: {error}")
