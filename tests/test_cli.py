@@ -129,7 +129,7 @@ def test_list_shows_a_line_each(tmp_path):
 
 def test_list_as_json_is_an_array_of_objects(tmp_path):
     everything = json.loads(concord("list", "--json", "-", cwd=tmp_path).stdout)
-    assert {entry["kind"] for entry in everything} == {"benchmark", "fusion", "calibrator", "method"}
+    assert {entry["kind"] for entry in everything} == {"benchmark", "fusion", "calibrator", "method", "corruption"}
     assert all({"name", "setting", "summary"} <= set(entry) for entry in everything)
     fusions = json.loads(concord("list", "fusions", "--json", "-", cwd=tmp_path).stdout)
     assert {entry["setting"] for entry in fusions} == {"vector", "sequence", "convolutional"}
