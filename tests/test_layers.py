@@ -19,6 +19,7 @@ LAYERS = [
     ("data",),
     ("experiment",),
     ("analysis",),
+    ("estimator", "monitor"),
     ("report",),
     ("terminal",),
     ("cli_data", "cli_analyses"),

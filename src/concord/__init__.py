@@ -3,6 +3,9 @@
 `import concord` needs PyTorch alone; commands, data and experiments need the extra `experiments`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from concord.calibration import (
     Calibration,
     Calibrator,
@@ -14,15 +17,29 @@ from concord.calibration import (
 from concord.errors import ConcordError, DataError, UsageError
 from concord.rivals import JointGate, NoCalibrator, SelfGate
 
+if TYPE_CHECKING:
+    from concord.estimator import CalibratedClassifier, CalibratedRegressor
+    from concord.monitor import Monitor
+
 __version__ = "0.1.0"
 
+# What needs more than PyTorch is imported when it is asked for.
+_LAZY = {
+    "CalibratedClassifier": "concord.estimator",
+    "CalibratedRegressor": "concord.estimator",
+    "Monitor": "concord.monitor",
+}
+
 __all__ = [
+    "CalibratedClassifier",
+    "CalibratedRegressor",
     "Calibration",
     "Calibrator",
     "ConcordError",
     "ContextualCalibrator",
     "DataError",
     "JointGate",
+    "Monitor",
     "NoCalibrator",
     "Perturbation",
     "SelfGate",
@@ -31,3 +48,9 @@ __all__ = [
     "repeat_targets",
     "with_copies",
 ]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

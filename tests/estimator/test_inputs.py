@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+
+from concord.estimator import InputError, Modalities
+from concord.estimator.inputs import read_again, read_first
+
+DRAWS = np.random.default_rng(0)
+
+
+def test_every_form_becomes_a_float32_array_in_its_layout():
+    x = Modalities(
+        {
+            "number": np.arange(3),
+            "vector": np.ones((3, 4)),
+            "steps": np.ones((3, 5, 2)),
+            "image": np.ones((3, 1, 6, 7), np.uint8),
+            "film": np.ones((3, 1, 5, 6, 7)),
+        }
+    )
+    forms, part = read_first(x)
+    assert {name: form.layout for name, form in forms.items()} == {
+        "number": "bd",
+        "vector": "bd",
+        "steps": "btd",
+        "image": "bchw",
+        "film": "bcthw",
+    }
+    assert part.shapes == {"number": (1,), "vector": (4,), "steps": (5, 2), "image": (1, 6, 7), "film": (1, 5, 6, 7)}
+    assert {values.dtype for values in part.inputs.values()} == {np.dtype(np.float32)}
+    assert not part.masks
+    assert not part.present
+
+
+def test_ragged_sequences_are_padded_and_masked():
+    rows = [DRAWS.normal(size=(length, 2)) for length in (3, 1, 4)]
+    _, part = read_first(Modalities({"a": rows}))
+    assert part.inputs["a"].shape == (3, 4, 2)
+    np.testing.assert_array_equal(part.masks["a"].sum(1), [3, 1, 4])
+    for row, values, mask in zip(rows, part.inputs["a"], part.masks["a"], strict=True):
+        np.testing.assert_allclose(values[mask], row.astype(np.float32))
+        assert (values[~mask] == 0).all()
+
+
+def test_steps_of_nan_are_padding_like_ragged_lists():
+    rows = [DRAWS.normal(size=(length, 2)) for length in (3, 1, 4)]
+    padded = np.full((3, 4, 2), np.nan)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    one, other = read_first(Modalities({"a": rows}))[1], read_first(Modalities({"a": padded}))[1]
+    np.testing.assert_array_equal(one.inputs["a"], other.inputs["a"])
+    np.testing.assert_array_equal(one.masks["a"], other.masks["a"])
+
+
+def test_steps_on_the_last_axis_are_turned():
+    rows = [DRAWS.normal(size=(length, 2)) for length in (3, 1, 4)]
+    turned = [row.T for row in rows]
+    forms, part = read_first(Modalities({"a": turned}), {"a": "bdt"})
+    np.testing.assert_array_equal(part.inputs["a"], read_first(Modalities({"a": rows}))[1].inputs["a"])
+    assert len(read_again(Modalities({"a": [turned[0]]}), forms)) == 1
+
+
+def test_none_and_rows_of_nan_are_absent():
+    gone = np.ones((4, 2))
+    gone[1] = np.nan
+    _, part = read_first(
+        Modalities({"a": gone, "b": [np.ones((2, 3)), np.ones((2, 3)), None, np.zeros((0, 3))], "c": np.ones(4)})
+    )
+    np.testing.assert_array_equal(part.present["a"], [True, False, True, True])
+    np.testing.assert_array_equal(part.present["b"], [True, True, False, False])
+    assert "c" not in part.present
+    assert np.isfinite(part.inputs["a"]).all()
+    assert "b" not in part.masks  # those that are there have no padding
+
+
+def test_a_modality_that_is_left_out_later_is_absent():
+    forms, _ = read_first(Modalities({"a": np.ones((4, 2)), "b": np.ones((4, 5, 3))}))
+    part = read_again(Modalities({"a": np.ones((2, 2))}), forms)
+    assert not part.present["b"].any()
+    assert part.inputs["b"].shape == (2, 1, 3)
+    part = read_again(Modalities({"a": np.ones((2, 2)), "b": [None, None]}), forms)
+    assert not part.present["b"].any()
+
+
+def test_later_sequences_may_have_other_lengths():
+    forms, _ = read_first(Modalities({"b": np.ones((4, 5, 3))}))
+    assert read_again(Modalities({"b": np.ones((2, 9, 3))}), forms).inputs["b"].shape == (2, 9, 3)
+
+
+def test_all_faults_of_a_fit_are_told_at_once():
+    holes = np.ones((5, 3))
+    holes[1, 2] = np.nan
+    steps = np.ones((5, 4, 2))
+    steps[2, 1, 0] = np.nan
+    huge = np.ones((5, 2))
+    huge[3] = 1e300
+    x = Modalities(
+        {
+            "holes": holes,
+            "steps": steps,
+            "huge": huge,
+            "words": np.array(list("abcde")),
+            "mixed": [np.ones(2), np.ones(3), None, None, None],
+            "nothing": [None] * 5,
+            "nan": np.full((5, 2), np.nan),
+            "shapeless": np.ones((5, 1, 1, 1, 1, 1)),
+            "empty": np.ones((5, 0)),
+            "a.b": np.ones((5, 1)),
+        }
+    )
+    with pytest.raises(InputError) as caught:
+        read_first(x, {"sound": "bd", "holes": "btd"})
+    message = str(caught.value)
+    assert "layouts names 'sound', which is not among the modalities ['holes'," in message
+    assert "'a.b' cannot name a modality" in message
+    assert "layouts['holes'] must be one of bd, btd, bdt, bchw, bcthw with the 2 axes of X['holes']" in message
+    assert "X['steps'] holds NaN in part of its steps: row 2 has it; fill such values in" in message
+    assert "X['huge'] holds infinity, or a value too large for float32: row 3 has it" in message
+    assert "X['words'] must hold numbers; found <U1" in message
+    assert "X['mixed'] must have instances of one shape; found (2,) and (3,)" in message
+    assert "X['nothing'] is absent in every instance; leave the modality out" in message
+    assert "X['nan'] is absent in every instance" in message
+    assert "X['shapeless']; found None" in message
+    assert "X['empty'] has no features: its shape is (5, 0)" in message
+
+
+def test_nan_within_a_vector_is_refused_with_its_rows():
+    holes = np.ones((6, 3))
+    holes[[0, 1, 3, 5], 2] = np.nan
+    with pytest.raises(InputError, match=r"NaN in part of its instances: 4 rows \(0, 1, 3, ...\) have it"):
+        read_first(Modalities({"a": holes}))
+
+
+def test_objects_that_are_no_numbers_are_refused():
+    with pytest.raises(InputError, match="X\\['a'\\] must hold numbers, or None where an instance has none; found "):
+        read_first(Modalities({"a": [np.array("x"), None]}))
+
+
+def test_instances_without_any_modality_are_refused_in_a_fit():
+    x = {"a": np.array([[1.0], [np.nan], [2.0]]), "b": [np.ones(2), None, None]}
+    with pytest.raises(InputError, match="row 1 has no modality at all; leave such instances out of the fit"):
+        read_first(Modalities(x))
+    with pytest.raises(InputError, match="X needs 2 instances or more to be fitted; found 1"):
+        read_first(Modalities({"a": np.ones((1, 2))}))
+
+
+def test_all_faults_of_later_instances_are_told_at_once():
+    forms, _ = read_first(Modalities({"a": np.ones((4, 2)), "b": np.ones((4, 5, 3)), "c": np.ones((4, 3, 5))}))
+    with pytest.raises(InputError) as caught:
+        read_again(Modalities({"a": np.ones((2, 3)), "b": np.ones((2, 5, 4)), "d": np.ones((2, 1))}), forms)
+    message = str(caught.value)
+    assert "X has the unknown modality 'd'; it was fitted on a, b, c" in message
+    assert "X['a'] must have shape (any, 2), as in the fit; found (2, 3)" in message
+    assert "X['b'] must have shape (any, any, 3), as in the fit; found (2, 5, 4)" in message
