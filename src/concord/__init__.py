@@ -14,6 +14,8 @@ from concord.calibration import (
     repeat_targets,
     with_copies,
 )
+from concord.calibration.attach import attach
+from concord.calibration.plugin import fit_plugin
 from concord.errors import ConcordError, DataError, UsageError
 from concord.rivals import JointGate, NoCalibrator, SelfGate
 
@@ -45,6 +47,8 @@ __all__ = [
     "SelfGate",
     "UsageError",
     "__version__",
+    "attach",
+    "fit_plugin",
     "repeat_targets",
     "with_copies",
 ]

@@ -1,0 +1,75 @@
+"""State dictionaries of an attached model: the model's own keys, and the calibrator's under a name of their own.
+
+A checkpoint of the original loads into the attached model as it is (the calibrator then stays as it was). One of the
+attached model loads into the original with strict=False, or after `without_calibrator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+PREFIX = "concord_calibrator."
+_MODEL, _CALIBRATOR = "model.", "calibrator."
+
+
+def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of an attached model without the calibrator: what the original model loads.
+
+    >>> without_calibrator({"head.weight": 0, "concord_calibrator.judges.audio.gate.bias": 1})
+    {'head.weight': 0}
+    """
+    return {key: value for key, value in state.items() if not key.startswith(PREFIX)}
+
+
+def keep_keys(attached: nn.Module) -> None:
+    """Give a wrapper with the parts `model` and `calibrator` the keys of the model."""
+    attached.register_state_dict_post_hook(_saved)  # type: ignore[no-untyped-call]
+    attached.register_load_state_dict_pre_hook(_loading)  # type: ignore[no-untyped-call]
+    attached.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
+
+
+def _saved(_: nn.Module, state: dict[str, Any], prefix: str, __: object) -> None:
+    """Rename what the wrapper saved."""
+    _rename(state, {prefix + _MODEL: prefix, prefix + _CALIBRATOR: prefix + PREFIX})
+    metadata = getattr(state, "_metadata", None)
+    if metadata is not None:
+        for key in [key for key in metadata if (key + ".").startswith(prefix + _MODEL)]:
+            metadata[(prefix + key[len(prefix + _MODEL) :]).rstrip(".")] = metadata.pop(key)
+
+
+def _loading(attached: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+    """Rename what is loaded as the wrapper has it, and remember whether the calibrator is part of it."""
+    given = any(key.startswith(prefix + PREFIX) for key in state)
+    attached._loading = (prefix, given)  # type: ignore[assignment]
+    if given and getattr(attached, "calibrator", None) is None:
+        rest[-1].append(
+            "the calibrator of this checkpoint has no place yet: call the attached model on one batch first, or give "
+            "attach `sizes` or `example`"
+        )
+    _rename(state, {prefix + PREFIX: prefix + _CALIBRATOR, prefix: prefix + _MODEL})
+
+
+def _loaded(attached: nn.Module, found: Any) -> None:  # noqa: ANN401 - torch's record of missing and unexpected keys
+    """Say which keys are missing by the model's names; a calibrator that was not in the file is not missed."""
+    prefix, given = attached._loading  # type: ignore[misc]
+    for keys in (found.missing_keys, found.unexpected_keys):
+        old = list(keys)
+        keys.clear()
+        for key in old:
+            if key.startswith(prefix + _CALIBRATOR):
+                if given:
+                    keys.append(prefix + PREFIX + key[len(prefix + _CALIBRATOR) :])
+            else:
+                keys.append(prefix + key[len(prefix + _MODEL) :] if key.startswith(prefix + _MODEL) else key)
+
+
+def _rename(state: dict[str, Any], prefixes: Mapping[str, str]) -> None:
+    """Give keys other prefixes, in place and in order; the first prefix that fits counts."""
+    items = list(state.items())
+    state.clear()
+    for key, value in items:
+        old = next((prefix for prefix in prefixes if key.startswith(prefix)), "")
+        state[prefixes.get(old, "") + key[len(old) :] if old in prefixes else key] = value

@@ -1,0 +1,196 @@
+"""`fit_plugin` teaches a calibrator to a model that is trained already: a few hundred steps, the model untouched.
+
+The loader gives (inputs, targets) as for the model; what is kept is the state with the lowest validation loss, over
+untouched and over perturbed features, where validation data are given.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from concord import seeding
+from concord.calibration.attach import Attached, attach, call_with
+from concord.calibration.attaching.arguments import Address
+from concord.calibration.attaching.structure import map_tensors, tensors_of
+from concord.calibration.perturbation import repeat_targets
+from concord.errors import ConcordError, UsageError
+
+FEWEST_CLASSES = 3  # from here on labels make better positives for the contrastive loss than pairs do
+EVALUATIONS = 10
+
+Batches = Iterable[tuple[Any, Tensor]]
+Loss = Callable[[Any, Tensor], Tensor]
+
+
+def fit_plugin(
+    model: nn.Module,
+    loader: Batches,
+    taps: Mapping[str, Address],
+    *,
+    layout: str | Mapping[str, str] = "auto",
+    loss: Loss | None = None,
+    epochs: int = 10,
+    steps: int | None = None,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.01,
+    validation: Batches | None = None,
+    freeze: str | None = "backbone",
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    **options: Any,  # noqa: ANN401 - each of its own type
+) -> Attached:
+    """Attach a calibrator to a trained model and train it.
+
+    Args:
+        model: a trained model; with freeze="backbone" none of its weights or buffers changes.
+        loader: gives (inputs, targets), again at every pass, and should shuffle; inputs are a tensor, a tuple of
+            arguments, or a dictionary of them.
+        taps: as for `attach`.
+        layout: as for `attach`.
+        loss: of the model's output and the targets, a scalar; None = cross-entropy, or for real targets the mean
+            absolute error, of the output, its `logits`, or its first tensor.
+        epochs: passes over the loader.
+        steps: number of steps instead of epochs.
+        learning_rate: the highest of a one-cycle schedule.
+        weight_decay: of AdamW.
+        validation: batches by which the best state is chosen, at ten moments and before the first step; best of
+            people, places or devices that the model was not trained on. None = the last state is kept.
+        freeze: "backbone" trains the calibrator alone; None trains the model too.
+        seed: of the calibrator's weights and of the perturbations.
+        device: where to train; None = where the model is.
+        options: further arguments of `attach` (at, masks, present, calibrator, copies, ...).
+
+    Returns:
+        The attached model, in evaluation mode.
+
+    Raises:
+        UsageError: the loader is empty, or an argument is wrong.
+        ConcordError: the loss is not finite.
+    """
+    for name, value in (("epochs", epochs), ("steps", steps), ("learning_rate", learning_rate)):
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be positive; found {value}")
+    if device is not None:
+        model = model.to(device)
+    where = next((p.device for p in model.parameters()), torch.device("cpu"))
+    first = next(iter(loader), None)
+    if not isinstance(first, (tuple, list)) or len(first) != 2:
+        raise UsageError(
+            "loader must give pairs (inputs, targets), inputs as a tuple of arguments, a dictionary or a tensor; found "
+            + ("nothing" if first is None else type(first).__name__)
+        )
+    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=_moved(first[0], where), **options)
+    total = steps if steps is not None else epochs * _count(loader)
+    parameters = [p for p in attached.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=total)
+    score = loss if loss is not None else default_loss
+    moments = {round(total * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
+    best, best_state = math.inf, None
+    if validation is not None:  # the model as it came is one of the states to choose from
+        best = validation_loss(attached.eval(), validation, score, seed=seed)
+        best_state = copy.deepcopy(attached.state_dict())
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        torch.manual_seed(seeding.derive_seed(seed, "fit_plugin"))
+        attached.train()
+        for step, (inputs, targets) in enumerate(_endless(loader, total), start=1):
+            goal = _moved(targets, where)
+            attached.labels = class_labels(goal)
+            out = call_with(attached, _moved(inputs, where))
+            both = repeat_targets(goal) if attached.settings.copies else goal
+            now = score(out, both) + attached.auxiliary_loss()
+            optimizer.zero_grad()
+            now.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if step not in moments:
+                continue
+            if not math.isfinite(now.item()):
+                raise ConcordError(f"the loss is {now.item()} at step {step}; choose a lower learning_rate")
+            if validation is not None:
+                found = validation_loss(attached.eval(), validation, score, seed=seed)
+                attached.train()
+                if found <= best:
+                    best, best_state = found, copy.deepcopy(attached.state_dict())
+    if best_state is not None:
+        attached.load_state_dict(best_state)
+    return attached.eval()
+
+
+def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
+    """Return the cross-entropy of a model's logits, or for real targets the mean absolute error.
+
+    Raises:
+        UsageError: the output holds no tensor with a row for every target.
+    """
+    logits = logits_of(output)
+    if logits is None or logits.shape[:1] != targets.shape[:1]:
+        found = "no tensor" if logits is None else f"one of shape {tuple(logits.shape)}"
+        raise UsageError(
+            f"the model's output must be logits, have `logits`, or begin with them, one row for each of the "
+            f"{len(targets)} targets; found {found}; give `loss`"
+        )
+    if targets.is_floating_point():
+        return F.l1_loss(logits.float().reshape(targets.shape), targets)
+    return F.cross_entropy(logits.float(), targets)
+
+
+def logits_of(output: Any) -> Tensor | None:  # noqa: ANN401
+    """Return the logits in a model's output: itself, its `logits`, or its first tensor."""
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    return next(iter(tensors_of(output)), None)
+
+
+def class_labels(targets: Tensor) -> Tensor | None:
+    """Return class indices for the contrastive loss, or None where there are fewer than three classes, or none."""
+    if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
+        return None
+    return targets if int(targets.max()) >= FEWEST_CLASSES - 1 else None
+
+
+@torch.no_grad()
+def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: int) -> float:
+    """Return the mean loss over untouched and over perturbed features; the perturbations are the same at every call."""
+    where = next(attached.parameters()).device
+    draws = seeding.generator(seed, "fit_plugin", "validation", device=where)
+    total, count = 0.0, 0
+    for inputs, targets in batches:
+        given, goal = _moved(inputs, where), _moved(targets, where)
+        clean = float(loss(call_with(attached, given), goal))
+        with attached.perturbed(draws):
+            hurt = float(loss(call_with(attached, given), goal))
+        total, count = total + len(goal) * (clean + hurt) / 2, count + len(goal)
+    if not count:
+        raise UsageError("validation must give at least one batch; found none")
+    return total / count
+
+
+def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401
+    return map_tensors(value, lambda x: x.to(device))
+
+
+def _count(loader: Batches) -> int:
+    return len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader)
+
+
+def _endless(loader: Batches, steps: int) -> Iterator[tuple[Any, Tensor]]:
+    """Yield so many batches, from the start again when they run out."""
+    done = 0
+    while True:
+        before = done
+        for batch in loader:
+            yield batch
+            done += 1
+            if done == steps:
+                return
+        if done == before:
+            raise UsageError("loader must give batches at every pass; it was empty (an iterator can be read only once)")

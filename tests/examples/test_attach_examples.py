@@ -1,0 +1,44 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(name):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_clip_example_distrusts_pictures_of_noise():
+    pytest.importorskip("transformers")
+    out = run("attach_clip")
+    assert "untrained, the output is CLIP's own: True" in out
+    assert "detached, it is the model that came in: True" in out
+    clean, spoilt = re.findall(r"of image (\S+)", out)
+    assert float(spoilt) < float(clean)
+
+
+def test_the_audio_visual_example_helps_a_trained_model_and_leaves_it_as_it_is():
+    out = run("attach_audio_visual")
+    (before, after), (worse, better) = re.findall(r"accuracy (\S+), with the plug-in (\S+);", out)
+    assert float(after) >= float(before) - 0.02
+    assert float(better) >= float(worse)
+    assert "the trained weights are untouched: True" in out
+    assert "the old checkpoint loads: <All keys matched successfully>" in out
+
+
+def test_the_crossmodal_example_distrusts_a_noisy_text():
+    out = run("attach_crossmodal")
+    assert "untrained, the output is the model's own: True" in out
+    clean, spoilt = re.findall(r"of text (\S+),", out)
+    assert float(spoilt) < float(clean) - 0.2
