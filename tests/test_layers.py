@@ -21,8 +21,9 @@ LAYERS = [
     ("analysis",),
     ("estimator", "monitor"),
     ("report",),
+    ("deploy",),
     ("terminal",),
-    ("cli_data", "cli_analyses"),
+    ("cli_data", "cli_analyses", "cli_deploy"),
     ("cli",),
     ("__main__",),
 ]

@@ -8,6 +8,7 @@ Shapes: reliability (B, M); gates (B, D) a modality; support and conflict (B, M,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,11 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Switch autocast off; an exported graph has none, and its formats know none."""
+    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(device_type=device, enabled=False)
 
 
 class Calibrator(nn.Module):
@@ -156,7 +162,7 @@ class Calibrator(nn.Module):
         if self.training and touched is None and self.perturbation is not None:
             hurt = perturb(batch, self.perturbation, generator=generator)
             batch, touched = hurt.batch, hurt.touched
-        with torch.autocast(device_type=batch.present.device.type, enabled=False):
+        with _full_precision(batch.present.device.type):
             modulation = self.modulate(self._summaries(batch, touched))
             loss = self._auxiliary_loss(modulation, batch, touched, labels)
         decision = self.decide(modulation, batch.present)
@@ -227,7 +233,8 @@ class Calibrator(nn.Module):
                 here = here & torch.isfinite(flat).flatten(1).all(1)
             columns.append(here)
         finite = torch.stack(columns, 1)
-        if self.nonfinite == "absent":
+        # An exported graph cannot raise: what it cannot use is absent to it.
+        if self.nonfinite == "absent" or torch.compiler.is_exporting():
             return replace(batch, present=finite, complete=False)
         return replace(batch, present=require_finite(finite, batch.present, batch.names))
 

@@ -84,7 +84,7 @@ def coarse(x: Tensor, spec: FeatureSpec, mask: Tensor | None, grid: int) -> tupl
     size = [min(side, grid) for side in x.shape[2:]]
     if mask is None:
         return _pool(x, size).flatten(2).transpose(1, 2), None
-    known = mask.reshape(len(x), 1, *x.shape[2:])
+    known = mask.reshape(x.shape[0], 1, *x.shape[2:])
     share = _pool(known.to(x.dtype), size)
     means = _pool(torch.where(known, x, 0), size) / torch.where(share > 0, share, 1)
     return means.flatten(2).transpose(1, 2), (share > 0).flatten(1)

@@ -107,13 +107,13 @@ class CentralNet(Fusion):
         """Return a stream's state (B, W, G, G), 0 where it has nothing."""
         x, spec, valid = streams.features[name], specs[name], streams.valid[name]
         if spec.layout.name in ("bchw", "bcthw"):
-            return pool_stream(x, spec, valid, None, self.grid).view(len(x), spec.size, self.grid, self.grid)
+            return pool_stream(x, spec, valid, None, self.grid).view(x.shape[0], spec.size, self.grid, self.grid)
         return masked_mean(x, valid, None)[:, :, None, None].expand(-1, -1, self.grid, self.grid)
 
     def _classify(self, name: str, streams: Streams, specs: Mapping[str, FeatureSpec]) -> tuple[Tensor, Tensor]:
         """Return one stream's own logits, and which instances have it."""
         x, valid = streams.features[name], streams.valid[name]
-        here = torch.ones(len(x), dtype=torch.bool, device=x.device) if valid is None else valid.any(1)
+        here = torch.ones(x.shape[0], dtype=torch.bool, device=x.device) if valid is None else valid.any(1)
         vector = masked_mean(places_of(x, specs[name]), valid, None)
         return self.heads[name](self.dropout(vector)), here
 

@@ -95,6 +95,6 @@ class TransferFusion(Fusion):
         for name in self.names:
             x, valid = streams.features[name], streams.valid[name]
             vectors.append(masked_mean(places_of(x, specs[name]), valid, None))
-            here.append(torch.ones(len(x), dtype=torch.bool, device=x.device) if valid is None else valid.any(1))
+            here.append(torch.ones(x.shape[0], dtype=torch.bool, device=x.device) if valid is None else valid.any(1))
         logits = [self.heads[name](self.dropout(v)) for name, v in zip(self.names, vectors, strict=True)]
         return mean_of(logits, here)

@@ -65,13 +65,13 @@ class Stage(nn.Module):
             return self.layers(known), valid
         known = x if valid is None else torch.where(over_positions(valid, x, self.spec.layout), x, 0)
         frames = known if x.dim() == 4 else known.transpose(1, 2).flatten(0, 1)  # (B*T, D, H, W)
-        keep = None if valid is None else valid.reshape(len(frames), -1).any(1)
+        keep = None if valid is None else valid.reshape(frames.shape[0], -1).any(1)
         out: Tensor = self._maps(frames, keep)
         if x.dim() == 5:
             out = out.reshape(x.shape[0], x.shape[2], *out.shape[1:]).transpose(1, 2)
         if valid is None or out.shape[2:] == x.shape[2:]:
             return out, valid
-        places = valid.reshape(len(x), -1, *x.shape[-2:]).to(x.dtype)  # (B, 1 or T, H, W)
+        places = valid.reshape(x.shape[0], -1, *x.shape[-2:]).to(x.dtype)  # (B, 1 or T, H, W)
         return out, F.adaptive_max_pool2d(places, out.shape[-2:]).flatten(1) > 0
 
     def _maps(self, frames: Tensor, keep: Tensor | None) -> Tensor:

@@ -42,7 +42,7 @@ def pool_stream(x: Tensor, spec: FeatureSpec, mask: Tensor | None, here: Tensor 
         still = x if x.dim() == 4 else x.mean(2)
         cells = F.adaptive_avg_pool2d(still, grid)  # (B, D, grid, grid)
     else:  # the mean over a cell's valid places, 0 where it has none
-        valid = mask.reshape(len(x), 1, *x.shape[2:])  # (B, 1, [T,] H, W)
+        valid = mask.reshape(x.shape[0], 1, *x.shape[2:])  # (B, 1, [T,] H, W)
         known, count = torch.where(valid, x, 0), valid.to(x.dtype)
         if x.dim() == 5:
             known, count = known.mean(2), count.mean(2)

@@ -86,7 +86,7 @@ class BottleneckFusion(Fusion):
             valid = valid_steps(steps, masks.get(name), present.get(name))
             token = self.project[name](known_steps(steps, valid))
             token = token + sinusoids(token.shape[1], token.shape[2], token)
-            start = self.start[name].to(token.dtype).expand(len(token), 1, -1)
+            start = self.start[name].to(token.dtype).expand(token.shape[0], 1, -1)
             x = torch.cat([start, token], 1)
             # The class token of a modality with nothing to it is not valid either.
             valid = torch.cat([valid.any(1, keepdim=True), valid], 1)
@@ -106,7 +106,7 @@ class BottleneckFusion(Fusion):
         tokens = {name: known_steps(x, valid[name]) for name, x in tokens.items()}
         here = [valid[name].any(1) for name in self.names]
         first = tokens[self.names[0]]
-        shared = self.bottleneck.to(first.dtype).expand(len(first), -1, -1)
+        shared = self.bottleneck.to(first.dtype).expand(first.shape[0], -1, -1)
         always = torch.ones(shared.shape[:2], dtype=torch.bool, device=first.device)
         ignored = {name: ~torch.cat([always, valid[name]], 1) for name in self.names}
         count = shared.shape[1]

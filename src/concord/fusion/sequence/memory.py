@@ -66,9 +66,9 @@ class MemoryFusion(Fusion):
         valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in steps.items()}
         aligned, any_valid = align(steps, valid, shares=self.shares)
         first = aligned[self.names[0]]
-        zeros = first.new_zeros(len(first), self.hidden)
+        zeros = first.new_zeros(first.shape[0], self.hidden)
         states = dict.fromkeys(self.names, (zeros, zeros))
-        memory = first.new_zeros(len(first), self.memory)
+        memory = first.new_zeros(first.shape[0], self.memory)
         for step in range(first.shape[1]):
             keep = any_valid[:, step : step + 1]
             now = {name: self.cells[name](aligned[name][:, step], states[name]) for name in self.names}

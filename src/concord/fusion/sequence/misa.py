@@ -74,7 +74,7 @@ class MisaFusion(Fusion):
         projected, here = {}, {}
         for name in self.names:
             steps = self.positions(name, features)
-            has = present.get(name, torch.ones(len(steps), dtype=torch.bool, device=steps.device))
+            has = present.get(name, torch.ones(steps.shape[0], dtype=torch.bool, device=steps.device))
             mask = masks.get(name)
             here[name] = has if mask is None else has & mask.any(1)
             projected[name] = self.project[name](masked_mean(steps, mask, here[name]))

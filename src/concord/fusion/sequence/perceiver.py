@@ -80,7 +80,7 @@ class PerceiverFusion(Fusion):
             tokens.append(token + sinusoids(token.shape[1], token.shape[2], token))
             valid.append(keep)
         seen, ignored = torch.cat(tokens, 1), ~torch.cat(valid, 1)
-        x = self.latents.to(seen.dtype).expand(len(seen), -1, -1)
+        x = self.latents.to(seen.dtype).expand(seen.shape[0], -1, -1)
         for turn in range(self.rounds):
             which = min(turn, 1)
             x = self.look[which](x, seen, ignored)

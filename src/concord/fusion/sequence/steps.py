@@ -19,7 +19,9 @@ def compact(steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         steps (B, L, D), zeros behind the valid ones; and how many are valid, (B,).
     """
-    order = (~valid).to(torch.uint8).argsort(dim=1, stable=True)  # (B, L)
+    places = torch.arange(valid.shape[1], device=valid.device)
+    # Keys that are all different: not every runtime of exported graphs sorts stably.
+    order = (places + valid.shape[1] * (~valid).long()).argsort(dim=1)  # (B, L)
     moved = known_steps(steps, valid).gather(1, order.unsqueeze(-1).expand_as(steps))
     return moved, valid.sum(1)
 

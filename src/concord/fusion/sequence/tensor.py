@@ -52,7 +52,7 @@ class Subnetworks(nn.Module):
             z = network(masked_mean(steps[name], mask, has))
             if has is not None:
                 z = torch.where(has.unsqueeze(1), z, 0)
-            found[name] = torch.cat([z.new_ones(len(z), 1), z], 1)
+            found[name] = torch.cat([z.new_ones(z.shape[0], 1), z], 1)
         return found
 
 

@@ -1,0 +1,135 @@
+"""What an exported model saves: the time of one instance by ONNX Runtime and by PyTorch, and their ratio.
+
+`python benchmarks/export_latency.py [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concord run` (by
+default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then asks both of
+single test instances in turn, so that both meet the same noise, with one thread each. Printed as JSON: medians and
+quartiles in milliseconds, and the ratio of the medians, PyTorch's over ONNX Runtime's. PyTorch runs the model eagerly,
+in evaluation mode without gradients, as `PretrainedModel` does; both take unscaled inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from concord.analysis.study import study
+from concord.analysis.trained import TrainedRuns, open_runs
+from concord.deploy.export import cases, write_checked
+from concord.deploy.graph import Inputs, changed
+from concord.deploy.onnx_file import named, runtime
+from concord.deploy.opening import open_deployed
+from concord.errors import ConcordError
+from concord.experiment.config import make_config
+from concord.experiment.surroundings import hardware, versions
+from concord.files import write_json
+
+WARM = 20
+INSTANCES = 16
+
+
+def default_runs(folder: Path) -> list[Path]:
+    """Train a short run of each benchmark that is at hand; how good it is does not change its speed."""
+    found = []
+    for benchmark, fusion in (("digits", "concat"), ("utd-mhad", "transformer"), ("utd-mhad", "lf-dnn")):
+        config = make_config(benchmark, fusion=fusion, calibrators=("context",), seeds=1, recipe={"steps": 20})
+        try:
+            study(config, folder / f"{benchmark}-{fusion}", jobs=1)
+        except ConcordError:  # its data are not here
+            continue
+        found.append(folder / f"{benchmark}-{fusion}")
+    return found
+
+
+def seconds(ask: Callable[[Inputs], Any], given: Inputs) -> float:
+    """Return how long one call takes."""
+    start = time.perf_counter()
+    ask(given)
+    return time.perf_counter() - start
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median and quartiles in milliseconds."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return {"median_ms": 1e3 * median, "quarter_ms": 1e3 * low, "three_quarters_ms": 1e3 * high}
+
+
+def measure(runs: TrainedRuns, folder: Path, repetitions: int) -> dict[str, Any]:
+    """Export one run and time both of single instances, in turn."""
+    found = open_deployed(runs)
+    model, about = found.model, found.model.description
+    path = folder / "model.onnx"
+    asked = cases(model, found.parts.test, INSTANCES, fixed_time=False)
+    fixed = False
+    try:
+        difference, size = write_checked(model, path, asked)
+    except ConcordError:
+        fixed = True
+        asked = cases(model, found.parts.test, INSTANCES, fixed_time=True)
+        difference, size = write_checked(model, path, asked, fixed_time=True)
+    ones = [
+        changed(asked[0], lambda kind, name, x, row=row: x[row : row + 1])  # type: ignore[misc]
+        for row in range(len(asked[0][0][about.names[0]]))
+    ]
+    by_onnx = runtime(path, threads=1)
+
+    def by_torch(given: Inputs) -> None:
+        with torch.inference_mode():
+            model(*given)
+
+    times: dict[str, list[float]] = {"pytorch": [], "onnxruntime": []}
+    for turn in range(WARM + repetitions):
+        given = ones[turn % len(ones)]
+        for name, ask in (("pytorch", by_torch), ("onnxruntime", by_onnx)):
+            took = seconds(ask, given)
+            if turn >= WARM:
+                times[name].append(took)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {
+        "benchmark": about.config.benchmark,
+        "fusion": about.config.fusion,
+        "label": found.label,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "inputs": {name: list(x.shape) for name, x in named(ones[0]).items()},
+        "fixed_time": fixed,
+        "bytes": size,
+        "largest_difference": difference,
+        "repetitions": repetitions,
+        **{name: spread(values) for name, values in times.items()},
+        "ratio": medians["pytorch"] / medians["onnxruntime"],
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    parser.add_argument("--repetitions", type=int, default=300)
+    parser.add_argument("--out", type=Path, help="write the JSON here as well")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        runs = given.runs or default_runs(folder)
+        found = {
+            "schema": "concord.export-latency/1",
+            "batch": 1,
+            "threads": 1,
+            "runs": [measure(open_runs(run), folder, given.repetitions) for run in runs],
+            "versions": versions(),
+            "hardware": hardware(),
+        }
+    print(json.dumps(found, indent=2))
+    if given.out is not None:
+        write_json(given.out, found)
+
+
+if __name__ == "__main__":
+    main()

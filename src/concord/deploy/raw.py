@@ -1,0 +1,108 @@
+"""Instances as they were measured: the unscaled parts of a run's benchmark, or all of another prepared dataset.
+
+What is in a store stays there until it is asked for.
+Axis letters: N instances; the rest is the modality's layout without its batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from concord.data.benchmark import Parts
+from concord.data.benchmarks import BENCHMARKS
+from concord.data.part import AnyPart, Part
+from concord.data.store import Store
+from concord.data.stored import StoredPart, everything
+from concord.deploy.deployed import Description
+from concord.errors import DataError
+from concord.experiment.config import Config
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Unscaled instances that a model can be asked about.
+
+    Args:
+        part: the instances.
+        classes: the names of their labels, by index; none where labels are numbers.
+    """
+
+    part: AnyPart
+    classes: tuple[str, ...]
+
+
+def raw_parts(config: Config, seed: int, source: Path | None) -> Parts:
+    """Return the split of one seed, not scaled.
+
+    Args:
+        config: the experiment.
+        seed: of the split.
+        source: what `concord.data.benchmarks.folder_of` returned.
+    """
+    benchmark = BENCHMARKS[config.benchmark]
+    parts = benchmark.split(benchmark.load(source), seed, config.protocol)
+    return replace(
+        parts,
+        layouts={name: parts.layouts[name] for name in config.modalities},
+        train=only(parts.train, config.modalities),
+        valid=only(parts.valid, config.modalities),
+        test=only(parts.test, config.modalities),
+    )
+
+
+def only(part: AnyPart, names: tuple[str, ...]) -> AnyPart:
+    """Return the part with these modalities alone."""
+    if isinstance(part, StoredPart):
+        return replace(part, modalities=names)
+    if not isinstance(part, Part):
+        raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
+    return replace(
+        part,
+        inputs=_chosen(part.inputs, names),
+        masks=_chosen(part.masks, names),
+        present=_chosen(part.present, names),
+    )
+
+
+def all_instances(folder: Path, about: Description) -> Instances:
+    """Return every instance of a prepared dataset.
+
+    Args:
+        folder: of the dataset.
+        about: the model that will be asked.
+
+    Raises:
+        DataError: it is no dataset, or lacks a modality, or has one of another layout or size.
+    """
+    whole = everything(Store(folder))
+    missing = [name for name in about.names if name not in whole.modalities]
+    if missing:
+        raise DataError(
+            f"{folder} has no modality {', '.join(missing)}, which the model reads; it has "
+            f"{', '.join(whole.modalities)}"
+        )
+    part = replace(whole, modalities=about.names)
+    layouts, shapes, faults = part.layouts, part.shapes, []
+    for name in about.names:
+        time = about.time(name)
+        wanted = [None if axis + 1 == time else size for axis, size in enumerate(about.shapes[name])]
+        found = [None if axis + 1 == time else size for axis, size in enumerate(shapes[name])]
+        if layouts[name] != about.layouts[name] or found != wanted:
+            faults.append(
+                f"{name} must be {about.layouts[name]} with {_sizes(wanted)} an instance; "
+                f"found {layouts[name]} with {_sizes(found)}"
+            )
+    if faults:
+        raise DataError(f"{folder} does not fit the model: {'; '.join(faults)}; prepare it as the training data were")
+    return Instances(part, whole.store.card.label.classes)
+
+
+def _chosen(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _sizes(sizes: list[int | None]) -> str:
+    return " x ".join("T" if size is None else str(size) for size in sizes)

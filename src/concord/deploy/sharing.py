@@ -1,0 +1,62 @@
+"""`concord share`: one trained run as a folder that others can load, weights only as safetensors.
+
+FOLDER/model.safetensors  weights, and the scaling of the inputs
+FOLDER/config.json        what the model is
+FOLDER/README.md          the model card
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from concord.analysis.trained import TrainedRuns
+from concord.deploy.opening import open_deployed
+from concord.errors import ConcordError, UsageError
+from concord.experiment.surroundings import versions
+
+SCHEMA = "concord.shared/1"
+
+
+def share_run(
+    runs: TrainedRuns, out: Path, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
+) -> dict[str, Any]:
+    """Write one trained run as a folder for others; return what it is.
+
+    Args:
+        runs: a folder of `concord run`.
+        out: the folder; it must not exist, or be empty.
+        label: which method; None = ours, else the last of the folder.
+        seed: which seed.
+        data: the data folder, on whose training part the scaling is fitted.
+
+    Raises:
+        UsageError: there is no such run, or the folder is in use.
+        ConcordError: huggingface_hub is not installed.
+        DataError: the data or the weights cannot be used.
+    """
+    try:
+        from concord.deploy.pretrained import PretrainedModel
+    except ImportError as missing:
+        raise ConcordError(
+            f"sharing needs {missing.name}, which is not installed: pip install 'concord-fusion[export]'"
+        ) from None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is in use; name a new folder with --out")
+    found = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel)
+    model = found.model
+    if not isinstance(model, PretrainedModel):  # for the type checker
+        raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
+    try:
+        model.save_pretrained(out)
+    except OSError as error:
+        raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
+    return {
+        "schema": SCHEMA,
+        "folder": str(out),
+        "files": {path.name: path.stat().st_size for path in sorted(out.iterdir())},
+        "label": found.label,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "versions": versions(),
+    }
