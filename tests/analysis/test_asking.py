@@ -88,3 +88,18 @@ def test_reliability_is_read_off_the_output():
 def test_what_is_no_logits_is_refused(returned, text):
     with pytest.raises(UsageError, match=text):
         ask(returned, part())
+
+
+def test_parts_that_were_in_evaluation_mode_stay_in_it():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.head = nn.BatchNorm1d(3), nn.Linear(3, 2)
+
+        def forward(self, features):
+            return self.head(self.norm(features["a"]))
+
+    model = Frozen().train()
+    model.norm.eval()
+    ask(model, part())
+    assert [one.training for one in (model, model.norm, model.head)] == [True, False, True]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from concord.analysis.gradients import evaluating as in_evaluation
 from concord.data.part import AnyPart, Floats, Part
 from concord.errors import UsageError
 from concord.experiment.batches import Tensors, to_tensors
@@ -81,16 +82,9 @@ def ask(
 
 @contextmanager
 def evaluating(model: Model) -> Iterator[None]:
-    """Put a module into evaluation mode without gradients, and back afterwards."""
-    training = isinstance(model, nn.Module) and model.training
-    if training:
-        model.eval()  # type: ignore[attr-defined]
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        if training:
-            model.train()  # type: ignore[attr-defined]
+    """Put a module into evaluation mode without gradients, and each of its parts back into its own mode afterwards."""
+    with in_evaluation(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
+        yield
 
 
 def _answers(

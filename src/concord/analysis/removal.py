@@ -73,11 +73,10 @@ def measure_removal(
             known[kept] = score_of(part.labels, answer, metric)
         return known[kept]
 
-    everything = frozenset(names)
-    full = score(everything)
-    outputs = ask(model, part.take(slice(0, 1))).logits.shape[1]
+    untouched = ask(model, part)
+    full = known[frozenset(names)] = score_of(part.labels, untouched, metric)
     reference = part.labels if train_labels is None else np.asarray(train_labels)
-    known[frozenset()] = score_without_any(reference, part.labels, metric, outputs)
+    known[frozenset()] = score_without_any(reference, part.labels, metric, untouched.logits.shape[1])
     values, errors = _values(names, score, seed)
     by_rate = []
     for rate in rates:

@@ -137,6 +137,7 @@ class _Runner:
         self.clean = ask(model, part, more=_intact)
         self.clean_score = score_of(part.labels, self.clean, metric)
         self.diagram = Diagram()
+        self._told: dict[tuple[str, ...], float] = {}
 
     def under(self, kind: Kind, able: Sequence[str]) -> dict[str, Any]:
         """Return the scores of a kind at every severity, and whether reliability tells it."""
@@ -162,8 +163,16 @@ class _Runner:
             "area": area(list(range(len(curve))), curve),
         }
 
-    def told(self, kind: Kind, able: Sequence[str]) -> list[float]:
-        """Return the score of the model that gets the corrupted modality as absent, the same at every severity."""
+    def told(self, kind: Kind, able: tuple[str, ...]) -> list[float]:
+        """Return the score of the model that gets the corrupted modality as absent, the same at every severity.
+
+        It is the same for all kinds that can hit the same modalities, and computed once for them.
+        """
+        if able not in self._told:
+            self._told[able] = self._score_told(able)
+        return [self._told[able]] * len(kind.severities)
+
+    def _score_told(self, able: Sequence[str]) -> float:
 
         def change(piece: Part, number: int | None) -> Part:
             here = victims(piece, able, self.seed, number)
@@ -173,8 +182,7 @@ class _Runner:
             }
             return with_presence(piece, present)
 
-        score = score_of(self.part.labels, ask(self.model, self.part, change=change), self.metric)
-        return [score] * len(kind.severities)
+        return score_of(self.part.labels, ask(self.model, self.part, change=change), self.metric)
 
     def _hit(self, able: Sequence[str]) -> Bools:
         whole = isinstance(self.part, Part)
