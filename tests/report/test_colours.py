@@ -3,6 +3,7 @@ import itertools
 import pytest
 
 from concord.report.colours import COLOURS, colour_of, dash_of, marker_of
+from concord.rivals import CALIBRATORS
 
 DARK = "#15181b"
 
@@ -33,3 +34,7 @@ def test_methods_differ_in_colour_dash_and_marker():
 def test_a_method_always_looks_the_same():
     assert colour_of("some-other") == colour_of("some-other")
     assert (dash_of("context"), marker_of("context")) == ("solid", "circle")
+
+
+def test_every_calibrator_with_a_colour_is_called_as_in_the_registry():
+    assert set(COLOURS) - {"none+perturbed"} <= set(CALIBRATORS)

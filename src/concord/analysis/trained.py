@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from concord.analysis.study import SCHEMA as RESULTS
 from concord.analysis.study import prepare_of
@@ -147,19 +148,33 @@ def check_schema(path: Path, value: dict[str, Any], schema: str) -> None:
     raise DataError(f"{path} must be of the schema {schema}; found {found!r}")
 
 
+def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Args:
+        path: of the file.
+        remedy: what to do where it cannot be read, the end of the sentence.
+
+    Raises:
+        DataError: it is absent or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read as safetensors ({error}); {remedy}") from None
+    return state
+
+
 def load_weights(model: MultimodalModel, path: Path) -> None:
     """Put weights into a model, all of them.
 
     Raises:
         DataError: the file is absent or broken, or its weights are not those of the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}); remove its folder to run it again") from None
+    state = read_weights(path, "remove its folder to run it again")
     wanted = model.state_dict()
     faults = [f"{name} is missing" for name in wanted if name not in state]
     faults += [f"{name} is not of this model" for name in state if name not in wanted]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from concord.analysis.comparisons import OURS
-from concord.analysis.trained import WEIGHTS, TrainedRuns, load_weights
+from concord.analysis.trained import WEIGHTS, TrainedRuns, load_weights, read_weights
 from concord.data.benchmark import Parts
 from concord.data.scaling import fit_pieces
 from concord.deploy.deployed import SCHEMA, DeployedModel, read_description
@@ -125,13 +125,7 @@ def load_checked(model: DeployedModel, path: Path) -> None:
     Raises:
         DataError: the file is absent or broken, or its tensors are not those of the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}); share the model again") from None
+    state = read_weights(path, "share the model again")
     wanted = model.state_dict()
     other = sorted(
         {name for name in (*wanted, *state) if name not in wanted or name not in state}

@@ -17,7 +17,7 @@ COLOURS = {
     "modality-dropout": "#c9562f",
     "uncertainty": "#1f93a6",
     "evidential": "#7d6bd0",
-    "conflict-evidential": "#a5652f",
+    "evidential-conflict": "#a5652f",
     "aecf": "#7d8a1c",
     "context": "#1b7f5c",
 }
