@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from concord import CalibratedClassifier
 from concord.analysis.corrupting import Ground, corrupt_part, victims
 from concord.analysis.corruptions import KINDS
-from concord.data import scene15, utd_mhad
+from concord.data import handwritten, scene15, utd_mhad
 from concord.data.archives import Column, find_data_folder, read_archive
 from concord.data.part import Part
 from concord.data.scaling import scale_parts
@@ -34,7 +34,6 @@ from concord.files import read_json, write_json, write_text
 HERE = Path(__file__).resolve().parent
 SEEDS = 3
 STRENGTHS = {"gaussian-noise": 1.5, "dimension-replacement": 0.45, "swap": 1.0, "dimension-dropout": 0.75}
-VIEWS = {"view0": 240, "view1": 76, "view2": 216, "view3": 47, "view4": 64, "view5": 6}
 
 Split = Callable[[Part, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
@@ -46,14 +45,6 @@ class Dataset:
     load: Callable[[Path], Part]
     split: Split
     summary: str
-
-
-def handwritten(folder: Path) -> Part:
-    """Return six descriptors of handwritten digits."""
-    columns = {"label": Column("digits", kinds="iu", classes=10)}
-    columns |= {name: Column("digits", (size,)) for name, size in VIEWS.items()}
-    arrays = read_archive(folder, "handwritten.npz", columns)
-    return _part({name: arrays[name] for name in VIEWS}, arrays["label"])
 
 
 def pooled(folder: Path) -> Part:
@@ -106,7 +97,7 @@ def by_fold(part: Part, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 DATASETS: dict[str, Dataset] = {
     "scene15": Dataset(scene15.load, random_split, "scenes by three image descriptors, random 80/20"),
-    "handwritten": Dataset(handwritten, random_split, "digits by six descriptors, random 80/20"),
+    "handwritten": Dataset(handwritten.load, random_split, "digits by six descriptors, random 80/20"),
     "utd-mhad": Dataset(pooled, by_subject, "actions by three sensors, means and deviations over time, by subject"),
     "ravdess": Dataset(ravdess, by_fold, "emotions by statistics of the audio and action units, published folds"),
 }

@@ -74,7 +74,7 @@ def test_a_folder_of_another_configuration_is_left_alone(run):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("run", "digitz"), "unknown benchmark 'digitz'; choose from: digits, scene15, cmu-mosi-utterance"),
+        (("run", "digitz"), "unknown benchmark 'digitz'; choose from: digits, scene15, handwritten"),
         (("run", "digits", "--fusion", "glue"), "unknown fusion 'glue'; choose from: lf-dnn, ef-lstm"),
         (("run", "digits", "--calibrators", "none,magic"), "unknown calibrator 'magic'; choose from: none, self"),
         (("run", "digits", "--seeds", "0"), "seeds: input should be greater than or equal to 1; found 0"),

@@ -14,6 +14,7 @@ from concord.data.benchmark import Benchmark
 from concord.data.card import CARD, read_card
 from concord.data.cmu_mosi_utterance import CMU_MOSI_UTTERANCE
 from concord.data.digits import DIGITS
+from concord.data.handwritten import HANDWRITTEN
 from concord.data.part import AnyPart, Part, Task
 from concord.data.prepared import OWN, STORED, find_store, modalities_of
 from concord.data.ravdess import RAVDESS
@@ -30,6 +31,7 @@ BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 for _benchmark in (
     DIGITS,
     SCENE15,
+    HANDWRITTEN,
     CMU_MOSI_UTTERANCE,
     UTD_MHAD,
     RAVDESS,

@@ -7,43 +7,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from concord.data.archives import Column, read_archive
 from concord.data.benchmark import Benchmark, Parts
 from concord.data.part import Part
-from concord.data.splits import stratified
+from concord.data.views import load_views, split_views
 
 FILE = "scene15.npz"
 SIZES = {"view0": 20, "view1": 59, "view2": 40}
-CLASSES = 15
-TEST = 0.2
-VALID = 0.1
+CLASSES = tuple(f"scene {index}" for index in range(15))
 
 
 def load(folder: Path | None) -> Part:
     """Read the archive."""
-    columns = {"label": Column("images", kinds="iu", classes=CLASSES)}
-    columns |= {name: Column("images", (size,)) for name, size in SIZES.items()}
-    arrays = read_archive(folder or Path(), FILE, columns)
-    return Part(
-        inputs={name: arrays[name].astype(np.float32) for name in SIZES},
-        labels=arrays["label"].astype(np.int64),
-        ids=np.array([f"scene-{row}" for row in range(len(arrays["label"]))]),
-    )
+    return load_views(folder, FILE, SIZES, classes=len(CLASSES), prefix="scene")
 
 
 def split(everything: Part, seed: int, protocol: str) -> Parts:
     """Return a stratified random split: 20 % for testing, 10 % of the rest for validation."""
-    rest, test = stratified(np.arange(len(everything)), everything.labels, TEST, seed, "scene15", "test")
-    train, valid = stratified(rest, everything.labels[rest], VALID, seed, "scene15", "valid")
-    return Parts(
-        classes=tuple(f"scene {index}" for index in range(CLASSES)),
-        layouts=dict.fromkeys(SIZES, "bd"),
-        train=everything.take(train),
-        valid=everything.take(valid),
-        test=everything.take(test),
-    )
+    return split_views(everything, seed, "scene15", CLASSES)
 
 
 SCENE15 = Benchmark(
