@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from concord.analysis.asking import ask
+from concord import attach
+from concord.analysis.asking import ask, parameters_of
 from concord.analysis.own_data import as_part
 from concord.errors import UsageError
 
@@ -103,3 +104,25 @@ def test_parts_that_were_in_evaluation_mode_stay_in_it():
     model.norm.eval()
     ask(model, part())
     assert [one.training for one in (model, model.norm, model.head)] == [True, False, True]
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(8, 2)
+
+    def forward(self, a, b, masks=None):
+        return self.head(torch.cat([self.a(a), self.b(b)], 1))
+
+
+def test_an_attached_model_is_called_by_the_names_of_its_arguments_and_gives_reliability():
+    net = Net().eval()
+    attached = attach(net, {"a": "a", "b": "b"}, layout="bd", sizes={"a": 4, "b": 4})
+    expected = net(*(torch.from_numpy(part().inputs[name]).float() for name in ("a", "b"))).detach().numpy()
+    for model in (attached, torch.compile(attached, backend="eager"), nn.DataParallel(attached)):
+        assert parameters_of(model) == ["a", "b", "masks"]
+        answer = ask(model, part())
+        np.testing.assert_allclose(answer.logits, expected, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(answer.reliability, np.ones((10, 2)))
+    attached.detach()
+    assert ask(attached, part()).reliability is None

@@ -1,7 +1,8 @@
 """What a model says of instances, whatever the model is: one of `concord run`, or any callable.
 
-A callable gets `model(features)`, with `masks=` and `present=` beside it where its signature has them. One that
-does not take `present` meets absent modalities as zeros, which is the mean of standardised features.
+A callable gets `model(features)`, or `model(audio=..., video=...)` where its signature has the modalities' names,
+with `masks=` and `present=` beside it where it has those. One that does not take `present` meets absent modalities as
+zeros, which is the mean of standardised features. An attached model is called as the model inside.
 Axis letters: N instances, M modalities, C classes.
 """
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from concord.analysis.gradients import evaluating as in_evaluation
+from concord.calibration.attaching.attached import Attached
+from concord.calibration.attaching.taps import core_of, wrapped
 from concord.data.part import AnyPart, Floats, Part
 from concord.errors import UsageError
 from concord.experiment.batches import Tensors, to_tensors
@@ -117,19 +120,36 @@ def device_of(model: Model) -> torch.device:
 
 def call(model: Model, batch: Tensors) -> Any:  # noqa: ANN401 - whatever a model returns
     """Return what a model says of a batch; masks and presence go with it where it takes them by name."""
-    takes = _takes(model)
+    takes = parameters_of(model)
     known = {"masks": batch.masks, "present": batch.present}
-    return model(batch.inputs, **{name: value for name, value in known.items() if name in takes and value})
+    more = {name: value for name, value in known.items() if name in takes and value}
+    if batch.inputs and set(batch.inputs) <= set(takes):
+        return model(**batch.inputs, **more)
+    return model(batch.inputs, **more)
 
 
-def _takes(model: Model) -> set[str]:
-    """Return which of masks and present a model takes by name."""
+def parameters_of(model: Model) -> list[str]:
+    """Return the names of what a model takes, in order; of an attached or wrapped model, what the one inside takes."""
+    while isinstance(model, nn.Module):
+        inner = model.model if isinstance(model, Attached) else wrapped(model)
+        if inner is None:
+            break
+        model = inner
     called = model.forward if isinstance(model, nn.Module) else model
     try:
         parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError):  # a callable without a signature
-        return set()
-    return {one.name for one in parameters if one.name in ("masks", "present") and one.kind is not one.VAR_KEYWORD}
+        return []
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [one.name for one in parameters if one.kind in named]
+
+
+def calibration_of(model: Model, out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
+    """Return the calibration in a model's output; else the last one that the model itself keeps; else the output."""
+    found = getattr(out, "calibration", None)
+    if found is None and not isinstance(getattr(out, "reliability", None), Tensor):
+        found = getattr(core_of(model) if isinstance(model, nn.Module) else model, "calibration", None)
+    return out if found is None else found
 
 
 def _logits(out: Any, count: int) -> Tensor:  # noqa: ANN401 - whatever a model returns
@@ -148,9 +168,9 @@ def _logits(out: Any, count: int) -> Tensor:  # noqa: ANN401 - whatever a model 
 
 def _reliability(model: Model, out: Any) -> tuple[Tensor | None, Tensor | None]:  # noqa: ANN401
     """Return reliability and presence from what came out, where they are there."""
-    calibration = getattr(out, "calibration", out)
+    calibration = calibration_of(model, out)
     reliability, present = getattr(calibration, "reliability", None), getattr(calibration, "present", None)
-    calibrator = getattr(model, "calibrator", None)
+    calibrator = getattr(core_of(model) if isinstance(model, nn.Module) else model, "calibrator", None)
     silent = calibrator is not None and not getattr(calibrator, "has_reliability", True)
     known = isinstance(reliability, Tensor) and reliability.dim() == 2
     return (

@@ -90,6 +90,12 @@ def evidence_of(
             summaries[name] = np.full((len(here), 1), np.nan)
             continue
         layout = layout_of(name, delivered[name], where)
+        rows = delivered[name].shape[LAYOUTS[layout].batch]
+        if rows != len(here):
+            raise UsageError(
+                f"{name!r} must have a row for each of the {len(here)} instances in layout {layout!r}; found shape "
+                f"{tuple(delivered[name].shape)}; name its layout in `layouts`"
+            )
         level, summary, whole = _measured(delivered[name], layout, here, None if masks is None else masks.get(name))
         levels.append(torch.where(whole, level.double(), ABSENT).cpu())
         summaries[name] = torch.where(whole.unsqueeze(1), summary.double(), torch.nan).cpu().numpy()

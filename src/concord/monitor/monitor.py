@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from concord.analysis.asking import Model, call, device_of, evaluating
+from concord.analysis.asking import Model, calibration_of, call, device_of, evaluating, parameters_of
 from concord.calibration import Calibration, Calibrator
+from concord.calibration.attaching.attached import Attached
+from concord.calibration.attaching.structure import map_tensors
+from concord.calibration.attaching.taps import core_of
 from concord.errors import DataError, UsageError
 from concord.experiment.batches import Tensors
 from concord.files import read_json, write_json
@@ -92,6 +95,7 @@ class Monitor:
             UsageError: fewer than 20 instances with some modality, or the model gives no calibration.
         """
         draws = np.random.default_rng(self.seed)
+        self._axes = {}
         found = list(self.evidence(data, masks, present))
         if not found:
             raise UsageError("data must hold instances to learn from; found none")
@@ -123,7 +127,7 @@ class Monitor:
 
         Args:
             features: modality -> tensor of a batch, or of a single instance without its batch axis; or what else the
-                model takes, a tensor or a tuple of arguments.
+                model takes, a tensor or a tuple of arguments. In the form in which the clean data were given.
             masks: modality -> bool, True at valid steps.
             present: modality -> bool.
 
@@ -146,8 +150,7 @@ class Monitor:
             raise UsageError("the model is in training mode, where reliability is no measurement; call .eval() first")
         out = self.model(*args, **kwargs)
         masks = kwargs.get("masks", args[1] if len(args) > 1 and isinstance(args[1], Mapping) else None)
-        inputs = args[0] if args else kwargs.get("features", kwargs.get("inputs"))
-        watch.step(self._evidence(out, inputs, masks))
+        watch.step(self._evidence(out, self._delivered(args, kwargs), masks))
         return out
 
     @property
@@ -270,30 +273,59 @@ class Monitor:
         masks: Mapping[str, Tensor] | None,
         present: Mapping[str, Tensor] | None,
     ) -> Evidence:
-        """Return the evidence of a batch, from the model in evaluation mode."""
+        """Return the evidence of a batch, from the model in evaluation mode.
+
+        Raises:
+            UsageError: some instances lack a modality, and the model cannot be told.
+        """
+        absent = [name for name, here in (present or {}).items() if not torch.as_tensor(here).all()]
+        if absent and "present" not in parameters_of(self.model):
+            raise UsageError(
+                f"present says that {', '.join(absent)} is absent, and the model takes no `present`; give it as the "
+                "arguments that the model takes, and for an attached model say `present=` in attach"
+            )
         with evaluating(self.model):
+            device = device_of(self.model)
             if isinstance(inputs, Mapping):
-                device = device_of(self.model)
                 batch = Tensors(dict(inputs), torch.empty(0), dict(masks or {}), dict(present or {})).to(device)
                 return self._evidence(call(self.model, batch), batch.inputs, batch.masks)
-            out = self.model(*inputs) if isinstance(inputs, (tuple, list)) else self.model(inputs)
-            return self._evidence(out, inputs, None)
+            moved = map_tensors(inputs, lambda x: x.to(device))
+            args = tuple(moved) if isinstance(moved, (tuple, list)) else (moved,)
+            return self._evidence(self.model(*args), self._delivered(args, {}), None)
 
-    def _evidence(self, out: Any, inputs: Any, masks: Mapping[str, Tensor] | None) -> Evidence:  # noqa: ANN401
-        calibration = out if isinstance(out, Calibration) else getattr(out, "calibration", None)
-        if calibration is None:
-            calibration = getattr(self.model, "calibration", None)
+    def _delivered(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a call gives the model, by name: the keys of its only mapping, else the arguments' names."""
+        first = args[0] if args else kwargs.get("features", kwargs.get("inputs"))
+        if isinstance(first, Mapping):
+            return first
+        named = {**dict(zip(parameters_of(self.model), args, strict=False)), **kwargs}
+        return {name: x for name, x in named.items() if isinstance(x, Tensor)}
+
+    def _evidence(self, out: Any, given: Mapping[str, Any], masks: Mapping[str, Tensor] | None) -> Evidence:  # noqa: ANN401
+        """Return the evidence of what the model found.
+
+        Level and change are measured on what was given, if the clean data were given by modality; else on the features
+        that the calibrator got. A stream is measured as the clean data were.
+        """
+        calibration = calibration_of(self.model, out)
         if not isinstance(calibration, Calibration):
             raise UsageError(
                 f"model must return a Calibration, or an object that has one as `.calibration`, or keep the last one "
                 f"as `.calibration` itself; found {type(out).__name__} without one"
             )
-        named = isinstance(inputs, Mapping) and any(name in calibration.names for name in inputs)
-        if named:
-            return evidence_of(calibration, inputs, masks, self.layouts)
-        return evidence_of(calibration, layouts=self.layouts or _layouts_of(getattr(self.model, "calibrator", None)))
+        if not all(name in self._axes for name in calibration.names):
+            core = core_of(self.model) if isinstance(self.model, nn.Module) else self.model
+            return evidence_of(calibration, layouts=_layouts_of(getattr(core, "calibrator", core)) or self.layouts)
+        if not any(name in calibration.names for name in given):
+            raise UsageError(
+                f"the clean data were given by modality ({', '.join(calibration.names)}), so that the stream must be "
+                f"too; found {', '.join(given) or 'nothing that has a name'}"
+            )
+        return evidence_of(calibration, given, masks, self.layouts)
 
 
 def _layouts_of(model: object) -> dict[str, str]:
-    """Return the layouts that a bare calibrator knows."""
+    """Return the layouts that a bare calibrator knows, or one at the inputs of a model."""
+    if isinstance(model, Attached) and model.settings.inputs:
+        model = model.calibrator
     return dict(model.layouts) if isinstance(model, Calibrator) else {}

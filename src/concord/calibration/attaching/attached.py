@@ -162,6 +162,7 @@ class Attached(nn.Module):
         if self.settings.freeze == "backbone":
             self.model.train(training)
         self._attached = False
+        self.calibration = None  # of what it no longer does
         return self.model
 
     def train(self, mode: bool = True) -> Attached:
