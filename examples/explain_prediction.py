@@ -1,0 +1,204 @@
+"""One prediction explained in pictures: `python examples/explain_prediction.py [--out FOLDER] [--run RUN]`.
+
+A scanned digit is seen by three views: its left half, its right half, and the profile of row and column sums. A model
+is trained on them (or RUN, a folder of `concord run digits`, is opened), and one test digit is asked about three times:
+as it is, with another digit's left half, and with the right half covered. For each, a picture shows what the model was
+given and which view it distrusts and why; the same is printed in words.
+
+The cells (`# %%`) can be run one by one in an editor that knows them.
+"""
+
+# %% What is wanted
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from concord.analysis.explaining import Usual, explain
+from concord.analysis.inspecting import open_inspected
+from concord.analysis.observed import Observed, observe
+from concord.analysis.study import study
+from concord.analysis.trained import open_runs
+from concord.data.part import Part
+from concord.data.scaling import apply, fit_pieces
+from concord.deploy.raw import raw_parts
+from concord.estimator.explanation import Explanation
+from concord.experiment.config import make_config
+from concord.report.colours import colour_of
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--out", type=Path, default=Path("explained"), help="where the pictures go; default: explained")
+parser.add_argument("--run", type=Path, help="a folder of `concord run digits`; default: train a small model first")
+parser.add_argument("--sample", help="the id of a test digit, such as digit-7; default: the first one")
+parser.add_argument("--steps", type=int, default=250, help="of the training; default: 250")
+arguments = parser.parse_known_args()[0]  # in an editor there are words of its own
+
+# %% A model: trained in seconds, or opened
+if arguments.run is None:
+    with tempfile.TemporaryDirectory() as folder:
+        config = make_config("digits", calibrators=("context",), seeds=1, recipe={"steps": arguments.steps})
+        study(config, Path(folder) / "digits", jobs=1)
+        inspected = open_inspected(open_runs(Path(folder) / "digits"))
+else:
+    inspected = open_inspected(open_runs(arguments.run))
+    if inspected.runs.config.benchmark != "digits":
+        parser.error(f"--run must be a run of digits; {arguments.run} is one of {inspected.runs.config.benchmark}")
+names, classes = inspected.runs.config.modalities, inspected.task.classes
+usual = Usual.of(observe(inspected.model, inspected.task.valid))  # what the model makes of untouched digits
+
+# %% One digit, as it was scanned, and in two accidents
+parts = raw_parts(inspected.runs.config, inspected.seed, inspected.source)
+scales = fit_pieces(parts.train.pieces(), parts.layouts)
+test = parts.test
+ids = [str(one) for one in test.ids]
+if arguments.sample is not None and arguments.sample not in ids:
+    parser.error(f"--sample must be one of the test part, such as {', '.join(ids[:3])}; found {arguments.sample!r}")
+row = ids.index(arguments.sample) if arguments.sample is not None else 0
+other = int(np.flatnonzero(test.labels != test.labels[row])[0])
+one = test.take(np.array([row]))
+states = {
+    "clean": one,
+    "left-swapped": one.with_inputs({**one.inputs, "left": test.inputs["left"][[other]]}),
+    "right-covered": one.with_inputs({**one.inputs, "right": np.zeros_like(one.inputs["right"])}),
+}
+
+
+def asked(part: Part) -> Observed:
+    """Return what the model, and the calibrator in it, made of a digit."""
+    scaled = {name: apply(scales[name], x, parts.layouts[name]) for name, x in part.inputs.items()}
+    return observe(inspected.model, part.with_inputs(scaled))
+
+
+# %% How it is drawn
+OURS, DISTRUST, GREY = colour_of("context"), colour_of("modality-dropout"), colour_of("none")
+COLOURS = mpl.colors.LinearSegmentedColormap.from_list("distrust to trust", [DISTRUST, "#f7f7f5", OURS])
+COLOURS.set_bad("#e3e3e0")
+
+
+def draw_input(axes: Axes, x: np.ndarray, title: str, *, distrusted: bool) -> None:
+    """Draw what one view delivered: pixels, or a profile as bars, in a frame that tells whether it is distrusted."""
+    if x.ndim == 3:
+        axes.imshow(x[0], cmap="gray_r", vmin=0, vmax=16)
+    else:
+        half = len(x) // 2
+        places = np.arange(len(x)) + np.repeat([0, 1], half)  # a gap between rows and columns
+        axes.bar(places, x, color=np.repeat(["#5f6875", "#b9bec6"], half))
+        axes.set_xlabel("rows, then columns", fontsize=8)
+        axes.set_ylim(0, 8 * 16)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=9, color=DISTRUST if distrusted else "black")
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=DISTRUST if distrusted else OURS, linewidth=2.5)
+
+
+def draw_reliability(axes: Axes, seen: Observed) -> None:
+    """Draw each view's reliability beside what is usual for it: mean and two standard deviations."""
+    mean = usual.mean()
+    for place in range(len(names)):
+        value = float(seen.reliability[0, place])
+        spread = 2 * float(usual.reliability[usual.present[:, place], place].std())
+        axes.barh(place, value, 0.55, color=DISTRUST if value < mean[place] - spread else OURS)
+        axes.errorbar(mean[place], place, xerr=spread, fmt="|", color="black", capsize=4, markersize=14)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.25)
+    axes.set_xticks([0, 0.5, 1])
+    axes.set_title("reliability (black: the usual ± 2 sd)", fontsize=9)
+
+
+def draw_agreement(axes: Axes, seen: Observed) -> None:
+    """Draw support (green) and conflict (red) of every pair of views, as a matrix."""
+    agreement = seen.support[0] - seen.conflict[0]
+    shown = np.where(np.eye(len(names), dtype=bool), np.nan, agreement)
+    axes.imshow(shown, cmap=COLOURS, vmin=-1, vmax=1)
+    for i, j in np.argwhere(~np.isnan(shown)):
+        ink = "white" if abs(shown[i, j]) > 0.5 else "black"
+        words = f"{shown[i, j]:+.2f}".replace("-", "−")
+        axes.text(j, i, words, ha="center", va="center", fontsize=9, color=ink)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.set_title("support (+) and conflict (−)", fontsize=9)
+
+
+def draw_gates(axes: Axes, seen: Observed) -> None:
+    """Draw by what each feature is multiplied, gate times reliability, against the usual: 1 is as usual."""
+    longest = max(seen.gates[name].shape[1] for name in names)
+    ratio = np.full((len(names), longest), np.nan)
+    for place, name in enumerate(names):
+        now, before = seen.gates[name][0] * seen.reliability[0, place], usual.gates[name] * usual.mean()[place]
+        ratio[place, : len(now)] = now / before
+    image = axes.imshow(ratio, cmap=COLOURS, vmin=0, vmax=2, aspect="auto", interpolation="nearest")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
+    axes.set_xlabel("feature", fontsize=8)
+    axes.set_title("gate × reliability of every feature (1: as usual)", fontsize=9)
+    for edge in np.arange(len(names) - 1) + 0.5:
+        axes.axhline(edge, color="white", linewidth=2)
+    bar = axes.figure.colorbar(image, ax=axes, ticks=[0, 0.5, 1, 1.5, 2])
+    bar.outline.set_visible(False)
+
+
+def draw_classes(axes: Axes, probabilities: np.ndarray, truth: int) -> None:
+    """Draw the probability of every class; the true one has a frame."""
+    said = int(probabilities.argmax())
+    colours = [GREY] * len(classes)
+    colours[said] = OURS if said == truth else DISTRUST
+    bars = axes.bar(range(len(classes)), probabilities, color=colours)
+    bars[truth].set(edgecolor="black", linewidth=1.5)
+    axes.set_xticks(range(len(classes)), classes)
+    axes.set_ylim(0, 1.02)
+    axes.set_yticks([0, 0.5, 1])
+    axes.set_xlabel("class", fontsize=8)
+    axes.set_title(
+        f"predicted {classes[said]} with probability {probabilities[said]:.2f} (framed: the truth)", fontsize=9
+    )
+
+
+def draw(part: Part, seen: Observed, probabilities: np.ndarray, title: str, path: Path) -> None:
+    """Write the picture of one digit."""
+    low = usual.mean() - 2 * np.array([usual.reliability[usual.present[:, k], k].std() for k in range(len(names))])
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(10, 5.6), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        above, below = figure.subfigures(2, 1, height_ratios=(1, 1.05))
+        top = above.subplots(1, 4, width_ratios=(1, 1, 1.6, 2.2))
+        for place, name in enumerate(names):
+            value = seen.reliability[0, place]
+            words = f"{name}, reliability {value:.2f}" if place == 2 else f"{name}, {value:.2f}"
+            draw_input(top[place], part.inputs[name][0], words, distrusted=bool(value < low[place]))
+        draw_classes(top[3], probabilities, int(part.labels[0]))
+        bottom = below.subplots(1, 3, width_ratios=(1.2, 1.1, 1.7))
+        draw_reliability(bottom[0], seen)
+        draw_agreement(bottom[1], seen)
+        draw_gates(bottom[2], seen)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+
+
+# %% What the model says of each, in words and pictures
+ACCIDENTS = {
+    "clean": "as it was scanned",
+    "left-swapped": f"with the left half of another digit, a {classes[int(test.labels[other])]}",
+    "right-covered": "with the right half covered",
+}
+for state, part in states.items():
+    seen = asked(part)
+    odds = np.exp(seen.logits[0] - seen.logits[0].max())
+    probabilities = odds / odds.sum()
+    said = int(probabilities.argmax())
+    verdicts = explain(seen, 0, usual)
+    title = f"{ids[row]}, a {classes[int(test.labels[row])]}, {ACCIDENTS[state]}"
+    print(f"{title}: {Explanation(classes[said], float(probabilities[said]), verdicts)}")
+    path = arguments.out / f"{state}.png"
+    draw(part, seen, probabilities, title, path)
+    print(f"  picture: {path}\n")
