@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# A process a core, up to four; the tests of a file stay together, because they share what they have trained.
+TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check results
 
@@ -8,7 +10,7 @@ demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minut
 	$(BIN)/concord run digits --seeds 10 --out runs/demo
 
 test: $(INSTALLED)  ## all tests but the slow ones; those that need the data folder skip where it is absent
-	$(BIN)/python -m pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(TOGETHER)
 
 check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff check .

@@ -8,6 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# These start commands or train for a long time; run first, they leave no process idle at the end.
+LONG = ("tests/docs/", "tests/test_readme.py", "tests/test_cli", "tests/examples/", "tests/analysis/")
+
+
+def pytest_collection_modifyitems(items):
+    """Put what takes long first, and leave the order as it is otherwise."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
 
 @pytest.fixture(scope="session")
 def data_folder():
