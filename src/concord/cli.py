@@ -62,7 +62,8 @@ def _root() -> None:
 @app.command("run")
 def run_command(
     benchmark: Annotated[
-        str, typer.Argument(help="A benchmark of `concord list benchmarks`, or the folder of a prepared dataset.")
+        str,
+        typer.Argument(help="A benchmark of `concord list benchmarks`, or the folder or URL of a prepared dataset."),
     ],
     fusion: Annotated[
         str | None,
@@ -75,7 +76,9 @@ def run_command(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>, or -grid.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Data folder; default: CONCORD_DATA, or ../shared/data.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data folder or URL; default: CONCORD_DATA, or ../shared/data.")
+    ] = None,
     protocol: Annotated[str | None, typer.Option(help="How the benchmark is split; default: its first.")] = None,
     modalities: Annotated[str | None, typer.Option(help="Some of the benchmark's modalities; default: all.")] = None,
     calibrate: Annotated[
@@ -104,14 +107,15 @@ def run_command(
     from concord.analysis.dynamics import DEFAULT_EVERY
     from concord.analysis.grid import make_grid, run_grid
     from concord.analysis.study import study
-    from concord.data.benchmarks import is_store, stored_as
+    from concord.data.benchmarks import is_store, store_at, stored_as
     from concord.experiment.config import make_config
 
     start = time.perf_counter()
     title = benchmark
     if is_store(benchmark):
-        data = Path(benchmark)
-        benchmark, title, known = stored_as(data)
+        store = store_at(benchmark)
+        data = str(store)
+        benchmark, title, known = stored_as(store)
         modalities = modalities if modalities is not None else ",".join(known)
     options: dict[str, Any] = {
         "calibrators": names_of(calibrators),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concord.analysis.trained import TrainedRuns
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concord run` made.")]
-Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORD_DATA, or ../shared/data.")]
+Data = Annotated[str | None, typer.Option(help="Data folder or URL; default: CONCORD_DATA, or ../shared/data.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")]
 
 

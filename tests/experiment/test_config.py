@@ -68,3 +68,17 @@ def test_a_calibrator_stands_at_the_fusion_s_first_point_unless_told_otherwise()
 def test_one_modality_alone_is_trained_clean_without_a_calibrator():
     config = make_config("digits", modalities=("left",), calibrators=("none",))
     assert [variant.label for variant in config.variants] == ["none"]
+
+
+def test_what_was_tuned_for_a_variant_is_its_recipe_and_nobody_elses():
+    plain = make_config("digits", calibrators=("none", "context"), seeds=1)
+    assert "tuned" not in plain.model_dump(mode="json")  # so that folders of before stay valid
+    assert plain.of(plain.variants[0]) is plain
+    tuned = plain.model_copy(update={"tuned": {"context": {"dropout": 0.4, "width": 16}}})
+    assert tuned.of(Variant("context", True)).recipe.model_dump() == {
+        **plain.recipe.model_dump(),
+        "dropout": 0.4,
+        "width": 16,
+    }
+    assert tuned.of(Variant("none", True)).recipe == plain.recipe
+    assert type(tuned).model_validate(tuned.model_dump(mode="json")) == tuned

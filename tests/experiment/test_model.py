@@ -149,3 +149,11 @@ def test_a_removed_modality_has_no_influence(task):
     present = {"left": torch.zeros(8, dtype=torch.bool)}
     other = {**batch.inputs, "left": torch.randn_like(batch.inputs["left"])}
     assert torch.equal(model(batch.inputs, None, present).logits, model(other, None, present).logits)
+
+
+def test_a_tuned_variant_is_built_by_its_own_recipe(task):
+    tuned = CONFIG.model_copy(update={"tuned": {"context": {"width": 12, "dropout": 0.5}}})
+    same = make_config("digits", recipe={"width": 12, "dropout": 0.5})
+    ours, expected = build_model(task, tuned, VARIANTS[-1], 0), build_model(task, same, VARIANTS[-1], 0)
+    assert all(torch.equal(ours.state_dict()[name], value) for name, value in expected.state_dict().items())
+    assert build_model(task, tuned, VARIANTS[0], 0).encoders["left"].size == 8

@@ -104,3 +104,13 @@ def test_a_diverged_run_says_so(task):
     config = make_config("digits", recipe={"steps": 40, "width": 4, "learning_rate": 1e30})
     with pytest.raises(ConcordError, match=r"training diverged at step \d+; choose a lower learning_rate"):
         train(task, config, Variant("none", False), 0)
+
+
+def test_a_tuned_variant_is_trained_by_its_own_recipe():
+    task = prepare("digits", seed=0)
+    plain = make_config("digits", recipe={"steps": 4, "width": 8})
+    tuned = plain.model_copy(update={"tuned": {"self": {"steps": 6, "learning_rate": 1e-3}}})
+    alike = make_config("digits", recipe={"steps": 6, "width": 8, "learning_rate": 1e-3})
+    ours, expected = (train(task, one, Variant("self", True), 0) for one in (tuned, alike))
+    assert ours.history == expected.history
+    assert ours.history[-1]["step"] == 6

@@ -94,7 +94,8 @@ def run_grid(
         rows.append(_row(row, config, done[row], singles, out / row))
     _against_alone(rows, out)
     first, results = next(iter(configs.values())), done[next(iter(configs))]
-    shared = {key: value for key, value in first.model_dump(mode="json").items() if key not in ("fusion", "calibrate")}
+    own = ("fusion", "calibrate", "tuned")  # of each row
+    shared = {key: value for key, value in first.model_dump(mode="json").items() if key not in own}
     grid = {
         "schema": SCHEMA,
         "benchmark": first.benchmark,

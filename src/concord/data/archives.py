@@ -51,7 +51,7 @@ def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] =
     Raises:
         DataError: it is not there.
     """
-    named = option if option is not None else os.environ.get(VARIABLE) or None
+    named = named_data(option)
     folder = Path(named) if named is not None else FALLBACK
     if not folder.is_dir():
         source = "--data" if option is not None else VARIABLE if named is not None else "neither --data nor " + VARIABLE
@@ -60,6 +60,11 @@ def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] =
             f"name the folder that holds {' and '.join(files) or 'the .npz files'} with --data or {VARIABLE}"
         )
     return folder
+
+
+def named_data(option: Path | str | None) -> Path | str | None:
+    """Return what names the data folder: the option, else CONCORD_DATA; None where neither does."""
+    return option if option is not None else os.environ.get(VARIABLE) or None
 
 
 def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict[str, Array]:

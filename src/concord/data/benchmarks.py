@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from concord.data.archives import find_data_folder
+from concord.data.archives import find_data_folder, named_data
 from concord.data.av_digits import AV_DIGITS
 from concord.data.benchmark import Benchmark
 from concord.data.card import CARD, read_card
@@ -18,6 +18,7 @@ from concord.data.handwritten import HANDWRITTEN
 from concord.data.part import AnyPart, Part, Task
 from concord.data.prepared import OWN, STORED, find_store, modalities_of
 from concord.data.ravdess import RAVDESS
+from concord.data.remote import fetch, fetch_store, is_url
 from concord.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
 from concord.data.scaling import Scale, apply, fit_pieces, scale_parts
 from concord.data.scene15 import SCENE15
@@ -58,7 +59,7 @@ def prepare(
     Args:
         name: of the benchmark.
         seed: of the split; 0 or more.
-        data: the data folder; None = the one that CONCORD_DATA names, or ../shared/data.
+        data: the data folder or its URL; None = the one that CONCORD_DATA names, or ../shared/data.
         modalities: which are kept, in this order; None = all.
         protocol: how it is split; None = the benchmark's first.
 
@@ -91,14 +92,18 @@ def folder_of(name: str, data: Path | str | None = None) -> Path | None:
 
     Args:
         name: of the benchmark.
-        data: the data folder, or the folder of a prepared dataset; None = as for `prepare`.
+        data: the data folder, or the folder of a prepared dataset, or the URL of either, of which a local copy is
+            made (`concord.data.remote`); None = as for `prepare`.
 
     Raises:
-        DataError: it is not there.
+        DataError: it is not there, or cannot be copied.
     """
     benchmark = BENCHMARKS[name]
     if not benchmark.files:
         return None
+    named = named_data(data)
+    if isinstance(named, str) and is_url(named):
+        return (fetch_store(named, name) if benchmark.stored else fetch(named, benchmark.files)).resolve()
     folder = find_data_folder(data, files=benchmark.files)
     return (find_store(name, folder) if benchmark.stored else folder).resolve()
 
@@ -140,8 +145,17 @@ def _scaled_waves(waves: Waves, scale: Scale, layout: str) -> Waves:
 
 
 def is_store(text: str) -> bool:
-    """Say whether a user named the folder of a prepared dataset, where a benchmark's name is expected."""
-    return text not in BENCHMARKS and (Path(text) / CARD).is_file()
+    """Say whether a user named a prepared dataset, by its folder or a URL, where a benchmark's name is expected."""
+    return is_url(text) or (text not in BENCHMARKS and (Path(text) / CARD).is_file())
+
+
+def store_at(text: str) -> Path:
+    """Return the folder of a prepared dataset that a user named by its folder or a URL.
+
+    Raises:
+        DataError: it is not there, or cannot be copied.
+    """
+    return fetch_store(text, OWN) if is_url(text) else Path(text)
 
 
 def stored_as(folder: Path) -> tuple[str, str, tuple[str, ...]]:

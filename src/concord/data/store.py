@@ -25,6 +25,7 @@ from concord.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+STATE = "state.json"  # of `datasets`: which files hold the rows
 # Read from the files before their pages are given back. The system maps the neighbours of what is touched as well,
 # so that several times this much is resident.
 RESIDENT_BYTES = 64 << 20
@@ -69,7 +70,7 @@ class Store:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.card = read_card(self.folder)
-        files = _data_files(self.folder)
+        files = data_files(self.folder)
         self._shards = [_Shard(self.folder / file, self.card) for file in files]
         self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
         if len(self) != self.card.rows:
@@ -224,12 +225,17 @@ def _shaped(values: Values | None, known: ModalityCard) -> Values | None:
     return None if values is None else values.reshape([-1 if size is None else size for size in known.shape])
 
 
-def _data_files(folder: Path) -> list[str]:
+def data_files(folder: Path) -> list[str]:
+    """Return the names of the Arrow files of a dataset.
+
+    Raises:
+        DataError: `state.json` cannot be used.
+    """
     try:
-        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         files = [entry["filename"] for entry in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}/state.json cannot be read ({error}); prepare the dataset again") from None
+        raise DataError(f"{folder / STATE} cannot be read ({error}); prepare the dataset again") from None
     if not files or any(Path(file).name != file for file in files):
-        raise DataError(f"{folder}/state.json must name files of this folder; found {files}")
+        raise DataError(f"{folder / STATE} must name files of this folder; found {files}")
     return files

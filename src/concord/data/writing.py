@@ -14,7 +14,7 @@ import numpy as np
 
 from concord.data.card import Card, ModalityCard, write_card
 from concord.data.reading import Findings
-from concord.data.store import BARE, Instance, Values
+from concord.data.store import BARE, STATE, Instance, Values
 from concord.errors import DataError, UsageError
 from concord.files import write_json
 
@@ -123,7 +123,7 @@ class _Writer:
             "_output_all_columns": False,
             "_split": None,
         }
-        (self.folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
+        (self.folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
         return len(self.ids)
 
     def _flush(self) -> None:

@@ -65,14 +65,15 @@ def model_card(about: Description, parameters: int) -> str:
         about: the model.
         parameters: how many it has.
     """
-    calibrator = next(one for one in about.config.variants if one.label == about.label).calibrator
+    variant = next(one for one in about.config.variants if one.label == about.label)
+    calibrator = variant.calibrator
     entry = CALIBRATORS[calibrator]
     paper = f" After {entry.paper}." if entry.paper else ""
     what = NONE
     if calibrator != "none":
         what = RELIABILITY.format(label=calibrator, summary=entry.summary, paper=paper)
     outputs = len(about.classes) if about.kind == "class" else 1
-    recipe = ", ".join(f"{key} {value}" for key, value in about.config.recipe.model_dump().items())
+    recipe = ", ".join(f"{key} {value}" for key, value in about.config.of(variant).recipe.model_dump().items())
     parts = [
         f"{HEAD}\n# {about.config.benchmark}: {about.config.fusion} fusion, calibrator {shown(about.label)}\n",
         f"{parameters:,} parameters, trained by `concord run` on {about.config.benchmark} (protocol "

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from concord.data.benchmarks import BENCHMARKS
 from concord.errors import UsageError
@@ -76,6 +84,8 @@ class Config(BaseModel):
         encoders: "small" ones for small inputs, or "resnet18" for images, spectrograms, depth and frames.
         method: how the modalities' training is balanced, one of `concord list methods`.
         recipe: how each run is trained.
+        tuned: label of a variant -> the fields of the recipe that a search chose for it; none where nothing was
+            searched, and then not written either.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,6 +101,14 @@ class Config(BaseModel):
     encoders: Literal["small", "resnet18"] = "small"
     method: str = "none"
     recipe: Recipe = Recipe()
+    tuned: dict[str, dict[str, float | int]] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        if not self.tuned:
+            values.pop("tuned", None)
+        return values
 
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
@@ -153,6 +171,13 @@ class Config(BaseModel):
         for name in self.calibrators:
             found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, True)]
         return tuple(found)
+
+    def of(self, variant: Variant) -> Config:
+        """Return the experiment as the runs of a variant see it: with the recipe that was tuned for them, if any."""
+        if not self.tuned:
+            return self
+        recipe = {**self.recipe.model_dump(), **self.tuned.get(variant.label, {})}
+        return self.model_copy(update={"recipe": Recipe.model_validate(recipe), "tuned": {}})
 
 
 def make_config(

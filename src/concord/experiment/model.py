@@ -138,6 +138,7 @@ def with_masks(present: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> di
 
 def build_model(task: Task, config: Config, variant: Variant, seed: int) -> MultimodalModel:
     """Return the untrained model of one run; the same seed gives every variant the same shared weights."""
+    config = config.of(variant)
     recipe, entry, method = config.recipe, FUSIONS[config.fusion], CALIBRATORS[variant.calibrator]
     encoders = {name: _encoder(task, name, config, seed) for name in config.modalities}
     specs = {name: FeatureSpec(encoder.size, LAYOUTS[encoder.feature_layout]) for name, encoder in encoders.items()}

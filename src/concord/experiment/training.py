@@ -79,7 +79,7 @@ def train(
         ConcordError: features or loss are no longer finite.
     """
     start = time.perf_counter()
-    recipe, settings = config.recipe, Perturbation() if variant.perturbed else None
+    recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
     fabric = fabric if fabric is not None else one_device()
     model = build_model(task, config, variant, seed)
     method = METHODS[config.method].build(model, seed=seed)
