@@ -21,9 +21,9 @@ LAYERS = [
     ("analysis",),
     ("estimator", "monitor"),
     ("report",),
-    ("deploy",),
+    ("deploy", "sweep"),
     ("terminal",),
-    ("cli_data", "cli_analyses", "cli_deploy"),
+    ("cli_data", "cli_analyses", "cli_deploy", "cli_sweep"),
     ("cli",),
     ("__main__",),
 ]

@@ -20,6 +20,7 @@ except ModuleNotFoundError as missing:  # pragma: no cover - the core was instal
 from concord.cli_analyses import inspect_command, report_command, stress_command, write_page
 from concord.cli_data import data_app
 from concord.cli_deploy import export_command, predict_command, share_command
+from concord.cli_sweep import sweep_command
 from concord.errors import ConcordError, UsageError
 from concord.terminal import make_console, names_of, progress_bar, put_json
 
@@ -40,6 +41,7 @@ app.command("report")(report_command)
 app.command("predict")(predict_command)
 app.command("export")(export_command)
 app.command("share")(share_command)
+app.command("sweep")(sweep_command)
 
 
 def main() -> None:

@@ -108,17 +108,19 @@ def inspect_command(
 
 
 def report_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that `concord run` made.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders that `concord run` or `concord sweep` made.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The page; default: report.html in the folder, or here of several.")
     ] = None,
 ) -> None:
     """Write one self-contained HTML page of one or several runs, side by side."""
-    from concord.report.html import read_documents, write_report
+    from concord.report.html import read_all, write_report
 
     path = out if out is not None else (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     try:
-        write_report([read_documents(run) for run in runs], path)
+        write_report([one for run in runs for one in read_all(run)], path)
     except OSError as error:
         raise UsageError(f"--out: cannot write to {path} ({error.strerror})") from None
     make_console().print(str(path))
@@ -126,10 +128,10 @@ def report_command(
 
 def write_page(folder: Path) -> Path:
     """Write report.html of a folder anew; return where it is."""
-    from concord.report.html import read_documents, write_report
+    from concord.report.html import read_all, write_report
 
     path = folder / "report.html"
-    write_report([read_documents(folder)], path)
+    write_report(read_all(folder), path)
     return path
 
 

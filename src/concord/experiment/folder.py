@@ -95,12 +95,23 @@ class ExperimentFolder:
         Raises:
             UsageError: another process holds it.
         """
-        handle = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
-        try:
-            _lock(handle, self.path)
+        with lock(self.path):
             yield
-        finally:
-            os.close(handle)
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold a folder against a second process that would write to it; the lock falls with the process.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        _lock(handle, path)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int, path: Path) -> None:

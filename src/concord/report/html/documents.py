@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +98,39 @@ def read_documents(folder: Path) -> RunDocuments:
     )
 
 
+def read_all(folder: Path) -> list[RunDocuments]:
+    """Read the documents of a folder; of a sweep's, those of each benchmark: its grid, or its single experiment.
+
+    Args:
+        folder: that `concord run` or `concord sweep` made.
+
+    Raises:
+        DataError: as for `read_documents`.
+    """
+    path = folder / "sweep.json"
+    if not path.is_file():
+        return [read_documents(folder)]
+    sweep = read_json(path)
+    check_document(sweep, "sweep", str(path))
+    found = []
+    for group in dict.fromkeys(one["group"] for one in sweep["experiments"]):
+        if (folder / group / "grid.json").is_file():
+            found.append(replace(read_documents(folder / group), name=group))
+            continue
+        for one in sweep["experiments"]:
+            if one["group"] == group and (folder / one["name"] / "results.json").is_file():
+                found.append(replace(read_documents(folder / one["name"]), name=one["name"].replace("/", ", ")))
+    if not found:
+        raise DataError(f"{folder} holds no finished experiment; give the concord sweep command again to finish it")
+    return found
+
+
 def check_document(document: Document, kind: str, place: str) -> None:
     """Look through one document.
 
     Args:
         document: what the file holds.
-        kind: "results", "grid", "removal", "corruption", "dynamics", "features" or "check".
+        kind: "results", "grid", "sweep", "removal", "corruption", "dynamics", "features" or "check".
         place: the file, for the error.
 
     Raises:

@@ -42,6 +42,7 @@ _SPREAD = {"mean": Maybe(float), "std": Maybe(float)}
 _AROUND = {"versions": {"*": Maybe(str)}, "hardware": {}}
 
 SHAPES: dict[str, Any] = {
+    "sweep": {"state": str, "experiments": [{"name": str, "group": str}]},
     "results": {
         "benchmark": str,
         "fusion": str,

@@ -1,0 +1,27 @@
+"""What two machines must have in common for their numbers to stand in one table."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import concord
+from concord.experiment.surroundings import versions
+
+
+@lru_cache(maxsize=1)
+def signature() -> dict[str, str]:
+    """Return the versions that numbers depend on, without builds ("+cpu") and Python's patch, and the code's digest."""
+    found = {name: version.partition("+")[0] for name, version in versions().items()}
+    found["python"] = ".".join(found["python"].split(".")[:2])
+    return {**found, "code": _code()}
+
+
+def _code() -> str:
+    """Return a digest of Concord's own files: a version alone does not tell one checkout from another."""
+    root = Path(concord.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
