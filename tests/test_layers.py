@@ -23,7 +23,8 @@ LAYERS = [
     ("report",),
     ("deploy", "sweep"),
     ("terminal",),
-    ("cli_data", "cli_analyses", "cli_deploy", "cli_sweep"),
+    ("cli_data", "cli_analyses", "cli_deploy"),
+    ("cli_sweep",),
     ("cli",),
     ("__main__",),
 ]

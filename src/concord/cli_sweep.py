@@ -48,8 +48,12 @@ def sweep_command(
     engine = RayEngine(address=address, cpus=cpus)
     words = ["concord", "sweep", str(grid), "--out", str(folder), *(["--data", data] if data is not None else [])]
     console = make_console(json_to)
-    with progress_bar("sweep") as progress:
-        found = run_sweep(asked, plan, folder, engine=lambda: engine, command=shlex.join(words), progress=progress)
+    try:
+        with progress_bar("sweep") as progress:
+            found = run_sweep(asked, plan, folder, engine=lambda: engine, command=shlex.join(words), progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"concord: stopped; {folder}/log.txt says how far; give the same command again to go on", err=True)
+        raise
     for one in found["experiments"]:
         _print_search(console, one)
     _print_tables(console, found, folder)

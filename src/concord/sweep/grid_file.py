@@ -40,12 +40,13 @@ class Search(_Frozen):
     seeds: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
 
-    @model_validator(mode="after")
-    def _space_is_right(self) -> Search:
-        faults = read_space(self.space)[1]
+    @field_validator("space")
+    @classmethod
+    def _space_is_right(cls, space: dict[str, Any]) -> dict[str, Any]:
+        faults = read_space(space)[1]
         if faults:
-            raise ValueError("; ".join(f"space: {fault}" for fault in faults))
-        return self
+            raise ValueError("; ".join(faults))
+        return space
 
     @property
     def values(self) -> Space:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import os
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from concord.sweep.grid_file import INSTALL, Resources
 from concord.sweep.signature import signature
 from concord.sweep.trial import Trial
 
+KNOCK = 10.0  # seconds that a cluster may take to answer
 LISTEN = 0.5  # seconds after which a wait is taken up anew, so that Ctrl-C is heard
 Outcome = dict[str, Any]
 Done = Callable[[Trial, Outcome], Iterable[Trial]]
@@ -61,17 +63,12 @@ class RayEngine:
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
             if self.address is not None:
+                _knock(self.address)
                 self._ray.init(address=self.address, **common)
             else:
-                # On the loopback address alone: nobody else is to reach it.
-                self._ray.init(
-                    address="local",
-                    num_cpus=self.cpus if self.cpus is not None else _cores(),
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    **common,
-                )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+                count = self.cpus if self.cpus is not None else _cores()
+                self._ray.init(address="local", num_cpus=count, include_dashboard=False, **common)
+        except (OSError, ValueError, RuntimeError) as error:
             self._quiet.close()
             what = f"no Ray cluster answers at {self.address}" if self.address is not None else "Ray did not start"
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -181,7 +178,7 @@ def _body() -> Callable[[str, dict[str, str]], Outcome]:
                 "error": "a worker has no Concord that can sweep; install this version on every machine",
             }
         here = signature()
-        other = ", ".join(
+        other = "; ".join(
             f"{name}: there {here.get(name)}, here {expected.get(name)}"
             for name in sorted({**here, **expected})
             if here.get(name) != expected.get(name)
@@ -200,6 +197,13 @@ def _body() -> Callable[[str, dict[str, str]], Outcome]:
         return perform(Trial.model_validate_json(text))
 
     return body
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at "host:port"; Ray itself would try for minutes, and then end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
 
 
 def _cores() -> int:

@@ -15,12 +15,11 @@ def signature() -> dict[str, str]:
     """Return the versions that numbers depend on, without builds ("+cpu") and Python's patch, and the code's digest."""
     found = {name: version.partition("+")[0] for name, version in versions().items()}
     found["python"] = ".".join(found["python"].split(".")[:2])
-    return {**found, "code": _code()}
+    return {**found, "code": code_of(Path(concord.__file__).parent)}
 
 
-def _code() -> str:
-    """Return a digest of Concord's own files: a version alone does not tell one checkout from another."""
-    root = Path(concord.__file__).parent
+def code_of(root: Path) -> str:
+    """Return a digest of a package's own files: a version alone does not tell one checkout from another."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

@@ -1,0 +1,240 @@
+"""Ray: workers that are killed cost a retry and no result; what cannot work is said in a sentence.
+
+One cluster of this machine serves all tests here; it is started as `concord sweep` starts its own.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from concord.errors import ConcordError, UsageError
+from concord.sweep import ray_engine
+from concord.sweep.grid_file import Grid, Resources, read_grid
+from concord.sweep.plan import make_plan
+from concord.sweep.ray_engine import RayEngine
+from concord.sweep.signature import signature
+from concord.sweep.sweeping import run_sweep
+
+# Not imported here: Ray reads its settings when it is, and the cluster below sets some.
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("Ray is not installed", allow_module_level=True)
+SOURCE = Path(__file__).parents[2] / "src"
+GRID = """
+benchmarks: [digits]
+calibrators: [none, context]
+seeds: 2
+recipe: {steps: 10, width: 8}
+"""
+START = """
+import sys
+from concord.sweep.ray_engine import RayEngine
+with RayEngine(cpus=2):
+    import ray
+    sys.stderr.write(ray.get_runtime_context().gcs_address + "\\n")
+    sys.stderr.flush()
+    sys.stdin.read()
+"""
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The address of a cluster of two cores, which knows its drivers by a token of its own."""
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid.uuid4().hex * 2)
+    started = subprocess.Popen(
+        [sys.executable, "-c", START], env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    lines = []
+    for line in started.stderr:
+        lines.append(line)
+        if re.fullmatch(r"[\d.]+:\d+\n", line):
+            break
+    else:
+        pytest.fail("".join(lines))
+    threading.Thread(target=started.stderr.read, daemon=True).start()
+    yield lines[-1].strip()
+    started.stdin.close()
+    assert started.wait(60) == 0
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        del os.environ[name]
+
+
+def marks(folder):
+    """Return run -> what tells its file from another that took its place."""
+    found = [path for path in folder.rglob("run.json") if not path.parent.name.startswith(".")]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in found}
+
+
+def workers(doing):
+    """Return the processes that do a trial; Ray gives a process the name of its task."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::" + doing.encode()):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill_one(doing, killed, stop):
+    """Kill a worker at the work that is named, the hard way."""
+    while not stop.is_set():
+        for process in workers(doing):
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="workers are found in /proc")
+def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
+    """The command is interrupted; going on, a worker is killed: all results are there, none twice, none anew."""
+    (tmp_path / "grid.yaml").write_text(GRID)
+    words = [sys.executable, "-m", "concord", "sweep", "grid.yaml", "--out", "s", "--address", address, "--json", "-"]
+    first = subprocess.Popen(
+        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while len(marks(tmp_path)) < 2:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.02)
+    first.send_signal(signal.SIGINT)
+    out, error = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert out == ""
+    assert "concord: stopped; s/log.txt says how far; give the same command again to go on" in error
+    before = marks(tmp_path)
+    assert 2 <= len(before) < 6
+
+    grid = read_grid(tmp_path / "grid.yaml")
+    killed, stop, lines = [], threading.Event(), []
+    killer = threading.Thread(target=kill_one, args=("digits/concat: ", killed, stop))
+    killer.start()
+    try:
+        found = run_sweep(
+            grid,
+            make_plan(grid),
+            tmp_path / "s",
+            engine=lambda: RayEngine(address=address),
+            command="concord sweep",
+            progress=lambda done, total, line: lines.append(line),
+        )
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == 1
+    assert found["retried"] >= 1
+    assert (found["state"], found["finished"], found["runs"], found["failed"]) == ("finished", 6, 6, [])
+    assert before.items() <= marks(tmp_path).items()  # the same files, neither written nor moved again
+    runs = tmp_path / "s" / "digits" / "concat" / "runs"
+    assert sorted(str(path.relative_to(runs)) for label in runs.iterdir() for path in label.iterdir()) == [
+        f"{label}/seed-{seed}" for label in ("context", "none+perturbed", "none") for seed in (0, 1)
+    ]  # no leftover, no second copy
+    results = json.loads((runs.parent / "results.json").read_text())
+    names = [(run["calibrator"], run["perturbed_training"], run["seed"]) for run in results["runs"]]
+    assert len(names) == len(set(names)) == 6
+    assert "its worker process died; tried again (1 of 3)" in (tmp_path / "s" / "log.txt").read_text()
+    done = [line for line in lines if line.startswith("digits") and "tried again" not in line]
+    assert len(done) == len(set(done)) == 6 - len(before)
+
+
+def test_a_trial_that_kills_every_worker_fails_after_its_retries(tmp_path, address, monkeypatch):
+    def deadly():
+        def body(text, expected):
+            import os
+
+            os.kill(os.getpid(), 9)
+
+        return body
+
+    monkeypatch.setattr(ray_engine, "_body", deadly)
+    grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=1, retries=1)
+    found = run_sweep(
+        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
+    )
+    assert (found["state"], found["retried"]) == ("failed", 1)
+    assert found["failed"] == [{"trial": "digits/concat: none, seed 0", "error": "its worker process died, 2 times"}]
+
+
+def test_what_was_not_foreseen_is_a_failed_trial_with_its_trace(tmp_path, address, monkeypatch):
+    def broken():
+        def body(text, expected):
+            if "seed-0" in text:
+                raise TypeError("a bug")
+            return {"state": "refused", "error": "a worker has another installation"}
+
+        return body
+
+    monkeypatch.setattr(ray_engine, "_body", broken)
+    grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
+    with pytest.raises(ConcordError, match="a worker has another installation"):
+        run_sweep(
+            grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
+        )
+    log = (tmp_path / "s" / "log.txt").read_text()
+    assert "failed: digits/concat: none, seed 0: unexpected: TypeError: a bug" in log
+    assert ", in body" in log  # with its trace
+
+
+def test_what_no_machine_has_is_said(address):
+    with RayEngine(address=address) as engine:
+        assert engine.shortage(Resources(cpus=2)) is None
+        assert engine.shortage(Resources(cpus=3)) == (
+            "a trial asks for 3 CPUs, and the largest machine of the cluster has 2"
+        )
+        assert not engine.local
+
+
+def test_a_worker_with_another_concord_refuses():
+    body = ray_engine._body()
+    other = {**signature(), "concord": "0.0.1", "code": "beef"}
+    outcome = body("{}", other)
+    assert outcome["state"] == "refused"
+    here = signature()
+    assert outcome["error"] == (
+        f"a worker has another installation (code: there {here['code']}, here beef; concord: there "
+        f"{here['concord']}, here 0.0.1); install the same on every machine"
+    )
+
+
+def test_a_worker_without_concord_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "concord.sweep.signature", None)
+    assert ray_engine._body()("{}", {}) == {
+        "state": "refused",
+        "error": "a worker has no Concord that can sweep; install this version on every machine",
+    }
+
+
+def test_wrong_use_and_absence_are_sentences(monkeypatch):
+    with pytest.raises(UsageError, match="--cpus is about this machine, and --address names a cluster; leave one"):
+        RayEngine(address="auto", cpus=2)
+    with pytest.raises(UsageError, match="--cpus must be 1 or more, the cores that are used; found 0"):
+        RayEngine(cpus=0)
+    assert RayEngine(cpus=2).local
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConcordError, match=r"needs Ray, which is not installed: pip install 'concord-fusion\[scale\]'"):
+        RayEngine()
+
+
+def test_no_cluster_at_an_address_is_said():
+    with (
+        pytest.raises(
+            ConcordError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.+\); docs/scale.md says how one is"
+        ),
+        RayEngine(address="127.0.0.1:1"),
+    ):
+        pass

@@ -1,0 +1,186 @@
+"""A sweep but for Ray: what is handed out, what is never done again, what is gathered, and what is said."""
+
+import json
+
+import pytest
+
+from concord.analysis.study import study
+from concord.errors import ConcordError, DataError, UsageError
+from concord.report.html import read_all
+from concord.sweep import trial as trials
+from concord.sweep.grid_file import Grid
+from concord.sweep.plan import make_plan
+from concord.sweep.sweeping import failures, run_sweep
+
+SHORT = {"calibrators": ("none", "context"), "seeds": 1, "recipe": {"steps": 4, "width": 8}}
+ONE = Grid(benchmarks=("digits",), **SHORT)
+TWO = Grid(benchmarks=("digits",), fusions=("concat", "sum"), **SHORT)
+SEARCHED = Grid(
+    benchmarks=("digits",),
+    calibrators=("none", "context"),
+    seeds=1,
+    recipe={"steps": 4},
+    search={"budget": 2, "space": {"learning_rate": {"log": [1e-3, 1e-2]}, "width": [4, 6]}},
+)
+LABELS = ("none", "none+perturbed", "context")
+COMMAND = "concord sweep grid.yaml"
+
+
+def sweep(grid, out, engine, **options):
+    return run_sweep(grid, make_plan(grid), out, engine=engine, command=COMMAND, **options)
+
+
+def state_of(out):
+    return sorted((str(path), path.stat().st_mtime_ns, path.stat().st_ino) for path in out.rglob("run.json"))
+
+
+def test_a_stopped_sweep_goes_on_and_does_nothing_twice(tmp_path, here):
+    out, lines = tmp_path / "s", []
+    first = here(stop_after=4)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(TWO, out, first)
+    assert json.loads((out / "sweep.json").read_text())["state"] == "stopped"
+    with pytest.raises(DataError, match="holds no finished experiment; give the concord sweep command again"):
+        read_all(out)
+    before = state_of(out)
+    assert len(before) == 4
+    second = here()
+    found = sweep(TWO, out, second, progress=lambda done, total, line: lines.append((done, total, line)))
+    assert set(before) < set(state_of(out))
+    assert sorted(first.done + second.done) == sorted(
+        f"digits/{row}: {label}, seed 0" for row in ("concat", "sum") for label in LABELS
+    )
+    assert [(done, total) for done, total, _ in lines] == [(4, 6), (5, 6), (6, 6)]
+    assert (found["state"], found["trials"], found["finished"], found["failed"]) == ("finished", 6, 6, [])
+    assert found == json.loads((out / "sweep.json").read_text())
+    assert failures(found) is None
+    grid = json.loads((out / "digits" / "grid.json").read_text())
+    assert [row["row"] for row in grid["rows"]] == ["concat", "sum"]
+    assert grid["command"] == COMMAND
+    (document,) = read_all(out)
+    assert (document.name, document.grid) == ("digits", grid)
+
+    third = here()
+    after = sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*.json") if path.name != "sweep.json")
+    assert sweep(TWO, out, third) == {**found, "retried": 0}
+    assert third.done == []
+    assert after == sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*.json") if path.name != "sweep.json")
+
+
+def test_an_experiment_is_that_of_concord_run(tmp_path, here):
+    sweep(ONE, tmp_path / "s", here())
+    config = make_plan(ONE)[0].config
+    study(config, tmp_path / "r", jobs=1)
+    ours = json.loads((tmp_path / "s" / "digits" / "concat" / "results.json").read_text())
+    theirs = json.loads((tmp_path / "r" / "results.json").read_text())
+    assert ours.pop("command") == COMMAND
+    for results in (ours, theirs):
+        for run in results["runs"]:
+            run.pop("train_seconds")
+    assert ours == theirs
+    study(config, tmp_path / "s" / "digits" / "concat", jobs=1)  # and goes on as one
+    (document,) = read_all(tmp_path / "s")
+    assert document.name == "digits, concat"
+
+
+def test_a_search_comes_before_the_runs_and_they_have_its_recipes(tmp_path, here):
+    engine = here()
+    found = sweep(SEARCHED, tmp_path / "s", engine)
+    assert found["trials"] == 9
+    assert all(", candidate " in name for name in engine.done[:6])
+    assert list(engine.done[6:]) == [f"digits/concat: {label}, seed 0" for label in LABELS]
+    folder = tmp_path / "s" / "digits" / "concat"
+    table = json.loads((folder / "search.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    assert config["tuned"] == {label: row["recipe"] for label, row in table["chosen"].items()}
+    assert found["experiments"][0]["chosen"] == table["chosen"]
+    from concord.analysis.trained import open_runs
+
+    runs = open_runs(folder)  # the weights are those of each variant's own width
+    for variant in runs.config.variants:
+        assert (
+            runs.model(runs.task(0, None), variant, 0).encoders["left"].size == config["tuned"][variant.label]["width"]
+        )
+    again = here()
+    assert sweep(SEARCHED, tmp_path / "s", again)["state"] == "finished"
+    assert again.done == []
+
+
+def test_a_search_that_was_stopped_goes_on(tmp_path, here):
+    with pytest.raises(KeyboardInterrupt):
+        sweep(SEARCHED, tmp_path / "s", here(stop_after=4))
+    second = here()
+    sweep(SEARCHED, tmp_path / "s", second)
+    assert len(second.done) == 5
+
+
+def test_failed_trials_are_recorded_and_tried_again(tmp_path, here):
+    name = "digits/concat: context, seed 0"
+    engine = here(outcomes={name: {"state": "failed", "error": "it diverged", "trace": "line 3"}})
+    found = sweep(TWO, tmp_path / "s", engine)
+    assert (found["state"], found["finished"]) == ("failed", 5)
+    assert found["failed"] == [{"trial": name, "error": "it diverged"}]
+    assert str(failures(found)) == (
+        f"1 of 6 trials failed: {name}: it diverged; all are in {tmp_path / 's'}/log.txt, and the same command tries "
+        "them again"
+    )
+    log = (tmp_path / "s" / "log.txt").read_text()
+    assert f"failed: {name}: it diverged" in log
+    assert "line 3" in log
+    assert [one.name for one in read_all(tmp_path / "s")] == ["digits, sum"]  # what is whole is reported
+    again = here()
+    assert sweep(TWO, tmp_path / "s", again)["state"] == "finished"
+    assert again.done == [name]
+
+
+def test_a_variant_of_which_no_candidate_trains_fails_and_the_others_run(tmp_path, here, monkeypatch):
+    plain = trials.train
+
+    def train(task, config, variant, seed):
+        if variant.label == "context":
+            raise ConcordError("training diverged at step 2")
+        return plain(task, config, variant, seed)
+
+    monkeypatch.setattr(trials, "train", train)
+    lines = []
+    found = sweep(SEARCHED, tmp_path / "s", here(), progress=lambda done, total, line: lines.append((done, total)))
+    assert found["failed"] == [
+        {"trial": "digits/concat: context, seed 0", "error": "no candidate of its search could be trained"}
+    ]
+    assert (found["state"], found["finished"], found["runs"]) == ("failed", 2, 3)
+    assert lines[-1] == (9, 9)
+
+
+def test_a_search_trial_that_fails_holds_its_experiment_back(tmp_path, here):
+    name = "digits/concat: none, candidate 1, seed 0"
+    found = sweep(
+        SEARCHED, tmp_path / "s", here(outcomes={name: {"state": "failed", "error": "its worker process died"}})
+    )
+    assert found["failed"][0] == {"trial": name, "error": "its worker process died"}
+    assert [one["error"] for one in found["failed"][1:]] == ["a trial of its search failed"] * 3
+    assert sweep(SEARCHED, tmp_path / "s", here())["state"] == "finished"
+
+
+def test_faults_show_before_a_folder_is_taken(tmp_path, here):
+    grid = Grid(benchmarks=("digits", "scene15"), **SHORT)
+    plan = make_plan(grid, data=str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere is not there"):
+        run_sweep(grid, plan, tmp_path / "s", engine=here(), command=COMMAND)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_than_this_machine_has_is_refused_and_a_cluster_is_waited_for(tmp_path, here):
+    lacking = here(lacking="a trial asks for 1 GPUs, and the largest machine of the cluster has 0")
+    with pytest.raises(UsageError, match="largest machine of the cluster has 0; ask for less in resources, or name a"):
+        sweep(ONE, tmp_path / "s", lacking)
+    lacking.local = False
+    assert sweep(ONE, tmp_path / "s", lacking)["state"] == "finished"
+    assert "has 0; waiting for one that has it" in (tmp_path / "s" / "log.txt").read_text()
+
+
+def test_the_document_says_on_what_machines_the_trials_ran(tmp_path, here):
+    found = sweep(ONE, tmp_path / "s", here())
+    assert len(found["machines"]) == 1
+    assert found["machines"][0]["hardware"] == found["hardware"]
+    assert found["grid"] == ONE.model_dump(mode="json")
+    assert [one["name"] for one in found["experiments"]] == ["digits/concat"]
