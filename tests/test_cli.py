@@ -166,3 +166,18 @@ def test_faults_of_a_grid_are_one_sentence(tmp_path):
 def test_calibrators_that_decide_need_a_late_fusion(tmp_path):
     done = concord("run", "digits", "--fusion", "film", "--calibrators", "none,evidential", cwd=tmp_path)
     assert "evidential decides for each modality alone and needs a late fusion, one of lf-dnn" in refused(done, 2)
+
+
+def test_data_may_be_a_url(tmp_path):
+    (tmp_path / "data").mkdir()
+    draws = np.random.default_rng(0)
+    arrays = {f"view{i}": draws.standard_normal((300, size), np.float32) for i, size in enumerate((20, 59, 40))}
+    np.savez(tmp_path / "data" / "scene15.npz", label=np.arange(300) % 15, **arrays)
+    options = ("--calibrators", "none", "--seeds", "1", "--steps", "2", "--jobs", "1", "--data")
+    done = concord(
+        "run", "scene15", *options, (tmp_path / "data").as_uri(), cwd=tmp_path, CONCORD_CACHE=str(tmp_path / "cache")
+    )
+    assert done.returncode == 0, done.stderr
+    (copy,) = (tmp_path / "cache").rglob("scene15.npz")
+    assert copy.read_bytes() == (tmp_path / "data" / "scene15.npz").read_bytes()
+    assert len(json.loads((tmp_path / "runs" / "scene15-lf-dnn" / "config.json").read_text())["files"]) == 1

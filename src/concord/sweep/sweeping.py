@@ -178,7 +178,10 @@ class _Sweep:
             if len(rows) > 1 and len(whole) == len(rows) and not sheet.exists():
                 configs = {one.row: self.configs[one.name] for one in rows}
                 grid = run_grid(configs, self.folder.path / group, alone=False, data=rows[0].data, jobs=1)
-                write_json(sheet, {**grid, "command": command})
+                config = {**grid["config"]}
+                if self.grid.search is not None:  # rows and variants have recipes of their own: search.json of each
+                    config["search"] = self.grid.search.model_dump(mode="json")
+                write_json(sheet, {**grid, "config": config, "command": command})
             for one in whole:
                 path = ExperimentFolder(self.folder.path / one.name).results
                 results = read_json(path) if path.exists() else None

@@ -5,7 +5,7 @@ import pytest
 
 from concord.errors import DataError
 from concord.files import read_json, write_json
-from concord.report.html import read_documents
+from concord.report.html import read_all, read_documents, render
 from concord.report.html.shapes import SHAPES, Maybe, Some, fault_of
 
 
@@ -140,3 +140,36 @@ def test_every_required_key_is_missed_when_it_is_gone(example):
 )
 def test_a_shape_is_told_from_another(value, shape, fault):
     assert fault_of(value, shape) == fault
+
+
+def test_a_sweep_is_its_grids_and_single_experiments(example, example_grid, write, tmp_path):
+    grid, single = write(example_grid, tmp_path / "s" / "digits"), write(example, tmp_path / "s" / "utd" / "mult")
+    experiments = [{"name": f"digits/{row}", "group": "digits"} for row in ("a", "b")]
+    experiments += [{"name": f"utd/{row}", "group": "utd"} for row in ("mult", "unfinished")]
+    write_json(
+        tmp_path / "s" / "sweep.json", {"schema": "concord.sweep/1", "state": "failed", "experiments": experiments}
+    )
+    found = read_all(tmp_path / "s")
+    assert [one.name for one in found] == ["digits", "utd, mult"]
+    assert found[0].grid == read_documents(grid).grid
+    assert found[1].results == read_documents(single).results
+    assert "utd, mult" in render(found)
+    assert [one.name for one in read_all(single)] == ["mult"]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "text"),
+    [
+        (
+            {"schema": "concord.sweep/1", "state": "started", "experiments": []},
+            "holds no finished experiment; give the",
+        ),
+        ({"schema": "concord.sweep/2", "state": "started", "experiments": []}, "was written by a newer Concord"),
+        ({"schema": "concord.sweep/1", "state": "started"}, "lacks experiments, which concord.sweep/1 must have"),
+        ({"state": "started"}, "is no document of schema concord.sweep/1; found no schema"),
+    ],
+)
+def test_a_sweep_that_cannot_be_reported(tmp_path, sweep, text):
+    write_json(tmp_path / "sweep.json", sweep)
+    with pytest.raises(DataError, match=re.escape(text)):
+        read_all(tmp_path)
