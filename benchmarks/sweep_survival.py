@@ -50,15 +50,24 @@ def finished(folder: Path) -> dict[str, list[int]]:
     }
 
 
+def belongs(process: int, command: int) -> bool:
+    """Say whether one process was started by another, at whatever remove."""
+    while process > 1:
+        if process == command:
+            return True
+        process = int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+    return False
+
+
 def kill_worker(command: subprocess.Popen[str]) -> str:
-    """Kill a worker that is at a trial; return which trial. Ray gives a process the name of its task."""
+    """Kill a worker of a command that is at a trial; return which trial. Ray gives a process the name of its task."""
     while True:
         if command.poll() is not None:
             sys.exit(f"the sweep ended too early: {command.communicate()}")
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 name = path.read_bytes().replace(b"\0", b" ").decode().strip()
-                if name.startswith("ray::digits/"):
+                if name.startswith("ray::digits/") and belongs(int(path.parent.name), command.pid):
                     os.kill(int(path.parent.name), signal.SIGKILL)
                     return name.removeprefix("ray::")
             except OSError:

@@ -78,12 +78,22 @@ def marks(folder):
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in found}
 
 
+def ancestors(process):
+    """Return the environments of a process and of those that started it; its own is lost where Ray names it."""
+    found = b""
+    while process > 1:
+        found += Path(f"/proc/{process}/environ").read_bytes()
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
 def workers(doing):
-    """Return the processes that do a trial; Ray gives a process the name of its task."""
+    """Return the processes of this cluster that do a trial; Ray gives a process the name of its task."""
     found = []
+    token = os.environ["RAY_AUTH_TOKEN"].encode()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(b"ray::" + doing.encode()):
+            if path.read_bytes().startswith(b"ray::" + doing.encode()) and token in ancestors(int(path.parent.name)):
                 found.append(int(path.parent.name))
         except OSError:
             continue
