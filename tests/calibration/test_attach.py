@@ -231,6 +231,23 @@ def test_autocast_gives_the_models_own_output_in_its_own_precision():
     assert any(p.grad is not None for p in attached.calibrator.parameters())
 
 
+def test_autocast_keeps_the_gradients_of_what_both_passes_run():
+    def way(m, audio, visual):
+        between = m.middle(m.audio_net(audio))
+        return m.head(torch.cat([between, m.visual_net(visual)], 1))
+
+    model, attached = made(way, perturbation=False)
+    inputs, found = batch(), []
+    for net in (model, attached.train()):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = net(*inputs).float().square().sum()
+        loss.backward()
+        found.append({name: p.grad.clone() for name, p in model.named_parameters()})
+    assert found[0]["middle.weight"].abs().sum() > 0
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_gradient_checkpointing_of_a_tap_gives_the_same_gradients():
     def way(m, audio, visual):
         a = checkpoint(m.audio_net, audio, use_reentrant=False)

@@ -228,7 +228,7 @@ class Attached(nn.Module):
         present = {name: sourced(source, f"present.{name}", found, given) for name, source in settings.present.items()}
         training = self.calibrator.training
         labels, self.labels = self.labels, None
-        with self._own(devices_of(self.calibrator)) if training else nullcontext():
+        with self._own(devices_of(self.calibrator, raw.values())) if training else nullcontext():
             known = self.calibrator.gather(features, masks or None, present or None)
             if self._doubles:
                 hurt = with_copies(known, self.calibrator.perturbation or Perturbation())

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,14 +55,20 @@ def put_back(draws: Draws) -> None:
         sys.modules["numpy"].random.set_state(draws.numpy)
 
 
-def devices_of(module: nn.Module) -> list[int]:
-    """Return the CUDA devices on which a module has parameters or buffers."""
-    found = {t.device.index for t in (*module.parameters(), *module.buffers()) if t.device.type == "cuda"}
-    return sorted(0 if index is None else index for index in found)
+def devices_of(module: nn.Module, inputs: Iterable[Tensor] = ()) -> list[int]:
+    """Return the CUDA devices on which a module has parameters or buffers, and those of its inputs."""
+    there = (t.device for t in (*module.parameters(), *module.buffers(), *inputs))
+    return sorted({_index(device) for device in there if device.type == "cuda"})
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 class OwnStream:
     """A stream of random numbers beside the global one.
+
+    A device that comes in later, because the model was moved there, starts at the seed.
 
     Args:
         seed: where it starts.
@@ -76,14 +82,17 @@ class OwnStream:
     def __call__(self, devices: Sequence[int] = ()) -> Iterator[None]:
         """Let a block draw from this stream; the global one stays where it is."""
         outer = remember(devices)
+        known = {} if self._state is None else self._state.devices
         if self._state is None:
             torch.default_generator.manual_seed(self.seed)
-            for device in devices:
+        else:  # of these devices alone: what others hold now would not be put back
+            put_back(replace(self._state, devices={d: known[d] for d in devices if d in known}))
+        for device in devices:
+            if device not in known:
                 torch.cuda.default_generators[device].manual_seed(self.seed)
-        else:
-            put_back(self._state)
         try:
             yield
         finally:
-            self._state = remember(devices)
+            now = remember(devices)
+            self._state = replace(now, devices={**known, **now.devices})
             put_back(outer)

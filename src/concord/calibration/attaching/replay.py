@@ -88,7 +88,7 @@ class TwoPasses:
             if id(module) not in self.at and any(id(child) in self.at for child in module.modules())
         }
         self.grad = torch.is_grad_enabled()
-        self.devices = devices_of(core)
+        self.devices: list[int] = []
         self.depth = 0
         self.counts: dict[int, int] = {}
         self.kept: dict[Key, _Kept] = {}
@@ -118,6 +118,7 @@ class TwoPasses:
         """
         modules, inputs = calls_of(self.core), tensors_of((args, kwargs))
         versions = [version_of(x) for x in inputs]
+        self.devices = devices_of(self.core, inputs)
         draws, state = remember(self.devices), State([m for m in self.core.modules() if id(m) in self.open])
         first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)  # forward may take keys out of a dictionary
         try:
