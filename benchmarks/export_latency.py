@@ -48,17 +48,17 @@ def default_runs(folder: Path) -> list[Path]:
     return found
 
 
-def seconds(ask: Callable[[Inputs], Any], given: Inputs) -> float:
-    """Return how long one call takes."""
-    start = time.perf_counter()
+def seconds(ask: Callable[[Inputs], Any], given: Inputs) -> tuple[float, float]:
+    """Return how long one call takes, on the clock and of the processor."""
+    start, start_of_work = time.perf_counter(), time.process_time()
     ask(given)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - start_of_work
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Return median and quartiles in milliseconds."""
-    low, median, high = statistics.quantiles(values, n=4)
-    return {"median_ms": 1e3 * median, "quarter_ms": 1e3 * low, "three_quarters_ms": 1e3 * high}
+def spread(values: list[float], unit: str = "", scale: float = 1.0) -> dict[str, float]:
+    """Return median and quartiles."""
+    low, median, high = statistics.quantiles([scale * value for value in values], n=4)
+    return {f"median{unit}": median, f"quarter{unit}": low, f"three_quarters{unit}": high}
 
 
 def measure(runs: TrainedRuns, folder: Path, repetitions: int) -> dict[str, Any]:
@@ -84,14 +84,13 @@ def measure(runs: TrainedRuns, folder: Path, repetitions: int) -> dict[str, Any]
         with torch.inference_mode():
             model(*given)
 
-    times: dict[str, list[float]] = {"pytorch": [], "onnxruntime": []}
+    times: dict[str, list[tuple[float, float]]] = {"pytorch": [], "onnxruntime": []}
     for turn in range(WARM + repetitions):
         given = ones[turn % len(ones)]
         for name, ask in (("pytorch", by_torch), ("onnxruntime", by_onnx)):
             took = seconds(ask, given)
             if turn >= WARM:
                 times[name].append(took)
-    medians = {name: statistics.median(values) for name, values in times.items()}
     return {
         "benchmark": about.config.benchmark,
         "fusion": about.config.fusion,
@@ -102,8 +101,13 @@ def measure(runs: TrainedRuns, folder: Path, repetitions: int) -> dict[str, Any]
         "bytes": size,
         "largest_difference": difference,
         "repetitions": repetitions,
-        **{name: spread(values) for name, values in times.items()},
-        "ratio": medians["pytorch"] / medians["onnxruntime"],
+        **{
+            what: {
+                **{name: spread([pair[which] for pair in pairs], "_ms", 1e3) for name, pairs in times.items()},
+                "ratio": spread([a[which] / b[which] for a, b in zip(*times.values(), strict=True)]),
+            }
+            for which, what in enumerate(("clock", "processor"))
+        },
     }
 
 
@@ -119,7 +123,7 @@ def main() -> None:
         folder = Path(name)
         runs = given.runs or default_runs(folder)
         found = {
-            "schema": "concord.export-latency/1",
+            "schema": "concord.export-latency/2",
             "batch": 1,
             "threads": 1,
             "runs": [measure(open_runs(run), folder, given.repetitions) for run in runs],

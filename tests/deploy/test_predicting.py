@@ -185,6 +185,11 @@ def test_a_shared_folder_of_a_benchmark_predicts_its_test_part(shared_run, tmp_p
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
+def test_a_folder_that_a_run_on_embedded_data_cannot_read_is_refused(shared_run, tmp_path):
+    with pytest.raises(UsageError, match=r"^--data .* is no prepared dataset, and digits reads no files; leave it out"):
+        predict_run(shared_run.path, out=tmp_path / "said.parquet", data=tmp_path)
+
+
 def test_what_does_not_fit_is_told(world, tmp_path):
     run, out = world / "run-class", tmp_path / "x.csv"
     wide = make(tmp_path / "wide", sensor=7)

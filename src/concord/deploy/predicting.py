@@ -119,10 +119,14 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
         about = model.description
         if store is not None:
             return Asked(model, all_instances(store, about))
+        _check_embedded(about.config.benchmark, data)
         parts = raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data))
         return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
     runs = open_runs(folder)
-    other = store is not None and digests(store, BENCHMARKS[runs.config.benchmark].files) != runs.files
+    files = BENCHMARKS[runs.config.benchmark].files  # none where the data are embedded
+    other = store is not None and (not files or digests(store, files) != runs.files)
+    if store is None:
+        _check_embedded(runs.config.benchmark, data)
     if trained_on is not None and not other:
         raise UsageError("--trained-on goes with --data that names another prepared dataset; leave it out")
     found = open_deployed(runs, label=label, seed=seed, data=trained_on if other else data)
@@ -130,6 +134,19 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
         return Asked(found.model, all_instances(store, found.model.description))
     parts = found.parts
     return Asked(found.model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
+
+
+def _check_embedded(benchmark: str, data: Path | None) -> None:
+    """Refuse a data folder that nothing would be read from.
+
+    Raises:
+        UsageError: the benchmark's data are embedded, and the folder is no prepared dataset.
+    """
+    if data is not None and not BENCHMARKS[benchmark].files:
+        raise UsageError(
+            f"--data {data} is no prepared dataset, and {benchmark} reads no files; leave it out to predict the test "
+            "part, or prepare a dataset with `concord data`"
+        )
 
 
 def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:
