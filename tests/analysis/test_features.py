@@ -59,7 +59,8 @@ def test_gates_and_agreement_are_there_by_class_and_by_corruption(found):
     assert swapped.sum() > clean.sum()
 
 
-def test_absent_modalities_are_null_on_the_map(planted):
+def test_absent_modalities_are_null_on_the_map(planted, monkeypatch):
+    monkeypatch.setattr("concord.analysis.features.POINTS", 60)
     test = planted.test
     present = {"b": np.arange(800) % 10 != 0}
     found = measure_features(planted.ours, test.x, test.labels, present=present)
@@ -71,7 +72,8 @@ def test_absent_modalities_are_null_on_the_map(planted):
     assert all(one["prediction"] is not None for one in found["distrusted"])
 
 
-def test_a_calibrator_alone_has_no_predictions(planted):
+def test_a_calibrator_alone_has_no_predictions(planted, monkeypatch):
+    monkeypatch.setattr("concord.analysis.features.POINTS", 60)
     found = measure_features(planted.ours.calibrator, planted.test.x, planted.test.labels)
     assert found["points"]["prediction"] is None
     assert {one["right"] for one in found["distrusted"]} == {None}

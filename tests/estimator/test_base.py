@@ -165,6 +165,21 @@ def test_a_table_whose_columns_are_grouped_works_like_modalities_by_name():
     assert scores.mean() > 0.8
 
 
+def test_a_later_table_may_lack_all_columns_of_a_modality_but_not_some():
+    draws = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    names = ["left_0", "right_0", "left_1", "right_1"]
+    table = pd.DataFrame(draws.normal(size=(60, 4)) + 2 * y[:, None], columns=names)
+    model = CalibratedClassifier(steps=20, random_state=0, modalities="_").fit(table, y)
+    without, blank = table.drop(columns=["right_0", "right_1"]), table.copy()
+    blank[["right_0", "right_1"]] = np.nan
+    assert np.array_equal(model.predict_proba(without), model.predict_proba(blank))
+    assert (model.reliability(without)["right"] == 0).all()
+    for other in (table.drop(columns="left_1"), without[["left_1", "left_0"]]):
+        with pytest.raises(ValueError, match="feature names should match those that were passed during fit"):
+            model.predict(other)
+
+
 def test_a_table_without_groups_is_one_modality_with_nothing_to_compare():
     x, y = instances(100)
     model = CalibratedClassifier(random_state=0, steps=50).fit(x["vector"], y)

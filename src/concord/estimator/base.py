@@ -22,7 +22,7 @@ from concord.analysis.explaining import Usual, explain
 from concord.analysis.observed import observe
 from concord.data.part import Floats, Part
 from concord.data.scaling import apply, fit_pieces
-from concord.estimator.columns import apply_groups, group_columns
+from concord.estimator.columns import Group, apply_groups, group_columns, with_absent
 from concord.estimator.container import Modalities
 from concord.estimator.explanation import Explanation, only
 from concord.estimator.faults import InputError, refuse
@@ -83,6 +83,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
 
     real = False  # whether numbers are predicted
     named_: bool  # whether X had modalities by name
+    groups_: dict[str, Group]  # columns of each modality, of a table
 
     def reliability(self, X: Any) -> dict[str, Floats]:  # noqa: ANN401, N803
         """Return modality -> its reliability in each instance (N,): about 1 where it is believed, 0 where absent.
@@ -204,8 +205,9 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         if self.modalities is None:
             return Modalities({ALONE: self._table(X, first=first)})
         if hasattr(X, "iloc"):
-            table = X
-            validate_data(self, X, reset=first, skip_check_array=True)
+            named_before = not first and hasattr(self, "feature_names_in_")
+            table = with_absent(X, self.groups_, self.feature_names_in_) if named_before else X
+            validate_data(self, table, reset=first, skip_check_array=True)
         else:
             table = self._table(X, first=first, missing="allow-nan")
         if first:

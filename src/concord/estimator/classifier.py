@@ -45,7 +45,8 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
             where it would be fewer than 10 rows.
         class_weight: None, "balanced", or class -> weight.
         modalities: which columns of a table are which modality: a separator ("_" makes text_0 and text_1 the modality
-            text), modality -> columns or prefix, or a list of (modality, transformer, columns).
+            text), modality -> columns or prefix, or a list of (modality, transformer, columns). A later DataFrame may
+            lack all columns of a modality, which is then absent.
         layouts: modality -> "bd", "btd", "bdt", "bchw" or "bcthw", where the number of axes misleads.
         random_state: an integer makes fits repeatable; PyTorch's global generator is left alone.
         device: where it is trained and asked.

@@ -95,6 +95,22 @@ def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:  # noqa
     return Modalities(found)
 
 
+def with_absent(table: Any, groups: Mapping[str, Group], names: Sequence[str]) -> Any:  # noqa: ANN401
+    """Return a later table with columns of NaN for modalities of which it has none; another table as it is.
+
+    Args:
+        table: DataFrame.
+        groups: as the fit found them.
+        names: of the columns in the fit.
+    """
+    here = set(table.columns)
+    gone = [group for group in groups.values() if not any(names[place] in here for place in group.places)]
+    missing = {names[place] for group in gone for place in group.places}
+    if not gone or len(gone) == len(groups) or list(table.columns) != [one for one in names if one not in missing]:
+        return table
+    return table.reindex(columns=list(names))
+
+
 def _entries(modalities: Any, names: Sequence[str] | None, faults: list[str]) -> list[tuple[str, Any, Any]]:  # noqa: ANN401
     """Return (modality, transformer, columns) for each."""
     if isinstance(modalities, str):
