@@ -77,6 +77,11 @@ class ModalityBatch:
         """Number of instances, B."""
         return self.present.shape[0]
 
+    @property
+    def everywhere(self) -> bool:
+        """True when every instance is known to have every modality, at every position."""
+        return self.complete and len(self.features) == len(self.names)
+
     def column(self, name: str) -> Tensor:
         """Presence of one modality, bool (B,)."""
         return self.present[:, self.names.index(name)]

@@ -3,8 +3,9 @@ import re
 import pytest
 import torch
 
-from concord.calibration.finite import require_finite
+from concord.calibration.finite import require_finite, surely_finite
 from concord.errors import ConcordError
+from concord.rivals import NoCalibrator
 
 NAMES = ("text", "audio", "vision")
 
@@ -41,3 +42,31 @@ def test_compiled_check_raises_the_same_error():
 def test_operator_keeps_to_pytorchs_rules():
     present = torch.ones(2, 3, dtype=torch.bool)
     torch.library.opcheck(torch.ops.concord.require_finite.default, (present, present.clone(), "a.b.c"))
+
+
+def test_the_check_of_many_runs_at_once_counts_the_instances_of_all():
+    x, present = torch.zeros(3, 2, 3), torch.ones(2, 3, dtype=torch.bool)
+
+    def check(x):
+        return require_finite(present & x.isfinite(), present, NAMES)
+
+    assert torch.equal(torch.func.vmap(check)(x), present.expand(3, 2, 3))
+    x[2, 1, 1] = float("nan")
+    with pytest.raises(ConcordError, match=re.escape("'audio' (1 of 6)")):
+        torch.func.vmap(check)(x)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_sum_tells_that_all_is_finite(bad):
+    x = torch.zeros(4, 5)
+    assert surely_finite(x)
+    x[2, 3] = bad
+    assert not surely_finite(x)
+    assert surely_finite(torch.full((9,), 60000.0, dtype=torch.float16))  # whose sum float16 cannot hold
+
+
+def test_huge_numbers_are_no_error():
+    calibrate = NoCalibrator({"a": 3, "b": 2}).eval()
+    features = {"a": torch.full((4, 3), 3e38), "b": torch.ones(4, 2)}
+    assert not surely_finite(features["a"])
+    assert calibrate(features).present.all()

@@ -17,14 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord.calibration.comparison import support_and_conflict
-from concord.calibration.finite import require_finite
+from concord.calibration.finite import require_finite, surely_finite
 from concord.calibration.modulation import START, reliability_from_shift
 from concord.calibration.objective import agreement_loss, intact_loss
 from concord.calibration.outcome import Calibration, Modulation, Summaries
 from concord.calibration.perturbation import Perturbation, as_settings, perturb
+from concord.calibration.scaling import scaled
 from concord.calibration.summary import RunningStandardiser, energy, pool, valid_positions
+from concord.calibration.tracing import values_are_known
 from concord.errors import ConcordError, UsageError
-from concord.modalities import ModalityBatch, check_sizes, gather, over_features, over_positions, to_positions
+from concord.modalities import ModalityBatch, check_sizes, gather, to_positions
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -155,34 +157,43 @@ class Calibrator(nn.Module):
             ConcordError: a present modality holds NaN or infinity, with nonfinite="raise".
         """
         if isinstance(features, ModalityBatch):
-            batch = self._finite(features)
+            batch = features
         else:
-            batch = self.gather(features, masks, present)
+            batch = gather(features, sizes=self.sizes, layouts=self.layouts, masks=masks, present=present)
         self._check_training(batch, labels, touched)
         if self.training and touched is None and self.perturbation is not None:
-            hurt = perturb(batch, self.perturbation, generator=generator)
+            hurt = perturb(self._finite(batch), self.perturbation, generator=generator)
             batch, touched = hurt.batch, hurt.touched
+            with _full_precision(batch.present.device.type):
+                pooled = self._pooled(batch)
+        else:
+            with _full_precision(batch.present.device.type):
+                batch, pooled = self._finite_and_pooled(batch)
         with _full_precision(batch.present.device.type):
-            modulation = self.modulate(self._summaries(batch, touched))
+            modulation = self.modulate(self._summaries(batch, touched, pooled))
             loss = self._auxiliary_loss(modulation, batch, touched, labels)
         decision = self.decide(modulation, batch.present)
         left, complete = batch.present, batch.complete
         if modulation.kept is not None:
             left, complete = left & modulation.kept, False
-        alone = batch.present.sum(1, keepdim=True) <= 1  # (B, 1)
-        shift = torch.where(alone, 0, modulation.shift)
+        shift, gates = modulation.shift, modulation.gates
+        everywhere = batch.everywhere and modulation.kept is None
+        if not (batch.everywhere and len(self.names) > 1):
+            alone = batch.present.sum(1, keepdim=True) <= 1  # (B, 1)
+            shift = torch.where(alone, 0, shift)
+            gates = {name: torch.where(alone, 1, gate) for name, gate in gates.items()}
         reliability = reliability_from_shift(shift)
-        gates = {name: torch.where(alone, 1, gate) for name, gate in modulation.gates.items()}
         cosines = modulation.agreement
         if cosines is None:
-            cosines = reliability.new_zeros(batch.size, len(self.names), len(self.names))
-        support, conflict = support_and_conflict(cosines)
+            support = conflict = reliability.new_zeros(batch.size, len(self.names), len(self.names))
+        else:
+            support, conflict = support_and_conflict(cosines)
         if self.training:
             self._last_loss = loss
         return Calibration(
             features=self._scaled(batch, reliability, gates),
             names=self.names,
-            reliability=torch.where(left, reliability, 0),
+            reliability=reliability if everywhere else torch.where(left, reliability, 0),
             gates=gates,
             support=support,
             conflict=conflict,
@@ -223,6 +234,8 @@ class Calibrator(nn.Module):
 
     def _finite(self, batch: ModalityBatch) -> ModalityBatch:
         """Raise on NaN or infinity in a present modality, or take the modality as absent there."""
+        if values_are_known() and all(surely_finite(x) for x in batch.features.values()):
+            return batch
         columns = []
         for index, name in enumerate(batch.names):
             here = batch.present[:, index]
@@ -238,16 +251,40 @@ class Calibrator(nn.Module):
             return replace(batch, present=finite, complete=False)
         return replace(batch, present=require_finite(finite, batch.present, batch.names))
 
-    def _summaries(self, batch: ModalityBatch, touched: Tensor | None) -> Summaries:
-        """Pool and standardise every modality; in training learn the running statistics on the way."""
+    def _finite_and_pooled(self, batch: ModalityBatch) -> tuple[ModalityBatch, dict[str, Tensor]]:
+        """Do the same, and return the summaries (B, S) too, which tell where values are known.
+
+        A mean is finite only if all that went into it is, so that features need not be read for this alone.
+        """
+        if values_are_known():
+            pooled = self._pooled(batch)
+            if all(name in pooled for name in batch.features) and all(surely_finite(x) for x in pooled.values()):
+                return batch, pooled
+        checked = self._finite(batch)
+        return checked, self._pooled(checked)
+
+    def _pooled(self, batch: ModalityBatch) -> dict[str, Tensor]:
+        """Return modality -> its summary (B, S) before it is standardised; none where no features are."""
+        pooled = {}
+        for index, name in enumerate(self.names):
+            if name in batch.features:
+                flat = to_positions(batch.features[name], batch.layouts[name])
+                here = batch.present[:, index]
+                valid = None if batch.complete else valid_positions(here, batch.masks.get(name))
+                pooled[name] = pool(flat, valid, spread=self.spread[name])
+        return pooled
+
+    def _summaries(
+        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
+    ) -> Summaries:
+        """Standardise every modality's summary; in training learn the running statistics on the way."""
+        pooled = self._pooled(batch) if pooled is None else pooled
         vectors, energies = {}, {}
         reference = next(iter(batch.features.values()))
         for index, name in enumerate(self.names):
             here, spread = batch.present[:, index], self.spread[name]
-            if name in batch.features:
-                flat = to_positions(batch.features[name], batch.layouts[name])
-                valid = None if batch.complete else valid_positions(here, batch.masks.get(name))
-                summary = pool(flat, valid, spread=spread)
+            if name in pooled:
+                summary = pooled[name]
             else:
                 dtype = torch.promote_types(reference.dtype, torch.float32)
                 summary = reference.new_zeros(batch.size, self.summary_size(name), dtype=dtype)
@@ -265,17 +302,13 @@ class Calibrator(nn.Module):
 
         Padded steps and absent modalities pass as they are, but for NaN and infinity, which become 0.
         """
-        scaled = {}
+        result = {}
         for name, x in batch.features.items():
-            index, layout = self.names.index(name), batch.layouts[name]
-            scale = over_features((reliability[:, index, None] * gates[name]).to(x.dtype), layout)
-            if batch.complete:
-                scaled[name] = x * scale
-                continue
-            valid = over_positions(valid_positions(batch.present[:, index], batch.masks.get(name)), x, layout)
-            rest = torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
-            scaled[name] = torch.where(valid, torch.where(valid, x, 0) * scale, rest)
-        return scaled
+            index = self.names.index(name)
+            scale = (reliability[:, index, None] * gates[name]).to(x.dtype)
+            valid = None if batch.complete else valid_positions(batch.present[:, index], batch.masks.get(name))
+            result[name] = scaled(x, scale, batch.layouts[name], valid)
+        return result
 
     def _auxiliary_loss(
         self, modulation: Modulation, batch: ModalityBatch, touched: Tensor | None, labels: Tensor | None

@@ -1,21 +1,36 @@
 """The check for NaN and infinity in the features, which must hold in eager mode and in compiled graphs alike.
 
+Where code may look at values, one number tells: a sum over all is finite only if everything in it is. Only where
+it is not (and huge numbers may make it so) is it looked at one by one.
 A compiled graph cannot branch on values, so there the check is an operator of its own that PyTorch calls
-but does not look into.
+but does not look into; the same operator serves `torch.func.vmap`.
 Shapes: bool (B, M).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from concord.calibration.tracing import values_are_known
 from concord.errors import ConcordError
 
 # Operators take no lists of strings; no modality's name holds a dot.
 _SEPARATOR = "."
+
+
+def surely_finite(x: Tensor) -> bool:
+    """Return True only if x holds neither NaN nor infinity; False where that takes a closer look.
+
+    To be asked where values are known.
+
+    >>> surely_finite(torch.ones(3)), surely_finite(torch.tensor([1.0, torch.inf]))
+    (True, False)
+    """
+    return bool(torch.isfinite(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))))
 
 
 def require_finite(finite: Tensor, present: Tensor, names: tuple[str, ...]) -> Tensor:
@@ -29,7 +44,7 @@ def require_finite(finite: Tensor, present: Tensor, names: tuple[str, ...]) -> T
     Raises:
         ConcordError: names the modalities and in how many instances each is not finite.
     """
-    if torch.compiler.is_compiling():
+    if not values_are_known():
         checked: Tensor = _operator(finite, present, _SEPARATOR.join(names))
         return checked
     _check(finite, present, names)
@@ -56,3 +71,14 @@ def _operator(finite: Tensor, present: Tensor, names: str) -> Tensor:
 @_operator.register_fake
 def _(finite: Tensor, present: Tensor, names: str) -> Tensor:
     return torch.empty_like(present)
+
+
+@_operator.register_vmap
+def _(info: Any, axes: tuple[int | None, int | None, None], finite: Tensor, present: Tensor, names: str) -> Any:  # noqa: ANN401
+    # All runs are checked as one batch: an error counts the instances of all.
+    both = [
+        tensor.expand(info.batch_size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+        for tensor, axis in zip((finite, present), axes, strict=False)
+    ]
+    checked = _operator(*(tensor.flatten(0, -2).contiguous() for tensor in both), names)
+    return checked.reshape(both[1].shape), 0

@@ -11,6 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from concord.calibration.pooling import SMALLEST_VARIANCE, pooled_in_blocks
+from concord.calibration.tracing import values_are_known
+
 FLOOR = 1e-4  # added to variances and mean squares before roots and logarithms
 CLIP = 5.0  # standardised summaries and energies are cut here
 SMALLEST_STEP = 0.05  # the running statistics forget with this step, after a plain average at first
@@ -33,16 +36,17 @@ def pool(x: Tensor, valid: Tensor | None = None, *, spread: bool) -> Tensor:
     Returns:
         (B, D) or (B, 2D).
     """
+    if x.shape[1] == 1:
+        return _of_vectors(x.squeeze(1), valid, spread=spread)
+    if spread and values_are_known():
+        return pooled_in_blocks(x, valid)
     dtype = torch.promote_types(x.dtype, torch.float32)
     if valid is None:
-        if x.shape[1] == 1:
-            mean = x.squeeze(1).to(dtype)
-            return torch.cat([mean, torch.full_like(mean, 1e-4)], 1) if spread else mean
         mean = x.mean(1, dtype=dtype)
         if not spread:
             return mean
         variance = (x - mean.unsqueeze(1)).square().mean(1)  # much faster than var() on permuted maps
-        return torch.cat([mean, (variance + 1e-8).sqrt()], 1)
+        return torch.cat([mean, (variance + SMALLEST_VARIANCE).sqrt()], 1)
     keep = valid.unsqueeze(-1).expand(-1, x.shape[1], -1)  # (B, L, 1)
     clean = torch.where(keep, x, 0).to(dtype)
     count = keep.sum(1).clamp(min=1)  # (B, 1)
@@ -50,7 +54,15 @@ def pool(x: Tensor, valid: Tensor | None = None, *, spread: bool) -> Tensor:
     if not spread:
         return mean
     deviation = torch.where(keep, clean - mean.unsqueeze(1), 0)
-    return torch.cat([mean, (deviation.square().sum(1) / count + 1e-8).sqrt()], 1)
+    return torch.cat([mean, (deviation.square().sum(1) / count + SMALLEST_VARIANCE).sqrt()], 1)
+
+
+def _of_vectors(x: Tensor, valid: Tensor | None, *, spread: bool) -> Tensor:
+    """Return the summary of vectors (B, D): themselves, and no deviation."""
+    mean = x.to(torch.promote_types(x.dtype, torch.float32))
+    if valid is not None:
+        mean = torch.where(valid, mean, 0)
+    return torch.cat([mean, torch.full_like(mean, SMALLEST_VARIANCE**0.5)], 1) if spread else mean
 
 
 def energy(summary: Tensor, *, spread: bool) -> Tensor:

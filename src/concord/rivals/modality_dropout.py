@@ -14,6 +14,7 @@ from torch import Tensor
 
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
+from concord.calibration.scaling import pass_on
 from concord.errors import UsageError
 from concord.modalities import ModalityBatch
 from concord.rivals.untaught import Untaught
@@ -56,9 +57,19 @@ class ModalityDropout(Untaught):
             kept = keep_one(draws >= self.probability, summaries.present, draws)
         return Modulation(shift, ones, kept=kept)
 
-    def _summaries(self, batch: ModalityBatch, touched: Tensor | None) -> Summaries:
+    def _pooled(self, batch: ModalityBatch) -> dict[str, Tensor]:
+        """Spare the work: nothing looks at summaries here."""
+        return {}
+
+    def _summaries(
+        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
+    ) -> Summaries:
         """Spare the work: nothing looks at summaries here."""
         return Summaries({}, {}, batch.present)
+
+    def _scaled(self, batch: ModalityBatch, reliability: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features as they are."""
+        return pass_on(batch)
 
 
 def keep_one(kept: Tensor, present: Tensor, preference: Tensor) -> Tensor:

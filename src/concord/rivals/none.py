@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from concord.calibration.base import Calibrator
 from concord.calibration.outcome import Modulation, Summaries
+from concord.calibration.scaling import pass_on
 from concord.modalities import ModalityBatch
 
 
@@ -27,6 +30,16 @@ class NoCalibrator(Calibrator):
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
         return Modulation(shift, ones)
 
-    def _summaries(self, batch: ModalityBatch, touched: Tensor | None) -> Summaries:
+    def _pooled(self, batch: ModalityBatch) -> dict[str, Tensor]:
+        """Spare the work: nothing looks at summaries here."""
+        return {}
+
+    def _summaries(
+        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
+    ) -> Summaries:
         """Spare the work: nothing looks at summaries here."""
         return Summaries({}, {}, batch.present)
+
+    def _scaled(self, batch: ModalityBatch, reliability: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features as they are."""
+        return pass_on(batch)

@@ -1,0 +1,137 @@
+"""The features times one number a feature: the only full-sized tensor that a calibrator makes.
+
+What is not valid passes as it is, but for NaN and infinity, which become 0.
+Shapes: x in its layout, scale (B, D), valid (B, L) or (B, 1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from concord.calibration.finite import surely_finite
+from concord.calibration.pooling import BLOCK, blocks
+from concord.calibration.summary import valid_positions
+from concord.calibration.tracing import values_are_known
+from concord.modalities import Layout, ModalityBatch, over_features, over_positions
+
+
+def scaled(x: Tensor, scale: Tensor, layout: Layout, valid: Tensor | None = None) -> Tensor:
+    """Return features times their scale.
+
+    Args:
+        x: features in `layout`.
+        scale: (B, D), of the same dtype.
+        layout: where the axes are.
+        valid: bool (B, L) or (B, 1), True where features are scaled; None = everywhere.
+    """
+    factor = over_features(scale, layout)
+    keep = None if valid is None else over_positions(valid, x, layout)
+    if not values_are_known() or (keep is None and x.numel() * x.element_size() <= BLOCK):
+        return _plain(x, factor, keep)
+    if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
+        result: Tensor = _Scale.apply(x, factor, keep, layout)  # type: ignore[no-untyped-call]
+        return result
+    return _forward(x, factor, keep, layout)
+
+
+def pass_on(batch: ModalityBatch) -> dict[str, Tensor]:
+    """Return a batch's features as they are, but for NaN and infinity where they are not valid, which become 0."""
+    if batch.complete:
+        return dict(batch.features)
+    found = {}
+    for name, x in batch.features.items():
+        if values_are_known() and surely_finite(x):
+            found[name] = x
+            continue
+        valid = valid_positions(batch.column(name), batch.masks.get(name))
+        found[name] = torch.where(over_positions(valid, x, batch.layouts[name]), x, _cleared(x))
+    return found
+
+
+def _plain(x: Tensor, factor: Tensor, keep: Tensor | None) -> Tensor:
+    """Return the result from operations that every transform and every export knows."""
+    if keep is None:
+        return x * factor
+    return torch.where(keep, torch.where(keep, x, 0) * factor, _cleared(x))
+
+
+def _cleared(x: Tensor) -> Tensor:
+    return torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _forward(x: Tensor, factor: Tensor, keep: Tensor | None, layout: Layout) -> Tensor:
+    result = torch.empty_like(x)
+    x, factor, target = (t.movedim(layout.batch, 0) for t in (x, factor, result))
+    keep = None if keep is None else keep.movedim(layout.batch, 0)
+    for rows in blocks(x):
+        into = target[rows]
+        torch.mul(x[rows], factor[rows], out=into)
+        if keep is not None:
+            _restore(into, x[rows], keep[rows], layout)
+    return result
+
+
+def _restore(into: Tensor, values: Tensor, keep: Tensor, layout: Layout, *, finite: Tensor | None = None) -> None:
+    """Write values over what is not to be kept; where they (or `finite`, if given) are not finite, write 0."""
+    judged = values if finite is None else finite
+    if layout.feature == len(layout.name) - 1 and into.is_contiguous() and values.is_contiguous():
+        # Whole steps at a time: much faster than a choice for every number.
+        away = (~keep).expand(*into.shape[:-1], 1).flatten().nonzero().squeeze(1)
+        taken = values.flatten(0, -2).index_select(0, away)
+        judged = taken if finite is None else finite.flatten(0, -2).index_select(0, away)
+        if not surely_finite(judged):
+            taken = torch.where(torch.isfinite(judged), taken, 0)
+        into.flatten(0, -2).index_copy_(0, away, taken)
+        return
+    if not surely_finite(judged):
+        values = torch.where(torch.isfinite(judged), values, 0)
+    torch.where(keep, into, values, out=into)
+
+
+class _Scale(Function):
+    """The same with a gradient; what is saved is the input, the scale and the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, keep: Tensor | None, layout: Layout) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(x, factor, keep)
+        ctx.layout = layout
+        return _forward(x, factor, keep, layout)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+        x, factor, keep = ctx.saved_tensors
+        layout: Layout = ctx.layout
+        if torch.is_grad_enabled():  # somebody wants a gradient of this gradient
+            return *_plain_backward(gradient, x, factor, keep), None, None
+        for_x, for_factor = ctx.needs_input_grad[:2]
+        to_x = torch.empty_like(x) if for_x else None
+        to_factor = torch.empty_like(factor) if for_factor else None
+        axis = layout.batch
+        gradient, x, factor = (t.movedim(axis, 0) for t in (gradient, x, factor))
+        keep = None if keep is None else keep.movedim(axis, 0)
+        for rows in blocks(x):
+            above, part = gradient[rows], x[rows]
+            kept = None if keep is None else keep[rows]
+            if to_x is not None:
+                into = to_x.movedim(axis, 0)[rows]
+                torch.mul(above, factor[rows], out=into)
+                if kept is not None:
+                    _restore(into, above, kept, layout, finite=part)
+            if to_factor is not None:
+                product = above * part
+                if kept is not None:
+                    product.masked_fill_(~kept, 0)
+                into = to_factor.movedim(axis, 0)[rows]
+                into.copy_(product.sum_to_size(into.shape))
+        return to_x, to_factor, None, None
+
+
+def _plain_backward(gradient: Tensor, x: Tensor, factor: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    if keep is None:
+        return gradient * factor, (gradient * x).sum_to_size(factor.shape)
+    to_x = torch.where(keep, gradient * factor, torch.where(torch.isfinite(x), gradient, 0))
+    return to_x, torch.where(keep, gradient * torch.where(keep, x, 0), 0).sum_to_size(factor.shape)
