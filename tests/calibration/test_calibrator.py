@@ -6,8 +6,11 @@ from scipy.stats import norm
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
 
 from concord import seeding
+from concord.calibration import pooling
 from concord.calibration.calibrator import ContextualCalibrator
 from concord.errors import UsageError
 
@@ -214,3 +217,98 @@ def test_training_learns_which_modality_was_replaced():
     assert auroc > 0.8
     assert accuracy > 0.9
     assert usual.reliability.mean() > 0.8
+
+
+def alike(batch=12):
+    """Return features of one size in three layouts, some of them masked, and what is present."""
+    draws = seeding.generator(0, "alike")
+    features = {
+        "a": torch.randn(batch, 5, 6, generator=draws, dtype=torch.float64),
+        "b": torch.randn(batch, 6, 4, generator=draws, dtype=torch.float64),
+        "c": torch.randn(batch, 6, 2, 2, generator=draws, dtype=torch.float64),
+    }
+    masks = {"a": torch.arange(5) < torch.randint(0, 6, (batch, 1), generator=draws)}
+    return features, masks, {"b": torch.arange(batch) % 4 > 0}
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training):
+    features, masks, present = alike()
+    given = {} if complete else {"masks": masks, "present": present}
+    labels = torch.arange(12) % 3
+    runs = []
+    for together in (True, False):
+        module = ContextualCalibrator(
+            dict.fromkeys(features, 6), layouts={"a": "btd", "b": "bdt", "c": "bchw"}, seed=0
+        ).double()
+        module = shake(module).train(training)
+        for standardiser in module.standardise.values():  # counts of updates do not have to be equal
+            standardiser.updates.fill_(0)
+        module._alike = together
+        torch.manual_seed(0)
+        out = module(features, **given, labels=labels, generator=seeding.generator(1))
+        loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
+        gradients = torch.autograd.grad(loss, list(module.parameters()))
+        runs.append((out, gradients, dict(module.named_buffers())))
+    (one, ones, buffers), (two, twos, others) = runs
+    for name in features:
+        torch.testing.assert_close(one.features[name], two.features[name])
+        torch.testing.assert_close(one.gates[name], two.gates[name])
+    for field in ("reliability", "logits", "support", "conflict", "auxiliary_loss"):
+        torch.testing.assert_close(getattr(one, field), getattr(two, field))
+    for gradient, other in zip(ones, twos, strict=True):
+        torch.testing.assert_close(gradient, other)
+    for name, buffer in buffers.items():
+        torch.testing.assert_close(buffer, others[name])
+
+
+def test_compiled_training_equals_eager_training():
+    features, masks, present = alike()
+    touched = torch.zeros(12, 3, dtype=torch.bool)
+    touched[6:, 0] = True
+    runs = []
+    for compiled in (False, True):
+        module = ContextualCalibrator(
+            dict.fromkeys(features, 6), layouts={"a": "btd", "b": "bdt", "c": "bchw"}, seed=0, dropout=0.0
+        ).double()
+        module = shake(module).train()
+        run = torch.compile(module, fullgraph=True, backend="aot_eager") if compiled else module
+        for _ in range(2):  # statistics learn, and the second pass sees what they learnt
+            out = run(features, masks, present, touched=touched, labels=torch.arange(12) % 3)
+        loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
+        runs.append((out, torch.autograd.grad(loss, list(module.parameters())), dict(module.named_buffers())))
+    torch.compiler.reset()
+    (one, ones, buffers), (two, twos, others) = runs
+    torch.testing.assert_close(one.reliability, two.reliability)
+    torch.testing.assert_close(one.auxiliary_loss, two.auxiliary_loss)
+    for gradient, other in zip(ones, twos, strict=True):
+        torch.testing.assert_close(gradient, other)
+    for name, buffer in buffers.items():
+        torch.testing.assert_close(buffer, others[name])
+
+
+def test_training_saves_no_more_than_features_gates_and_little():
+    features = {name: torch.randn(16, 1000, 32).requires_grad_() for name in "abc"}
+    module = shake(ContextualCalibrator(dict.fromkeys(features, 32), layouts="btd", seed=0)).train()
+    masks = {name: torch.arange(1000) < torch.randint(500, 1001, (16, 1)) for name in features}
+    touched, saved = torch.zeros(16, 3, dtype=torch.bool), {}
+    with saved_tensors_hooks(lambda t: saved.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t):
+        module(features, masks, touched=touched)
+    inputs = {x.untyped_storage().data_ptr() for x in features.values()}
+    assert inputs <= set(saved)
+    rest = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in inputs)
+    assert rest < 0.25 * features["a"].nbytes
+
+
+def test_evaluation_makes_no_copy_of_the_features_but_the_result():
+    features = {name: torch.randn(16, 400, 64) for name in "abc"}
+    module = shake(ContextualCalibrator(dict.fromkeys(features, 64), layouts="btd", seed=0)).eval()
+    masks = {name: torch.arange(400) < torch.randint(100, 401, (16, 1)) for name in features}
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        out = module(features, masks)
+    sizes = [event.cpu_memory_usage for event in seen.events() if event.name == "[memory]"]
+    whole = features["a"].nbytes
+    assert sum(size >= whole for size in sizes) <= 3  # the results
+    assert max(size for size in sizes if size < whole) <= pooling.BLOCK
+    assert all(x.nbytes == whole for x in out.features.values())

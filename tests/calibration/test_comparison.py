@@ -85,15 +85,15 @@ def cues_by_hand(index, order, cosines, energies, present, k):
 def test_cues_equal_a_loop(count, seed, random):
     embeddings, present, energies = example(count, seed)
     cosines = agreement(embeddings, present)
-    index = random.randrange(count)
-    order = [n for n in range(count) if n != index]
-    random.shuffle(order)
-    found = cues(index, order, cosines, energies, present, 8)
-    assert found.shape[1] == cue_count(index, [e.shape[1] for e in energies])
-    for b in range(len(found)):
-        rows = [e[b].numpy() for e in energies]
-        expected = cues_by_hand(index, order, cosines[b].numpy(), rows, present[b].numpy(), 8)
-        np.testing.assert_allclose(found[b], expected, atol=1e-12)
+    ranks = list(range(count))
+    random.shuffle(ranks)
+    for index, found in enumerate(cues(ranks, cosines, energies, present, 8)):
+        order = [n for n in ranks if n != index]
+        assert found.shape[1] == cue_count(index, [e.shape[1] for e in energies])
+        for b in range(len(found)):
+            rows = [e[b].numpy() for e in energies]
+            expected = cues_by_hand(index, order, cosines[b].numpy(), rows, present[b].numpy(), 8)
+            np.testing.assert_allclose(found[b], expected, atol=1e-12)
 
 
 def test_three_vectors_have_six_scalars_and_two_indicators():
@@ -111,6 +111,14 @@ def test_cues_have_finite_gradients_when_only_one_is_present(count):
     embeddings.requires_grad_()
     present = torch.zeros(5, count, dtype=torch.bool)
     present[:, 0] = True
-    order = list(range(1, count))
-    cues(0, order, agreement(embeddings, present), energies, present, 8).sum().backward()
+    cues(range(count), agreement(embeddings, present), energies, present, 8)[0].sum().backward()
     assert torch.equal(embeddings.grad, torch.zeros_like(embeddings))
+
+
+def test_columns_made_in_inference_mode_serve_training():
+    embeddings, present, energies = example(5, batch=3, k=6)
+    with torch.inference_mode():
+        cues(range(5), agreement(embeddings, present), energies, present, 6)
+    embeddings.requires_grad_()
+    cues(range(5), agreement(embeddings, present), energies, present, 6)[0].sum().backward()
+    assert embeddings.grad.abs().sum() > 0

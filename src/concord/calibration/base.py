@@ -7,7 +7,7 @@ Shapes: reliability (B, M); gates (B, D) a modality; support and conflict (B, M,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ from concord.calibration.objective import agreement_loss, intact_loss
 from concord.calibration.outcome import Calibration, Modulation, Summaries
 from concord.calibration.perturbation import Perturbation, as_settings, perturb
 from concord.calibration.scaling import scaled
-from concord.calibration.summary import RunningStandardiser, energy, pool, valid_positions
+from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
 from concord.calibration.tracing import values_are_known
 from concord.errors import ConcordError, UsageError
 from concord.modalities import ModalityBatch, check_sizes, gather, to_positions
@@ -32,6 +32,14 @@ from concord.modalities import ModalityBatch, check_sizes, gather, to_positions
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply a linear layer in the input's precision, whatever the dtype of its parameters."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+def promoted(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors in one dtype, that of the most precise."""
+    if len({tensor.dtype for tensor in tensors}) == 1:
+        return list(tensors)
+    dtype = max((tensor.dtype for tensor in tensors), key=lambda dtype: dtype.itemsize)
+    return [tensor.to(dtype) for tensor in tensors]
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -90,6 +98,8 @@ class Calibrator(nn.Module):
         self.spread = {name: layout != "bd" for name, layout in self.layouts.items()}
         self.standardise = nn.ModuleDict({name: RunningStandardiser(self.summary_size(name)) for name in sizes})
         self.standardise_energy = nn.ModuleDict({name: RunningStandardiser(self.energy_count(name)) for name in sizes})
+        # Of one size: what is done to each can be done to all at once.
+        self._alike = len({(sizes[name], self.spread[name]) for name in sizes}) == 1
         self._last_loss: Tensor | None = None
 
     def summary_size(self, name: str) -> int:
@@ -176,12 +186,12 @@ class Calibrator(nn.Module):
         left, complete = batch.present, batch.complete
         if modulation.kept is not None:
             left, complete = left & modulation.kept, False
-        shift, gates = modulation.shift, modulation.gates
+        shift, gates, stacked = modulation.shift, modulation.gates, modulation.stacked
         everywhere = batch.everywhere and modulation.kept is None
         if not (batch.everywhere and len(self.names) > 1):
             alone = batch.present.sum(1, keepdim=True) <= 1  # (B, 1)
             shift = torch.where(alone, 0, shift)
-            gates = {name: torch.where(alone, 1, gate) for name, gate in gates.items()}
+            gates, stacked = {name: torch.where(alone, 1, gate) for name, gate in gates.items()}, None
         reliability = reliability_from_shift(shift)
         cosines = modulation.agreement
         if cosines is None:
@@ -191,7 +201,7 @@ class Calibrator(nn.Module):
         if self.training:
             self._last_loss = loss
         return Calibration(
-            features=self._scaled(batch, reliability, gates),
+            features=self._scaled(batch, reliability, gates, stacked),
             names=self.names,
             reliability=reliability if everywhere else torch.where(left, reliability, 0),
             gates=gates,
@@ -279,6 +289,8 @@ class Calibrator(nn.Module):
     ) -> Summaries:
         """Standardise every modality's summary; in training learn the running statistics on the way."""
         pooled = self._pooled(batch) if pooled is None else pooled
+        if self._alike and len(pooled) == len(self.names) and values_are_known():
+            return self._stacked_summaries(batch, touched, [pooled[name] for name in self.names])
         vectors, energies = {}, {}
         reference = next(iter(batch.features.values()))
         for index, name in enumerate(self.names):
@@ -297,18 +309,46 @@ class Calibrator(nn.Module):
             energies[name] = self.standardise_energy[name](loudness)
         return Summaries(vectors, energies, batch.present)
 
-    def _scaled(self, batch: ModalityBatch, reliability: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _stacked_summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Sequence[Tensor]) -> Summaries:
+        """Do the same with all modalities at once, which are of one size."""
+        raw = torch.stack(promoted(pooled))  # (M, B, S)
+        values = torch.cat([raw, energy(raw, spread=self.spread[self.names[0]])], 2)
+        rows = None
+        if self.training:
+            rows = (batch.present if touched is None else batch.present & ~touched).T
+        parts = [(self.standardise[name], self.standardise_energy[name]) for name in self.names]
+        both = standardise_together(parts, values, rows)  # type: ignore[arg-type]
+        vectors, energies = torch.split(both, [raw.shape[2], both.shape[2] - raw.shape[2]], 2)
+        return Summaries(
+            dict(zip(self.names, vectors.unbind(), strict=True)),
+            dict(zip(self.names, energies.unbind(), strict=True)),
+            batch.present,
+            stacked=(vectors, energies),
+            everywhere=batch.everywhere,
+        )
+
+    def _scaled(
+        self,
+        batch: ModalityBatch,
+        reliability: Tensor,
+        gates: Mapping[str, Tensor],
+        stacked: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Return the original features times reliability and gate.
 
         Padded steps and absent modalities pass as they are, but for NaN and infinity, which become 0.
         """
+        if stacked is not None:
+            scales = (reliability.T.unsqueeze(2) * stacked).unbind()
+        else:
+            scales = tuple(reliability[:, index, None] * gates[name] for index, name in enumerate(self.names))
         result = {}
-        for name, x in batch.features.items():
-            index = self.names.index(name)
-            scale = (reliability[:, index, None] * gates[name]).to(x.dtype)
-            valid = None if batch.complete else valid_positions(batch.present[:, index], batch.masks.get(name))
-            result[name] = scaled(x, scale, batch.layouts[name], valid)
-        return result
+        for index, name in enumerate(self.names):
+            if name in batch.features:
+                x = batch.features[name]
+                valid = None if batch.complete else valid_positions(batch.present[:, index], batch.masks.get(name))
+                result[name] = scaled(x, scales[index].to(x.dtype), batch.layouts[name], valid)
+        return {name: result[name] for name in batch.features}
 
     def _auxiliary_loss(
         self, modulation: Modulation, batch: ModalityBatch, touched: Tensor | None, labels: Tensor | None

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from concord import seeding
 from concord.calibration.base import Calibrator, linear
-from concord.calibration.comparison import agreement, cue_count, cues, normalise
+from concord.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise, pair_cues
 from concord.calibration.modulation import gate_from_activation
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
+from concord.calibration.stacking import dropout_stacked, linear_stacked
 from concord.errors import UsageError
 
 EVIDENCE = 16  # width of a modality's own evidence
@@ -100,6 +101,7 @@ class ContextualCalibrator(Calibrator):
         self.comparison_size = comparison_size
         base = int(torch.randint(2**62, ()).item()) if seed is None else seed
         counts = [self.energy_count(name) for name in self.names]
+        self._ranks = sorted(range(len(self.names)), key=self.names.__getitem__)
         self.judges = nn.ModuleDict()
         for index, name in enumerate(self.names):
             with seeding.scope(base, "calibrator", "context", name):
@@ -110,22 +112,42 @@ class ContextualCalibrator(Calibrator):
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Compare the summaries and turn the cues into reliability shifts and gates."""
+        if summaries.stacked is not None and len(self.names) <= PAIR_LIMIT:
+            return self._modulate_stacked(*summaries.stacked, summaries.present, everywhere=summaries.everywhere)
         raw = torch.stack([self._embed(name, summaries.vectors[name]) for name in self.names], 1)
         embeddings = normalise(raw)  # (B, M, K), unit length
         cosines = agreement(embeddings, summaries.present)
         energies = [summaries.energies[name] for name in self.names]
         layer_normed = embeddings * self.comparison_size**0.5  # a layer-normalised vector has length sqrt(K)
+        asked = cues(self._ranks, cosines, energies, summaries.present, self.comparison_size)
         shifts, gates = [], {}
         for index, name in enumerate(self.names):
             judge = cast(_Judge, self.judges[name])
-            order = sorted((n for n in range(len(self.names)) if n != index), key=self.names.__getitem__)
-            asked = cues(index, order, cosines, energies, summaries.present, self.comparison_size)
-            context = F.gelu(linear(judge.context, asked))  # (B, K)
+            context = F.gelu(linear(judge.context, asked[index]))  # (B, K)
             own = torch.cat([layer_normed[:, index], energies[index]], 1)
             evidence = F.gelu(linear(judge.evidence, own))  # (B, 16)
             shifts.append(linear(judge.reliability, torch.cat([context, evidence], 1)).squeeze(1))
             gates[name] = gate_from_activation(linear(judge.gate, context))
         return Modulation(torch.stack(shifts, 1), gates, cosines, embeddings)
+
+    def _modulate_stacked(self, vectors: Tensor, energies: Tensor, present: Tensor, *, everywhere: bool) -> Modulation:
+        """Do the same for modalities of one size, all at once: one product for what is a layer of each."""
+        judges = [cast(_Judge, self.judges[name]) for name in self.names]
+        dropped = dropout_stacked(vectors, self.dropout if self.training else 0.0)
+        normed = normalise(linear_stacked([judge.compare for judge in judges], dropped))  # (M, B, K)
+        embeddings = normed.transpose(0, 1)  # (B, M, K)
+        cosines = agreement(embeddings, present, everywhere=everywhere)
+        side_by_side = energies.transpose(0, 1).flatten(1)  # (B, M E)
+        counts = (energies.shape[2],) * len(judges)
+        asked = pair_cues(self._ranks, cosines, side_by_side, counts, present, self.comparison_size)
+        context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
+        own = torch.cat([normed * self.comparison_size**0.5, energies], 2)
+        evidence = F.gelu(linear_stacked([judge.evidence for judge in judges], own))  # (M, B, 16)
+        both = torch.cat([context, evidence], 2)
+        shift = linear_stacked([judge.reliability for judge in judges], both).squeeze(2).T  # (B, M)
+        gates = gate_from_activation(linear_stacked([judge.gate for judge in judges], context))  # (M, B, D)
+        named = dict(zip(self.names, gates.unbind(), strict=True))
+        return Modulation(shift, named, cosines, embeddings, stacked=gates)
 
     def _embed(self, name: str, vector: Tensor) -> Tensor:
         """Return a modality's place in the comparison space before normalisation, (B, K)."""

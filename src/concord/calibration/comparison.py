@@ -9,11 +9,15 @@ Shapes: embeddings (B, M, K), agreement (B, M, M), cues (B, Q).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from concord.calibration.tracing import values_are_known
 
 PAIR_LIMIT = 6  # up to this many modalities every pair is a cue of its own; beyond, mean, min and max
 
@@ -23,17 +27,20 @@ def normalise(embedding: Tensor) -> Tensor:
     return F.normalize(F.layer_norm(embedding, embedding.shape[-1:]), dim=-1)
 
 
-def agreement(embeddings: Tensor, present: Tensor) -> Tensor:
+def agreement(embeddings: Tensor, present: Tensor, *, everywhere: bool = False) -> Tensor:
     """Return the cosine of each pair of modalities, 0 where one is absent and on the diagonal.
 
     Args:
         embeddings: unit vectors (B, M, K).
         present: bool (B, M).
+        everywhere: `present` is known to be True throughout, and need not be looked at.
 
     Returns:
         (B, M, M), symmetric and in [-1, 1] but for rounding.
     """
     cosines = embeddings @ embeddings.transpose(1, 2)
+    if everywhere and values_are_known():
+        return cosines.masked_fill(_kept_diagonal(present.shape[1], present.device), 0)
     both = present.unsqueeze(1) & present.unsqueeze(2)
     off_diagonal = ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
     return torch.where(both & off_diagonal, cosines, 0)
@@ -57,41 +64,130 @@ def cue_count(index: int, energies: list[int]) -> int:
     return 3 + 3 + energies[index] + 3 + 1
 
 
-def cues(index: int, order: list[int], cosines: Tensor, energies: list[Tensor], present: Tensor, k: int) -> Tensor:
-    """Return the cues of one modality.
+def cues(ranks: Sequence[int], cosines: Tensor, energies: Sequence[Tensor], present: Tensor, k: int) -> list[Tensor]:
+    """Return the cues of every modality, (B, Q) each; see `cue_count`.
 
     Args:
-        index: the modality's column m.
-        order: the columns of the other modalities, in an order that does not depend on the declaration's.
+        ranks: the columns of all modalities, in an order that does not depend on the declaration's.
         cosines: agreement (B, M, M).
         energies: standardised energies of every modality, (B, 1) or (B, 2) each.
         present: bool (B, M).
         k: comparison size; cosines are scaled by sqrt(k)/2, which gives unrelated modalities a spread of
             about one half.
 
-    Returns:
-        (B, Q), see `cue_count`; cues that need an absent modality are 0, with an indicator beside them.
+    Cues that need an absent modality are 0, with an indicator beside them.
     """
-    scale = math.sqrt(k) / 2
-    here = present.to(cosines.dtype)
-    mine = cosines[:, index, order] * scale  # (B, M-1)
-    pairs = list(combinations(order, 2))
-    among = cosines[:, [a for a, _ in pairs], [b for _, b in pairs]] * scale  # (B, pairs)
-    own = energies[index] * here[:, index, None]
     if len(energies) <= PAIR_LIMIT:
-        theirs = [energies[n] * here[:, n, None] for n in order]
-        return torch.cat([mine, among, own, *theirs, here[:, order]], 1)
-    pair_here = torch.stack([present[:, a] & present[:, b] for a, b in pairs], 1)
-    loudness = torch.stack([energies[n][:, 0] for n in order], 1)  # (B, M-1)
-    spread = [_mean_min_max(mine, present[:, order] & present[:, index, None]), _mean_min_max(among, pair_here)]
-    spread += [_mean_min_max(loudness, present[:, order])]
-    return torch.cat([*spread, own, here[:, order].mean(1, keepdim=True)], 1)
+        counts = tuple(energy.shape[1] for energy in energies)
+        return list(pair_cues(ranks, cosines, torch.cat(list(energies), 1), counts, present, k).unbind(1))
+    return _summed_up(ranks, cosines, energies, present, k)
+
+
+def pair_cues(
+    ranks: Sequence[int], cosines: Tensor, energies: Tensor, counts: tuple[int, ...], present: Tensor, k: int
+) -> Tensor:
+    """Return the cues (B, M, Q) of few modalities, each pair a cue of its own, picked in one go.
+
+    Args: as for `cues`, but
+        energies: of all modalities side by side, (B, E_1 + ... + E_M).
+        counts: modality -> how many of them are its own.
+    """
+    device, order = present.device, tuple(ranks)
+    here = present.to(cosines.dtype)
+    loud = energies * here.index_select(1, _columns(_owners, order, counts, device))
+    known = torch.cat([cosines.flatten(1) * (math.sqrt(k) / 2), loud, here], 1)
+    picked = known.index_select(1, _columns(_picked, order, counts, device))
+    return picked.view(len(present), len(order), -1)
+
+
+def _summed_up(
+    ranks: Sequence[int], cosines: Tensor, energies: Sequence[Tensor], present: Tensor, k: int
+) -> list[Tensor]:
+    """Return the cues of many modalities: mean, minimum and maximum over others and over pairs of others."""
+    order, device = tuple(ranks), present.device
+    size = len(order)
+    others = _columns(_others, order, (), device).view(size, -1)  # (M, M-1)
+    towards = _columns(_towards, order, (), device).view(size, -1)  # (M, M-1), of the flat cosines
+    pairs = _columns(_pairs, order, (), device).view(size, -1)
+    scaled = cosines.flatten(1) * (math.sqrt(k) / 2)
+    both = (present.unsqueeze(1) & present.unsqueeze(2)).flatten(1)
+    loudness = torch.stack([energy[:, 0] for energy in energies], 1)  # (B, M)
+    spread = [
+        _mean_min_max(scaled[:, towards], both[:, towards]),
+        _mean_min_max(scaled[:, pairs], both[:, pairs]),
+        _mean_min_max(loudness[:, others], present[:, others]),
+    ]
+    here = present.to(cosines.dtype)
+    share = here[:, others].mean(2, keepdim=True)
+    return [
+        torch.cat([*(part[:, n] for part in spread), energies[n] * here[:, n, None], share[:, n]], 1)
+        for n in range(size)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _kept_diagonal(count: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.eye(count, dtype=torch.bool, device=device)
+
+
+Columns = Callable[[tuple[int, ...], tuple[int, ...]], list[int]]
+
+
+def _columns(choose: Columns, ranks: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the chosen columns as an index, kept for the next call where values are known."""
+    if values_are_known():
+        return _kept_columns(choose, ranks, counts, device)
+    return torch.tensor(choose(ranks, counts), device=device)
+
+
+@lru_cache(maxsize=256)
+def _kept_columns(choose: Columns, ranks: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):  # what is made there can never be used in training
+        return torch.tensor(choose(ranks, counts), device=device)
+
+
+def _besides(ranks: tuple[int, ...], index: int) -> list[int]:
+    return [n for n in ranks if n != index]
+
+
+def _others(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
+    return [n for index in range(len(ranks)) for n in _besides(ranks, index)]
+
+
+def _towards(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
+    size = len(ranks)
+    return [index * size + n for index in range(size) for n in _besides(ranks, index)]
+
+
+def _pairs(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
+    size = len(ranks)
+    return [a * size + b for index in range(size) for a, b in combinations(_besides(ranks, index), 2)]
+
+
+def _owners(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
+    return [index for index, count in enumerate(counts) for _ in range(count)]
+
+
+def _picked(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
+    """Return the columns of [cosines, energies, presence] that make up the cues of every modality."""
+    size = len(ranks)
+    loud = [[size * size + sum(counts[:n]) + e for e in range(counts[n])] for n in range(size)]
+    here = size * size + sum(counts)
+    found = []
+    for index in range(size):
+        order = _besides(ranks, index)
+        found += [index * size + n for n in order]
+        found += [a * size + b for a, b in combinations(order, 2)]
+        found += loud[index] + [column for n in order for column in loud[n]]
+        found += [here + n for n in order]
+    return found
 
 
 def _mean_min_max(values: Tensor, valid: Tensor) -> Tensor:
-    """Return mean, minimum and maximum over the valid columns, (B, 3); 0 where none is valid."""
-    count = valid.sum(1, keepdim=True)
-    mean = torch.where(valid, values, 0).sum(1, keepdim=True) / count.clamp(min=1)
-    low = torch.where(valid, values, math.inf).amin(1, keepdim=True)
-    high = torch.where(valid, values, -math.inf).amax(1, keepdim=True)
-    return torch.where(count > 0, torch.cat([mean, low, high], 1), 0)
+    """Return mean, minimum and maximum over the valid part of the last axis, (..., 3); 0 where none is valid."""
+    count = valid.sum(-1, keepdim=True)
+    mean = torch.where(valid, values, 0).sum(-1, keepdim=True) / count.clamp(min=1)
+    low = torch.where(valid, values, math.inf).amin(-1, keepdim=True)
+    high = torch.where(valid, values, -math.inf).amax(-1, keepdim=True)
+    return torch.where(count > 0, torch.cat([mean, low, high], -1), 0)

@@ -9,6 +9,7 @@ Shapes: bool (B, M).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def surely_finite(x: Tensor) -> bool:
     >>> surely_finite(torch.ones(3)), surely_finite(torch.tensor([1.0, torch.inf]))
     (True, False)
     """
-    return bool(torch.isfinite(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32))))
+    return math.isfinite(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)).item())
 
 
 def require_finite(finite: Tensor, present: Tensor, names: tuple[str, ...]) -> Tensor:

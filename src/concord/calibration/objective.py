@@ -15,6 +15,7 @@ from torch import Tensor
 from concord.calibration.tracing import values_are_known
 
 TEMPERATURE = 0.1
+FEWEST_CLASSES = 3  # in a batch, for its classes to make the positives
 
 
 def intact_loss(logits: Tensor, touched: Tensor, present: Tensor) -> Tensor:
@@ -45,24 +46,53 @@ def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, label
     Returns:
         The mean over pairs, directions and instances; 0 where no pair has two instances.
     """
-    many = torch.zeros((), dtype=torch.bool, device=embeddings.device)
-    if labels is not None:  # as many classes in the batch as rows without an equal one before them
-        same = labels.unsqueeze(0) == labels.unsqueeze(1)
-        many = (~torch.tril(same, -1).any(1)).sum() >= 3
     if values_are_known():  # leave out early what counts nowhere: half of a doubled batch
+        several = labels is not None and len(torch.unique(labels)) >= FEWEST_CLASSES
         embeddings, present = embeddings[untouched], present[untouched]
-        labels, untouched = None if labels is None else labels[untouched], untouched[untouched]
-    first, second = (list(side) for side in zip(*combinations(range(embeddings.shape[1]), 2), strict=True))
+        labels = labels[untouched] if labels is not None and several else None
+        if bool(present.all()) and len(embeddings) > 1:
+            return _loss_of_all(embeddings, labels)
+        untouched = untouched[untouched]
+    first, second = _sides(embeddings.shape[1])
     rows = untouched.unsqueeze(0) & (present[:, first] & present[:, second]).T  # (P, B)
-    logits = torch.einsum("ipk,jpk->pij", embeddings[:, first], embeddings[:, second]) / TEMPERATURE
+    both = rows.unsqueeze(1) & rows.unsqueeze(2)  # (P, B, B)
+    likeness = torch.where(both, _likeness(embeddings), 0)
     positive = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
     if labels is not None:
-        positive = torch.where(many, labels.unsqueeze(0) == labels.unsqueeze(1), positive)
-    both = rows.unsqueeze(1) & rows.unsqueeze(2)  # (P, B, B)
-    least = torch.finfo(logits.dtype).min
-    every = torch.where(both, logits, least)
-    ours = torch.where(both & positive, logits, least)
-    forth = torch.logsumexp(every, 2) - torch.logsumexp(ours, 2)
-    back = torch.logsumexp(every, 1) - torch.logsumexp(ours, 1)
+        same = labels.unsqueeze(0) == labels.unsqueeze(1)
+        # As many classes as rows without an equal one before them; where values are known they were counted above.
+        few = (~torch.tril(same, -1).any(1)).sum() < FEWEST_CLASSES
+        positive = same if values_are_known() else torch.where(few, positive, same)
+    ours = likeness * positive
     usable = rows & (rows.sum(1, keepdim=True) > 1)
-    return 0.5 * torch.where(usable, forth + back, 0).sum() / usable.sum().clamp(min=1)
+    # Rows that do not count get a sum of 1 before the logarithm, which would spoil the gradient at 0.
+    sums = [torch.where(usable, part.sum(axis), 1) for part in (likeness, ours) for axis in (1, 2)]
+    losses = torch.log(sums[0] * sums[1]) - torch.log(sums[2] * sums[3])
+    return 0.5 * losses.sum() / usable.sum().clamp(min=1)
+
+
+def _loss_of_all(embeddings: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the same where every row counts; without labels the positive is the own pair."""
+    likeness = _likeness(embeddings)
+    every = torch.log(likeness.sum(1) * likeness.sum(2))  # (P, B)
+    if labels is None:
+        own = likeness.diagonal(dim1=1, dim2=2)
+        return 0.5 * (every - 2 * torch.log(own)).mean()
+    ours = likeness * (labels.unsqueeze(0) == labels.unsqueeze(1))
+    return 0.5 * (every - torch.log(ours.sum(1) * ours.sum(2))).mean()
+
+
+def _likeness(embeddings: Tensor) -> Tensor:
+    """Return exp((cosine - 1) / temperature) of all rows of each pair of modalities, (P, B, B).
+
+    As no cosine exceeds 1, nothing has to be subtracted first for the sums to stay in range.
+    """
+    first, second = _sides(embeddings.shape[1])
+    sides = embeddings.transpose(0, 1)  # (M, B, K)
+    return torch.exp((sides[first] @ sides[second].mT - 1) / TEMPERATURE)
+
+
+def _sides(count: int) -> tuple[list[int], list[int]]:
+    """Return the two columns of every pair of modalities."""
+    pairs = list(combinations(range(count), 2))
+    return [a for a, _ in pairs], [b for _, b in pairs]

@@ -54,6 +54,7 @@ class Modulation:
         embeddings: unit vectors (B, M, K) for the contrastive loss, or None.
         opinions: (B, M, C), what each modality says of the classes by itself, or None.
         kept: bool (B, M), False where a method that leaves modalities out in training does so, or None.
+        stacked: the gates of all modalities, (M, B, D), where these are of one size; saves work.
     """
 
     shift: Tensor
@@ -62,12 +63,23 @@ class Modulation:
     embeddings: Tensor | None = None
     opinions: Tensor | None = None
     kept: Tensor | None = None
+    stacked: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Summaries:
-    """Standardised summaries (B, S) and energies (B, E) by modality, and presence (B, M)."""
+    """Standardised summaries (B, S) and energies (B, E) by modality, and presence (B, M).
+
+    Args:
+        vectors: modality -> summary.
+        energies: modality -> energies.
+        present: of the batch.
+        stacked: the same of all modalities, (M, B, S) and (M, B, E), where these are of one size; saves work.
+        everywhere: presence is known to be True throughout.
+    """
 
     vectors: dict[str, Tensor]
     energies: dict[str, Tensor]
     present: Tensor
+    stacked: tuple[Tensor, Tensor] | None = None
+    everywhere: bool = False

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from concord.calibration.summary import valid_positions
+from concord.calibration.tracing import values_are_known
 from concord.errors import UsageError
 from concord.modalities import ModalityBatch, from_positions, to_positions
 
@@ -144,49 +145,72 @@ def _hurt(
     kinds: tuple[str, ...],
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Return (B, L, D) with the instances at `draws.hit` perturbed, each by its kind."""
+    """Return (B, L, D) with the instances at `draws.hit` perturbed, each by its kind.
+
+    Draws are made for every instance, so that they do not depend on who is hit; the rest of the work is done, where
+    values are known, for those alone.
+    """
     size, length, width = x.shape
-    keep = valid.unsqueeze(-1).expand(-1, length, -1)  # (B, L, 1)
-    center, spread = _channel_statistics(x.detach(), keep)
+    center, spread = _channel_statistics(x.detach(), valid)
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=torch.float32)
+    common = None
     if length > 1:
-        one = torch.randn((size, 1, width), generator=generator, device=x.device, dtype=torch.float32)
-        noise = torch.where(draws.coherent[:, None, None], one, noise)
-    noise = (noise * draws.strength[:, None, None] * spread).to(x.dtype)
-    replaced = torch.rand((size, 1, width), generator=generator, device=x.device) < draws.share[:, None, None]
-    result = x
-    for number, kind in enumerate(kinds):
-        if kind == "noise":
-            changed = x + noise
-        elif kind == "dimensions":
-            changed = torch.where(replaced, center + noise, x)
-        elif kind == "zero":
-            changed = torch.zeros_like(x)
+        common = torch.randn((size, 1, width), generator=generator, device=x.device, dtype=torch.float32)
+    chances = torch.rand((size, 1, width), generator=generator, device=x.device)
+    donor, several = _donors(valid[:, 0] if mask is None else valid.any(1), draws.donor_rank)
+    hit = draws.hit.nonzero().squeeze(1) if values_are_known() else None
+    rows = slice(None) if hit is None else hit
+    own, kind = x[rows], draws.kind[rows, None, None]
+    moves = noise[rows]
+    if common is not None:
+        moves = torch.where(draws.coherent[rows, None, None], common[rows], moves)
+    moves = (moves * draws.strength[rows, None, None] * spread).to(x.dtype)
+    changed = own
+    for number, name in enumerate(kinds):
+        if name == "noise":
+            one = own + moves
+        elif name == "dimensions":
+            one = torch.where(chances[rows] < draws.share[rows, None, None], center + moves, own)
+        elif name == "zero":
+            one = torch.zeros_like(own)
         else:
-            changed = _swapped(x, valid[:, 0] if mask is None else valid.any(1), mask, draws.donor_rank)
-        here = (draws.hit & (draws.kind == number))[:, None, None] & keep
-        result = torch.where(here, changed, result)
-    return result
+            one = torch.where(several, _taken(x, mask, donor[rows], rows), 0)
+        changed = torch.where(kind == number, one, changed)
+    if hit is None:
+        return torch.where((draws.hit.unsqueeze(1) & valid).unsqueeze(2), changed, x)
+    if mask is not None:  # those that are hit are present
+        changed = torch.where(mask[rows].unsqueeze(2), changed, own)
+    return x.index_copy(0, hit, changed)
 
 
-def _swapped(x: Tensor, present: Tensor, mask: Tensor | None, rank: Tensor) -> Tensor:
-    """Return another present instance's features in every row; zeros where there is no other."""
+def _donors(present: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for every instance another present one, (B,), and whether there is another at all."""
     count = present.sum()
     donors = (~present).to(torch.int8).argsort(stable=True)  # present rows first, in order
     place = present.long().cumsum(0) - 1  # a present row's own place among them
     step = 1 + (rank * (count - 1).clamp(min=1)).long().clamp(max=(count - 2).clamp(min=0))
-    donor = donors[(place.clamp(min=0) + step) % count.clamp(min=1)]
+    return donors[(place.clamp(min=0) + step) % count.clamp(min=1)], count > 1
+
+
+def _taken(x: Tensor, mask: Tensor | None, donor: Tensor, rows: Tensor | slice) -> Tensor:
+    """Return the donors' features in the place of those of `rows`."""
     taken = x[donor]
-    if mask is not None:
-        order = (~mask[donor]).to(torch.int8).argsort(dim=1, stable=True)  # the donor's valid positions first
-        lengths = mask[donor].sum(1, keepdim=True).clamp(min=1)
-        fill = order.gather(1, (mask.long().cumsum(1) - 1).clamp(min=0) % lengths)  # (B, L)
-        taken = taken.gather(1, fill.unsqueeze(-1).expand_as(taken))
-    return torch.where(count > 1, taken, 0)
+    if mask is None:
+        return taken
+    given = mask[donor]
+    order = (~given).to(torch.int8).argsort(dim=1, stable=True)  # the donor's valid positions first
+    lengths = given.sum(1, keepdim=True).clamp(min=1)
+    fill = order.gather(1, (mask[rows].long().cumsum(1) - 1).clamp(min=0) % lengths)  # (R, L)
+    return taken.gather(1, fill.unsqueeze(-1).expand_as(taken))
 
 
-def _channel_statistics(x: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+def _channel_statistics(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each feature over the batch's valid positions, each (D,)."""
+    if values_are_known() and bool(valid.all()) and x.numel():
+        flat = x.flatten(0, 1).float()
+        center = flat.sum(0) / len(flat)
+        return center.to(x.dtype), ((flat - center).square_().sum(0) / len(flat)).sqrt_()
+    keep = valid.unsqueeze(-1).expand(-1, x.shape[1], -1)  # (B, L, 1)
     count = keep.sum().clamp(min=1)
     clean = torch.where(keep, x, 0).float()
     center = clean.sum((0, 1)) / count

@@ -8,6 +8,8 @@ with E = 1 or 2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -66,12 +68,13 @@ def _of_vectors(x: Tensor, valid: Tensor | None, *, spread: bool) -> Tensor:
 
 
 def energy(summary: Tensor, *, spread: bool) -> Tensor:
-    """Return the logarithm of a summary's root mean square: (B, 1), or (B, 2), one for each half.
+    """Return the logarithm of a summary's root mean square: (..., S) -> (..., 1), or (..., 2), one for each half.
 
     An emptied modality has an energy far below its usual one; standardising would hide nothing of that.
     """
-    halves = summary.chunk(2, 1) if spread else (summary,)
-    return torch.stack([0.5 * (half.square().mean(1) + FLOOR).log() for half in halves], 1)
+    count = 2 if spread else 1
+    halves = summary.view(*summary.shape[:-1], count, summary.shape[-1] // count)  # (..., E, D)
+    return 0.5 * (halves.square().mean(-1) + FLOOR).log()
 
 
 class RunningStandardiser(nn.Module):
@@ -118,3 +121,55 @@ class RunningStandardiser(nn.Module):
         # Copies, because a later update writes in place what this call's backward would need.
         mean, variance = self.mean.to(values.dtype, copy=True), self.variance.to(values.dtype, copy=True)
         return ((values - mean) / (variance + FLOOR).sqrt()).clamp(-CLIP, CLIP)
+
+
+def standardise_together(
+    parts: Sequence[tuple[RunningStandardiser, RunningStandardiser]], values: Tensor, rows: Tensor | None
+) -> Tensor:
+    """Standardise what several modalities of one size have, each by its own statistics; the same as one by one.
+
+    To be called where values are known.
+
+    Args:
+        parts: the standardisers of each modality, of its summary and of its energies.
+        values: summaries and energies side by side, (M, B, S + E).
+        rows: bool (M, B), what the statistics learn from first; None = nothing.
+
+    Returns:
+        (M, B, S + E).
+    """
+    if rows is not None:
+        _learn_together(parts, values.detach(), rows)
+    every = [standardiser for pair in parts for standardiser in pair]
+    shape = (len(parts), 1, values.shape[2])
+    # Side by side they are copies, which a later update does not change.
+    mean = torch.cat([standardiser.mean for standardiser in every]).to(values.dtype).view(shape)
+    variance = torch.cat([standardiser.variance for standardiser in every]).to(values.dtype).view(shape)
+    return ((values - mean) / (variance + FLOOR).sqrt()).clamp(-CLIP, CLIP)
+
+
+@torch.no_grad()
+def _learn_together(
+    parts: Sequence[tuple[RunningStandardiser, RunningStandardiser]], values: Tensor, rows: Tensor
+) -> None:
+    """Update all statistics at once where all can be; else one by one."""
+    every = [standardiser for pair in parts for standardiser in pair]
+    widths = [len(standardiser.mean) for standardiser in every]
+    keep, count = rows.unsqueeze(2), rows.sum(1, keepdim=True)  # (M, B, 1), (M, 1)
+    some = count.clamp(min=1)
+    mean = torch.where(keep, values, 0).sum(1) / some
+    variance = torch.where(keep, (values - mean.unsqueeze(1)).square_(), 0).sum(1) / some
+    updates = {*torch.stack([standardiser.updates for standardiser in every]).tolist()}
+    usable = bool(torch.isfinite((mean + variance).sum()) & (count > 1).all())
+    if len(updates) > 1 or not usable or every[0].mean.dtype != values.dtype:
+        for index, pair in enumerate(parts):
+            width = len(pair[0].mean)
+            pair[0].update(values[index, :, :width], rows[index])
+            pair[1].update(values[index, :, width:], rows[index])
+        return
+    step = max(SMALLEST_STEP, 1 / (updates.pop() + 1))
+    torch._foreach_lerp_([standardiser.mean for standardiser in every], torch.split(mean.flatten(), widths), step)
+    torch._foreach_lerp_(
+        [standardiser.variance for standardiser in every], torch.split(variance.flatten(), widths), step
+    )
+    torch._foreach_add_([standardiser.updates for standardiser in every], 1)

@@ -67,7 +67,13 @@ class ModalityDropout(Untaught):
         """Spare the work: nothing looks at summaries here."""
         return Summaries({}, {}, batch.present)
 
-    def _scaled(self, batch: ModalityBatch, reliability: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _scaled(
+        self,
+        batch: ModalityBatch,
+        reliability: Tensor,
+        gates: Mapping[str, Tensor],
+        stacked: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Return the features as they are."""
         return pass_on(batch)
 
