@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,24 +26,24 @@ class Layout:
 
     Args:
         name: the axis letters, for example "btd".
+
+    Attributes:
+        batch: index of the batch axis.
+        feature: index of the feature axis: d, or c in a map.
+        positions: indices of the axes over which features repeat, in order; none for a vector.
     """
 
     name: str
+    # Looked up at every call, so worked out once.
+    batch: int = field(init=False, repr=False, compare=False)
+    feature: int = field(init=False, repr=False, compare=False)
+    positions: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def batch(self) -> int:
-        """Index of the batch axis."""
-        return self.name.index("b")
-
-    @property
-    def feature(self) -> int:
-        """Index of the feature axis: d, or c in a map."""
-        return self.name.index("c" if "c" in self.name else "d")
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """Indices of the axes over which features repeat, in order; none for a vector."""
-        return tuple(i for i in range(len(self.name)) if i not in (self.batch, self.feature))
+    def __post_init__(self) -> None:
+        batch, feature = self.name.index("b"), self.name.index("c" if "c" in self.name else "d")
+        object.__setattr__(self, "batch", batch)
+        object.__setattr__(self, "feature", feature)
+        object.__setattr__(self, "positions", tuple(i for i in range(len(self.name)) if i not in (batch, feature)))
 
 
 LAYOUTS: dict[str, Layout] = {name: Layout(name) for name in ("bd", "btd", "bdt", "tbd", "bchw", "bcthw")}

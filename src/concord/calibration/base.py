@@ -51,8 +51,10 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def _full_precision(device: str) -> AbstractContextManager[object]:
-    """Switch autocast off; an exported graph has none, and its formats know none."""
-    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(device_type=device, enabled=False)
+    """Switch autocast off where it is on; an exported graph has none, and its formats know none."""
+    if torch.compiler.is_exporting() or not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device_type=device, enabled=False)
 
 
 class Calibrator(nn.Module):
@@ -188,8 +190,8 @@ class Calibrator(nn.Module):
             left, complete = left & modulation.kept, False
         shift, gates, stacked = modulation.shift, modulation.gates, modulation.stacked
         everywhere = batch.everywhere and modulation.kept is None
-        if not (batch.everywhere and len(self.names) > 1):
-            alone = batch.present.sum(1, keepdim=True) <= 1  # (B, 1)
+        alone = self._alone(batch)
+        if alone is not None:
             shift = torch.where(alone, 0, shift)
             gates, stacked = {name: torch.where(alone, 1, gate) for name, gate in gates.items()}, None
         reliability = reliability_from_shift(shift)
@@ -226,6 +228,13 @@ class Calibrator(nn.Module):
         if self._last_loss is None:
             raise ConcordError("auxiliary_loss() has nothing to return: call the calibrator on a batch first")
         return self._last_loss
+
+    def _alone(self, batch: ModalityBatch) -> Tensor | None:
+        """Return bool (B, 1), True where an instance has one modality or none; None if that is known to be nowhere."""
+        if batch.everywhere and len(self.names) > 1:
+            return None
+        alone = batch.present.sum(1, keepdim=True) <= 1
+        return None if values_are_known() and not bool(alone.any()) else alone
 
     def _check_training(self, batch: ModalityBatch, labels: Tensor | None, touched: Tensor | None) -> None:
         """Refuse labels and `touched` that would broadcast into nonsense, and batches of other modalities."""
@@ -324,7 +333,7 @@ class Calibrator(nn.Module):
             dict(zip(self.names, energies.unbind(), strict=True)),
             batch.present,
             stacked=(vectors, energies),
-            everywhere=batch.everywhere,
+            everywhere=batch.everywhere or bool(batch.present.all()),
         )
 
     def _scaled(

@@ -30,8 +30,12 @@ def scaled(x: Tensor, scale: Tensor, layout: Layout, valid: Tensor | None = None
     """
     factor = over_features(scale, layout)
     keep = None if valid is None else over_positions(valid, x, layout)
-    if not values_are_known() or (keep is None and x.numel() * x.element_size() <= BLOCK):
+    if not values_are_known():
         return _plain(x, factor, keep)
+    if x.numel() * x.element_size() <= BLOCK:  # small: fewest operations
+        if keep is None:
+            return x * factor
+        return torch.where(keep, x * factor, x) if surely_finite(x) else _plain(x, factor, keep)
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
         result: Tensor = _Scale.apply(x, factor, keep, layout)  # type: ignore[no-untyped-call]
         return result
