@@ -97,7 +97,8 @@ def pair_cues(
     loud = energies * here.index_select(1, _columns(_owners, order, counts, device))
     known = torch.cat([cosines.flatten(1) * (math.sqrt(k) / 2), loud, here], 1)
     picked = known.index_select(1, _columns(_picked, order, counts, device))
-    return picked.view(len(present), len(order), picked.shape[1] // len(order))
+    # The shape, not len(): an exported graph takes any number of instances.
+    return picked.view(picked.shape[0], len(order), picked.shape[1] // len(order))
 
 
 def _summed_up(
