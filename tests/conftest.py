@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 # These start commands or train for a long time; run first, they leave no process idle at the end.
-LONG = ("tests/docs/", "tests/test_readme.py", "tests/test_cli", "tests/examples/", "tests/analysis/")
+LONG = ("tests/docs/", "tests/test_readme.py", "tests/test_cli", "tests/examples/", "tests/analysis/", "tests/sweep/")
 
 
 def pytest_collection_modifyitems(items):

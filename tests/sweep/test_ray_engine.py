@@ -122,7 +122,7 @@ def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
         assert first.poll() is None, first.communicate()
         time.sleep(0.02)
     first.send_signal(signal.SIGINT)
-    out, error = first.communicate(timeout=60)
+    out, error = first.communicate(timeout=120)
     assert first.returncode == 130
     assert out == ""
     assert "concord: stopped; s/log.txt says how far; give the same command again to go on" in error

@@ -67,6 +67,19 @@ def test_a_stopped_sweep_goes_on_and_does_nothing_twice(tmp_path, here):
     assert after == sorted((path, path.stat().st_mtime_ns) for path in out.rglob("*.json") if path.name != "sweep.json")
 
 
+def test_what_a_killed_worker_had_begun_is_cleared_away(tmp_path, here):
+    class Killed(here):
+        def run(self, trials, **options):
+            begun = trials[0].target.with_name(".seed-0.beef.tmp")
+            begun.mkdir(parents=True)
+            (begun / "weights.safetensors").write_text("half")
+            super().run(trials, **options)
+
+    sweep(ONE, tmp_path / "s", Killed())
+    assert not list((tmp_path / "s").rglob("*.tmp"))
+    assert len(state_of(tmp_path / "s")) == 3
+
+
 def test_an_experiment_is_that_of_concord_run(tmp_path, here):
     sweep(ONE, tmp_path / "s", here())
     config = make_plan(ONE)[0].config

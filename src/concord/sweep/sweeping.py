@@ -91,6 +91,7 @@ def run_sweep(
             sweep.gather(command)
             state = "finished" if not sweep.failed else "failed"
         finally:
+            folder.clean()  # of what killed workers had begun
             folder.note(state)
             found = document_of(grid, plan, folder, sweep.failed, state=state, command=command, retried=sweep.retried)
             folder.write(found)
