@@ -139,7 +139,10 @@ def main() -> None:
             sys.exit("the undisturbed sweep failed")
         undisturbed = time.perf_counter() - begun
         report = subprocess.run(
-            [sys.executable, "-m", "concord", "report", "disturbed", "--out", "page.html"], cwd=folder, check=False
+            [sys.executable, "-m", "concord", "report", "disturbed", "--out", "page.html"],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,  # standard output is for the numbers
+            check=False,
         )
         print(
             json.dumps(
