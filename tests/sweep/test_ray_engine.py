@@ -182,21 +182,36 @@ def test_a_trial_that_kills_every_worker_fails_after_its_retries(tmp_path, addre
 def test_what_was_not_foreseen_is_a_failed_trial_with_its_trace(tmp_path, address, monkeypatch):
     def broken():
         def body(text, expected):
-            if "seed-0" in text:
-                raise TypeError("a bug")
-            return {"state": "refused", "error": "a worker has another installation"}
+            raise TypeError("a bug")
 
         return body
 
     monkeypatch.setattr(ray_engine, "_body", broken)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
+    found = run_sweep(
+        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
+    )
+    assert sorted((one["trial"], one["error"]) for one in found["failed"]) == [
+        (f"digits/concat: none, seed {seed}", "unexpected: TypeError: a bug") for seed in (0, 1)
+    ]
+    assert (found["state"], found["retried"]) == ("failed", 0)
+    assert ", in body" in (tmp_path / "s" / "log.txt").read_text()  # with its trace
+
+
+def test_a_worker_that_refuses_ends_the_sweep(tmp_path, address, monkeypatch):
+    def other():
+        def body(text, expected):
+            return {"state": "refused", "error": "a worker has another installation"}
+
+        return body
+
+    monkeypatch.setattr(ray_engine, "_body", other)
+    grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
     with pytest.raises(ConcordError, match="a worker has another installation"):
         run_sweep(
             grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
         )
-    log = (tmp_path / "s" / "log.txt").read_text()
-    assert "failed: digits/concat: none, seed 0: unexpected: TypeError: a bug" in log
-    assert ", in body" in log  # with its trace
+    assert json.loads((tmp_path / "s" / "sweep.json").read_text())["state"] == "stopped"
 
 
 def test_what_no_machine_has_is_said(address):
