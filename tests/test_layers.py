@@ -24,7 +24,7 @@ LAYERS = [
     ("report",),
     ("deploy", "sweep"),
     ("terminal",),
-    ("cli_data", "cli_analyses", "cli_deploy"),
+    ("cli_data", "cli_analyses", "cli_deploy", "cli_devices"),
     ("cli_sweep",),
     ("cli",),
     ("__main__",),

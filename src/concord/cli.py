@@ -20,9 +20,20 @@ except ModuleNotFoundError as missing:  # pragma: no cover - the core was instal
 from concord.cli_analyses import inspect_command, report_command, stress_command, write_page
 from concord.cli_data import data_app
 from concord.cli_deploy import export_command, predict_command, share_command
+from concord.cli_devices import (
+    Accelerator,
+    Accumulate,
+    Across,
+    CheckpointEvery,
+    Count,
+    Precision,
+    Strategy,
+    devices_of,
+    training_bar,
+)
 from concord.cli_sweep import sweep_command
 from concord.errors import ConcordError, UsageError
-from concord.terminal import make_console, names_of, progress_bar, put_json
+from concord.terminal import make_console, names_of, put_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,6 +111,13 @@ def run_command(
     dynamics_every: Annotated[
         int | None, typer.Option(help="Observe every so many steps; default: so that it costs under a tenth.")
     ] = None,
+    devices: Count = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
+    accumulate: Accumulate = 1,
+    accelerator: Accelerator = "auto",
+    across: Across = "gather",
+    checkpoint_every: CheckpointEvery = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")] = None,
 ) -> None:
     """Compare fusions with and without calibration, over paired seeds, clean and when a modality lies.
@@ -130,6 +148,10 @@ def run_command(
         "encoders": encoders,
         "recipe": {"steps": steps} if steps is not None else None,
     }
+    where: dict[str, Any] = {
+        "devices": devices_of(devices, strategy, precision, accumulate, accelerator, across),
+        "checkpoint_every": checkpoint_every,
+    }
     console = make_console(json_to)
     every = None
     if dynamics or dynamics_every is not None:
@@ -139,14 +161,18 @@ def run_command(
             raise UsageError("--dynamics observes one fusion; name one with --fusion, or leave it out of a grid")
         configs = make_grid(benchmark, names_of(fusion), **options)
         folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
-        with progress_bar("training") as progress:
-            results = run_grid(configs, folder, alone=alone, data=data, jobs=jobs, progress=progress)
+        with training_bar() as progress:
+            results = run_grid(configs, folder, alone=alone, data=data, jobs=jobs, progress=progress, **where)
+        if not results:  # the first process of several says it all
+            return
         _print_grid(console, results, folder, time.perf_counter() - start)
     else:
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
-        with progress_bar("training") as progress:
-            results = study(config, folder, data=data, jobs=jobs, progress=progress, dynamics=every)
+        with training_bar() as progress:
+            results = study(config, folder, data=data, jobs=jobs, progress=progress, dynamics=every, **where)
+        if not results:
+            return
         _print_results(console, results, folder, time.perf_counter() - start)
     console.print(f"the report: {write_page(folder)}")
     put_json(json_to, results)

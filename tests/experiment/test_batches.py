@@ -1,10 +1,12 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concord.data.part import Part
-from concord.experiment.batches import endless_rows, to_tensors
+from concord.experiment.batches import ReadTensors, endless_rows, rows_of, split_batch, to_tensors
+from concord.experiment.prefetch import Clock
 
 
 def part():
@@ -49,3 +51,50 @@ def test_the_order_depends_on_the_seed_alone():
 
     assert first(1) == first(1)
     assert first(1) != first(2)
+
+
+@settings(deadline=None, max_examples=50)
+@given(count=st.integers(1, 70), parts=st.integers(1, 4), size=st.integers(1, 5))
+def test_the_pieces_of_all_processes_are_the_batch(count, parts, size):
+    every = [split_batch(count, parts=parts, rank=rank, size=size) for rank in range(size)]
+    rows = [row for part in zip(*every, strict=True) for piece in part for row in range(count)[piece.rows]]
+    assert rows == list(range(count))
+    for rank, pieces in enumerate(every):
+        assert sum(piece.weight for piece in pieces) == pytest.approx(1)
+        for piece in pieces:
+            assert piece.counts[rank] == len(range(count)[piece.rows])
+            assert sum(piece.counts) == pytest.approx(piece.weight * count)
+            assert max(piece.counts) - min(piece.counts) <= 1
+
+
+def test_rows_are_cut_in_the_order_of_the_pieces():
+    pieces = split_batch(5, parts=2, rank=1, size=2)
+    order = [torch.arange(5), torch.arange(5, 10)]
+    assert [rows.tolist() for rows in rows_of(order, pieces)] == [[1], [3, 4], [6], [8, 9]]
+
+
+def test_what_is_read_ahead_is_what_is_taken_and_a_clock_tells_the_waiting():
+    read, held, clock = ReadTensors(part()), to_tensors(part()), Clock()
+    asked = [torch.tensor([3, 1]), slice(0, 2), torch.tensor([4])]
+    for mine, theirs in zip(read.batches(asked, clock), held.batches(asked, Clock()), strict=True):
+        assert torch.equal(mine.inputs["a"], theirs.inputs["a"])
+        assert torch.equal(mine.masks["a"], theirs.masks["a"])
+        assert torch.equal(mine.present["a"], theirs.present["a"])
+        assert torch.equal(mine.labels, theirs.labels)
+    assert clock.seconds > 0
+    assert list(read.batches([])) == []
+    assert [len(chunk) for chunk in read.chunks(2)] == [2, 2, 1]
+
+
+def test_chunks_of_what_is_read_are_no_larger_than_memory_should_hold():
+    count = 70
+    large = Part({"a": np.zeros((count, 1), np.float32)}, np.zeros(count, np.int64), np.arange(count).astype(str))
+    read = ReadTensors(large)
+    assert [len(chunk) for chunk in read.chunks(512)] == [70]
+
+    class Huge(Part):
+        @property
+        def shapes(self):
+            return {"a": (1 << 24,)}
+
+    assert [len(chunk) for chunk in ReadTensors(Huge(large.inputs, large.labels, large.ids)).chunks(512)] == [64, 6]

@@ -27,7 +27,7 @@ from concord.experiment.config import Config, command_words
 from concord.experiment.folder import ExperimentFolder
 from concord.experiment.paired import Job
 from concord.experiment.surroundings import hardware, versions
-from concord.experiment.training import Trained, one_device, train
+from concord.experiment.training import Trained, train
 from concord.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def train_observed(task: Task, job: Job) -> Trained:
     every = DEFAULT_EVERY if job.dynamics is None else job.dynamics
     shutil.rmtree(job.folder / EVENTS, ignore_errors=True)  # of a run that was stopped half-way
     logger = TensorBoardLogger(str(job.folder), name=EVENTS, version="")
-    fabric = one_device(logger)
+    fabric = job.devices.fabric(logger)
     _ = logger.experiment  # opened before the clock starts
     recorder = Recorder(every=every, kind=task.kind, seed=job.seed, log=fabric.log_dict)
     try:
-        trained = train(task, job.config, job.variant, job.seed, fabric=fabric, observer=recorder)
+        trained = train(task, job.config, job.variant, job.seed, fabric=fabric, devices=job.devices, observer=recorder)
         during = recorder.seconds
         start = time.perf_counter()
         final = recorder.finish(trained.model, open_tensors(task.valid).to(fabric.device))

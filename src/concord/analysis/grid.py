@@ -23,6 +23,7 @@ from concord.analysis.stress import CLEAN, as_classes
 from concord.analysis.study import Progress, correctness, study_all
 from concord.errors import UsageError
 from concord.experiment.config import Config, Variant, make_config
+from concord.experiment.devices import Devices
 from concord.experiment.folder import ExperimentFolder
 from concord.files import write_json
 from concord.fusion import FUSIONS
@@ -65,6 +66,8 @@ def run_grid(
     data: Path | str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    devices: Devices | None = None,
+    checkpoint_every: int | None = None,
 ) -> dict[str, Any]:
     """Run a grid, or go on with one, and return what grid.json holds.
 
@@ -75,6 +78,11 @@ def run_grid(
         data: the data folder.
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
+        devices: where every run is trained, as for `study`.
+        checkpoint_every: as for `study`.
+
+    Returns:
+        Nothing in a process of torchrun or srun that is not the first.
 
     Raises:
         UsageError: a folder belongs to another configuration.
@@ -87,7 +95,11 @@ def run_grid(
         lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
         for name, single in alone_configs(config).items() if alone else ():
             experiments[lone[row][name]] = (single, out / row / "alone" / name)
-    done = study_all(experiments, data=data, jobs=jobs, progress=progress)
+    done = study_all(
+        experiments, data=data, jobs=jobs, progress=progress, devices=devices, checkpoint_every=checkpoint_every
+    )
+    if not done:
+        return {}
     rows = []
     for row, config in configs.items():
         singles = {name: done[key] for name, key in lone[row].items()}

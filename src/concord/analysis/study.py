@@ -5,10 +5,12 @@ A run that is finished is never repeated: the same command on the same folder go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +22,20 @@ from concord.analysis.predictions import as_table, read_tables, write_table
 from concord.analysis.stress import agree, stress
 from concord.data.benchmarks import BENCHMARKS, folder_of, prepare
 from concord.errors import ConcordError, UsageError
+from concord.experiment.checkpoint import NAME as CHECKPOINT
+from concord.experiment.checkpoint import Checkpoint
 from concord.experiment.config import Config, Variant
+from concord.experiment.devices import Devices, launched
 from concord.experiment.folder import ExperimentFolder
 from concord.experiment.model import check_encoders, check_labels
 from concord.experiment.paired import Job, default_jobs, run_all
+from concord.experiment.ranked import Crew, check_together, spawn_all
 from concord.experiment.surroundings import digests, hardware, versions
 from concord.experiment.training import train
 from concord.files import write_atomically, write_json
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SCHEMA = "concord.results/1"
 Progress = Callable[[int, int, str], None]
@@ -40,6 +49,8 @@ def study(
     jobs: int | None = None,
     progress: Progress | None = None,
     dynamics: int | None = None,
+    devices: Devices | None = None,
+    checkpoint_every: int | None = None,
 ) -> dict[str, Any]:
     """Run a paired experiment, or go on with one, and return what results.json holds.
 
@@ -50,6 +61,12 @@ def study(
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
         dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
+        devices: where every run is trained; None = on one device. Several take one run after another.
+        checkpoint_every: write the state of training every so many steps, so that a run that was killed goes on
+            from there; None = do not.
+
+    Returns:
+        Nothing in a process of torchrun or srun that is not the first: it has trained along, and written nothing.
 
     Raises:
         UsageError: the folder belongs to another configuration, `jobs` or `dynamics` is not positive, or finished
@@ -57,7 +74,16 @@ def study(
         DataError: the data are absent or cannot be used; nothing has been trained then.
         ConcordError: some runs failed; the others are kept.
     """
-    return study_all({"": (config, out)}, data=data, jobs=jobs, progress=progress, dynamics=dynamics)[""]
+    found = study_all(
+        {"": (config, out)},
+        data=data,
+        jobs=jobs,
+        progress=progress,
+        dynamics=dynamics,
+        devices=devices,
+        checkpoint_every=checkpoint_every,
+    )
+    return found.get("", {})
 
 
 def study_all(
@@ -67,6 +93,8 @@ def study_all(
     jobs: int | None = None,
     progress: Progress | None = None,
     dynamics: int | None = None,
+    devices: Devices | None = None,
+    checkpoint_every: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run several paired experiments as one pool of runs; return what each results.json holds, by name.
 
@@ -76,9 +104,34 @@ def study_all(
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
         dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
+        devices: where every run is trained; None = on one device. Several take one run after another.
+        checkpoint_every: steps from one checkpoint of a run's training to the next; None = write none.
 
-    Raises: as for `study`.
+    Returns, raises: as for `study`.
     """
+    devices = Devices() if devices is None else devices
+    check_together(devices, [config for config, _ in experiments.values()], jobs, dynamics, checkpoint_every)
+    if launched() is None:
+        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, None)
+    crew = Crew(devices)
+    if not crew.first:
+        crew.follow(_every_job(experiments, data, devices, checkpoint_every), run_one)
+        return {}
+    with crew.leading():
+        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, crew)
+
+
+def _study_all(
+    experiments: Mapping[str, tuple[Config, Path]],
+    data: Path | str | None,
+    jobs: int | None,
+    progress: Progress | None,
+    dynamics: int | None,
+    devices: Devices,
+    checkpoint_every: int | None,
+    crew: Crew | None,
+) -> dict[str, dict[str, Any]]:
+    """Do what `study_all` does, in the process that writes; `crew` are those that train along, if they are there."""
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
     if dynamics is not None:
@@ -93,7 +146,7 @@ def study_all(
         checks[name] = check_task(task, f"{config.benchmark}, {config.protocol}, seed 0")
     folders = {name: ExperimentFolder(out) for name, (_, out) in experiments.items()}
     for name, (config, _) in experiments.items():
-        folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files))
+        folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files), devices.numerics())
         if dynamics is not None:
             check_observable(config, folders[name], dynamics)
     with ExitStack() as locks:
@@ -102,7 +155,11 @@ def study_all(
         total = 0
         for name, (config, _) in experiments.items():
             locks.enter_context(folders[name].locked())
-            mine = _unfinished(config, folders[name], sources[name], dynamics)
+            mine = [
+                replace(job, dynamics=dynamics, devices=devices, checkpoint_every=checkpoint_every)
+                for job in _jobs(config, folders[name], sources[name])
+                if not folders[name].finished(job.variant, job.seed)
+            ]
             runs = config.seeds * len(config.variants)
             folders[name].note(f"{len(mine)} of {runs} runs to do")
             whose |= {job.folder: name for job in mine}
@@ -117,11 +174,17 @@ def study_all(
             count += 1
             name = whose[job.folder]
             line = f"{job.variant.label}, seed {job.seed}"
-            folders[name].note(f"{line}: {entry['train_seconds']:.1f} s of training")
+            waiting = f"{entry['loading_share']:.0%} of it waiting for data"
+            folders[name].note(f"{line}: {entry['train_seconds']:.1f} s of training, {waiting}")
             if progress is not None:
                 progress(count, total, f"{name}: {line}" if name else line)
 
-        failures = run_all(todo, run_one, processes=jobs if jobs is not None else default_jobs(), done=done)
+        if crew is not None:
+            failures = crew.lead(todo, run_one, done=done)
+        elif devices.size > 1:
+            failures = spawn_all(todo, run_one, devices, done=done)
+        else:
+            failures = run_all(todo, run_one, processes=jobs if jobs is not None else default_jobs(), done=done)
         for job, failure in failures:
             folders[whose[job.folder]].note(f"failed: {failure}")
         if failures:
@@ -144,13 +207,26 @@ def _source(config: Config, data: Path | str | None) -> Path | None:
     return folder_of(config.benchmark, data)
 
 
-def run_one(job: Job) -> dict[str, Any]:
-    """Train and stress one run and write its files; what a worker process does."""
+def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
+    """Train and stress one run and write its files; what a worker process does.
+
+    Args:
+        job: the run.
+        fabric: connects the processes that train it together; the first of them does all else. None = this one alone.
+
+    Returns:
+        The run's entry; nothing in a process that is not the first.
+    """
     task = prepare_of(job.config, job.data, seed=job.seed)
+    checkpoint = checkpoint_of(job)
     if job.dynamics is None:
-        trained = train(task, job.config, job.variant, job.seed)
+        trained = train(
+            task, job.config, job.variant, job.seed, fabric=fabric, devices=job.devices, checkpoint=checkpoint
+        )
     else:
         trained = train_observed(task, job)
+    if fabric is not None and not fabric.is_global_zero:
+        return {}
     stressed = stress(trained.model, task, job.seed)
     entry = {
         "calibrator": job.variant.calibrator,
@@ -161,11 +237,14 @@ def run_one(job: Job) -> dict[str, Any]:
         **stressed.scores,
         "best_step": trained.best_step,
         "train_seconds": trained.seconds,
+        "loading_share": round(trained.loading_share, 4),
+        "devices": job.devices.record(),
     }
     write_table(job.folder / "predictions.parquet", as_table(stressed, task.test, job.variant, job.seed))
     write_weights(job.folder / "weights.safetensors", trained.model.state_dict(), job)
     write_json(job.folder / "history.json", {"evaluations": trained.history})
     write_json(job.folder / "run.json", entry)  # last: it says that the run is whole
+    checkpoint.remove()
     return entry
 
 
@@ -224,11 +303,32 @@ def _changes(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]
     return np.asarray(values[1:] != values[:-1], dtype=np.bool_)
 
 
-def _unfinished(config: Config, folder: ExperimentFolder, data: Path | None, dynamics: int | None) -> Sequence[Job]:
-    """Return the runs that are still to be done, seed by seed, so that a stopped experiment has whole seeds."""
+def checkpoint_of(job: Job) -> Checkpoint:
+    """Return where the state of a run's training lies while it is not whole."""
+    about = {
+        "config": job.config.model_dump_json(),
+        "numerics": json.dumps(job.devices.numerics(), sort_keys=True),
+        "label": job.variant.label,
+        "seed": str(job.seed),
+    }
+    return Checkpoint(job.folder / CHECKPOINT, about, job.checkpoint_every)
+
+
+def _jobs(config: Config, folder: ExperimentFolder, data: Path | None) -> list[Job]:
+    """Return all runs, seed by seed, so that a stopped experiment has whole seeds."""
     return [
-        Job(config, variant, seed, folder.run(variant, seed), data, dynamics)
+        Job(config, variant, seed, folder.run(variant, seed), data)
         for seed in range(config.seeds)
         for variant in config.variants
-        if not folder.finished(variant, seed)
+    ]
+
+
+def _every_job(
+    experiments: Mapping[str, tuple[Config, Path]], data: Path | str | None, devices: Devices, every: int | None
+) -> list[Job]:
+    """Return the runs of all experiments, whether they are done or not."""
+    return [
+        replace(job, devices=devices, checkpoint_every=every)
+        for config, out in experiments.values()
+        for job in _jobs(config, ExperimentFolder(out), _source(config, data))
     ]

@@ -16,12 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from concord.calibration.across import whole_batch
 from concord.calibration.comparison import support_and_conflict
 from concord.calibration.finite import require_finite, surely_finite
 from concord.calibration.modulation import START, reliability_from_shift
 from concord.calibration.objective import agreement_loss, intact_loss
 from concord.calibration.outcome import Calibration, Modulation, Summaries
 from concord.calibration.perturbation import Perturbation, as_settings, perturb
+from concord.calibration.ranks import Ranks
 from concord.calibration.scaling import scaled
 from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
 from concord.calibration.tracing import values_are_known
@@ -102,6 +104,8 @@ class Calibrator(nn.Module):
         self.standardise_energy = nn.ModuleDict({name: RunningStandardiser(self.energy_count(name)) for name in sizes})
         # Of one size: what is done to each can be done to all at once.
         self._alike = len({(sizes[name], self.spread[name]) for name in sizes}) == 1
+        #: The processes that share every batch; None = each batch is whole. Whoever trains in several sets it.
+        self.ranks: Ranks | None = None
         self._last_loss: Tensor | None = None
 
     def summary_size(self, name: str) -> int:
@@ -183,7 +187,7 @@ class Calibrator(nn.Module):
                 batch, pooled = self._finite_and_pooled(batch)
         with _full_precision(batch.present.device.type):
             modulation = self.modulate(self._summaries(batch, touched, pooled))
-            loss = self._auxiliary_loss(modulation, batch, touched, labels)
+            loss = self._auxiliary_loss(modulation, batch.present, touched, labels)
         decision = self.decide(modulation, batch.present)
         left, complete = batch.present, batch.complete
         if modulation.kept is not None:
@@ -268,14 +272,18 @@ class Calibrator(nn.Module):
         # An exported graph cannot raise: what it cannot use is absent to it.
         if self.nonfinite == "absent" or torch.compiler.is_exporting():
             return replace(batch, present=finite, complete=False)
-        return replace(batch, present=require_finite(finite, batch.present, batch.names))
+        present = batch.present
+        if self.ranks is not None:  # all processes raise, or none does: the others would wait for ever
+            finite, present = self.ranks.gather(finite, present)
+        checked = require_finite(finite, present, batch.names)
+        return replace(batch, present=checked if self.ranks is None else batch.present)
 
     def _finite_and_pooled(self, batch: ModalityBatch) -> tuple[ModalityBatch, dict[str, Tensor]]:
         """Do the same, and return the summaries (B, S) too, which tell where values are known.
 
         A mean is finite only if all that went into it is, so that features need not be read for this alone.
         """
-        if values_are_known():
+        if values_are_known() and self.ranks is None:  # several processes must all come to the check
             pooled = self._pooled(batch)
             if all(name in pooled for name in batch.features) and all(surely_finite(x) for x in pooled.values()):
                 return batch, pooled
@@ -298,7 +306,7 @@ class Calibrator(nn.Module):
     ) -> Summaries:
         """Standardise every modality's summary; in training learn the running statistics on the way."""
         pooled = self._pooled(batch) if pooled is None else pooled
-        if self._alike and len(pooled) == len(self.names) and values_are_known():
+        if self._alike and len(pooled) == len(self.names) and values_are_known() and self.ranks is None:
             return self._stacked_summaries(batch, touched, [pooled[name] for name in self.names])
         vectors, energies = {}, {}
         reference = next(iter(batch.features.values()))
@@ -312,8 +320,11 @@ class Calibrator(nn.Module):
             loudness = energy(summary, spread=spread)
             if self.training:
                 rows = here if touched is None else here & ~touched[:, index]
-                self.standardise[name].update(summary.detach(), rows)  # type: ignore[operator]
-                self.standardise_energy[name].update(loudness.detach(), rows)  # type: ignore[operator]
+                learnt = [summary.detach(), loudness.detach(), rows]
+                if self.ranks is not None:
+                    learnt = self.ranks.gather(*learnt)
+                self.standardise[name].update(learnt[0], learnt[2])  # type: ignore[operator]
+                self.standardise_energy[name].update(learnt[1], learnt[2])  # type: ignore[operator]
             vectors[name] = self.standardise[name](summary)
             energies[name] = self.standardise_energy[name](loudness)
         return Summaries(vectors, energies, batch.present)
@@ -360,25 +371,25 @@ class Calibrator(nn.Module):
         return {name: result[name] for name in batch.features}
 
     def _auxiliary_loss(
-        self, modulation: Modulation, batch: ModalityBatch, touched: Tensor | None, labels: Tensor | None
+        self, modulation: Modulation, present: Tensor, touched: Tensor | None, labels: Tensor | None
     ) -> Tensor:
         """Return the weighted sum of the auxiliary losses, a scalar."""
         loss = modulation.shift.new_zeros(())
         if not self.training:
             return loss
+        if self.ranks is not None and self.ranks.whole:
+            modulation, present, touched, labels = whole_batch(self.ranks, modulation, present, touched, labels)
         if touched is not None and self.has_reliability and self.intact_weight:
-            loss = loss + self.intact_weight * intact_loss(modulation.shift + START, touched, batch.present)
+            loss = loss + self.intact_weight * intact_loss(modulation.shift + START, touched, present)
         if modulation.embeddings is not None and self.agreement_weight:
-            untouched = batch.present.any(1) if touched is None else ~touched.any(1)
-            loss = loss + self.agreement_weight * agreement_loss(
-                modulation.embeddings, untouched, batch.present, labels
-            )
-        own = self.own_loss(modulation, batch.present, labels)
+            untouched = present.any(1) if touched is None else ~touched.any(1)
+            loss = loss + self.agreement_weight * agreement_loss(modulation.embeddings, untouched, present, labels)
+        own = self.own_loss(modulation, present, labels)
         return loss if own is None else loss + own
 
     def __getstate__(self) -> dict[str, Any]:
-        # The last loss belongs to a graph, which neither pickles nor deep-copies.
-        return {**super().__getstate__(), "_last_loss": None}  # type: ignore[no-untyped-call]
+        # The last loss belongs to a graph, and ranks to running processes: neither pickles nor deep-copies.
+        return {**super().__getstate__(), "_last_loss": None, "ranks": None}  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         """Return the modalities with size and layout, for repr."""

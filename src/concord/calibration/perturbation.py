@@ -234,7 +234,11 @@ def with_copies(batch: ModalityBatch, settings: Perturbation, *, generator: torc
     The encoders have run once by then, and the clean examples keep their full weight. Repeat what else
     goes with the batch by `repeat_targets`.
     """
-    hurt = perturb(batch, settings, probability=1.0, generator=generator)
+    return beside(batch, perturb(batch, settings, probability=1.0, generator=generator))
+
+
+def beside(batch: ModalityBatch, hurt: Perturbed) -> Perturbed:
+    """Return 2B instances: a batch, then what became of it."""
     features = {
         name: torch.cat([x, hurt.batch.features[name]], batch.layouts[name].batch) for name, x in batch.features.items()
     }

@@ -1,7 +1,8 @@
 """The folder of an experiment: one configuration, one subfolder a run, nothing ever half-read.
 
 DIR/config.json            what is compared; a folder belongs to one configuration
-DIR/runs/<label>/seed-<s>/ weights.safetensors, predictions.parquet, then run.json: with it a run is finished
+DIR/runs/<label>/seed-<s>/ weights.safetensors, predictions.parquet, then run.json: with it a run is finished;
+                           before that, where asked for, checkpoint.pt: the state of its training
 DIR/predictions.parquet    the predictions of all runs
 DIR/results.json           the results
 DIR/log.txt                what happened when
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,23 @@ class ExperimentFolder:
         self._config = path / "config.json"
         self._log = path / "log.txt"
 
-    def claim(self, config: Config, files: dict[str, str]) -> None:
+    def claim(self, config: Config, files: dict[str, str], numerics: Mapping[str, Any] | None = None) -> None:
         """Take the folder for this configuration, or see that it is this configuration's already.
 
         Args:
             config: the experiment.
             files: name -> SHA-256 of the data files that it reads.
+            numerics: what beside the configuration changes results by more than rounding (`Devices.numerics`).
 
         Raises:
             UsageError: the folder holds another configuration's results, or other files altogether.
         """
-        wanted = {"schema": SCHEMA, **config.model_dump(mode="json"), "files": files}
+        wanted = {
+            "schema": SCHEMA,
+            **config.model_dump(mode="json"),
+            "files": files,
+            **({"numerics": dict(numerics)} if numerics else {}),
+        }
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"{self.path} is a file; name a folder with --out")
         if self._config.exists():

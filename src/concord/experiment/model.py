@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from concord import seeding
-from concord.calibration import Calibration, Calibrator, Perturbation, with_copies
+from concord.calibration import Calibration, Calibrator, Perturbation
+from concord.calibration.across import copies_across
 from concord.data.part import Task
 from concord.encoders import MAPS, Encoder, build_encoder
 from concord.errors import UsageError
@@ -112,7 +113,7 @@ class MultimodalModel(nn.Module):
         """Return what comes of features that `encode` returned: calibrated, then joined by the fusion."""
         touched = torch.zeros_like(batch.present)
         if perturbation is not None:
-            hurt = with_copies(batch, perturbation, generator=generator)
+            hurt = copies_across(batch, perturbation, self.calibrator.ranks, generator=generator)
             batch, touched = hurt.batch, hurt.touched
             labels = None if labels is None else labels.repeat(2)
         if self.fusion.classes < FEWEST_CLASSES and not self.calibrator.needs_classes:

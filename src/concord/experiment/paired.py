@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -24,6 +24,7 @@ import torch
 
 from concord.errors import ConcordError
 from concord.experiment.config import Config, Variant
+from concord.experiment.devices import Devices
 
 Work = Callable[["Job"], dict[str, Any]]
 
@@ -39,6 +40,8 @@ class Job:
         folder: where the run's files go.
         data: the data folder, or None.
         dynamics: training is observed every so many steps; None = not at all.
+        devices: where it is trained, and how batches are shared.
+        checkpoint_every: steps from one checkpoint of the training to the next; None = none are written.
     """
 
     config: Config
@@ -47,6 +50,8 @@ class Job:
     folder: Path
     data: Path | None
     dynamics: int | None = None
+    devices: Devices = field(default_factory=Devices)
+    checkpoint_every: int | None = None
 
 
 def default_jobs() -> int:
@@ -104,7 +109,7 @@ def _submitted(
     pool = ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=start_worker,
     )
     try:
         futures: dict[Future[dict[str, Any]], Job] = {pool.submit(work, job): job for job in jobs}
@@ -113,7 +118,7 @@ def _submitted(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Compute with one thread, and end when the parent process does, even if it was killed."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -1,18 +1,20 @@
 """Training of one run, on Lightning Fabric: one loop, the same for every calibrator.
 
 The encoders run once a batch; the features go on twice, untouched and perturbed, and the loss is the mean
-over both. Which state is kept, and when to stop, is read off the validation part alone: its accuracy (of real
-labels, the mean absolute error) untouched and, where training perturbs, perturbed as well.
+over both. Where several processes share the batches, each has the loss and the gradients of the whole batch.
+Which state is kept, and when to stop, is read off the validation part alone (validation.py): its accuracy (of
+real labels, the mean absolute error) untouched and, where training perturbs, perturbed as well.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,12 +22,19 @@ from torch import Tensor
 
 from concord import seeding
 from concord.calibration import Perturbation, repeat_targets
+from concord.calibration.ranks import Ranks, connected
 from concord.data.part import LabelKind, Task
-from concord.errors import ConcordError
-from concord.experiment.batches import AnyTensors, endless_rows, open_tensors
+from concord.errors import ConcordError, UsageError
+from concord.experiment.batches import endless_rows, open_tensors, rows_of, split_batch
+from concord.experiment.checkpoint import Checkpoint
 from concord.experiment.config import Config, Recipe, Variant
+from concord.experiment.devices import Devices
+from concord.experiment.keeping import Best
 from concord.experiment.methods import METHODS, TrainingMethod
 from concord.experiment.model import MultimodalModel, Output, build_model
+from concord.experiment.prefetch import Clock
+from concord.experiment.state import RunState
+from concord.experiment.validation import VALIDATION_COPIES, validation_score
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -33,8 +42,7 @@ if TYPE_CHECKING:
 
     from concord.experiment.observing import Observer
 
-VALIDATION_COPIES = 2  # perturbed copies of the validation part: one alone is a noisy judge
-_EVALUATION_BATCH = 512
+__all__ = ["LOSSES", "VALIDATION_COPIES", "Trained", "absolute_error", "one_device", "train", "validation_score"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,14 @@ class Trained:
         history: one entry an evaluation: step, mean training loss since the last one, validation score.
         best_step: the step after which the kept state was reached.
         seconds: wall-clock time of training.
+        loading_share: how much of it was spent waiting for data, in [0, 1].
     """
 
     model: MultimodalModel
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     seconds: float = 0.0
+    loading_share: float = 0.0
 
 
 def train(
@@ -61,6 +71,8 @@ def train(
     seed: int,
     *,
     fabric: Fabric | None = None,
+    devices: Devices | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
     observer: Observer | None = None,
 ) -> Trained:
@@ -71,109 +83,102 @@ def train(
         config: the experiment.
         variant: the calibrator, and whether training perturbs.
         seed: of weights, batches and perturbations.
-        fabric: where to train; None = one device, chosen by Fabric.
+        fabric: where to train; None = as `devices` says.
+        devices: how batches are shared by the processes of `fabric`; None = one device, chosen by Fabric.
+        checkpoint: where the state of a run that was stopped lies, and how often one is written; None = nowhere.
         progress: called with the step and the number of steps at every evaluation.
         observer: looks on, and changes nothing; None = nobody.
 
     Raises:
         ConcordError: features or loss are no longer finite.
+        DataError: the checkpoint cannot be read.
+        UsageError: there are fewer instances than processes and parts share a batch, or a run of several is observed.
     """
     start = time.perf_counter()
     recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
-    fabric = fabric if fabric is not None else one_device()
+    devices = Devices() if devices is None else devices
+    fabric = fabric if fabric is not None else devices.fabric()
+    size = min(recipe.batch, len(task.train))
+    _check(size, fabric, devices, config, observed=observer is not None)
     model = build_model(task, config, variant, seed)
     method = METHODS[config.method].build(model, seed=seed)
+    inner = _TrainingStep(model.train(), method, settings, LOSSES[task.kind])
+    training_step = fabric.setup(inner)
+    # Only now: a strategy may have put other parameters in place of the model's.
     parameters = [*model.parameters(), *method.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
-    loss_of = LOSSES[task.kind]
-    inner = _TrainingStep(model.train(), method, settings, loss_of)
-    training_step, optimizer = fabric.setup(inner, optimizer)
+    plain = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(plain, recipe.learning_rate, total_steps=recipe.steps)
+    optimizer = fabric.setup_optimizers(plain)
     data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
-    order = endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches"))
-    draws = seeding.generator(seed, "perturbations", device=fabric.device)
-    best = _Best(model)
-    total, count, history = torch.zeros((), device=fabric.device), 0, []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeding.derive_seed(seed, "dropout"))
-        for step in range(1, recipe.steps + 1):
-            batch = data.take(next(order).to(fabric.device))
+    rank = fabric.global_rank
+    pieces = split_batch(size, parts=devices.accumulate, rank=rank, size=fabric.world_size)
+    own = ("perturbations",) if rank == 0 or devices.across == "gather" else ("perturbations", rank)
+    state = RunState(
+        model, method, plain, schedule, seeding.generator(seed, *own, device=fabric.device), fabric, Best(model)
+    )
+    clock = Clock()
+    with torch.random.fork_rng(devices=[]), connected(fabric.world_size, whole=devices.across == "gather") as ranks:
+        torch.manual_seed(seeding.derive_seed(seed, "dropout", *(() if rank == 0 else (rank,))))
+        inner.ranks = method.ranks = ranks
+        state.resume(checkpoint, ranks)
+        order = islice(endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches")), state.step, None)
+        batches = data.batches(rows_of(order, pieces), clock)
+        for step in range(state.step + 1, recipe.steps + 1):
+            if state.best.stale >= recipe.patience:
+                break
             watching = observer if observer is not None and observer.wants(step) else None
             inner.watching = watching
-            try:
-                loss = training_step(batch.inputs, batch.masks, batch.present, batch.labels, draws)
-            except ConcordError as error:  # finite inputs, but features that are not
-                raise ConcordError(
-                    f"training diverged at step {step}; choose a lower learning_rate ({error})"
-                ) from None
             optimizer.zero_grad()
-            fabric.backward(loss)
+            losses = []
+            for number, piece in enumerate(pieces, 1):
+                batch, inner.counts = next(batches), piece.counts
+                with _unsynchronised(fabric, training_step, number < len(pieces)):
+                    try:
+                        loss = training_step(batch.inputs, batch.masks, batch.present, batch.labels, state.draws)
+                    except ConcordError as error:  # finite inputs, but features that are not
+                        raise ConcordError(
+                            f"training diverged at step {step}; choose a lower learning_rate ({error})"
+                        ) from None
+                    fabric.backward(loss * piece.weight)
+                losses.append(inner.value * piece.weight)
             method.modulate(step / recipe.steps)
             if watching is not None and inner.seen is not None:
                 watching.before_step(step, inner.seen, model)
                 inner.seen = None  # it holds the step's graph
             optimizer.step()
             schedule.step()
+            state.took(step, torch.stack(losses).sum())
             if watching is not None:
                 watching.after_step(step, model)
             if observer is not None:
-                observer.loss(step, loss.detach())
-            total, count = total + loss.detach(), count + 1
+                observer.loss(step, losses[0])
             if step in _evaluation_steps(recipe):
-                mean = float(total) / count
+                mean = state.mean_loss(ranks)
                 if not math.isfinite(mean):
                     raise ConcordError(
                         f"training diverged at step {step}; choose a lower learning_rate (the loss is {mean})"
                     )
-                score, spread = validation_score(model.eval(), valid, settings, seed, kind=task.kind)
+                if ranks is not None:  # batch normalisation has averages of its own in every process
+                    ranks.copy_first(*model.buffers())
+                score, spread = validation_score(
+                    model.eval(), valid, settings, seed, kind=task.kind, ranks=ranks, clock=clock
+                )
                 method.observe(data, valid)
                 if observer is not None:
                     observer.evaluated(step, model, score, data, valid)
                 model.train()
-                history.append({"step": step, "loss": mean, "validation": score})
-                total, count = torch.zeros_like(total), 0
-                best.offer(score, spread, step)
+                state.evaluated(mean, score, spread)
                 if progress is not None:
                     progress(step, recipe.steps)
-                if best.stale >= recipe.patience:
-                    break
-    return Trained(best.restore(), history, best.step, time.perf_counter() - start)
-
-
-def validation_score(
-    model: MultimodalModel,
-    valid: AnyTensors,
-    settings: Perturbation | None,
-    seed: int,
-    *,
-    kind: LabelKind = "class",
-) -> tuple[float, float]:
-    """Return the validation score, the higher the better, and its standard error.
-
-    The score is accuracy, in [0, 1], or for real labels minus the mean absolute error: untouched, or the mean of
-    untouched and perturbed copies. The perturbations are the same at every call with the same seed.
-    """
-    draws = seeding.generator(seed, "validation", device=valid.labels.device)
-    copies = VALIDATION_COPIES if settings is not None else 1
-    sums = {"clean": 0.0, "hurt": 0.0, "squares": 0.0}
-    with torch.no_grad():
-        for _ in range(copies):
-            for batch in valid.chunks(_EVALUATION_BATCH):
-                logits = model(batch.inputs, batch.masks, batch.present, perturbation=settings, generator=draws).logits
-                labels = batch.labels.repeat(len(logits) // len(batch))
-                if kind == "class":
-                    values = (logits.argmax(1) == labels).float()
-                else:
-                    values = -(logits[:, 0].float() - labels).abs()
-                sums["clean"] += float(values[: len(batch)].sum())
-                sums["hurt"] += float(values[len(batch) :].sum())
-                sums["squares"] += float((values**2).sum()) / (len(logits) // len(batch))
-    count = copies * len(valid)
-    clean, hurt = sums["clean"] / count, sums["hurt"] / count
-    score = clean if settings is None else (clean + hurt) / 2
-    # Copies of an instance are no further evidence, so the error is that of the instances alone.
-    spread = score * (1 - score) if kind == "class" else max(0.0, sums["squares"] / count - score**2)
-    return score, math.sqrt(spread / len(valid))
+            if checkpoint is not None and checkpoint.due(step) and step < recipe.steps:
+                state.save(checkpoint, ranks, time.perf_counter() - start)
+        batches.close()
+    inner.ranks = method.ranks = None
+    if devices.sharded:
+        model = build_model(task, config, variant, seed)
+    model.load_state_dict(state.best.state)
+    spent = time.perf_counter() - start
+    return Trained(model.eval(), state.history, state.best.step, state.seconds + spent, clock.seconds / spent)
 
 
 def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -198,6 +203,9 @@ class _TrainingStep(torch.nn.Module):
         self.loss = loss
         self.watching: Observer | None = None
         self.seen: Output | None = None
+        self.ranks: Ranks | None = None
+        self.counts: tuple[int, ...] = ()  # rows of the batch at hand, a process each
+        self.value = torch.zeros(())  # of the last loss; of several processes each has a part of the sum
 
     def forward(
         self,
@@ -207,15 +215,38 @@ class _TrainingStep(torch.nn.Module):
         labels: Tensor,
         draws: torch.Generator,
     ) -> Tensor:
-        """Return the loss: the task's, over both copies, as the method weighs it; the calibrator's; the fusion's."""
-        out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
+        """Return the loss: the task's, over both copies, as the method weighs it; the calibrator's; the fusion's.
+
+        Of several processes each returns what gives the gradients of the whole batch when they are averaged.
+        """
+        ranks = self.ranks
+        if ranks is not None:
+            ranks.rows = self.counts
+        self.model.calibrator.ranks = ranks
+        try:
+            out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=draws)
+        finally:
+            self.model.calibrator.ranks = None
         if self.watching is not None:
             self.watching.prepare(out, labels)
             self.seen = out
         targets = labels if self.settings is None else repeat_targets(labels)
-        loss: Tensor = self.method.loss(out, targets, self.loss(out.logits, targets))
-        own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss(targets)
-        return loss + own
+        calibrators: Tensor = out.calibration.auxiliary_loss
+        fusions: Tensor = self.model.fusion.auxiliary_loss(targets)
+        if ranks is None:
+            loss: Tensor = self.method.loss(out, targets, self.loss(out.logits, targets)) + (calibrators + fusions)
+            self.value = loss.detach()
+            return loss
+        share = len(labels) / sum(self.counts)
+        if not ranks.whole:
+            loss = share * (self.method.loss(out, targets, self.loss(out.logits, targets)) + (calibrators + fusions))
+            self.value = loss.detach()
+            return ranks.size * loss
+        # Every process has the loss of all rows, with gradients for its own, but of a fusion's own loss its share.
+        logits, known = ranks.gather(out.logits, targets)
+        loss = self.method.loss(out, targets, self.loss(logits, known)) + calibrators
+        self.value = loss.detach() / ranks.size + share * fusions.detach()
+        return ranks.size * (loss + share * fusions)
 
 
 def _evaluation_steps(recipe: Recipe) -> set[int]:
@@ -223,30 +254,27 @@ def _evaluation_steps(recipe: Recipe) -> set[int]:
     return {round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)} - {0}
 
 
-class _Best:
-    """Keeps the latest state whose validation score lies within one standard error of the best so far.
+def _check(size: int, fabric: Fabric, devices: Devices, config: Config, *, observed: bool) -> None:
+    """Refuse what several processes, or several parts of a batch, cannot do."""
+    faults = []
+    if size < fabric.world_size * devices.accumulate:
+        faults.append(
+            f"a batch has {size} instances, too few for {fabric.world_size} processes and {devices.accumulate} parts"
+        )
+    if observed and (fabric.world_size > 1 or devices.accumulate > 1):
+        faults.append("training is observed in one process that takes each batch as a whole: devices=1, accumulate=1")
+    if devices.sharded and config.method != "none":
+        faults.append(f"method {config.method} looks at gradients and features that fsdp keeps in pieces; use ddp")
+    if faults:
+        raise UsageError("; ".join(faults))
 
-    Validation parts are small, so the very best score is often luck; the schedule settles a later state more
-    (the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984).
-    """
 
-    def __init__(self, model: MultimodalModel) -> None:
-        self.model = model
-        self.best, self.error, self.step, self.stale = -math.inf, 0.0, 0, 0
-        self.state: dict[str, Tensor] = {}
-
-    def offer(self, score: float, error: float, step: int) -> None:
-        if score > self.best:
-            self.best, self.error = score, error
-        if score >= self.best - self.error:
-            self.stale, self.step = 0, step
-            self.state = copy.deepcopy(self.model.state_dict())
-        else:
-            self.stale += 1
-
-    def restore(self) -> MultimodalModel:
-        self.model.load_state_dict(self.state)
-        return self.model.eval()
+def _unsynchronised(fabric: Fabric, step: Any, more: bool) -> AbstractContextManager[None]:  # noqa: ANN401
+    """Keep gradients to each process while more parts of the batch are to come; one process has nobody to ask."""
+    if fabric.world_size == 1:
+        return nullcontext()
+    found: AbstractContextManager[None] = fabric.no_backward_sync(step, enabled=more)
+    return found
 
 
 def one_device(*loggers: Logger) -> Fabric:

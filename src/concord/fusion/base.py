@@ -89,7 +89,8 @@ class Fusion(nn.Module):
         """
         if self.training and self._extra is not None:
             return self._extra
-        return next(self.parameters()).new_zeros(())
+        like = next(self.parameters())
+        return torch.zeros((), dtype=like.dtype, device=like.device)  # plain, even where parameters lie in pieces
 
     def positions(self, name: str, features: Mapping[str, Tensor]) -> Tensor:
         """Return one modality's features, as they meet, in the shape (B, L, D)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from concord.calibration.ranks import Ranks
     from concord.experiment.batches import AnyTensors
     from concord.experiment.model import MultimodalModel, Output
 
@@ -28,6 +29,8 @@ class TrainingMethod(nn.Module):
     def __init__(self, model: MultimodalModel, *, seed: int) -> None:
         super().__init__()
         self.seed = seed
+        #: The processes that share every batch; None = each batch is whole. Training sets it.
+        self.ranks: Ranks | None = None
         # In a tuple, so that the model's parameters do not count as the method's.
         self._model = (model,)
 
@@ -56,6 +59,8 @@ def presence_of(out: Output, name: str, rows: int) -> Tensor:
     return out.calibration.present[:rows, out.calibration.names.index(name)]
 
 
-def mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Return the mean of (R,) over the rows that are True, and 0 where none is."""
+def mean_over(values: Tensor, rows: Tensor, ranks: Ranks | None = None) -> Tensor:
+    """Return the mean of (R,) over the rows that are True, of all processes where there are several; 0 if none is."""
+    if ranks is not None:
+        values, rows = ranks.gather(values, rows)
     return torch.where(rows, values, 0).sum() / rows.sum().clamp(min=1)

@@ -11,7 +11,7 @@ with no weight is not learned any more.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -63,10 +63,20 @@ class GradientBlending(TrainingMethod):
             if name in out.calibration.features:
                 flat = self.model.fusion.positions(name, out.calibration.features)
                 logits = head(masked_mean(flat, out.masks.get(name), here))
-                losses[f"alone.{name}"] = mean_over(F.cross_entropy(logits, labels, reduction="none"), here)
+                each = F.cross_entropy(logits, labels, reduction="none")
+                ranks = self.ranks if self.model.training and self.ranks is not None and self.ranks.whole else None
+                losses[f"alone.{name}"] = mean_over(each, here, ranks)
             else:
                 losses[f"alone.{name}"] = out.logits.new_zeros(())
         return losses
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside the heads."""
+        return {"weights": self.weights, "last": self._last}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Be as a checkpoint says."""
+        self.weights, self._last = state["weights"], state["last"]
 
     def observe(self, train: AnyTensors, valid: AnyTensors) -> None:
         """Measure all losses on both parts, and weigh them anew."""

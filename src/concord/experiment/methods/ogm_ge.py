@@ -13,7 +13,7 @@ the gradients of convolutions alone, here all of an encoder's weights but biases
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from concord.errors import UsageError
 from concord.experiment.methods.base import TrainingMethod, mean_over, presence_of
 
 if TYPE_CHECKING:
+    from concord.calibration.ranks import Ranks
     from concord.experiment.model import MultimodalModel, Output
 
 
@@ -51,13 +52,14 @@ class GradientModulation(TrainingMethod):
         self.alpha, self.until, self.noise = alpha, until, noise
         self.coefficients: dict[str, float] = {}
         self._draws: torch.Generator | None = None
+        self._restored: Tensor | None = None  # state of the draws, which are made on the gradients' device
         self._over = False
 
     def loss(self, out: Output, labels: Tensor, task_loss: Tensor) -> Tensor:
         """Return the task's loss; on the way find out who is ahead."""
         if self._over:
             return task_loss
-        self.coefficients = coefficients(unimodal_scores(self.model, out, labels), self.alpha)
+        self.coefficients = coefficients(unimodal_scores(self.model, out, labels, self.ranks), self.alpha)
         return task_loss
 
     def modulate(self, progress: float) -> None:
@@ -74,13 +76,26 @@ class GradientModulation(TrainingMethod):
                 if self.noise:
                     weight.grad.add_(self._noise_like(weight.grad), alpha=self.noise * spread)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs; modulation has no parameters."""
+        draws = None if self._draws is None else self._draws.get_state()
+        return {"coefficients": self.coefficients, "over": self._over, "draws": draws}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Be as a checkpoint says."""
+        self.coefficients, self._over, self._restored = state["coefficients"], state["over"], state["draws"]
+
     def _noise_like(self, x: Tensor) -> Tensor:
         if self._draws is None or self._draws.device != x.device:
             self._draws = seeding.generator(self.seed, "ogm-ge", device=x.device)
+            if self._restored is not None:
+                self._draws.set_state(self._restored)
         return torch.randn(x.shape, generator=self._draws, device=x.device, dtype=x.dtype)
 
 
-def unimodal_scores(model: MultimodalModel, out: Output, labels: Tensor) -> dict[str, float]:
+def unimodal_scores(
+    model: MultimodalModel, out: Output, labels: Tensor, ranks: Ranks | None = None
+) -> dict[str, float]:
     """Return modality -> the mean probability of the true class with that modality alone, over its rows."""
     fusion, names = model.fusion, out.calibration.names
     features = {name: x.detach() for name, x in out.calibration.features.items()}
@@ -93,7 +108,7 @@ def unimodal_scores(model: MultimodalModel, out: Output, labels: Tensor) -> dict
                 here = presence_of(out, name, len(labels))
                 alone = {other: here if other == name else torch.zeros_like(here) for other in names}
                 right = F.softmax(fusion.join(features, out.masks, alone).float(), 1)
-                scores[name] = float(mean_over(right.gather(1, labels[:, None]).squeeze(1), here))
+                scores[name] = float(mean_over(right.gather(1, labels[:, None]).squeeze(1), here, ranks))
     finally:
         fusion.train(training)
     return scores
