@@ -38,11 +38,10 @@ from concord.experiment.validation import VALIDATION_COPIES, validation_score
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from lightning_fabric.loggers import Logger
 
     from concord.experiment.observing import Observer
 
-__all__ = ["LOSSES", "VALIDATION_COPIES", "Trained", "absolute_error", "one_device", "train", "validation_score"]
+__all__ = ["LOSSES", "VALIDATION_COPIES", "Trained", "absolute_error", "train", "validation_score"]
 
 
 @dataclass(frozen=True)
@@ -275,13 +274,3 @@ def _unsynchronised(fabric: Fabric, step: Any, more: bool) -> AbstractContextMan
         return nullcontext()
     found: AbstractContextManager[None] = fabric.no_backward_sync(step, enabled=more)
     return found
-
-
-def one_device(*loggers: Logger) -> Fabric:
-    """Return a Fabric on one device, with loggers if any; it says nothing on the terminal."""
-    import logging
-
-    from lightning_fabric import Fabric
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator="auto", devices=1, loggers=list(loggers))
