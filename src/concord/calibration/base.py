@@ -257,7 +257,8 @@ class Calibrator(nn.Module):
 
     def _finite(self, batch: ModalityBatch) -> ModalityBatch:
         """Raise on NaN or infinity in a present modality, or take the modality as absent there."""
-        if values_are_known() and all(surely_finite(x) for x in batch.features.values()):
+        alone = self.ranks is None  # several processes must all come to the check
+        if alone and values_are_known() and all(surely_finite(x) for x in batch.features.values()):
             return batch
         columns = []
         for index, name in enumerate(batch.names):
@@ -283,7 +284,7 @@ class Calibrator(nn.Module):
 
         A mean is finite only if all that went into it is, so that features need not be read for this alone.
         """
-        if values_are_known() and self.ranks is None:  # several processes must all come to the check
+        if values_are_known() and self.ranks is None:
             pooled = self._pooled(batch)
             if all(name in pooled for name in batch.features) and all(surely_finite(x) for x in pooled.values()):
                 return batch, pooled
