@@ -54,20 +54,36 @@ def test_skeleton_puts_the_three_axes_of_a_joint_side_by_side(everything, archiv
     skeleton = archive["skeleton"]
     assert everything.inputs["skeleton"].shape == (861, 64, 60)
     for joint in (0, 7, 19):
-        np.testing.assert_array_equal(
-            everything.inputs["skeleton"][..., 3 * joint : 3 * joint + 3], skeleton[:, :, joint]
-        )
+        expected = skeleton[:, :, joint] - skeleton[:, :1, 3]
+        np.testing.assert_array_equal(everything.inputs["skeleton"][..., 3 * joint : 3 * joint + 3], expected)
     np.testing.assert_array_equal(everything.inputs["inertial"], archive["inertial"])
 
 
-def test_depth_is_the_mean_over_squares_of_pixels(everything, archive):
+def test_joints_are_relative_to_the_hips_of_the_first_frame(everything, archive):
+    hips = everything.inputs["skeleton"].reshape(861, 64, 20, 3)[:, :, 3]
+    assert not hips[:, 0].any()
+    assert hips[:, 1:].any(-1).all()  # later frames keep what the body does in space
+    # The joint is the one between the hips: nearest to the middle of the two, of all twenty.
+    joints = archive["skeleton"]
+    distance = np.linalg.norm(joints - (joints[:, :, 12:13] + joints[:, :, 16:17]) / 2, axis=-1).mean((0, 1))
+    assert distance.argmin() == 3
+
+
+def test_depth_is_the_mean_over_squares_of_pixels_less_that_of_the_recording(everything, archive):
     depth = archive["depth"]
     assert everything.inputs["depth"].dtype == np.float32
     found = everything.inputs["depth"].reshape(861, 16, -1)
+    np.testing.assert_allclose(found.mean(1), 0, atol=1e-3)  # millimetres; what stands still is gone
     side = math.isqrt(60 * 80 // found.shape[2])  # of a square
     assert found.shape[2] * side**2 == 60 * 80
     for row, frame in ((0, 0), (400, 7), (860, 15)):
         for y in range(60 // side):
             for x in range(80 // side):
-                square = [int(depth[row, frame, side * y + i, side * x + j]) for i in range(side) for j in range(side)]
-                assert found[row, frame, y * (80 // side) + x] == pytest.approx(sum(square) / side**2, rel=1e-6)
+                squares = [
+                    [int(depth[row, t, side * y + i, side * x + j]) for i in range(side) for j in range(side)]
+                    for t in range(16)
+                ]
+                means = [sum(square) / side**2 for square in squares]
+                assert found[row, frame, y * (80 // side) + x] == pytest.approx(
+                    means[frame] - sum(means) / 16, abs=2e-3
+                )

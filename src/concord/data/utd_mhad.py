@@ -1,6 +1,8 @@
 """UTD-MHAD: 27 actions of eight subjects by three sensors, skeleton, inertial unit and depth camera.
 
 Odd subjects train, even ones test, as published; validation is cut from the training rows.
+What tells who moves and where is taken out, since the subjects of the test are others: joints are relative to where
+the hips are at first, and of depth only what moves is kept, each frame less the mean of its recording.
 Shapes: skeleton (N, 64, 60), 20 joints in three axes; inertial (N, 128, 6), accelerometer and gyroscope;
 depth (N, 1, 16, 15, 20), 16 frames averaged over 4x4 pixels.
 """
@@ -20,10 +22,11 @@ FILE = "utd_mhad.npz"
 CLASSES = 27
 TRAIN_SUBJECTS = (1, 3, 5, 7)
 VALID = 0.15
+HIPS = 3  # the joint between the hips
 
 
 def load(folder: Path | None) -> Part:
-    """Read the archive; groups are subjects."""
+    """Read the archive; groups are subjects, skeleton and depth relative to the recording's own."""
     arrays = read_archive(
         folder or Path(),
         FILE,
@@ -37,10 +40,12 @@ def load(folder: Path | None) -> Part:
         },
     )
     count = len(arrays["id"])
+    skeleton = arrays["skeleton"] - arrays["skeleton"][:, :1, HIPS : HIPS + 1]
     depth = arrays["depth"].reshape(count, 16, 15, 4, 20, 4).mean((3, 5), dtype=np.float32)
+    depth -= depth.mean(1, keepdims=True)
     return Part(
         inputs={
-            "skeleton": arrays["skeleton"].reshape(count, 64, 60).astype(np.float32),
+            "skeleton": skeleton.reshape(count, 64, 60).astype(np.float32),
             "inertial": arrays["inertial"].astype(np.float32),
             "depth": depth[:, None],
         },
