@@ -401,6 +401,29 @@ def test_a_frozen_backbone_is_left_alone_and_in_evaluation():
     assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["middle.weight", "middle.bias"]
 
 
+@pytest.mark.parametrize("options", [{}, {"taps": {"audio": 0, "visual": 1}, "at": ""}])
+def test_judging_leaves_the_model_before_its_head(options):
+    model, attached = made(**options)
+    inputs = batch()
+    trained(attached.eval(), *inputs)
+    expected = attached(*inputs)
+    found, calls = attached.calibration, []
+    model.head.register_forward_hook(lambda *_: calls.append(1))
+    judged = attached.judge(*inputs)
+    assert not calls
+    assert torch.equal(judged.reliability, found.reliability)
+    assert judged is attached.calibration
+    assert torch.equal(attached(*inputs), expected)  # and the next forward is whole again
+    assert calls == [1]
+
+
+def test_what_is_detached_judges_nothing():
+    attached = made()[1]
+    attached.detach()
+    with pytest.raises(ConcordError, match="the calibrator is detached; nothing was judged"):
+        attached.judge(*batch())
+
+
 def test_after_detach_the_wrapper_passes_on():
     model, attached = made()
     inputs = batch()

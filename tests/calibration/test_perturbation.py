@@ -12,6 +12,7 @@ from concord.calibration.perturbation import (
     as_settings,
     perturb,
     repeat_targets,
+    vary,
     with_copies,
 )
 from concord.errors import UsageError
@@ -345,6 +346,44 @@ def test_copies_are_the_clean_batch_and_a_hit_one():
     assert torch.equal(result.batch.present, batch.present.repeat(2, 1))
 
 
+def test_varied_features_are_scaled_and_moved_at_all_positions_alike():
+    batch = example(batch=2000)
+    varied = vary(batch, 0.5, generator=seeding.generator(1))
+    assert torch.equal(varied.present, batch.present)
+    for name in SIZES:
+        x, y = flat(batch, name), flat(varied, name)
+        valid = batch.column(name)[:, None].expand(x.shape[:2])
+        if name in batch.masks:
+            valid = valid & batch.masks[name]
+        assert torch.equal(y[~valid], x[~valid])
+        std = x[valid].std(0, correction=0)
+        if x.shape[1] == 1:  # one position: (v a) x + v b std, independent of x
+            rms = (y - x)[valid].square().mean(0)
+            torch.testing.assert_close(rms, 0.25 * (x[valid].square().mean(0) + std**2), rtol=0.15, atol=0)
+            continue
+        for row in (valid.sum(1) >= 3).nonzero().squeeze(1)[:200].tolist():  # a line through its positions
+            a, b = x[row, valid[row]], y[row, valid[row]]
+            slope = ((a - a.mean(0)) * (b - b.mean(0))).sum(0) / (a - a.mean(0)).square().sum(0)
+            torch.testing.assert_close(b, b.mean(0) + slope * (a - a.mean(0)), rtol=1e-3, atol=1e-4)
+    assert vary(batch, 0.0) is batch
+
+
+def test_variation_counts_as_untouched_and_both_copies_show_it():
+    batch, settings = example(presence=False), Perturbation(variation=0.5)
+    result = with_copies(batch, settings, generator=seeding.generator(1))
+    draws = seeding.generator(1)
+    varied = vary(batch, 0.5, generator=draws)
+    hurt = perturb(varied, Perturbation(), probability=1.0, generator=draws)
+    for name in SIZES:
+        first, second = result.batch.features[name].split(batch.size, batch.layouts[name].batch)
+        assert torch.equal(first, varied.features[name])
+        assert torch.equal(second, hurt.batch.features[name])
+    assert not result.touched[: batch.size].any()
+    mixed = perturb(batch, settings, probability=0.0, generator=seeding.generator(1))
+    assert not mixed.touched.any()
+    assert torch.equal(mixed.batch.features["image"], varied.features["image"])
+
+
 def test_copies_find_the_batch_axis():
     x = torch.randn(5, 3, 4)
     batch = gather({"a": x, "b": torch.randn(3, 2)}, sizes={"a": 4, "b": 2}, layouts={"a": "tbd", "b": "bd"})
@@ -365,6 +404,7 @@ def test_repeat_targets_repeats_the_batch(shape):
         ({"probability": 1.5}, "probability must lie in [0, 1]; found 1.5"),
         ({"coherent": -1}, "coherent must lie in [0, 1]; found -1"),
         ({"probability": float("nan")}, "probability must lie in [0, 1]; found nan"),
+        ({"variation": -0.1}, "variation must not be negative; found -0.1"),
         ({"kinds": ("blur",)}, "kinds must be some of noise, swap, zero, dimensions; found ['blur']"),
         ({"kinds": ()}, "kinds must be some of noise, swap, zero, dimensions; found []"),
         ({"strength": ()}, "strength must be ranges (low, high) with 0 <= low <= high; found ()"),

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from concord import ConcordError, UsageError, fit_plugin
-from concord.calibration.plugin import class_labels, default_loss, logits_of, validation_loss
+from concord.calibration.plugin import class_labels, default_loss, logits_of, mistakes, validation_loss
 
 C, D = 4, 16
 TAPS = {"one": "one", "two": "two"}
@@ -60,16 +60,18 @@ def accuracy(net, rows=512, hurt=False):
         return float((net(one, two)["logits"].argmax(1) == labels).float().mean())
 
 
-def test_a_fitted_plugin_keeps_clean_accuracy_and_helps_where_a_view_is_wrong(model):
+@pytest.mark.parametrize(("learn", "gain"), [("reliability", 0.02), ("task", 0.05)])
+def test_a_fitted_plugin_keeps_clean_accuracy_and_helps_where_a_view_is_wrong(model, learn, gain):
     original = copy.deepcopy(model.eval())
     state = copy.deepcopy(model.state_dict())
     draws = torch.rand(1), torch.get_rng_state()
-    attached = fit_plugin(model, loader(), TAPS, layout="bd", epochs=40, validation=loader(128, 3), copies=True)
+    options = {"learn": learn, "copies": True} if learn == "task" else {}
+    attached = fit_plugin(model, loader(), TAPS, layout="bd", epochs=40, validation=loader(128, 3), **options)
     assert torch.equal(torch.get_rng_state(), draws[1])
     assert not any(module.training for module in attached.modules())
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
     assert accuracy(attached) >= accuracy(original) - 0.01
-    assert accuracy(attached, hurt=True) >= accuracy(original, hurt=True) + 0.05
+    assert accuracy(attached, hurt=True) >= accuracy(original, hurt=True) + gain
     attached.detach()
     assert accuracy(model) == accuracy(original)
 
@@ -83,7 +85,7 @@ def test_the_state_with_the_lowest_validation_loss_is_kept_be_it_the_first(model
             return next(given)
 
         monkeypatch.setattr("concord.calibration.plugin.validation_loss", told)
-        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=2, validation=loader(64, 5))
+        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, learn="task", steps=2, validation=loader(64, 5))
         kept = attached.calibrator.state_dict()
         assert all(torch.equal(kept[key], value) for key, value in states[expected or 0].items())
         assert not all(torch.equal(kept[key], value) for key, value in states[2].items())
@@ -96,6 +98,63 @@ def test_the_same_seed_fits_the_same(model):
     other = fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=5, seed=4)
     pairs = zip(fits[0].calibrator.parameters(), other.calibrator.parameters(), strict=True)
     assert not all(torch.equal(one, two) for one, two in pairs)
+
+
+def test_reliability_is_learned_without_the_head_and_gates_stay_one(model):
+    own, calls = copy.deepcopy(model), []
+    own.head.register_forward_hook(lambda *_: calls.append(1))
+    attached = fit_plugin(own, loader(), TAPS, layout="bd", steps=20)
+    assert calls == [1]  # by the one batch that shows the sizes, and in none of twenty steps
+    (one, two), _ = data(64, 9)
+    attached(one, two)
+    assert all(bool((gate == 1).all()) for gate in attached.calibration.gates.values())
+    assert any(bool(judge.reliability.weight.any()) for judge in attached.calibrator.judges.values())
+    assert attached.calibrator.perturbation.variation == 0.5
+
+
+def test_what_looks_intact_passes_as_it_is_bit_for_bit(model):
+    attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", epochs=40)
+    (one, two), _ = data(256, 7)
+    out, expected = attached(one, two)["logits"], model.eval()(one, two)["logits"]
+    intact = (attached.calibration.logits >= 3 - 2.0).all(1)
+    assert intact.float().mean() > 0.8
+    assert torch.equal(out[intact], expected[intact])
+    assert not torch.equal(out, expected)
+    assert attached.calibration.reliability.max() == 1
+
+
+def test_validation_raises_the_tolerance_until_few_instances_are_scaled_down(model):
+    (one, two), labels = data(200, 7)
+    one = one + 1.5 * torch.randn(200, D, generator=torch.Generator().manual_seed(1))  # another device
+    held_out = [((one, two), labels)]
+    fits = [
+        fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", epochs=40, validation=validation, tolerance=0.5)
+        for validation in (None, held_out)
+    ]
+    assert fits[0].calibrator.tolerance.tolist() == [0.5, 0.5]
+    scaled = []
+    for fit in fits:
+        fit(one, two)
+        scaled.append((fit.calibration.reliability < 1).float().mean(0))
+    assert scaled[0].max() > 0.1
+    assert scaled[1].max() <= 0.05
+    assert (fits[1].calibrator.tolerance >= 0.5).all()
+
+
+def test_a_calibrator_that_does_harm_is_refused_with_a_warning(model, monkeypatch):
+    found = iter([0.25, 0.5])  # without it, with it
+    monkeypatch.setattr("concord.calibration.plugin.validation_loss", lambda *_, **__: next(found))
+    with pytest.warns(UserWarning, match="makes fewer mistakes on the validation data without the calibrator"):
+        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", steps=20, validation=loader(64, 5))
+    (one, two), _ = data(64, 9)
+    assert torch.equal(attached(one, two)["logits"], model.eval()(one, two)["logits"])
+    assert attached.calibrator.tolerance is None
+
+
+def test_mistakes_are_the_share_of_wrong_classes_or_the_absolute_error():
+    logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert mistakes(logits, torch.tensor([0, 1, 1, 1])).item() == 0.25
+    assert mistakes(torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.0])).item() == 1.5
 
 
 def test_without_freezing_the_model_is_trained_too(model):
@@ -157,6 +216,9 @@ def test_labels_serve_the_contrastive_loss_from_three_classes_up():
         (loader(64), {"steps": -1}, "steps must be positive; found -1"),
         (loader(64), {"learning_rate": 0.0}, "learning_rate must be positive"),
         (loader(64), {"validation": [], "steps": 1}, "validation must give at least one batch; found none"),
+        (loader(64), {"tolerance": -1.0}, "tolerance must not be negative, and finite; found -1.0"),
+        (loader(64), {"learn": "all"}, "learn must be 'reliability' or 'task'; found 'all'"),
+        (loader(64), {"learn": "reliability", "freeze": None}, "leave freeze='backbone' or use learn='task'"),
         (iter(loader(128)), {"steps": 4}, "an iterator can be read only once"),
     ],
 )
@@ -167,4 +229,11 @@ def test_wrong_arguments_are_refused(model, given, options, message):
 
 def test_a_loss_that_is_not_finite_is_refused(model):
     with pytest.raises(ConcordError, match="the loss is nan at step 1; choose a lower learning_rate"):
-        fit_plugin(copy.deepcopy(model), loader(64), TAPS, steps=1, loss=lambda out, y: out["logits"].sum() * torch.nan)
+        fit_plugin(
+            copy.deepcopy(model),
+            loader(64),
+            TAPS,
+            steps=1,
+            learn="task",
+            loss=lambda out, y: out["logits"].sum() * torch.nan,
+        )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from concord.calibration.outcome import Modulation
-from concord.calibration.perturbation import Perturbation, Perturbed, beside, perturb, with_copies
+from concord.calibration.perturbation import Perturbation, Perturbed, beside, perturb, vary, with_copies
 from concord.calibration.ranks import Ranks
 from concord.modalities import LAYOUTS, ModalityBatch, from_positions, to_positions
 
@@ -38,14 +38,11 @@ def copies_across(
     """
     if ranks is None or not ranks.whole:
         return with_copies(batch, settings, generator=generator)
-    whole = _gathered(batch, ranks)
-    hurt = perturb(whole, settings, probability=1.0, generator=generator)
-    features = {}
-    for name, x in batch.features.items():
-        length = to_positions(x, batch.layouts[name]).shape[1]
-        features[name] = from_positions(ranks.own(hurt.batch.features[name])[:, :length], x, batch.layouts[name])
-    own = replace(batch, features=features)
-    return beside(batch, Perturbed(own, ranks.own(hurt.touched), ranks.own(hurt.kind)))
+    whole = vary(_gathered(batch, ranks), settings.variation, generator=generator)
+    hurt = perturb(whole, replace(settings, variation=0.0), probability=1.0, generator=generator)
+    clean = batch if settings.variation == 0 else _own(batch, whole, ranks)
+    own = _own(batch, hurt.batch, ranks)
+    return beside(clean, Perturbed(own, ranks.own(hurt.touched), ranks.own(hurt.kind)))
 
 
 def whole_batch(
@@ -65,6 +62,15 @@ def whole_batch(
         modulation, shift=shift, gates={}, agreement=None, embeddings=embeddings, opinions=opinions, kept=kept
     )
     return whole, everywhere, hit, known
+
+
+def _own(batch: ModalityBatch, whole: ModalityBatch, ranks: Ranks) -> ModalityBatch:
+    """Return a process's own rows with the features that the whole batch has for them."""
+    features = {}
+    for name, x in batch.features.items():
+        length = to_positions(x, batch.layouts[name]).shape[1]
+        features[name] = from_positions(ranks.own(whole.features[name])[:, :length], x, batch.layouts[name])
+    return replace(batch, features=features)
 
 
 def _gathered(batch: ModalityBatch, ranks: Ranks) -> ModalityBatch:

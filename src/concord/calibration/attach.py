@@ -156,8 +156,8 @@ def attach(
     return attached
 
 
-def call_with(model: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
-    """Call a model with one batch: a tuple by position, a dictionary by name, anything else as the only argument."""
+def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
+    """Call a model or its method with a batch: a tuple by position, a dictionary by name, else as the only argument."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)

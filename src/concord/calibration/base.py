@@ -26,6 +26,7 @@ from concord.calibration.perturbation import Perturbation, as_settings, perturb
 from concord.calibration.ranks import Ranks
 from concord.calibration.scaling import scaled
 from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
+from concord.calibration.tolerance import Tolerant
 from concord.calibration.tracing import values_are_known
 from concord.errors import ConcordError, UsageError
 from concord.modalities import ModalityBatch, check_sizes, gather, to_positions
@@ -59,7 +60,7 @@ def _full_precision(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device_type=device, enabled=False)
 
 
-class Calibrator(nn.Module):
+class Calibrator(Tolerant):
     """Base of the contextual calibrator and of its rivals; see `ContextualCalibrator` for the arguments."""
 
     has_reliability = True  # False where reliability is constant and detection makes no sense
@@ -198,7 +199,7 @@ class Calibrator(nn.Module):
         if alone is not None:
             shift = torch.where(alone, 0, shift)
             gates, stacked = {name: torch.where(alone, 1, gate) for name, gate in gates.items()}, None
-        reliability = reliability_from_shift(shift)
+        reliability = reliability_from_shift(self.tolerated(shift))
         cosines = modulation.agreement
         if cosines is None:
             support = conflict = reliability.new_zeros(batch.size, len(self.names), len(self.names))

@@ -38,6 +38,10 @@ class Perturbation:
         share: ranges of the share of features that `dimensions` replaces.
         coherent: chance that noise over a sequence or map is one draw for all its positions: noise on an
             input moves features coherently, which independent draws never show.
+        variation: how far intact instances may differ, in standard deviations: before anything else every feature of
+            an instance is scaled and moved at random, at all its positions alike, and that counts as untouched. It
+            stands for people, places and devices that training does not show, which are else taken for unreliable.
+            0 = not at all, what training from scratch needs; 0.5 is what `fit_plugin` uses.
 
     Raises:
         UsageError: all faults at once.
@@ -48,12 +52,15 @@ class Perturbation:
     strength: tuple[Range, ...] = ((0.5, 1.25), (1.75, 2.5))
     share: tuple[Range, ...] = ((0.1, 0.4), (0.6, 0.8))
     coherent: float = 0.5
+    variation: float = 0.0
 
     def __post_init__(self) -> None:
         faults = []
         for name in ("probability", "coherent"):
             if not 0 <= getattr(self, name) <= 1:
                 faults.append(f"{name} must lie in [0, 1]; found {getattr(self, name)}")
+        if not self.variation >= 0:
+            faults.append(f"variation must not be negative; found {self.variation}")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         if unknown or not self.kinds:
             faults.append(f"kinds must be some of {', '.join(KINDS)}; found {list(self.kinds)}")
@@ -99,6 +106,7 @@ def perturb(
         generator: the source of all draws; None = the global one of the device.
     """
     chance = settings.probability if probability is None else probability
+    batch = vary(batch, settings.variation, generator=generator)
     present, size = batch.present, batch.size
     device = present.device
 
@@ -123,6 +131,31 @@ def perturb(
         hurt = _hurt(flat, valid, mask, draws, settings.kinds, generator)
         features[name] = from_positions(hurt, x, batch.layouts[name])
     return Perturbed(replace(batch, features=features), touched, torch.where(chosen, kind, -1))
+
+
+def vary(batch: ModalityBatch, variation: float, *, generator: torch.Generator | None = None) -> ModalityBatch:
+    """Return the batch with every feature of every instance scaled and moved at random, at all its positions alike.
+
+    x becomes (1 + v a) x + v b std, with a and b from N(0, 1) and the feature's standard deviation over the batch.
+
+    Args:
+        batch: features as they arrive at the calibrator.
+        variation: v; 0 = the batch as it is, and nothing is drawn.
+        generator: the source of all draws; None = the global one of the device.
+    """
+    if not variation:
+        return batch
+    features = {}
+    for name, x in batch.features.items():
+        flat = to_positions(x, batch.layouts[name])  # (B, L, D)
+        valid = valid_positions(batch.column(name), batch.masks.get(name))
+        keep = valid.unsqueeze(-1).expand(-1, flat.shape[1], -1)  # (B, L, 1)
+        _, spread = _channel_statistics(flat.detach(), valid)
+        shape = (2, batch.size, 1, flat.shape[2])
+        scale, move = variation * torch.randn(shape, generator=generator, device=x.device, dtype=torch.float32)
+        varied = flat * (1 + scale).to(x.dtype) + (move * spread).to(x.dtype)
+        features[name] = from_positions(torch.where(keep, varied, flat), x, batch.layouts[name])
+    return replace(batch, features=features)
 
 
 @dataclass(frozen=True)
@@ -229,12 +262,14 @@ def _within(ranges: tuple[Range, ...], which: Tensor, where: Tensor) -> Tensor:
 
 
 def with_copies(batch: ModalityBatch, settings: Perturbation, *, generator: torch.Generator | None = None) -> Perturbed:
-    """Return 2B instances: the batch untouched, then the batch with every instance hit.
+    """Return 2B instances: the batch untouched (varied at most), then the batch with every instance hit.
 
     The encoders have run once by then, and the clean examples keep their full weight. Repeat what else
     goes with the batch by `repeat_targets`.
     """
-    return beside(batch, perturb(batch, settings, probability=1.0, generator=generator))
+    batch = vary(batch, settings.variation, generator=generator)  # both copies alike
+    hurt = perturb(batch, replace(settings, variation=0.0), probability=1.0, generator=generator)
+    return beside(batch, hurt)
 
 
 def beside(batch: ModalityBatch, hurt: Perturbed) -> Perturbed:

@@ -33,6 +33,10 @@ from concord.calibration.perturbation import Perturbation, perturb, repeat_targe
 from concord.errors import ConcordError, UsageError
 
 
+class _Judged(BaseException):
+    """Leaves a forward once the features are calibrated; no model's `except Exception` holds it."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a calibrator is attached; see `attach` for the arguments."""
@@ -93,6 +97,7 @@ class Attached(nn.Module):
         self._own = OwnStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
         self._memory = Memory()
         self._hurting: torch.Generator | None = None
+        self._leave = False  # once the features are calibrated
         self._lock = threading.RLock()
         self._attached = True
         self._before = (model.training, [(p, p.requires_grad) for p in model.parameters()])
@@ -172,6 +177,27 @@ class Attached(nn.Module):
             self.model.eval()
         return self
 
+    def judge(self, *args: Any, **kwargs: Any) -> Calibration:  # noqa: ANN401 - as for the model
+        """Return what the calibrator finds, and leave the model's forward there: its head does not run.
+
+        Args and Raises: as for `forward`; also
+            ConcordError: the calibrator is detached.
+        """
+        if not self._attached:
+            raise ConcordError("the calibrator is detached; nothing was judged")
+        with self._lock:
+            self._leave = True
+            try:
+                self(*args, **kwargs)
+            except _Judged:
+                pass
+            finally:
+                self._leave = False
+            found = self.calibration
+        if found is None:
+            raise ConcordError("the model went through without calibrating anything; nothing was judged")
+        return found
+
     @contextmanager
     def perturbed(self, generator: torch.Generator) -> Iterator[None]:
         """Perturb every instance in evaluation, while a block runs: what validation looks at.
@@ -240,6 +266,8 @@ class Attached(nn.Module):
                     known = perturb(known, settings_of, probability=1.0, generator=self._hurting).batch
                 out = self.calibrator(known, labels=labels if training else None)
         self.calibration = out
+        if self._leave:
+            raise _Judged
         return {name: fold(x, layouts[name]) for name, x in out.features.items()}
 
     def _check_rows(self, out: object) -> None:
