@@ -42,17 +42,22 @@ def page(results: Mapping[str, Results], references: Mapping[str, str] | None = 
     return "\n".join([HEAD, *(section(name, one, known.get(one["benchmark"])) for name, one in results.items())])
 
 
-def fill(text: str, block: str) -> str:
+def fill(text: str, block: str, *, start: str = START) -> str:
     """Return a document with what stands between its two results marks replaced.
+
+    Args:
+        text: the document.
+        block: what shall stand there.
+        start: the first mark, which names the script.
 
     Raises:
         ConcordError: the marks are not there.
     """
-    start, found, rest = text.partition(START)
+    before, found, rest = text.partition(start)
     _, ended, after = rest.partition(END)
     if not found or not ended:
-        raise ConcordError(f"the document has no lines {START!r} and {END!r}, between which results are written")
-    return f"{start}{START}\n\n{block}\n{END}{after}"
+        raise ConcordError(f"the document has no lines {start!r} and {END!r}, between which results are written")
+    return f"{before}{start}\n\n{block}\n{END}{after}"
 
 
 def brief(results: Results) -> str:

@@ -1,0 +1,53 @@
+"""What docs/plugin.md prints can be run, and its numbers are those of the results."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from concord.files import read_json
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The script that makes the numbers."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("results_plugin", ROOT / "results" / "plugin.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "results_plugin", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_python_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    exec(compile(code, "plugin.md", "exec"), {})  # noqa: S102
+    assert "torch.Size([64, 2])" in capsys.readouterr().out
+
+
+def test_the_numbers_are_those_of_the_results(script):
+    results = read_json(ROOT / "results" / "plugin.json")
+    assert script.table(results) in TEXT
+    assert all(run["model_unchanged"] for run in results["runs"])
+    mean = results["differences"]["mean"]
+    assert f"| mean | {100 * mean['before']:.1f} | {100 * mean['after']:.1f} |" in TEXT
+
+
+def test_the_numbers_of_the_text_are_those_of_the_code(script):
+    import inspect
+
+    from concord import fit_plugin
+    from concord.calibration import plugin
+
+    assert plugin.VARIATION == 0.5
+    assert inspect.signature(fit_plugin).parameters["tolerance"].default == 2
+    share = plugin.HARMED
+    assert share * 20 == pytest.approx(1)
+    assert "variation=0.5" in TEXT
+    assert "more than 2 below the usual one" in TEXT
+    assert "one in twenty" in TEXT
