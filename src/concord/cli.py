@@ -91,6 +91,9 @@ def run_command(
     encoders: Annotated[str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.")] = "small",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of a run; default: by benchmark.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs that go at once; default: one a core.")] = None,
+    vectorise: Annotated[
+        str, typer.Option(help="Train all seeds of a calibrator in one pass: auto (where it pays), on, or off.")
+    ] = "auto",
     alone: Annotated[
         bool, typer.Option(help="In a grid, train every fusion with each modality alone as well, to compare with.")
     ] = True,
@@ -134,19 +137,20 @@ def run_command(
     every = None
     if dynamics or dynamics_every is not None:
         every = dynamics_every if dynamics_every is not None else DEFAULT_EVERY
+    how: dict[str, Any] = {"data": data, "jobs": jobs, "vectorise": vectorise, "say": console.print}
     if fusion is not None and ("," in fusion or "@" in fusion):
         if every is not None:
             raise UsageError("--dynamics observes one fusion; name one with --fusion, or leave it out of a grid")
         configs = make_grid(benchmark, names_of(fusion), **options)
         folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
         with progress_bar("training") as progress:
-            results = run_grid(configs, folder, alone=alone, data=data, jobs=jobs, progress=progress)
+            results = run_grid(configs, folder, alone=alone, progress=progress, **how)
         _print_grid(console, results, folder, time.perf_counter() - start)
     else:
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
         with progress_bar("training") as progress:
-            results = study(config, folder, data=data, jobs=jobs, progress=progress, dynamics=every)
+            results = study(config, folder, progress=progress, dynamics=every, **how)
         _print_results(console, results, folder, time.perf_counter() - start)
     console.print(f"the report: {write_page(folder)}")
     put_json(json_to, results)

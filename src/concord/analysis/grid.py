@@ -7,7 +7,7 @@ DIR/<fusion>/alone/<modality>/, and DIR/grid.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ def run_grid(
     data: Path | str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    vectorise: str = "auto",
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run a grid, or go on with one, and return what grid.json holds.
 
@@ -75,6 +77,8 @@ def run_grid(
         data: the data folder.
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
+        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        say: called with lines that tell how what is trained.
 
     Raises:
         UsageError: a folder belongs to another configuration.
@@ -87,7 +91,7 @@ def run_grid(
         lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
         for name, single in alone_configs(config).items() if alone else ():
             experiments[lone[row][name]] = (single, out / row / "alone" / name)
-    done = study_all(experiments, data=data, jobs=jobs, progress=progress)
+    done = study_all(experiments, data=data, jobs=jobs, progress=progress, vectorise=vectorise, say=say)
     rows = []
     for row, config in configs.items():
         singles = {name: done[key] for name, key in lone[row].items()}

@@ -88,6 +88,8 @@ class Calibrator(nn.Module):
         self.spread = {name: layout != "bd" for name, layout in self.layouts.items()}
         self.standardise = nn.ModuleDict({name: RunningStandardiser(self.summary_size(name)) for name in sizes})
         self.standardise_energy = nn.ModuleDict({name: RunningStandardiser(self.energy_count(name)) for name in sizes})
+        #: Training batches are those of `with_copies`, so that all untouched instances are in the first half.
+        self.copies = False
         self._last_loss: Tensor | None = None
 
     def summary_size(self, name: str) -> int:
@@ -288,8 +290,9 @@ class Calibrator(nn.Module):
             loss = loss + self.intact_weight * intact_loss(modulation.shift + START, touched, batch.present)
         if modulation.embeddings is not None and self.agreement_weight:
             untouched = batch.present.any(1) if touched is None else ~touched.any(1)
+            most = len(untouched) // 2 if self.copies else None
             loss = loss + self.agreement_weight * agreement_loss(
-                modulation.embeddings, untouched, batch.present, labels
+                modulation.embeddings, untouched, batch.present, labels, most=most
             )
         own = self.own_loss(modulation, batch.present, labels)
         return loss if own is None else loss + own

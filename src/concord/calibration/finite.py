@@ -1,17 +1,19 @@
 """The check for NaN and infinity in the features, which must hold in eager mode and in compiled graphs alike.
 
 A compiled graph cannot branch on values, so there the check is an operator of its own that PyTorch calls
-but does not look into.
+but does not look into; the same operator serves `torch.func.vmap`.
 Shapes: bool (B, M).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from concord.calibration.tracing import values_are_known
 from concord.errors import ConcordError
 
 # Operators take no lists of strings; no modality's name holds a dot.
@@ -29,7 +31,7 @@ def require_finite(finite: Tensor, present: Tensor, names: tuple[str, ...]) -> T
     Raises:
         ConcordError: names the modalities and in how many instances each is not finite.
     """
-    if torch.compiler.is_compiling():
+    if not values_are_known():
         checked: Tensor = _operator(finite, present, _SEPARATOR.join(names))
         return checked
     _check(finite, present, names)
@@ -56,3 +58,14 @@ def _operator(finite: Tensor, present: Tensor, names: str) -> Tensor:
 @_operator.register_fake
 def _(finite: Tensor, present: Tensor, names: str) -> Tensor:
     return torch.empty_like(present)
+
+
+@_operator.register_vmap
+def _(info: Any, axes: tuple[int | None, int | None, None], finite: Tensor, present: Tensor, names: str) -> Any:  # noqa: ANN401
+    # All runs are checked as one batch: an error counts the instances of all.
+    both = [
+        tensor.expand(info.batch_size, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+        for tensor, axis in zip((finite, present), axes, strict=False)
+    ]
+    checked = _operator(*(tensor.flatten(0, -2).contiguous() for tensor in both), names)
+    return checked.reshape(both[1].shape), 0

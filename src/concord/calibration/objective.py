@@ -30,7 +30,9 @@ def intact_loss(logits: Tensor, touched: Tensor, present: Tensor) -> Tensor:
     return torch.where(counted, losses, 0).sum() / counted.sum().clamp(min=1)
 
 
-def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, labels: Tensor | None) -> Tensor:
+def agreement_loss(
+    embeddings: Tensor, untouched: Tensor, present: Tensor, labels: Tensor | None, *, most: int | None = None
+) -> Tensor:
     """Return the contrastive loss over all pairs of modalities, both directions, within the batch.
 
     Args:
@@ -41,6 +43,8 @@ def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, label
         labels: class indices (B,): all untouched instances of the same class are positives, the loss is
             -[logsumexp(positives) - logsumexp(all)]. None, or fewer than three classes in the batch: the
             positive is the instance's own pair.
+        most: only among the first so many rows can one be untouched; spares work where code may not look at
+            values. None = anywhere.
 
     Returns:
         The mean over pairs, directions and instances; 0 where no pair has two instances.
@@ -52,17 +56,38 @@ def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, label
     if values_are_known():  # leave out early what counts nowhere: half of a doubled batch
         embeddings, present = embeddings[untouched], present[untouched]
         labels, untouched = None if labels is None else labels[untouched], untouched[untouched]
+    elif most is not None:
+        embeddings, present, untouched = embeddings[:most], present[:most], untouched[:most]
+        labels = None if labels is None else labels[:most]
     first, second = (list(side) for side in zip(*combinations(range(embeddings.shape[1]), 2), strict=True))
-    rows = untouched.unsqueeze(0) & (present[:, first] & present[:, second]).T  # (P, B)
+    rows = untouched.unsqueeze(0) & (present[:, first] & present[:, second]).T.contiguous()  # (P, B)
     logits = torch.einsum("ipk,jpk->pij", embeddings[:, first], embeddings[:, second]) / TEMPERATURE
     positive = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
     if labels is not None:
         positive = torch.where(many, labels.unsqueeze(0) == labels.unsqueeze(1), positive)
     both = rows.unsqueeze(1) & rows.unsqueeze(2)  # (P, B, B)
-    least = torch.finfo(logits.dtype).min
-    every = torch.where(both, logits, least)
-    ours = torch.where(both & positive, logits, least)
-    forth = torch.logsumexp(every, 2) - torch.logsumexp(ours, 2)
-    back = torch.logsumexp(every, 1) - torch.logsumexp(ours, 1)
     usable = rows & (rows.sum(1, keepdim=True) > 1)
+    if not values_are_known():
+        forth, back = _gaps_of_bounded(logits, both, positive, usable)
+    else:
+        least = torch.finfo(logits.dtype).min
+        every = torch.where(both, logits, least)
+        ours = torch.where(both & positive, logits, least)
+        forth = torch.logsumexp(every, 2) - torch.logsumexp(ours, 2)
+        back = torch.logsumexp(every, 1) - torch.logsumexp(ours, 1)
     return 0.5 * torch.where(usable, forth + back, 0).sum() / usable.sum().clamp(min=1)
+
+
+def _gaps_of_bounded(logits: Tensor, both: Tensor, positive: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logsumexp(all) - logsumexp(positives) in both directions, (P, B) each, from one exponential.
+
+    A cosine bounds every logit, so that no maximum has to be found first: the smallest exponential is exp(-20).
+    """
+    shares = torch.where(both, torch.exp(logits - 1 / TEMPERATURE), 0)
+    ours = torch.where(positive, shares, 0)
+    gaps = []
+    for axis in (2, 1):
+        whole, part = shares.sum(axis), ours.sum(axis)
+        # The logarithm of 1 where nothing counts, whose gradient is no NaN.
+        gaps.append(torch.where(usable, whole, 1).log() - torch.where(usable, part, 1).log())
+    return gaps[0], gaps[1]
