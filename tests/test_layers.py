@@ -18,6 +18,7 @@ LAYERS = [
     ("fusion",),
     ("data",),
     ("experiment",),
+    ("speed",),
     ("analysis",),
     ("estimator", "monitor"),
     ("report",),

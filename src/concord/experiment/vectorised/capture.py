@@ -86,6 +86,11 @@ class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:  # noqa: ANN401
         """Call an operator and write it down."""
         named = dict(kwargs or {})
+        if func is torch.ops.concord.require_finite.default:
+            # What is not finite is one seed's trouble and no other's; its loss tells.
+            unchecked = args[1].clone()
+            self._bind(self.node_of(args[1]), unchecked)
+            return unchecked
         out = func(*args, **named)
         if isinstance(out, (bool, int, float, complex)) and any(
             isinstance(one, Tensor) for one in tree_flatten((args, named))[0]
@@ -133,7 +138,6 @@ def _simplified(tape: _Tape) -> Callable[..., Any]:
     module = nn.Module()
     for name, value in tape.held.items():
         module.register_buffer(name, value, persistent=False)
-    _drop_checks(graph)
     roots = _roots(graph)
     written = {roots[node.args[0]] for node in graph.nodes if _writes(node)}
     known = _Known(tape, _constant(graph, roots, written))
@@ -182,12 +186,6 @@ def _constant(graph: fx.Graph, roots: dict[fx.Node, fx.Node], written: set[fx.No
         if node.op == "get_attr" or made or (pure and all(one in found for one in node.all_input_nodes)):
             found.add(node)
     return found
-
-
-def _drop_checks(graph: fx.Graph) -> None:
-    for node in graph.nodes:
-        if node.target is torch.ops.concord.require_finite.default:
-            node.replace_all_uses_with(node.args[1])
 
 
 def _fold(module: nn.Module, graph: fx.Graph, known: _Known) -> None:

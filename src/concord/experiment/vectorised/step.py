@@ -19,7 +19,7 @@ from concord.experiment.vectorised.capture import capture
 from concord.experiment.vectorised.draws import Draw, Replay, watch
 
 Named = Mapping[str, Tensor]
-RECORDING = 80  # steps of all seeds, that recording one costs about as much as
+RECORDING = 15  # steps of all seeds, that recording one costs about as much as
 
 
 class LossOf(nn.Module):
