@@ -9,6 +9,7 @@ Axis letters: S seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from concord.errors import ConcordError
 
 Function = Callable[..., Any]
+Fill = tuple[Callable[[Tensor, torch.Generator], None], Tensor, torch.Generator]
 _WHOLE = (F.dropout, torch.dropout)  # a mask for every value
 _FEATURES = (F.dropout1d, F.dropout2d, F.dropout3d, torch.feature_dropout)  # one for every channel
 _PLAIN = {torch.rand: "uniform", torch.randn: "normal"}
@@ -53,9 +55,9 @@ class Draw:
     def fill(self, into: Tensor, generator: torch.Generator) -> None:
         """Draw for one seed, as a single run does."""
         if self.kind == "uniform":
-            torch.rand(self.shape, generator=generator, out=into)
+            into.uniform_(generator=generator)
         elif self.kind == "normal":
-            torch.randn(self.shape, generator=generator, out=into)
+            into.normal_(generator=generator)
         else:
             into.bernoulli_(1 - self.probability, generator=generator)
 
@@ -138,13 +140,15 @@ class Draws:
     ) -> None:
         self.planned = tuple(planned)
         self._sources = list(zip(implicit, explicit, strict=True))
-        self._room = [_room(draw, len(self._sources)) for draw in self.planned]
+        self._make_room()
 
     def next(self) -> list[Tensor]:
         """Return the next step's draws, (S, ...) each; what was returned before is overwritten."""
+        for fill, into, source in self._fills:
+            fill(into, source)
+        for into, part in self._copies:
+            into.copy_(part)
         for draw, room in zip(self.planned, self._room, strict=True):
-            for (implicit, explicit), into in zip(self._sources, room.unbind(), strict=True):
-                draw.fill(into, explicit if draw.explicit else implicit)
             if draw.kind == "keep":
                 room.div_(1 - draw.probability)
         return self._room
@@ -152,7 +156,43 @@ class Draws:
     def keep(self, places: Sequence[int]) -> None:
         """Go on with the seeds at these places alone."""
         self._sources = [self._sources[place] for place in places]
-        self._room = [_room(draw, len(places)) for draw in self.planned]
+        self._make_room()
+
+    def _make_room(self) -> None:
+        seeds = len(self._sources)
+        self._room = [_room(draw, seeds) for draw in self.planned]
+        self._fills: list[Fill] = []
+        self._copies: list[tuple[Tensor, Tensor]] = []
+        place = 0
+        while place < len(self.planned):
+            row = _row(self.planned[place:])
+            if len(row) > 1:
+                # Uniform draws in a row are one draw as long as all of them.
+                lengths = [math.prod(draw.shape) for draw in row]
+                whole = torch.empty(seeds, sum(lengths))
+                for index, length in enumerate(lengths):
+                    start = sum(lengths[:index])
+                    room = self._room[place + index]  # copied to, so that what is handed out is contiguous
+                    self._copies.append((room, whole[:, start : start + length].view(room.shape)))
+                fill, rooms = row[0].fill, whole.unbind()
+            else:
+                fill, rooms = row[0].fill, self._room[place].unbind()
+            for (implicit, explicit), into in zip(self._sources, rooms, strict=True):
+                self._fills.append((fill, into, explicit if row[0].explicit else implicit))
+            place += len(row)
+
+
+def _row(coming: Sequence[Draw]) -> Sequence[Draw]:
+    """Return the first draw, with those behind it that are one with it: uniform, from the same source."""
+    first, count = coming[0], 1
+    if first.kind == "uniform" and first.dtype == torch.float32:
+        while count < len(coming) and (coming[count].kind, coming[count].explicit, coming[count].dtype) == (
+            first.kind,
+            first.explicit,
+            first.dtype,
+        ):
+            count += 1
+    return coming[:count]
 
 
 def watch(step: Callable[[], object], device: torch.device | str = "cpu") -> list[Draw]:
@@ -187,9 +227,7 @@ def feature_shape(x: Tensor) -> tuple[int, ...]:
 
 
 def _room(draw: Draw, seeds: int) -> Tensor:
-    size = 1
-    for length in draw.shape:
-        size *= length
+    size = math.prod(draw.shape)
     return torch.empty_strided((seeds, *draw.shape), (size, *draw.stride), dtype=draw.dtype)
 
 
