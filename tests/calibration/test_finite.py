@@ -41,3 +41,17 @@ def test_compiled_check_raises_the_same_error():
 def test_operator_keeps_to_pytorchs_rules():
     present = torch.ones(2, 3, dtype=torch.bool)
     torch.library.opcheck(torch.ops.concord.require_finite.default, (present, present.clone(), "a.b.c"))
+
+
+def test_under_vmap_all_are_checked_as_one_batch():
+    present = torch.tensor([[True, False], [True, True]])
+    finite = torch.stack([present, present, present])
+
+    def check(one, here):
+        return require_finite(one, here, ("text", "audio"))
+
+    assert torch.equal(torch.vmap(check, in_dims=(0, None))(finite, present), finite)
+    finite = finite.clone()
+    finite[1, 1, 1] = False
+    with pytest.raises(ConcordError, match=r"modality \(instances\): 'audio' \(1 of 6\)"):
+        torch.vmap(check, in_dims=(0, None))(finite, present)
