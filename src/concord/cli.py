@@ -102,6 +102,9 @@ def run_command(
     encoders: Annotated[str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.")] = "small",
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of a run; default: by benchmark.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Runs that go at once; default: one a core.")] = None,
+    vectorise: Annotated[
+        str, typer.Option(help="Train all seeds of a calibrator in one pass: auto (where it pays), on, or off.")
+    ] = "auto",
     alone: Annotated[
         bool, typer.Option(help="In a grid, train every fusion with each modality alone as well, to compare with.")
     ] = True,
@@ -156,13 +159,14 @@ def run_command(
     every = None
     if dynamics or dynamics_every is not None:
         every = dynamics_every if dynamics_every is not None else DEFAULT_EVERY
+    how: dict[str, Any] = {"data": data, "jobs": jobs, "vectorise": vectorise, "say": console.print, **where}
     if fusion is not None and ("," in fusion or "@" in fusion):
         if every is not None:
             raise UsageError("--dynamics observes one fusion; name one with --fusion, or leave it out of a grid")
         configs = make_grid(benchmark, names_of(fusion), **options)
         folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
         with training_bar() as progress:
-            results = run_grid(configs, folder, alone=alone, data=data, jobs=jobs, progress=progress, **where)
+            results = run_grid(configs, folder, alone=alone, progress=progress, **how)
         if not results:  # the first process of several says it all
             return
         _print_grid(console, results, folder, time.perf_counter() - start)
@@ -170,7 +174,7 @@ def run_command(
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
         with training_bar() as progress:
-            results = study(config, folder, data=data, jobs=jobs, progress=progress, dynamics=every, **where)
+            results = study(config, folder, progress=progress, dynamics=every, **how)
         if not results:
             return
         _print_results(console, results, folder, time.perf_counter() - start)

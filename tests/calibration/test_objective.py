@@ -106,3 +106,27 @@ def test_compiled_loss_equals_eager_when_a_class_is_touched_throughout():
         assert agreement_loss(z, untouched, present, labels).item() == pytest.approx(expected, rel=1e-5)
         assert compiled(z, untouched, present, labels).item() == pytest.approx(expected, rel=1e-5)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_under_vmap_it_is_the_eager_loss_of_each_with_its_gradient(labelled):
+    draws = torch.Generator().manual_seed(2)
+    raw = torch.randn(3, 12, 3, 4, generator=draws)
+    present = torch.rand(3, 12, 3, generator=draws) < 0.8
+    untouched = torch.rand(3, 12, generator=draws) < 0.7
+    untouched[:, 6:] = False  # as with copies: the second half counts nowhere
+    untouched[2] = False  # and in one, nothing does
+    labels = torch.randint(3, (3, 12), generator=draws) if labelled else None
+
+    def loss(x, u, p, y, most=None):
+        return agreement_loss(torch.nn.functional.normalize(x, dim=-1), u, p, y, most=most)
+
+    for most in (None, 6):
+        one, other = raw.clone().requires_grad_(), raw.clone().requires_grad_()
+        axes = (0, 0, 0, 0 if labelled else None)
+        found = torch.vmap(lambda *given: loss(*given, most=most), in_dims=axes)(one, untouched, present, labels)  # noqa: B023
+        every = [loss(other[i], untouched[i], present[i], None if labels is None else labels[i]) for i in range(3)]
+        torch.testing.assert_close(found, torch.stack(every))
+        found.sum().backward()
+        torch.stack(every).sum().backward()
+        torch.testing.assert_close(one.grad, other.grad)

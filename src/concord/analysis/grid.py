@@ -7,7 +7,7 @@ DIR/<fusion>/alone/<modality>/, and DIR/grid.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ def run_grid(
     progress: Progress | None = None,
     devices: Devices | None = None,
     checkpoint_every: int | None = None,
+    vectorise: str = "auto",
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run a grid, or go on with one, and return what grid.json holds.
 
@@ -80,6 +82,8 @@ def run_grid(
         progress: called with the finished runs, all runs, and a line about the last one.
         devices: where every run is trained, as for `study`.
         checkpoint_every: as for `study`.
+        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        say: called with lines that tell how what is trained.
 
     Returns:
         Nothing in a process of torchrun or srun that is not the first.
@@ -95,9 +99,8 @@ def run_grid(
         lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
         for name, single in alone_configs(config).items() if alone else ():
             experiments[lone[row][name]] = (single, out / row / "alone" / name)
-    done = study_all(
-        experiments, data=data, jobs=jobs, progress=progress, devices=devices, checkpoint_every=checkpoint_every
-    )
+    how: dict[str, Any] = {"devices": devices, "checkpoint_every": checkpoint_every, "vectorise": vectorise, "say": say}
+    done = study_all(experiments, data=data, jobs=jobs, progress=progress, **how)
     if not done:
         return {}
     rows = []

@@ -6,7 +6,7 @@ A run that is finished is never repeated: the same command on the same folder go
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,11 @@ from concord.analysis.bootstrap import Outcomes
 from concord.analysis.comparisons import Correct, compare
 from concord.analysis.data_checks import check_task
 from concord.analysis.dynamics import check_able, check_observable, collect_dynamics, train_observed
+from concord.analysis.passes import Pass, Unit, check_wish, key_of, plan, tasks_of
 from concord.analysis.predictions import as_table, read_tables, write_table
 from concord.analysis.stress import agree, stress
 from concord.data.benchmarks import BENCHMARKS, folder_of, prepare
+from concord.data.part import Task
 from concord.errors import ConcordError, UsageError
 from concord.experiment.checkpoint import NAME as CHECKPOINT
 from concord.experiment.checkpoint import Checkpoint
@@ -31,7 +33,7 @@ from concord.experiment.model import check_encoders, check_labels
 from concord.experiment.paired import Job, default_jobs, run_all
 from concord.experiment.ranked import Crew, check_together, spawn_all
 from concord.experiment.surroundings import digests, hardware, versions
-from concord.experiment.training import train
+from concord.experiment.training import Trained, train
 from concord.files import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ def study(
     dynamics: int | None = None,
     devices: Devices | None = None,
     checkpoint_every: int | None = None,
+    vectorise: str = "auto",
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run a paired experiment, or go on with one, and return what results.json holds.
 
@@ -64,25 +68,20 @@ def study(
         devices: where every run is trained; None = on one device. Several take one run after another.
         checkpoint_every: write the state of training every so many steps, so that a run that was killed goes on
             from there; None = do not.
+        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        say: called with lines that tell how what is trained.
 
     Returns:
         Nothing in a process of torchrun or srun that is not the first: it has trained along, and written nothing.
 
     Raises:
-        UsageError: the folder belongs to another configuration, `jobs` or `dynamics` is not positive, or finished
-            runs were not observed as `dynamics` says.
+        UsageError: the folder belongs to another configuration, `jobs` or `dynamics` is not positive, finished
+            runs were not observed as `dynamics` says, or `vectorise` is unknown, or "on" where it cannot be.
         DataError: the data are absent or cannot be used; nothing has been trained then.
         ConcordError: some runs failed; the others are kept.
     """
-    found = study_all(
-        {"": (config, out)},
-        data=data,
-        jobs=jobs,
-        progress=progress,
-        dynamics=dynamics,
-        devices=devices,
-        checkpoint_every=checkpoint_every,
-    )
+    how: dict[str, Any] = {"devices": devices, "checkpoint_every": checkpoint_every, "vectorise": vectorise, "say": say}
+    found = study_all({"": (config, out)}, data=data, jobs=jobs, progress=progress, dynamics=dynamics, **how)
     return found.get("", {})
 
 
@@ -95,6 +94,8 @@ def study_all(
     dynamics: int | None = None,
     devices: Devices | None = None,
     checkpoint_every: int | None = None,
+    vectorise: str = "auto",
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run several paired experiments as one pool of runs; return what each results.json holds, by name.
 
@@ -106,19 +107,21 @@ def study_all(
         dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
         devices: where every run is trained; None = on one device. Several take one run after another.
         checkpoint_every: steps from one checkpoint of a run's training to the next; None = write none.
+        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        say: called with lines that tell how what is trained.
 
     Returns, raises: as for `study`.
     """
     devices = Devices() if devices is None else devices
     check_together(devices, [config for config, _ in experiments.values()], jobs, dynamics, checkpoint_every)
     if launched() is None:
-        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, None)
+        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, None, vectorise, say)
     crew = Crew(devices)
     if not crew.first:
         crew.follow(_every_job(experiments, data, devices, checkpoint_every), run_one)
         return {}
     with crew.leading():
-        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, crew)
+        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, crew, vectorise, say)
 
 
 def _study_all(
@@ -130,12 +133,15 @@ def _study_all(
     devices: Devices,
     checkpoint_every: int | None,
     crew: Crew | None,
+    vectorise: str,
+    say: Callable[[str], None] | None,
 ) -> dict[str, dict[str, Any]]:
     """Do what `study_all` does, in the process that writes; `crew` are those that train along, if they are there."""
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
     if dynamics is not None:
         check_able(dynamics)
+    wish, processes = check_wish(vectorise), jobs if jobs is not None else default_jobs()
     sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
     checks: dict[str, dict[str, Any]] = {}
     for name, (config, _) in experiments.items():
@@ -151,8 +157,9 @@ def _study_all(
             check_observable(config, folders[name], dynamics)
     with ExitStack() as locks:
         whose: dict[Path, str] = {}
-        todo: list[Job] = []
-        total = 0
+        todo: list[Unit] = []
+        shared: list[Job] = []  # the same runs, one by one
+        total, count = 0, 0
         for name, (config, _) in experiments.items():
             locks.enter_context(folders[name].locked())
             mine = [
@@ -163,34 +170,52 @@ def _study_all(
             runs = config.seeds * len(config.variants)
             folders[name].note(f"{len(mine)} of {runs} runs to do")
             whose |= {job.folder: name for job in mine}
-            todo += mine
-            total += runs
-        count = total - len(todo)
+            prefix = f"{name}: " if name else ""
+            units, lines = plan(mine, _prepared, wish=wish, processes=processes, prefix=prefix)
+            for line in lines:
+                folders[name].note(line.removeprefix(prefix))
+                if say is not None:
+                    say(line)
+            todo += units
+            shared += mine
+            total, count = total + runs, count + runs - len(mine)
         if progress is not None:
             progress(count, total, "")
 
-        def done(job: Job, entry: dict[str, Any]) -> None:
+        failed: list[tuple[Path, str]] = []
+
+        def done(unit: Unit, found: dict[str, Any]) -> None:
             nonlocal count
-            count += 1
-            name = whose[job.folder]
-            line = f"{job.variant.label}, seed {job.seed}"
-            waiting = f"{entry['loading_share']:.0%} of it waiting for data"
-            folders[name].note(f"{line}: {entry['train_seconds']:.1f} s of training, {waiting}")
-            if progress is not None:
-                progress(count, total, f"{name}: {line}" if name else line)
+            where = whose[jobs_of(unit)[0].folder]
+            for line in found["notes"]:
+                folders[where].note(f"{unit.name}: {line}")
+            for job in jobs_of(unit):
+                if job.seed in found["failures"]:
+                    failed.append((job.folder, f"{job.name}: {found['failures'][job.seed]}"))
+                    continue
+                count += 1
+                entry = found["entries"][job.seed]
+                waiting = f"{entry['loading_share']:.0%} of it waiting for data"
+                folders[where].note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
+                if progress is not None:
+                    progress(count, total, f"{where}: {job.name}" if where else job.name)
+
+        def done_one(job: Job, entry: dict[str, Any]) -> None:
+            done(job, {"entries": {job.seed: entry}, "failures": {}, "notes": []})
 
         if crew is not None:
-            failures = crew.lead(todo, run_one, done=done)
+            failures: Sequence[tuple[Unit, str]] = crew.lead(shared, run_one, done=done_one)
         elif devices.size > 1:
-            failures = spawn_all(todo, run_one, devices, done=done)
+            failures = spawn_all(shared, run_one, devices, done=done_one)
         else:
-            failures = run_all(todo, run_one, processes=jobs if jobs is not None else default_jobs(), done=done)
-        for job, failure in failures:
-            folders[whose[job.folder]].note(f"failed: {failure}")
-        if failures:
-            job, failure = failures[0]
-            log = experiments[whose[job.folder]][1] / "log.txt"
-            raise ConcordError(f"{len(failures)} of {total} runs failed: {failure}; all are in {log}")
+            failures = run_all(todo, run_unit, processes=processes, done=done)
+        failed += [(jobs_of(unit)[0].folder, failure) for unit, failure in failures]
+        for folder, failure in failed:
+            folders[whose[folder]].note(f"failed: {failure}")
+        if failed:
+            folder, failure = failed[0]
+            log = experiments[whose[folder]][1] / "log.txt"
+            raise ConcordError(f"{len(failed)} of {total} runs failed: {failure}; all are in {log}")
         found = {}
         for name, (config, _) in experiments.items():
             found[name] = collect(config, folders[name])
@@ -202,13 +227,66 @@ def _study_all(
     return found
 
 
+def jobs_of(unit: Unit) -> tuple[Job, ...]:
+    """Return the runs of a unit of work."""
+    return unit.jobs if isinstance(unit, Pass) else (unit,) if isinstance(unit, Job) else ()
+
+
+def _prepared(job: Job) -> Task:
+    task: Task = prepare_of(job.config, job.data, seed=job.seed)
+    return task
+
+
 def _source(config: Config, data: Path | str | None) -> Path | None:
     """Return the data folder of an experiment, or None where nothing is read."""
     return folder_of(config.benchmark, data)
 
 
+def run_unit(unit: Unit) -> dict[str, Any]:
+    """Do a run, or a pass of several; what a worker process does.
+
+    Returns:
+        "entries": seed -> what its run.json holds; "failures": seed -> a sentence; "notes": lines for the log.
+    """
+    if isinstance(unit, Pass):
+        return run_pass(unit)
+    if not isinstance(unit, Job):
+        raise TypeError(f"a unit is a run or a pass; found {type(unit).__name__}")
+    return {"entries": {unit.seed: run_one(unit)}, "failures": {}, "notes": []}
+
+
+def run_pass(unit: Pass) -> dict[str, Any]:
+    """Train runs of one variant together, those alone that cannot or that diverge; stress them, write their files."""
+    from concord.experiment.vectorised.groups import alike
+    from concord.experiment.vectorised.together import train_together
+
+    jobs = {job.seed: job for job in unit.jobs}
+    first = unit.jobs[0]
+    tasks = tasks_of(key_of(first.config), first.data, tuple(jobs))
+    found: dict[str, Any] = {"entries": {}, "failures": {}, "notes": []}
+    for seeds in alike(tasks, first.config.recipe.batch):
+        trained: dict[int, Trained] = {}
+        if len(seeds) > 1:
+            try:
+                trained = train_together([tasks[seed] for seed in seeds], first.config, first.variant, seeds)
+            except ConcordError as error:
+                found["notes"].append(f"one after another, since {error}")
+        else:
+            found["notes"].append(f"seed {seeds[0]} alone, since its batches have a shape of their own")
+        for seed in seeds:
+            try:
+                if seed in trained:
+                    done = finish(jobs[seed], tasks[seed], trained.pop(seed), vectorised=len(seeds))
+                else:
+                    done = run_one(jobs[seed])
+                found["entries"][seed] = done
+            except ConcordError as error:
+                found["failures"][seed] = str(error)
+    return found
+
+
 def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
-    """Train and stress one run and write its files; what a worker process does.
+    """Train and stress one run and write its files; what a worker process does with one.
 
     Args:
         job: the run.
@@ -227,6 +305,13 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
         trained = train_observed(task, job)
     if fabric is not None and not fabric.is_global_zero:
         return {}
+    done = finish(job, task, trained)
+    checkpoint.remove()
+    return done
+
+
+def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Stress a trained run and write its files; `more` is recorded of it too."""
     stressed = stress(trained.model, task, job.seed)
     entry = {
         "calibrator": job.variant.calibrator,
@@ -239,12 +324,12 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
         "train_seconds": trained.seconds,
         "loading_share": round(trained.loading_share, 4),
         "devices": job.devices.record(),
+        **more,
     }
     write_table(job.folder / "predictions.parquet", as_table(stressed, task.test, job.variant, job.seed))
     write_weights(job.folder / "weights.safetensors", trained.model.state_dict(), job)
     write_json(job.folder / "history.json", {"evaluations": trained.history})
     write_json(job.folder / "run.json", entry)  # last: it says that the run is whole
-    checkpoint.remove()
     return entry
 
 

@@ -107,6 +107,8 @@ class Calibrator(Tolerant):
         self._alike = len({(sizes[name], self.spread[name]) for name in sizes}) == 1
         #: The processes that share every batch; None = each batch is whole. Whoever trains in several sets it.
         self.ranks: Ranks | None = None
+        #: Training batches are those of `with_copies`, so that all untouched instances are in the first half.
+        self.copies = False
         self._last_loss: Tensor | None = None
 
     def summary_size(self, name: str) -> int:
@@ -385,7 +387,10 @@ class Calibrator(Tolerant):
             loss = loss + self.intact_weight * intact_loss(modulation.shift + START, touched, present)
         if modulation.embeddings is not None and self.agreement_weight:
             untouched = present.any(1) if touched is None else ~touched.any(1)
-            loss = loss + self.agreement_weight * agreement_loss(modulation.embeddings, untouched, present, labels)
+            most = len(untouched) // 2 if self.copies else None
+            loss = loss + self.agreement_weight * agreement_loss(
+                modulation.embeddings, untouched, present, labels, most=most
+            )
         own = self.own_loss(modulation, present, labels)
         return loss if own is None else loss + own
 

@@ -31,7 +31,9 @@ def intact_loss(logits: Tensor, touched: Tensor, present: Tensor) -> Tensor:
     return torch.where(counted, losses, 0).sum() / counted.sum().clamp(min=1)
 
 
-def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, labels: Tensor | None) -> Tensor:
+def agreement_loss(
+    embeddings: Tensor, untouched: Tensor, present: Tensor, labels: Tensor | None, *, most: int | None = None
+) -> Tensor:
     """Return the contrastive loss over all pairs of modalities, both directions, within the batch.
 
     Args:
@@ -42,6 +44,8 @@ def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, label
         labels: class indices (B,): all untouched instances of the same class are positives, the loss is
             -[logsumexp(positives) - logsumexp(all)]. None, or fewer than three classes in the batch: the
             positive is the instance's own pair.
+        most: only among the first so many rows can one be untouched; spares work where code may not look at
+            values. None = anywhere.
 
     Returns:
         The mean over pairs, directions and instances; 0 where no pair has two instances.
@@ -53,8 +57,11 @@ def agreement_loss(embeddings: Tensor, untouched: Tensor, present: Tensor, label
         if bool(present.all()) and len(embeddings) > 1:
             return _loss_of_all(embeddings, labels)
         untouched = untouched[untouched]
+    elif most is not None:
+        embeddings, present, untouched = embeddings[:most], present[:most], untouched[:most]
+        labels = None if labels is None else labels[:most]
     first, second = _sides(embeddings.shape[1])
-    rows = untouched.unsqueeze(0) & (present[:, first] & present[:, second]).T  # (P, B)
+    rows = untouched.unsqueeze(0) & (present[:, first] & present[:, second]).T.contiguous()  # (P, B)
     both = rows.unsqueeze(1) & rows.unsqueeze(2)  # (P, B, B)
     likeness = torch.where(both, _likeness(embeddings), 0)
     positive = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)

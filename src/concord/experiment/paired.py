@@ -18,15 +18,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from concord.errors import ConcordError
 from concord.experiment.config import Config, Variant
 from concord.experiment.devices import Devices
-
-Work = Callable[["Job"], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,22 @@ class Job:
     devices: Devices = field(default_factory=Devices)
     checkpoint_every: int | None = None
 
+    @property
+    def name(self) -> str:
+        """How a line about it begins."""
+        return f"{self.variant.label}, seed {self.seed}"
+
+
+class Named(Protocol):
+    """What is handed to a worker process: a run, or several."""
+
+    @property
+    def name(self) -> str:
+        """How a line about it begins."""
+
+
+Unit = TypeVar("Unit", bound=Named)
+
 
 def default_jobs() -> int:
     """Return how many runs go at once: the cores this process may use, or 1 where an accelerator is shared."""
@@ -62,14 +76,18 @@ def default_jobs() -> int:
 
 
 def run_all(
-    jobs: Sequence[Job], work: Work, *, processes: int, done: Callable[[Job, dict[str, Any]], None]
-) -> list[tuple[Job, str]]:
+    jobs: Sequence[Unit],
+    work: Callable[[Unit], dict[str, Any]],
+    *,
+    processes: int,
+    done: Callable[[Unit, dict[str, Any]], None],
+) -> list[tuple[Unit, str]]:
     """Do all jobs; return those that failed, each with a sentence.
 
     A job that fails leaves the others alone. `done` is called here, in this process, as jobs finish.
 
     Args:
-        jobs: what is to be done.
+        jobs: what is to be done, runs or several runs at once.
         work: a function at the top level of a module, which writes the run and returns its entry.
         processes: how many at once, 1 or more; 1 = in this process.
         done: called with each finished job and what `work` returned.
@@ -88,14 +106,14 @@ def run_all(
                     "with --jobs 1 if it happens again"
                 ) from None
             except ConcordError as error:
-                failures.append((job, f"{job.variant.label}, seed {job.seed}: {error}"))
+                failures.append((job, f"{job.name}: {error}"))
     return failures
 
 
 @contextmanager
 def _submitted(
-    jobs: Sequence[Job], work: Work, processes: int
-) -> Iterator[Iterator[tuple[Job, Callable[[], dict[str, Any]]]]]:
+    jobs: Sequence[Unit], work: Callable[[Unit], dict[str, Any]], processes: int
+) -> Iterator[Iterator[tuple[Unit, Callable[[], dict[str, Any]]]]]:
     """Hand the jobs out; yield each with a call that gives its result, in the order in which they finish."""
     if processes <= 1:
         threads = torch.get_num_threads()
@@ -112,7 +130,7 @@ def _submitted(
         initializer=start_worker,
     )
     try:
-        futures: dict[Future[dict[str, Any]], Job] = {pool.submit(work, job): job for job in jobs}
+        futures: dict[Future[dict[str, Any]], Unit] = {pool.submit(work, job): job for job in jobs}
         yield ((futures[future], future.result) for future in as_completed(futures))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

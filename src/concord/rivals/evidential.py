@@ -91,7 +91,7 @@ class Evidential(Untaught):
         if labels is None or modulation.opinions is None:
             return None
         self.passes += 1
-        share = min(1.0, float(self.passes) / self.annealing)
+        share = (self.passes / self.annealing).clamp(max=1)  # a tensor: code may not look at values everywhere
         evidence = modulation.opinions
         total = evidential_loss(self.combine(evidence, present), labels, present.any(1), share)
         for index in range(len(self.names)):
@@ -136,7 +136,7 @@ def dempster(evidence: Tensor) -> Tensor:
     return belief * classes / doubt
 
 
-def evidential_loss(evidence: Tensor, labels: Tensor, here: Tensor, share: float) -> Tensor:
+def evidential_loss(evidence: Tensor, labels: Tensor, here: Tensor, share: float | Tensor) -> Tensor:
     """Return the evidential cross-entropy and `share` of the divergence, the mean over instances that count.
 
     TMC, equations 7 to 9.

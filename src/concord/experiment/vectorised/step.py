@@ -1,0 +1,132 @@
+"""One training step of all seeds: forward and backward under vmap, recorded once and played at every step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from concord.calibration import Perturbation, repeat_targets
+from concord.experiment.batches import Tensors
+from concord.experiment.model import MultimodalModel
+from concord.experiment.training import Loss
+from concord.experiment.vectorised.capture import capture
+from concord.experiment.vectorised.draws import Draw, Replay, watch
+
+Named = Mapping[str, Tensor]
+RECORDING = 15  # steps of all seeds, that recording one costs about as much as
+
+
+class LossOf(nn.Module):
+    """From a batch to the loss that a single run trains by.
+
+    Args:
+        model: in training mode.
+        settings: of the perturbations, or None.
+        loss: the task's.
+    """
+
+    def __init__(self, model: MultimodalModel, settings: Perturbation | None, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.loss = loss
+
+    def forward(
+        self, inputs: Named, masks: Named, present: Named, labels: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Return the loss, a scalar: the task's over both copies, the calibrator's, the fusion's."""
+        out = self.model(inputs, masks, present, labels=labels, perturbation=self.settings, generator=generator)
+        targets = labels if self.settings is None else repeat_targets(labels)
+        loss = self.loss(out.logits, targets)
+        own: Tensor = out.calibration.auxiliary_loss + self.model.fusion.auxiliary_loss(targets)
+        return loss + own
+
+
+class Step:
+    """The step of all seeds.
+
+    Args:
+        model: of one of them; it is copied, and only its structure counts.
+        settings: of the perturbations, or None.
+        loss: the task's.
+        batch: one of any seed, (B, ...).
+
+    Attributes:
+        draws: what a step draws, of one seed.
+    """
+
+    def __init__(self, model: MultimodalModel, settings: Perturbation | None, loss: Loss, batch: Tensors) -> None:
+        self._loss = LossOf(copy.deepcopy(model).train(), settings, loss)
+        self._generator = torch.Generator()  # stands for each seed's; nothing is drawn from it when played
+        once = copy.deepcopy(self._loss)
+        self.draws: list[Draw] = watch(
+            lambda: once(batch.inputs, batch.masks, batch.present, batch.labels, self._generator)
+        )
+        # Behind the watched pass: where values are known this is found by itself.
+        self._loss.model.calibrator.copies = settings is not None
+        self._played: Any = None
+        self._used: list[int] = []
+
+    def losses(self, parameters: Named, others: Named, batch: Tensors, made: Sequence[Tensor]) -> Tensor:
+        """Return the loss of every seed, (S,), by vmap as it is; running statistics are written to."""
+
+        def one(p: Named, o: Named, inputs: Named, masks: Named, present: Named, y: Tensor, d: Sequence[Tensor]) -> Any:  # noqa: ANN401
+            named = {f"model.{name}": value for name, value in (*p.items(), *o.items())}
+            with Replay(self.draws, d):
+                return functional_call(self._loss, named, (inputs, masks, present, y, self._generator))
+
+        run = torch.vmap(one, randomness="error")
+        given = (dict(parameters), dict(others), batch.inputs, batch.masks, batch.present, batch.labels, list(made))
+        # Of the kernels of attention vmap can follow the plain one alone.
+        with sdpa_kernel(SDPBackend.MATH):
+            found: Tensor = run(*given)
+        return found
+
+    def __call__(
+        self, parameters: Named, others: Named, batch: Tensors, made: Sequence[Tensor]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Return the loss of every seed, (S,), and the gradients of all parameters, stacked like them.
+
+        Args:
+            parameters: name -> (S, ...).
+            others: buffers by name, (S, ...), which are written to.
+            batch: of every seed, (S, B, ...).
+            made: the step's draws, (S, ...) each.
+        """
+        given = (dict(parameters), dict(others), batch, list(made))
+        if self._played is None:
+            self._played = self._record(*given)
+        with torch.no_grad():
+            loss, found = self._played(
+                list(parameters.values()), given[1], batch.inputs, batch.masks, batch.present, batch.labels, given[3]
+            )
+        gradients: list[Tensor | None] = [None] * len(parameters)
+        for place, gradient in zip(self._used, found, strict=True):
+            gradients[place] = gradient
+        return loss, gradients
+
+    def forget(self) -> None:
+        """Record anew at the next call, for another number of seeds."""
+        self._played = None
+
+    def _record(self, parameters: Named, others: Named, batch: Tensors, made: Sequence[Tensor]) -> Any:  # noqa: ANN401
+        names = list(parameters)
+
+        def whole(
+            values: list[Tensor], o: Named, inputs: Named, masks: Named, present: Named, y: Tensor, d: Sequence[Tensor]
+        ) -> tuple[Tensor, list[Tensor]]:
+            p = dict(zip(names, values, strict=True))
+            loss = self.losses(p, o, Tensors(dict(inputs), y, dict(masks), dict(present)), d)
+            found = torch.autograd.grad(loss.sum(), values, allow_unused=True)
+            self._used = [place for place, one in enumerate(found) if one is not None]
+            return loss.detach(), [one.contiguous() for one in found if one is not None]
+
+        written = {name: value.clone() for name, value in others.items()}
+        values = [value.detach().clone().requires_grad_() for value in parameters.values()]
+        return capture(whole, values, written, batch.inputs, batch.masks, batch.present, batch.labels, list(made))

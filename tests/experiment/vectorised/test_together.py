@@ -1,0 +1,110 @@
+"""A vectorised pass gives every seed what a single run gives it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from concord.errors import ConcordError
+from concord.experiment.config import Variant, make_config
+from concord.experiment.training import train
+from concord.experiment.vectorised import together
+from concord.experiment.vectorised.together import train_together
+from concord.rivals import CALIBRATORS
+
+
+def far(one, other):
+    """Return how far two states are from each other, relative to their size."""
+    apart = sum(float((one[name].double() - x.double()).square().sum()) for name, x in other.items())
+    return (apart / sum(float(x.double().square().sum()) for x in other.values())) ** 0.5
+
+
+def check_alike(tasks, config, variant, seeds):
+    found = train_together(tasks, config, variant, seeds)
+    assert list(found) == list(seeds)
+    for task, seed in zip(tasks, seeds, strict=True):
+        alone, ours = train(task, config, variant, seed), found[seed]
+        assert [entry["step"] for entry in ours.history] == [entry["step"] for entry in alone.history]
+        for entry, expected in zip(ours.history, alone.history, strict=True):
+            assert entry["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+            assert entry["validation"] == pytest.approx(expected["validation"], abs=1e-6)
+        assert ours.best_step == alone.best_step
+        assert far(ours.model.state_dict(), alone.model.state_dict()) < 1e-3
+        assert not ours.model.training
+    return found
+
+
+@pytest.mark.parametrize("fusion", ["lf-dnn", "mult", "transformer", "mbt", "tfn", "misa", "centralnet"])
+def test_every_seed_gets_what_it_gets_alone(small, fusion):
+    tasks = [small.task(0, sizes=(40, 20, 12)), small.task(1, sizes=(37, 17, 12))]  # splits of other lengths
+    check_alike(tasks, small.config(fusion), Variant("context", True), [3, 8])
+
+
+def test_maps_too(small):
+    names = ("image", "vector")
+    tasks = [small.task(seed, names) for seed in range(2)]
+    check_alike(tasks, small.config("concat", names), Variant("context", True), [0, 1])
+
+
+@pytest.mark.parametrize("calibrator", [name for name in CALIBRATORS if name != "context"])
+def test_with_every_calibrator(small, calibrator):
+    tasks = [small.task(seed) for seed in range(2)]
+    check_alike(tasks, small.config("lf-dnn"), Variant(calibrator, True), [0, 1])
+
+
+def test_without_perturbations_and_without_absent_modalities(small):
+    names = ("image",)
+    tasks = [small.task(seed, names) for seed in range(2)]
+    check_alike(tasks, small.config("concat", names), Variant("none", False), [0, 1])
+
+
+def test_with_real_labels(small):
+    def real(part):
+        return replace(part, labels=part.labels.astype(np.float32) - 1)
+
+    tasks = [small.task(seed) for seed in range(2)]
+    tasks = [
+        replace(one, train=real(one.train), valid=real(one.valid), test=real(one.test), kind="real") for one in tasks
+    ]
+    check_alike(tasks, small.config("lf-dnn"), Variant("context", True), [0, 1])
+
+
+@pytest.mark.parametrize("leave", [0, 1000])
+def test_seeds_stop_by_themselves_and_leave_the_pass(small, monkeypatch, leave):
+    monkeypatch.setattr(together, "RECORDING", leave)  # 0: out at once; 1000: never
+    config = small.config("lf-dnn", steps=24, evaluations=12, patience=1, learning_rate=0.05)
+    tasks = [small.task(seed) for seed in range(4)]
+    found = check_alike(tasks, config, Variant("context", True), [0, 1, 2, 3])
+    assert len({run.history[-1]["step"] for run in found.values()}) > 1
+
+
+def test_the_global_stream_is_left_alone(small):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train_together([small.task(0)] * 2, small.config("lf-dnn", steps=1), Variant("context", True), [0, 1])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_seed_that_diverges_is_left_out_and_harms_no_other(small):
+    broken = small.task(0)
+    with np.errstate(over="ignore"):
+        huge = {name: x * np.float32(1e38) for name, x in broken.train.inputs.items()}
+    broken = replace(broken, train=broken.train.with_inputs(huge))
+    config, variant = small.config("lf-dnn"), Variant("none", False)
+    found = train_together([small.task(1), broken], config, variant, [1, 0])
+    assert list(found) == [1]
+    assert found[1].history[-1]["loss"] == pytest.approx(train(small.task(1), config, variant, 1).history[-1]["loss"])
+    with pytest.raises(ConcordError, match="training diverged"):
+        train(broken, config, variant, 0)
+
+
+@pytest.mark.data
+def test_on_real_data(data_folder):
+    from concord.data.benchmarks import prepare
+
+    config = make_config("cmu-mosi-utterance", recipe={"steps": 30, "evaluations": 3})
+    tasks = [prepare("cmu-mosi-utterance", seed=seed, data=data_folder) for seed in range(3)]
+    assert len({len(task.train) for task in tasks}) > 1
+    check_alike(tasks, config, Variant("context", True), [0, 1, 2])
