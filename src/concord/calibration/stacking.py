@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -33,7 +34,5 @@ def dropout_stacked(x: Tensor, probability: float) -> Tensor:
     """
     if not probability:
         return x
-    kept = torch.empty_like(x, requires_grad=False)
-    for part in kept:  # a call for each: what is drawn depends on where a call begins
-        part.bernoulli_(1 - probability)
-    return x * kept.div_(1 - probability)
+    # A call for each: what is drawn depends on where a call begins.
+    return x * torch.stack([F.dropout(one, probability) for one in torch.ones_like(x, requires_grad=False)])
