@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from concord.errors import DataError
 from concord.files import read_json, write_json
 from concord.proof.blocks import PENDING, blocks, fill, fill_documents, read_table
+from concord.proof.grid import FULL, Grid
 from concord.proof.making import make_proof
 from concord.proof.summary import read_summary
 from concord.proof.verdict import losses, verdict
@@ -136,3 +139,24 @@ def test_the_verdict_counts_what_the_summary_holds(made):
 def test_the_numbers_in_documents_are_those_of_the_results(path):
     text = path.read_text(encoding="utf-8")
     assert fill(text, blocks(ROOT / "results")) == text
+
+
+@pytest.mark.parametrize(("words", "options"), [(["QUICK=1"], " --quick"), ([], "")], ids=["quick", "full"])
+def test_make_results_is_the_proof(words, options):
+    done = subprocess.run(["make", "-n", "results", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith(f"results/proof.py{options}")
+
+
+@pytest.mark.data
+def test_a_cell_on_real_data(data_folder, tmp_path):
+    family = replace(FULL.families[0], fusions=("lf-dnn",), seeds=2, recipe={"steps": 60, "width": 16})
+    grid = Grid((family,), ("none", "context"), (), severities=(5,), budget=0, resamples=300)
+    summary = make_proof(grid, tmp_path / "runs", tmp_path / "results", data=data_folder, jobs=1)
+    assert [cell.against for cell in summary.cells] == ["none", "none+perturbed"]
+    assert summary.cells[0].benchmark == "scene15"
+    assert summary.cells[0].clean.mean > 0.4  # of fifteen classes
+    assert summary.made_with["searched"] == {"scene15": False}
+    assert set(summary.cells[0].detection_auroc) == {
+        *("gaussian-noise", "impulse", "dimension-dropout", "dimension-replacement", "scale-drift", "clipping"),
+        *("quantisation", "swap", "same-class-swap", "stale"),
+    }

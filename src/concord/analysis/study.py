@@ -227,7 +227,8 @@ def _changes(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]
 def _unfinished(config: Config, folder: ExperimentFolder, data: Path | None, dynamics: int | None) -> Sequence[Job]:
     """Return the runs that are still to be done, seed by seed, so that a stopped experiment has whole seeds."""
     return [
-        Job(config, variant, seed, folder.run(variant, seed), data, dynamics)
+        # Whoever trains a job sees the recipe that was tuned for its variant, in whichever way it trains.
+        Job(config.of(variant), variant, seed, folder.run(variant, seed), data, dynamics)
         for seed in range(config.seeds)
         for variant in config.variants
         if not folder.finished(variant, seed)
