@@ -31,7 +31,7 @@ def test_every_question_has_its_files(made):
     assert {path.name for path in folder.glob("*.png")} == {"leads.png", "shares.png", "detection.png"}
     with (folder / "clean.csv").open() as file:
         rows = list(csv.DictReader(file))
-    needed = {"mean_of", "std_of", "difference", "low", "high", "p_bootstrap", "p_holm", "p_wilcoxon"}
+    needed = {"mean_of", "std_of", "difference", "low", "high", "p", "p_holm", "p_wilcoxon"}
     assert needed <= set(rows[0])
     page = (made.results / "PROOF.md").read_text()
     assert all(f"(proof/{name}.md)" in page for name in QUESTIONS)

@@ -104,7 +104,7 @@ def read_table(folder: Path, name: str) -> Table:
     """
     scores, rows = (_read(folder / f"{name}{suffix}.csv") for suffix in ("-scores", ""))
     unit = "" if name in ("detection", "stability", "cost") else "%"
-    return Table(name, "", "", scores, rows, unit)
+    return Table(name, "", "", scores, rows, unit, less=name == "stability", compares=name != "cost")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

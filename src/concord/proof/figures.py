@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 3))
         _lead(left, [row for row in clean.rows if row["condition"] == CLEAN and row["to"] == "none"], places, "none")
         rows = [row for row in corruption.rows if row["condition"] == MEAN]
+        markers = cycle("oDv^<>Phd")
         for label in dict.fromkeys(row["to"] for row in rows):
             if label not in (TWIN, "none"):
                 mine = [row for row in rows if row["to"] == label]
                 y = [_y(row, places) for row in mine]
                 x = [100 * row["difference"] for row in mine]
-                right.plot(x, y, "o", ms=3.5, color=colour_of(label), label=shown(label), alpha=0.9)
+                right.plot(x, y, next(markers), ms=4, color=colour_of(label), label=shown(label), alpha=0.9)
         _lead(right, [row for row in rows if row["to"] == TWIN], places, TWIN)
         for axes, title in ((left, "untouched"), (right, "one modality corrupted, mean over kinds")):
             axes.axvline(0, color="#8f949b", lw=0.8)

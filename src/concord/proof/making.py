@@ -10,7 +10,7 @@ OUT/report.html                          the report page of the first cell of ev
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from concord.proof.questions.stability import stability
 from concord.proof.searching import SEED, chosen_of, search_family
 from concord.proof.stressing import stress_all
 from concord.proof.summary import Summary, made_with, summarise
-from concord.proof.table import Table
+from concord.proof.table import Table, joined
 from concord.proof.timing import time_cell
 from concord.proof.training import is_observed, train_all
 from concord.proof.verdict import made_line
@@ -42,6 +42,7 @@ from concord.sweep.space import written
 
 SEARCH = "search"
 PAGE = "PROOF.md"
+QUESTIONS = (clean, corruption, corruption_kinds, removal, oracle, detection, stability, ablation, place)
 FIGURES = ("leads.png", "shares.png", "detection.png")
 
 
@@ -80,12 +81,11 @@ def make_proof(
     train_all(plan, **common)
     stress_all(plan, grid.severities, **common)
     timings = {one.cell.name: time_cell(one, data=data) for one in plan if not one.ablations}
-    cells = read_cells(plan, grid.severities)
-    tables = make_tables(cells, timings, resamples=grid.resamples)
+    tables = make_tables(read_cells(plan, grid.severities), timings, resamples=grid.resamples)
     pages = [replace(read_documents(one.folder), name=one.name) for one in plan if is_observed(one)]
     write_report(pages, out / "report.html")
     made = made_with(grid, command, {name: bool(chosen) for name, chosen in tuned.items()})
-    return write_results(cells, tables, made, results)
+    return write_results(grid, tables, made, results)
 
 
 def search(
@@ -113,38 +113,32 @@ def search(
     return chosen_of(known)
 
 
-def read_cells(plan: Sequence[Experiment], severities: Sequence[int]) -> list[CellOutcomes]:
-    """Return the outcomes of all cells of a plan, in its order."""
+def read_cells(plan: Sequence[Experiment], severities: Sequence[int]) -> Iterator[CellOutcomes]:
+    """Yield the outcomes of all cells of a plan, in its order; one at a time, since all together are gigabytes."""
     by_cell: dict[str, list[Experiment]] = {}
     for one in plan:
         by_cell.setdefault(one.cell.name, []).append(one)
-    return [read_cell(mine, severities) for mine in by_cell.values()]
+    for mine in by_cell.values():
+        yield read_cell(mine, severities)
 
 
 def make_tables(
-    cells: Sequence[CellOutcomes], timings: Mapping[str, Mapping[str, Any]], *, resamples: int
+    cells: Iterable[CellOutcomes], timings: Mapping[str, Mapping[str, Any]], *, resamples: int
 ) -> dict[str, Table]:
     """Return the table of every question, by name, in the order of the questions."""
-    tables = [
-        clean(cells, resamples=resamples),
-        corruption(cells, resamples=resamples),
-        corruption_kinds(cells, resamples=resamples),
-        removal(cells, resamples=resamples),
-        oracle(cells, resamples=resamples),
-        detection(cells, resamples=resamples),
-        stability(cells, resamples=resamples),
-        ablation(cells, resamples=resamples),
-        place(cells, resamples=resamples),
-        cost(cells, timings),
-    ]
-    return {table.name: table for table in tables}
+    found: dict[str, list[Table]] = {}
+    for cell in cells:
+        for question in QUESTIONS:
+            table = question([cell], resamples=resamples)
+            found.setdefault(table.name, []).append(table)
+        costs = cost([cell], timings)
+        found.setdefault(costs.name, []).append(costs)
+    return {name: joined(tables) for name, tables in found.items()}
 
 
-def write_results(
-    cells: Sequence[CellOutcomes], tables: Mapping[str, Table], made: Mapping[str, Any], results: Path
-) -> Summary:
+def write_results(grid: Grid, tables: Mapping[str, Table], made: Mapping[str, Any], results: Path) -> Summary:
     """Write tables, figures, page and summary; return the summary."""
-    summary = summarise(cells, tables, made)
+    summary = summarise(grid, tables, made)
     folder = results / FOLDER
     for table in tables.values():
         write_table_files(table, folder, head=made_line(made))

@@ -16,8 +16,8 @@ from concord.faults import explain
 from concord.fusion import FUSIONS
 from concord.proof.comparing import Row
 from concord.proof.conditions import CLEAN
-from concord.proof.grid import Grid
-from concord.proof.outcomes import MEAN, CellOutcomes
+from concord.proof.grid import Cell, Grid
+from concord.proof.outcomes import MEAN
 from concord.proof.questions.detection import WHAT
 from concord.proof.questions.scores import WORST
 from concord.proof.table import OURS, Table
@@ -114,38 +114,33 @@ def read_summary(values: Mapping[str, Any]) -> Summary:
         raise DataError(f"this is no {SCHEMA} document: {explain(error)}") from None
 
 
-def summarise(cells: Sequence[CellOutcomes], tables: Mapping[str, Table], made: Mapping[str, Any]) -> Summary:
+def summarise(grid: Grid, tables: Mapping[str, Table], made: Mapping[str, Any]) -> Summary:
     """Return the summary of all cells.
 
     Args:
-        cells: all cells.
+        grid: what was run.
         tables: the questions' tables, by name.
         made: what "made_with" holds.
     """
-    shares = {(row["family"], row["fusion"]): row["mean"] for row in tables["oracle"].scores if row["label"] == OURS}
     found = []
-    for cell in cells:
-        detected = {
-            kind: Detection(**{what: _area(cell, f"{what}.{kind}.{max(cell.severities)}") for what in WHAT})
-            for kind in cell.any.kinds
-        }
-        for label in cell.labels:
-            if label == OURS:
-                continue
+    for cell in grid.cells:
+        share = [row["mean"] for row in rows_of(tables["oracle"].scores, cell) if row["label"] == OURS]
+        detected = _detected(tables["detection"], tables["corruption-kinds"], cell, max(grid.severities))
+        for row in rows_of(tables["clean"].rows, cell):
             found.append(
                 SummaryCell(
-                    benchmark=cell.cell.family.benchmark,
-                    protocol=cell.cell.family.split,
-                    fusion=cell.cell.fusion,
-                    setting=FUSIONS[cell.cell.fusion].setting,  # type: ignore[arg-type]
-                    modalities=cell.modalities,
-                    seeds=cell.cell.family.seeds,
+                    benchmark=cell.family.benchmark,
+                    protocol=cell.family.split,
+                    fusion=cell.fusion,
+                    setting=FUSIONS[cell.fusion].setting,  # type: ignore[arg-type]
+                    modalities=cell.family.names,
+                    seeds=cell.family.seeds,
                     calibrator=OURS,
-                    against=label,
-                    clean=_score(cell, tables["clean"], label, CLEAN),
-                    corrupted_mean=_score(cell, tables["corruption"], label, MEAN),
-                    removal_worst=_score(cell, tables["removal"], label, WORST),
-                    oracle_share=shares.get((cell.cell.family.name, cell.cell.fusion)),
+                    against=row["to"],
+                    clean=_score(tables["clean"], cell, row["to"], CLEAN),
+                    corrupted_mean=_score(tables["corruption"], cell, row["to"], MEAN),
+                    removal_worst=_score(tables["removal"], cell, row["to"], WORST),
+                    oracle_share=share[0] if share else None,
                     detection_auroc=detected,
                 )
             )
@@ -173,20 +168,18 @@ def made_with(grid: Grid, command: str, searched: Mapping[str, bool]) -> dict[st
     }
 
 
-def row_of(table: Table, cell: CellOutcomes, label: str, condition: str) -> Row:
-    """Return the comparison of ours with a method in a cell."""
-    family = cell.cell.family.name
-    return next(
-        row
-        for row in table.rows
-        if (row["family"], row["fusion"], row["to"], row["condition"]) == (family, cell.cell.fusion, label, condition)
-    )
+def rows_of(rows: Sequence[Row], cell: Cell) -> list[Row]:
+    """Return the rows of a cell."""
+    return [row for row in rows if (row["family"], row["fusion"]) == (cell.family.name, cell.fusion)]
 
 
-def _score(cell: CellOutcomes, table: Table, label: str, condition: str) -> Score:
-    row = row_of(table, cell, label, condition)
+def _score(table: Table, cell: Cell, label: str, condition: str) -> Score:
+    row = next(one for one in rows_of(table.rows, cell) if one["to"] == label and one["condition"] == condition)
     return Score(mean=row["mean_of"], difference=row["difference"], p_holm=row["p_holm"])
 
 
-def _area(cell: CellOutcomes, condition: str) -> float | None:
-    return float(cell.means(OURS, condition).mean()) if cell.has(OURS, condition) else None
+def _detected(detection: Table, kinds: Table, cell: Cell, severity: int) -> dict[str, Detection]:
+    """Return what ours detects of every kind at a severity."""
+    areas = {row["condition"]: row["mean"] for row in rows_of(detection.scores, cell) if row["label"] == OURS}
+    named = dict.fromkeys(row["condition"].removeprefix("corruption.") for row in rows_of(kinds.scores, cell))
+    return {kind: Detection(**{what: areas.get(f"{what}.{kind}.{severity}") for what in WHAT}) for kind in named}

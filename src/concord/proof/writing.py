@@ -69,7 +69,11 @@ def score_lines(table: Table, rows: Sequence[Row] | None = None) -> str:
     found: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in known:
         found.setdefault(tuple(row[key] for key in _PLACE), {})[row["label"]] = row
-    marks = {(*(row[key] for key in _PLACE), row["to"]): mark(row) for row in table.rows if row["of"] == OURS}
+    marks = {
+        (*(row[key] for key in _PLACE), row["to"]): mark(row, less=table.less)
+        for row in table.rows
+        if row["of"] == OURS
+    }
     lines = []
     for place, by_label in found.items():
         cells = [
@@ -92,7 +96,7 @@ def comparison_lines(table: Table) -> str:
             value_text({"mean": row["mean_to"], "std": row["std_to"]}, table.unit),
             difference_text(row["difference"], table.unit),
             f"{difference_text(row['low'], table.unit)} to {difference_text(row['high'], table.unit)}",
-            p_text(row["p_bootstrap"]),
+            p_text(row["p"]),
             p_text(row["p_holm"]),
             p_text(row["p_wilcoxon"]),
         ]
@@ -102,11 +106,15 @@ def comparison_lines(table: Table) -> str:
     return lines_of([*head, "95 % interval", "p", "p (Holm)", "p (Wilcoxon)"], lines, left=4)
 
 
-def mark(row: Row) -> str:
-    """Return "+" or "-" where ours is significantly ahead or behind, else nothing."""
+def mark(row: Row, *, less: bool = False) -> str:
+    """Return "+" or "-" where ours is significantly ahead or behind, else nothing.
+
+    >>> mark({"p_holm": 0.01, "difference": 0.2}), mark({"p_holm": 0.01, "difference": 0.2}, less=True)
+    (' +', ' -')
+    """
     if row["p_holm"] is None or row["p_holm"] >= SIGNIFICANT or row["difference"] == 0:
         return ""
-    return " +" if row["difference"] > 0 else " -"
+    return " +" if (row["difference"] > 0) != less else " -"
 
 
 def value_text(row: Row, unit: str) -> str:
@@ -123,12 +131,14 @@ def value_text(row: Row, unit: str) -> str:
     return _number(mean) if std is None else f"{_number(mean)} ± {_number(std)}"
 
 
-def difference_text(value: float, unit: str) -> str:
-    """Return a difference with its sign.
+def difference_text(value: float | None, unit: str) -> str:
+    """Return a difference with its sign; a dash where there is none.
 
     >>> difference_text(-0.0123, "%"), difference_text(0.25, "")
     ('-1.2', '+0.25')
     """
+    if value is None:
+        return "-"
     return f"{100 * value:+.1f}" if unit == "%" else f"{'+' if value >= 0 else '-'}{_number(abs(value))}"
 
 

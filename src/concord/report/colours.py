@@ -20,7 +20,7 @@ COLOURS = {
     "evidential-conflict": "#a5652f",
     "aecf": "#7d8a1c",
     "attention": "#c44f7a",
-    "after-fusion": "#5f7fb8",
+    "after-fusion": "#8a7f5a",
     "context": "#1b7f5c",
 }
 DASHES = (

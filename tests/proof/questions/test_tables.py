@@ -1,17 +1,21 @@
 """The other questions: what their rows say, against what the outcomes say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from concord import seeding
 from concord.analysis.bootstrap import paired_bootstrap
 from concord.analysis.statistics import holm
+from concord.proof.grid import Cell
 from concord.proof.outcomes import MEAN
 from concord.proof.questions.ablation import ablation, place
 from concord.proof.questions.cost import PARAMETERS, RELATIVE, cost
 from concord.proof.questions.detection import GUESS, detection
 from concord.proof.questions.scores import WORST, clean, corruption, corruption_kinds, removal
 from concord.proof.questions.stability import stability
+from concord.proof.table import joined
 
 RESAMPLES = 200
 
@@ -27,11 +31,11 @@ def test_a_row_has_the_statistics_of_the_bootstrap(cell):
     )
     assert row["difference"] == pytest.approx(expected.difference)
     assert (row["low"], row["high"]) == pytest.approx(expected.ci95)
-    assert row["p_bootstrap"] == expected.p_value
+    assert row["p"] == expected.p_value
     assert row["std_of"] == pytest.approx(cell.means("context", MEAN).std(ddof=1))
     assert row["p_wilcoxon"] is None  # two seeds
     assert (row["seeds"], row["modalities"]) == (2, 3)
-    assert [one["p_holm"] for one in table.rows] == holm([one["p_bootstrap"] for one in table.rows])
+    assert [one["p_holm"] for one in table.rows] == holm([one["p"] for one in table.rows])
 
 
 def test_ours_meets_every_other_method_under_every_condition(cell):
@@ -68,6 +72,9 @@ def test_stability_is_over_seeds_alone(cell):
     assert known["spread of the clean score", "self"] == pytest.approx(cell.means("self", "clean").std(ddof=1))
     row = next(one for one in table.rows if one["to"] == "self" and one["condition"] == "sharpness")
     assert row["difference"] == pytest.approx(known["sharpness", "context"] - known["sharpness", "self"])
+    assert row["p"] in (0.5, 1)  # all that two seeds can say
+    assert row["low"] < row["difference"] < row["high"]
+    assert table.less
 
 
 def test_ablation_and_place_have_a_row_for_each_part_and_each_place(cell):
@@ -86,3 +93,11 @@ def test_cost_has_parameters_and_times_of_every_method(cell):
     assert known[PARAMETERS, "none"] == 0
     assert known[PARAMETERS, "context"] == cell.runs["context"][0].extra["parameters"]
     assert known[RELATIVE, "context"] == 1.5
+
+
+def test_tables_of_single_cells_join_to_the_table_of_all(cell):
+    family = replace(cell.cell.family, name="another")
+    other = replace(cell, cell=Cell(family, "lf-dnn", first=True))
+    for question in (clean, corruption_kinds, detection):
+        whole = question([cell, other], resamples=RESAMPLES)
+        assert joined([question([one], resamples=RESAMPLES) for one in (cell, other)]) == whole

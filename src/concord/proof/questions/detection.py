@@ -46,6 +46,7 @@ def detection(cells: Sequence[CellOutcomes], *, resamples: int) -> Table:
         scores,
         corrected(rows, by="family"),
         unit="",
+        by="family",
     )
 
 

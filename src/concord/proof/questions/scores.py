@@ -96,4 +96,4 @@ def _table(
             asked_of(cell, label, condition) for condition in conditions(cell) for label in cell.labels if label != OURS
         ]
         rows += compare_cell(cell, asked, resamples=resamples)
-    return Table(name, title, note, scores, corrected(rows, by=by))
+    return Table(name, title, note, scores, corrected(rows, by=by), by=by)

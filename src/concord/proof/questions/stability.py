@@ -1,6 +1,6 @@
 """(f) Is training steady, from step to step and from seed to seed? The first cell of every family.
 
-Instances have no part in this: differences and their intervals are over seeds alone.
+Instances have no part in this: there is one number a seed, and the statistics are those of so few.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from concord.analysis.bootstrap import Outcomes
-from concord.proof.comparing import Asked, Row, compare_cell, corrected
+from concord.proof.comparing import Row, compare_seeds, corrected
 from concord.proof.conditions import CLEAN
 from concord.proof.outcomes import MEAN, CellOutcomes
 from concord.proof.table import OURS, Table, score_row
@@ -20,13 +19,12 @@ SPREADS = {"spread of the clean score": CLEAN, "spread of the mean over corrupti
 
 
 def stability(cells: Sequence[CellOutcomes], *, resamples: int) -> Table:
-    """Return the table of loss variance, sharpness and spread over seeds."""
+    """Return the table of loss variance, sharpness and spread over seeds; nothing is resampled."""
     scores: list[Row] = []
     rows: list[Row] = []
     for cell in cells:
         if not cell.stability:
             continue
-        asked = []
         for measure in (LOSS, SHARP):
             known = {label: _values(cell, label, measure) for label in cell.labels}
             for label, values in known.items():
@@ -35,23 +33,22 @@ def stability(cells: Sequence[CellOutcomes], *, resamples: int) -> Table:
             ours = known[OURS]
             for label, values in known.items():
                 if label != OURS and ours is not None and values is not None:
-                    asked.append(Asked(OURS, label, measure, _seeds(ours), _seeds(values)))
+                    rows.append(compare_seeds(cell, measure, OURS, label, ours, values))
         for name, condition in SPREADS.items():
             for label in cell.labels:
                 deviation = float(cell.means(label, condition).std(ddof=1)) if cell.cell.family.seeds > 1 else 0.0
                 scores.append({**score_row(cell, name, label, np.array([deviation])), "std": None})
-        if asked:
-            rows += compare_cell(cell, asked, resamples=resamples)
     return Table(
         "stability",
         "(f) Is training steady?",
         "Variance of the loss of single steps around its trend in the last half of training (the loss that a method "
         "minimises: that of calibrators has a part that twins lack), sharpness (rise of the validation loss when "
         "weights move by 2 % at random), and the standard deviation over seeds of the final scores. Less is better; "
-        "intervals and p-values are over seeds alone.",
+        "p-values are those of exact sign flips of the seeds' differences, intervals Student's.",
         scores,
         corrected(rows),
         unit="",
+        less=True,
     )
 
 
@@ -59,8 +56,3 @@ def _values(cell: CellOutcomes, label: str, measure: str) -> np.ndarray[tuple[in
     """Return the measure of every seed, or None where one of them has none."""
     values = [one[measure] for one in cell.stability[label]]
     return None if any(value is None for value in values) else np.array(values, dtype=np.float64)
-
-
-def _seeds(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> dict[int, Outcomes]:
-    """Return one outcome a seed: there are no instances to resample."""
-    return {seed: Outcomes([float(value)], ["run"]) for seed, value in enumerate(values)}
