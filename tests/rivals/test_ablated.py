@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from concord.calibration.calibrator import ContextualCalibrator
+from concord.data.benchmarks import prepare
 from concord.errors import UsageError
-from concord.rivals import AblatedCalibrator
+from concord.experiment.config import make_config
+from concord.experiment.training import train
+from concord.rivals import CALIBRATORS, AblatedCalibrator, CalibratorEntry
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 
@@ -80,3 +83,16 @@ def test_one_of_the_two_modulations_alone():
 def test_both_modulations_cannot_be_switched_off():
     with pytest.raises(UsageError, match="reliability and gates cannot both be switched off"):
         AblatedCalibrator(SIZES, reliability=False, gates=False)
+
+
+def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit_for_bit():
+    CALIBRATORS.add("context-whole", CalibratorEntry(AblatedCalibrator, "whole", stream="context"), listed=False)
+    try:
+        config = make_config("digits", calibrators=("context", "context-whole"), recipe={"steps": 6, "width": 8})
+        task = prepare("digits", seed=0)
+        ours, theirs = (train(task, config, variant, 0) for variant in config.variants)
+    finally:
+        del CALIBRATORS._entries["context-whole"]
+    assert ours.history == theirs.history
+    weights = theirs.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in ours.model.state_dict().items())

@@ -9,7 +9,8 @@ from concord.proof.comparing import Row, place_of
 from concord.proof.outcomes import CellOutcomes
 from concord.proof.table import Table
 
-PARAMETERS, ALL_PARAMETERS, STEP, RELATIVE = ("parameters", "parameters of the model", "ms a step", "steps of the twin")
+PARAMETERS, ALL_PARAMETERS = "parameters", "parameters of the whole model"
+STEP, RELATIVE = "ms a step", "times the twin"
 
 
 def cost(cells: Sequence[CellOutcomes], timings: Mapping[str, Mapping[str, Any]]) -> Table:
