@@ -27,10 +27,10 @@ class Made:
         return make_plan(self.grid, self.out, tuned)
 
 
-RECIPE = {"steps": 30, "width": 8, "evaluations": 3}
+RECIPE = {"steps": 12, "width": 8, "evaluations": 2}
 GRID = Grid(
     families=(
-        Family("digits", "digits", ("lf-dnn",), "lf-dnn", 2, recipe={"steps": 30, "width": 8, "evaluations": 3}),
+        Family("digits", "digits", ("lf-dnn",), "lf-dnn", 2, recipe={"steps": 12, "width": 8, "evaluations": 2}),
     ),
     calibrators=("none", "self", "uncertainty", "after-fusion", "context"),
     ablations=("context-no-support", "context-no-perturbation"),
@@ -38,7 +38,7 @@ GRID = Grid(
     space={"learning_rate": Choices((0.01, 0.03))},
     budget=2,
     search_seeds=1,
-    resamples=500,
+    resamples=200,
 )
 
 
