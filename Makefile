@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 # A process a core, up to four; the tests of a file stay together, because they share what they have trained.
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check results
+.PHONY: demo test check results results-experiments
 
 demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minutes on two cores
 	$(BIN)/concord run digits --seeds 10 --out runs/demo
@@ -17,7 +17,10 @@ check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-results: $(INSTALLED)  ## the tables and the picture under results/, resumable
+results: $(INSTALLED)  ## the proof, hours on two cores, resumable; QUICK=1 is a short version of it in results/quick
+	$(BIN)/python results/proof.py $(if $(QUICK),--quick)
+
+results-experiments: $(INSTALLED)  ## the other tables and the picture under results/, resumable
 	$(BIN)/python results/run.py
 
 # The environment is made anew when the constraints or the package's own needs are newer than it.

@@ -1,4 +1,4 @@
-"""Makes what lies in this folder: `python results/run.py [NAME ...]`, or `make results`.
+"""Makes what lies in this folder: `python results/run.py [NAME ...]`, or `make results-experiments`.
 
 Every experiment is a paired run as `concord run` does it, in runs/results/NAME, and goes on where it stopped.
 Its results.json is copied to results/NAME.json; the tables in results/README.md and the picture are made from

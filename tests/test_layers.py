@@ -23,6 +23,7 @@ LAYERS = [
     ("estimator", "monitor"),
     ("report",),
     ("deploy", "sweep"),
+    ("proof",),
     ("terminal",),
     ("cli_data", "cli_analyses", "cli_deploy", "cli_devices"),
     ("cli_sweep",),

@@ -44,3 +44,15 @@ def test_clash_is_an_error_and_keeps_the_first(shapes):
     with pytest.raises(UsageError, match="shape 'square' is registered already; choose another name"):
         shapes.add("square", 5)
     assert shapes["square"] == 4
+
+
+def test_what_is_not_listed_is_there_but_not_offered(shapes):
+    shapes.add("blob", 0, listed=False)
+    assert shapes["blob"] == 0
+    assert "blob" in shapes
+    assert list(shapes) == ["square", "line"]
+    assert len(shapes) == 2
+    with pytest.raises(UsageError, match=r"unknown shape 'circle'; choose from: square, line$"):
+        shapes["circle"]
+    with pytest.raises(UsageError, match="shape 'blob' is registered already"):
+        shapes.add("blob", 1)

@@ -29,12 +29,18 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._unlisted: set[str] = set()
 
-    def add(self, name: str, entry: T) -> None:
-        """Enter `entry` under `name`; a name that is taken raises UsageError."""
+    def add(self, name: str, entry: T, *, listed: bool = True) -> None:
+        """Enter `entry` under `name`; a name that is taken raises UsageError.
+
+        What is not listed can be had by its name, but is no choice that is offered: neither counted nor iterated over.
+        """
         if name in self._entries:
             raise UsageError(f"{self.kind} {name!r} is registered already; choose another name")
         self._entries[name] = entry
+        if not listed:
+            self._unlisted.add(name)
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that enters what it decorates under `name`."""
@@ -54,7 +60,7 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return (name for name in self._entries if name not in self._unlisted)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) - len(self._unlisted)

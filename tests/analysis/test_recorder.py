@@ -241,3 +241,10 @@ def test_its_own_time_is_counted(task, monkeypatch):
     with recorder._at_work():
         pass
     assert recorder.seconds == 6
+
+
+def test_weights_that_start_at_zero_have_no_update_ratio(task):
+    found, _, _, model, *_ = one_step(task, Variant("gmu", True))
+    assert math.isnan(found["update_ratio", "calibrator"])
+    assert any(weight.any() for weight in model.calibrator.parameters())  # they have moved
+    assert found["update_ratio", "fusion"] > 0

@@ -29,3 +29,9 @@ def test_the_defaults_have_no_fault_and_booleans_are_no_numbers():
     assert faults_of(CalibratedClassifier(dropout=False)) == [
         "dropout must be 'auto' or a number in [0, 1); found False"
     ]
+
+
+def test_what_stands_behind_the_fusion_is_for_experiments():
+    assert faults_of(CalibratedClassifier(calibrator="after-fusion")) == [
+        "calibrator 'after-fusion' is for experiments alone; choose another"
+    ]

@@ -82,3 +82,8 @@ def test_what_was_tuned_for_a_variant_is_its_recipe_and_nobody_elses():
     }
     assert tuned.of(Variant("none", True)).recipe == plain.recipe
     assert type(tuned).model_validate(tuned.model_dump(mode="json")) == tuned
+
+
+def test_an_ablation_may_be_trained_clean():
+    config = make_config("digits", calibrators=("context", "context-no-perturbation"), seeds=1)
+    assert [variant.perturbed for variant in config.variants] == [True, False]

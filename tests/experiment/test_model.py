@@ -157,3 +157,8 @@ def test_a_tuned_variant_is_built_by_its_own_recipe(task):
     ours, expected = build_model(task, tuned, VARIANTS[-1], 0), build_model(task, same, VARIANTS[-1], 0)
     assert all(torch.equal(ours.state_dict()[name], value) for name, value in expected.state_dict().items())
     assert build_model(task, tuned, VARIANTS[0], 0).encoders["left"].size == 8
+
+
+def test_an_ablation_starts_from_the_weights_of_what_it_is_an_ablation_of(task):
+    ours, less = (build_model(task, CONFIG, Variant(name, True), 0) for name in ("context", "context-no-gates"))
+    assert all(torch.equal(less.state_dict()[name], value) for name, value in ours.state_dict().items())

@@ -5,7 +5,7 @@ from concord.calibration.base import Calibrator
 from concord.calibration.calibrator import ContextualCalibrator
 from concord.errors import UsageError
 from concord.modalities import LAYOUTS
-from concord.rivals import CALIBRATORS
+from concord.rivals import ABLATIONS, CALIBRATORS
 
 SIZES = {"text": 768, "audio": 74, "vision": 35}
 
@@ -40,10 +40,19 @@ def mixed(dtype=torch.float32):
 def test_registry_holds_ours_and_the_rivals():
     assert list(CALIBRATORS) == [
         *("none", "self", "joint", "gmu", "modality-dropout", "uncertainty"),
-        *("evidential", "evidential-conflict", "aecf", "context"),
+        *("evidential", "evidential-conflict", "aecf", "attention", "context"),
     ]
     assert CALIBRATORS["context"].build is ContextualCalibrator
     assert all(CALIBRATORS[name].paper for name in CALIBRATORS if name != "none")
+
+
+def test_what_answers_questions_about_ours_can_be_had_but_is_not_offered():
+    assert len(ABLATIONS) == 10
+    for name in (*ABLATIONS, "after-fusion"):
+        assert name in CALIBRATORS
+        assert name not in list(CALIBRATORS)
+        assert CALIBRATORS[name].stream == "context"
+    assert [name for name in ABLATIONS if not CALIBRATORS[name].perturbed] == ["context-no-perturbation"]
 
 
 every = pytest.mark.parametrize("name", list(CALIBRATORS))
@@ -127,6 +136,7 @@ def test_parameter_counts_are_of_one_order(layouts):
     assert parameters("none", layouts=layouts) == 0
     assert 0.9 < parameters("self", layouts=layouts) / ours < 1
     assert 1 < parameters("joint", layouts=layouts) / ours < 2.5
+    assert 0.6 < parameters("attention", layouts=layouts) / ours < 1.1
 
 
 def test_parameter_counts_are_what_the_equations_say():

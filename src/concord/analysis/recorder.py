@@ -119,7 +119,11 @@ class Recorder:
             for part, own in parts_of(model).items():
                 before = self._weights[part]
                 moved = [now.detach() - then for now, then in zip(own, before, strict=True)]
-                self._record(step, {("update_ratio", part): _norm(moved) / _norm(before)})  # 0 / 0 is NaN
+                size = _norm(before)
+                ratio = torch.where(
+                    size > 0, _norm(moved) / size, torch.nan
+                )  # of weights that start at 0 there is none
+                self._record(step, {("update_ratio", part): ratio})
             self._weights = {}
 
     def evaluated(self, step: int, model: MultimodalModel, score: float, train: AnyTensors, valid: AnyTensors) -> None:

@@ -402,7 +402,8 @@ def checkpoint_of(job: Job) -> Checkpoint:
 def _jobs(config: Config, folder: ExperimentFolder, data: Path | None) -> list[Job]:
     """Return all runs, seed by seed, so that a stopped experiment has whole seeds."""
     return [
-        Job(config, variant, seed, folder.run(variant, seed), data)
+        # Whoever trains a job sees the recipe that was tuned for its variant, in whichever way it trains.
+        Job(config.of(variant), variant, seed, folder.run(variant, seed), data)
         for seed in range(config.seeds)
         for variant in config.variants
     ]

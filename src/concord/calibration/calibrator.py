@@ -119,7 +119,7 @@ class ContextualCalibrator(Calibrator):
         cosines = agreement(embeddings, summaries.present)
         energies = [summaries.energies[name] for name in self.names]
         layer_normed = embeddings * self.comparison_size**0.5  # a layer-normalised vector has length sqrt(K)
-        asked = cues(self._ranks, cosines, energies, summaries.present, self.comparison_size)
+        asked = cues(self._ranks, self.seen(cosines), energies, summaries.present, self.comparison_size)
         shifts, gates = [], {}
         for index, name in enumerate(self.names):
             judge = cast(_Judge, self.judges[name])
@@ -139,7 +139,8 @@ class ContextualCalibrator(Calibrator):
         cosines = agreement(embeddings, present, everywhere=everywhere)
         side_by_side = energies.transpose(0, 1).flatten(1)  # (B, M E)
         counts = (energies.shape[2],) * len(judges)
-        asked = pair_cues(self._ranks, cosines, side_by_side, counts, present, self.comparison_size)
+        seen = self.seen(cosines)
+        asked = pair_cues(self._ranks, seen, side_by_side, counts, present, self.comparison_size)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
         own = torch.cat([normed * self.comparison_size**0.5, energies], 2)
         evidence = F.gelu(linear_stacked([judge.evidence for judge in judges], own))  # (M, B, 16)
@@ -148,6 +149,10 @@ class ContextualCalibrator(Calibrator):
         gates = gate_from_activation(linear_stacked([judge.gate for judge in judges], context))  # (M, B, D)
         named = dict(zip(self.names, gates.unbind(), strict=True))
         return Modulation(shift, named, cosines, embeddings, stacked=gates)
+
+    def seen(self, cosines: Tensor) -> Tensor:
+        """Return what the cues show of the agreement (B, M, M): all of it, unless a subclass hides some."""
+        return cosines
 
     def _embed(self, name: str, vector: Tensor) -> Tensor:
         """Return a modality's place in the comparison space before normalisation, (B, K)."""

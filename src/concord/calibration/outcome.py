@@ -27,6 +27,8 @@ class Calibration:
         auxiliary_loss: a scalar to add to the task's loss; 0 in evaluation.
         complete: True when no mask and no presence was given or made, so that every position counts.
         decision: logits (B, C) of a method that decides itself and stands in for the fusion; None otherwise.
+        fused: (B, H), what the vector before the fusion's head is multiplied by, of a method that calibrates there
+            instead of before the fusion; None otherwise.
     """
 
     features: dict[str, Tensor]
@@ -41,6 +43,7 @@ class Calibration:
     auxiliary_loss: Tensor
     complete: bool = False
     decision: Tensor | None = None
+    fused: Tensor | None = None
 
 
 @dataclass(frozen=True)

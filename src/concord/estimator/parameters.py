@@ -81,6 +81,8 @@ def _misfits(estimator: Any) -> list[str]:  # noqa: ANN401
             f"calibrator {estimator.calibrator!r} decides for each modality alone and needs a late fusion, one of "
             f"{late}; found {estimator.fusion!r}"
         )
+    if calibrator.fused:
+        faults.append(f"calibrator {estimator.calibrator!r} is for experiments alone; choose another")
     if estimator.real and calibrator.classes:
         faults.append(f"calibrator {estimator.calibrator!r} needs classes, and a regressor has none; choose another")
     return faults

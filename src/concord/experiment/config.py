@@ -156,6 +156,12 @@ class Config(BaseModel):
                 f"{', '.join(deciding)} decides for each modality alone and needs a late fusion, one of {late}; "
                 f"found {self.fusion}"
             )
+        behind = [name for name in self.calibrators if name in CALIBRATORS and CALIBRATORS[name].fused]
+        if behind and self.fusion in FUSIONS and not FUSIONS[self.fusion].head:
+            faults.append(
+                f"{', '.join(behind)} stands before the head of the fusion, and {self.fusion} has no single one; "
+                "choose another fusion"
+            )
         if deciding and self.method != "none":
             faults.append(
                 f"{', '.join(deciding)} decides without the fusion, which {self.method} trains; leave one of them out"
@@ -169,7 +175,8 @@ class Config(BaseModel):
             return (Variant("none", False),)
         found = []
         for name in self.calibrators:
-            found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, True)]
+            perturbed = CALIBRATORS[name].perturbed
+            found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, perturbed)]
         return tuple(found)
 
     def of(self, variant: Variant) -> Config:

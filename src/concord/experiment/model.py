@@ -24,6 +24,7 @@ from concord.encoders import MAPS, Encoder, build_encoder
 from concord.errors import UsageError
 from concord.experiment.config import Config, Variant
 from concord.fusion import FUSIONS, FeatureSpec, Fusion
+from concord.fusion.head import head_width, scaled_head
 from concord.modalities import LAYOUTS, ModalityBatch
 from concord.rivals import CALIBRATORS
 
@@ -124,7 +125,8 @@ class MultimodalModel(nn.Module):
             here = {name: calibration.present[:, index] for index, name in enumerate(calibration.names)}
         logits = calibration.decision
         if logits is None:
-            logits = self.fusion.join(calibration.features, batch.masks, here)
+            with scaled_head(self.fusion, calibration.fused):
+                logits = self.fusion.join(calibration.features, batch.masks, here)
         return Output(logits, calibration, batch.masks, here)
 
 
@@ -150,7 +152,9 @@ def build_model(task: Task, config: Config, variant: Variant, seed: int) -> Mult
     options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": recipe.dropout}
     if method.classes:
         options["classes"] = task.outputs
-    with seeding.scope(seed, "calibrator", variant.calibrator):
+    if method.fused:
+        options["fused"] = head_width(fusion)
+    with seeding.scope(seed, "calibrator", method.stream or variant.calibrator):
         calibrator = method.build(sizes, **options)
     return MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)
 

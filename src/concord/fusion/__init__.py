@@ -55,6 +55,7 @@ class FusionEntry:
         points: where a calibrator can stand: "features", or "maps" and "pooled"; the first unless another is
             named. With two, `build` takes the choice as `at`.
         late: each modality is a vector of its own until the end, so that a decision can be made for each.
+        head: all modalities come together in one vector before one head.
         stages: with ResNet-18 streams, how many of the four stages come before the modalities first meet.
     """
 
@@ -66,6 +67,7 @@ class FusionEntry:
     most: int | None = None
     points: tuple[str, ...] = ("features",)
     late: bool = False
+    head: bool = True
     stages: int = 4
 
 
@@ -121,6 +123,7 @@ FUSIONS.add(
         "tensor fusion with low-rank factors, one a modality",
         "Liu et al., ACL 2018",
         small={"size": 32},
+        head=False,
     ),
 )
 FUSIONS.add(
@@ -205,6 +208,7 @@ FUSIONS.add(
         small={"grid": 2},
         points=("maps", "pooled"),
         late=True,
+        head=False,
     ),
 )
 FUSIONS.add(
@@ -238,6 +242,7 @@ FUSIONS.add(
         "Joze et al., CVPR 2020",
         small={"widths": (64, 64), "blocks": "small"},
         points=("maps",),
+        head=False,
         stages=2,
     ),
 )

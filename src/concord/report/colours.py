@@ -19,6 +19,8 @@ COLOURS = {
     "evidential": "#7d6bd0",
     "evidential-conflict": "#a5652f",
     "aecf": "#7d8a1c",
+    "attention": "#c44f7a",
+    "after-fusion": "#8a7f5a",
     "context": "#1b7f5c",
 }
 DASHES = (

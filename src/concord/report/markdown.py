@@ -23,11 +23,11 @@ END = "<!-- /results -->"
 
 HEAD = """# Results
 
-Made by `make results` (`python results/run.py`); the numbers are those of the JSON files beside this page. Accuracy in
-percent, mean ± standard deviation over seeds. One random modality of every test instance is corrupted; "mean" is over
-the four corruptions. Differences are paired, with a 95 % interval and a p-value from a hierarchical bootstrap over
-seeds and test instances (whole groups where instances are grouped), Holm-corrected over all comparisons of the
-benchmark, removals included; Wilcoxon's signed-rank test over seeds stands beside it from 8 seeds up.
+Made by `make results-experiments` (`python results/run.py`); the numbers are those of the JSON files beside this page.
+Accuracy in percent, mean ± standard deviation over seeds. One random modality of every test instance is corrupted;
+"mean" is over the four corruptions. Differences are paired, with a 95 % interval and a p-value from a hierarchical
+bootstrap over seeds and test instances (whole groups where instances are grouped), Holm-corrected over all comparisons
+of the benchmark, removals included; Wilcoxon's signed-rank test over seeds stands beside it from 8 seeds up.
 """
 
 

@@ -1,0 +1,143 @@
+"""Numbers in documents, written there by the proof and by nobody else.
+
+A document has `<!-- proof:NAME -->` and `<!-- /proof:NAME -->` where a block of the proof belongs; what stands between
+them is replaced. The blocks are made of the committed files alone (summary.json and the CSV files), so that anyone can
+see that documents agree with them.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from concord.errors import DataError
+from concord.files import read_json, write_text
+from concord.proof.summary import Summary, read_summary
+from concord.proof.table import Table
+from concord.proof.verdict import losses, made_line, swaps, verdict
+from concord.proof.writing import lines_of, score_lines
+
+SUMMARY = "summary.json"
+PENDING = "`make results` has not been run on this version yet; it writes its numbers here.\n"
+FOLDER = "proof"  # of the tables, beside the summary
+_BLOCK = re.compile(r"<!-- proof:(?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /proof:(?P=name) -->", re.DOTALL)
+
+
+def blocks(results: Path) -> dict[str, str]:
+    """Return every block by its name, from the files of a proof; without a summary each says that there is none yet.
+
+    Args:
+        results: their folder.
+
+    Raises:
+        DataError: a file is absent or cannot be used.
+    """
+    if not (results / SUMMARY).exists():
+        return dict.fromkeys(_MAKERS, PENDING)
+    summary = read_summary(read_json(results / SUMMARY))
+    return {name: make(summary, results) for name, make in _MAKERS.items()}
+
+
+def fill(text: str, known: Mapping[str, str]) -> str:
+    """Return a document with all its blocks replaced.
+
+    Raises:
+        DataError: it names a block that there is not.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in known:
+            raise DataError(f"the document asks for proof:{name}; there are: {', '.join(known)}")
+        return f"<!-- proof:{name} -->\n\n{known[name]}\n<!-- /proof:{name} -->"
+
+    return _BLOCK.sub(block, text)
+
+
+def fill_documents(root: Path, results: Path) -> list[Path]:
+    """Fill README.md and docs/*.md; return those that have blocks.
+
+    Args:
+        root: the project's folder.
+        results: of the proof.
+    """
+    documents = [path for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))) if has_blocks(path)]
+    known = blocks(results) if documents else {}
+    for path in documents:
+        write_text(path, fill(path.read_text(encoding="utf-8"), known))
+    return documents
+
+
+def has_blocks(path: Path) -> bool:
+    """Say whether a document has a place for a block."""
+    return path.is_file() and _BLOCK.search(path.read_text(encoding="utf-8")) is not None
+
+
+def _headline(summary: Summary, results: Path) -> str:
+    return "\n".join(f"- {line}" for line in verdict(summary)) + f"\n\n{losses(summary)}\n\n{_made(summary)}\n"
+
+
+def _losses(summary: Summary, results: Path) -> str:
+    return f"{losses(summary)}\n"
+
+
+def _swaps(summary: Summary, results: Path) -> str:
+    rows = [[name, f"{which:.2f}", f"{whether:.2f}"] for name, which, whether in swaps(summary)]
+    return lines_of(["swapped with another class, AUROC", "which", "whether"], rows)
+
+
+def _table(name: str) -> Callable[[Summary, Path], str]:
+    def make(summary: Summary, results: Path) -> str:
+        return score_lines(read_table(results / FOLDER, name))
+
+    return make
+
+
+def read_table(folder: Path, name: str) -> Table:
+    """Return a question's table as its CSV files have it, without title and note.
+
+    Raises:
+        DataError: a file is absent.
+    """
+    scores, rows = (_read(folder / f"{name}{suffix}.csv") for suffix in ("-scores", ""))
+    unit = "" if name in ("detection", "stability", "cost") else "%"
+    return Table(name, "", "", scores, rows, unit, less=name == "stability", compares=name != "cost")
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if path.stem == "cost":  # nothing is compared there
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); `make results` makes it") from None
+
+
+def _value(text: str) -> Any:  # noqa: ANN401 - whatever a table holds
+    if not text:
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _made(summary: Summary) -> str:
+    return made_line(summary.made_with)
+
+
+_MAKERS: dict[str, Callable[[Summary, Path], str]] = {
+    "headline": _headline,
+    "losses": _losses,
+    "swaps": _swaps,
+    **{
+        name: _table(name)
+        for name in ("clean", "corruption", "removal", "oracle", "stability", "ablation", "place", "cost")
+    },
+}

@@ -1,0 +1,92 @@
+"""From the grid to experiments as `concord run` does them: one folder a cell, one beside it for its ablations.
+
+OUT/<family>/<fusion>/            all methods of a cell
+OUT/<family>/<fusion>-ablations/  the calibrator with parts switched off, of the first cell of a family
+OUT/search/<family>/              the candidates of a search
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from concord.experiment.config import Config, Recipe, make_config
+from concord.proof.grid import Cell, Family, Grid
+
+Tuned = Mapping[str, Mapping[str, float | int]]  # label -> recipe fields
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One folder of runs.
+
+    Args:
+        cell: where it belongs.
+        config: what is compared, tuned where it was searched.
+        folder: of its runs.
+        ablations: it holds the cell's ablations.
+    """
+
+    cell: Cell
+    config: Config
+    folder: Path
+    ablations: bool = False
+
+    @property
+    def name(self) -> str:
+        """How lines of progress call it."""
+        return f"{self.cell.name}{' ablations' if self.ablations else ''}"
+
+
+def base_config(grid: Grid, family: Family, fusion: str, calibrators: tuple[str, ...], *, seeds: int) -> Config:
+    """Return the configuration of some methods before anything is tuned.
+
+    Raises:
+        UsageError: what the grid names does not go together.
+    """
+    recipe: dict[str, Any] = dict(family.recipe)
+    plain = make_config(family.benchmark, protocol=family.protocol, recipe=recipe).recipe
+    if grid.steps != 1:
+        recipe["steps"] = max(1, round(grid.steps * plain.steps))
+    return make_config(
+        family.benchmark,
+        fusion=fusion,
+        calibrators=calibrators,
+        seeds=seeds,
+        protocol=family.protocol,
+        modalities=family.modalities,
+        recipe=recipe,
+    )
+
+
+def make_plan(grid: Grid, out: Path, tuned: Mapping[str, Tuned]) -> tuple[Experiment, ...]:
+    """Return all experiments of a grid.
+
+    Args:
+        grid: what is run.
+        out: the folder of all runs.
+        tuned: family -> label -> the recipe fields that were chosen; families without stay as they are.
+    """
+    found = []
+    for cell in grid.cells:
+        chosen = tuned.get(cell.family.name, {})
+        methods = grid.methods(cell.fusion)
+        found.append(_experiment(grid, cell, methods, chosen, out, ablations=False))
+        if cell.first and grid.ablations:
+            own = dict.fromkeys(grid.ablations, chosen.get("context", {}))  # ours less a part, not tuned anew
+            found.append(_experiment(grid, cell, grid.ablations, own, out, ablations=True))
+    return tuple(found)
+
+
+def _experiment(
+    grid: Grid, cell: Cell, methods: tuple[str, ...], chosen: Tuned, out: Path, *, ablations: bool
+) -> Experiment:
+    config = base_config(grid, cell.family, cell.fusion, methods, seeds=cell.family.seeds)
+    labels = [variant.label for variant in config.variants]
+    fields = {label: dict(chosen[label]) for label in labels if chosen.get(label)}
+    for own in fields.values():  # a fault in a committed search shows here
+        Recipe.model_validate({**config.recipe.model_dump(), **own})
+    folder = out / cell.family.name / (f"{cell.fusion}-ablations" if ablations else cell.fusion)
+    return Experiment(cell, config.model_copy(update={"tuned": fields}), folder, ablations)

@@ -1,0 +1,164 @@
+"""The search of recipes: once a family, the same candidates for every method, chosen on validation data alone.
+
+The first candidate is the benchmark's own recipe, the rest are drawn at random. The test part is not even there while
+candidates are trained. What came of it is committed (results/search/<family>.json, the schema of `concord sweep`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concord.analysis.study import Progress, prepare_of
+from concord.data.benchmarks import folder_of
+from concord.errors import ConcordError
+from concord.experiment.config import Config, Recipe
+from concord.experiment.paired import Job, default_jobs, run_all
+from concord.experiment.surroundings import hardware, versions
+from concord.experiment.training import train
+from concord.files import read_json, write_json
+from concord.proof.grid import Family, Grid
+from concord.proof.plan import Tuned, base_config
+from concord.sweep.search import SCHEMA
+from concord.sweep.space import draw, written
+from concord.sweep.trial import without_test
+
+FILE = "candidate.json"
+SEED = 0  # of the draws
+
+
+def search_family(
+    grid: Grid,
+    family: Family,
+    out: Path,
+    *,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Search the recipe of every method of a family, or go on with it; return the table of all candidates.
+
+    Args:
+        grid: has the space and the budget.
+        family: what is searched.
+        out: the folder of all runs.
+        data: the data folder.
+        jobs: candidates that are trained at once; None = one a core.
+        progress: called with the finished trainings, all of them, and a line about the last one.
+
+    Raises:
+        ConcordError: no candidate of a method could be trained.
+    """
+    plain = base_config(grid, family, family.searched, grid.methods(family.searched), seeds=grid.search_seeds)
+    fields = [candidate(grid, plain, number) for number in range(grid.budget)]
+    source = folder_of(family.benchmark, data)
+    everything = [
+        Job(_with(plain, own), variant, seed, _place(out, family, variant.label, number, seed), source)
+        for seed in range(grid.search_seeds)
+        for number, own in enumerate(fields)
+        for variant in plain.variants
+    ]
+    todo = [job for job in everything if not _known(job)]
+    count, total = len(everything) - len(todo), len(everything)
+
+    def done(job: Job, _: dict[str, Any]) -> None:
+        nonlocal count
+        count += 1
+        if progress is not None:
+            progress(count, total, f"search {family.name}: {job.variant.label}, {job.folder.name}")
+
+    failures = run_all(todo, try_candidate, processes=jobs if jobs is not None else default_jobs(), done=done)
+    if failures:
+        raise ConcordError(f"{len(failures)} candidates of {family.name} failed: {failures[0][1]}")
+    rows, chosen = [], {}
+    for variant in plain.variants:
+        mine = [_row(out, family, variant.label, number, own, grid.search_seeds) for number, own in enumerate(fields)]
+        usable = [row for row in mine if row["mean"] is not None]
+        if not usable:
+            raise ConcordError(f"no candidate of {variant.label} on {family.name} could be trained: {mine[0]['error']}")
+        chosen[variant.label] = max(usable, key=lambda row: float(row["mean"]))  # of equals the first
+        rows += mine
+    return {
+        "schema": SCHEMA,
+        "family": family.name,
+        "benchmark": family.benchmark,
+        "protocol": family.split,
+        "modalities": list(family.names),
+        "fusion": family.searched,
+        "method": "none",
+        "budget": grid.budget,
+        "seeds": grid.search_seeds,
+        "seed": SEED,
+        "space": written(grid.space),
+        "candidates": rows,
+        "chosen": chosen,
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def candidate(grid: Grid, config: Config, number: int) -> dict[str, float | int]:
+    """Return the recipe fields of a candidate; the first has the benchmark's own values."""
+    if number == 0:
+        return {name: getattr(config.recipe, name) for name in grid.space}
+    return draw(grid.space, number, seed=SEED)
+
+
+def chosen_of(table: Mapping[str, Any]) -> Tuned:
+    """Return label -> the recipe fields that a search chose."""
+    return {label: dict(row["recipe"]) for label, row in table["chosen"].items()}
+
+
+def try_candidate(job: Job) -> dict[str, Any]:
+    """Train one candidate and write its validation score; what a worker process does.
+
+    A candidate that diverges is a result as well: it has no score.
+    """
+    task = without_test(prepare_of(job.config, job.data, seed=job.seed))
+    found: dict[str, Any] = {"config": job.config.model_dump(mode="json"), "validation": None, "error": None}
+    try:
+        trained = train(task, job.config, job.variant, job.seed)
+    except ConcordError as error:
+        found["error"] = str(error)
+    else:
+        kept = next(one for one in trained.history if one["step"] == trained.best_step)
+        found |= {"validation": kept["validation"], "train_seconds": trained.seconds}
+    write_json(job.folder / FILE, found)
+    return found
+
+
+def _with(config: Config, fields: Mapping[str, float | int]) -> Config:
+    return config.model_copy(update={"recipe": Recipe.model_validate({**config.recipe.model_dump(), **fields})})
+
+
+def _place(out: Path, family: Family, label: str, number: int, seed: int) -> Path:
+    return out / "search" / family.name / label / f"candidate-{number}-seed-{seed}"
+
+
+def _known(job: Job) -> bool:
+    """Say whether a candidate was trained before, as it is asked for now."""
+    path = job.folder / FILE
+    if not path.is_file():
+        return False
+    before, now = read_json(path)["config"], job.config.model_dump(mode="json")
+    same = ("benchmark", "fusion", "protocol", "modalities", "recipe")
+    return all(before[key] == now[key] for key in same)
+
+
+def _row(
+    out: Path, family: Family, label: str, number: int, fields: Mapping[str, float | int], seeds: int
+) -> dict[str, Any]:
+    files = [read_json(_place(out, family, label, number, seed) / FILE) for seed in range(seeds)]
+    errors = [one["error"] for one in files if one["error"] is not None]
+    scores = [one["validation"] for one in files]
+    return {
+        "label": label,
+        "candidate": number,
+        "recipe": dict(fields),
+        "validation": scores,
+        "mean": None if errors else float(np.mean(scores)),
+        "error": errors[0] if errors else None,
+    }

@@ -1,0 +1,61 @@
+import pytest
+
+from concord.data.benchmarks import BENCHMARKS
+from concord.fusion import FUSIONS
+from concord.proof.grid import FULL, QUICK
+from concord.proof.plan import base_config, make_plan
+from concord.rivals import ABLATIONS
+
+
+def test_the_full_grid_is_what_was_promised():
+    benchmarks = {family.benchmark for family in FULL.families}
+    assert benchmarks == set(BENCHMARKS) & {
+        *("scene15", "handwritten", "cmu-mosi-utterance", "ravdess"),
+        *("cremad-features", "ave-features", "av-digits", "utd-mhad"),
+    }
+    assert {family.split for family in FULL.families if family.benchmark == "cmu-mosi-utterance"} == {
+        "test-folds",
+        "given",
+    }
+    for family in FULL.families:
+        vectors = BENCHMARKS[family.benchmark].setting == "vector"
+        assert family.seeds >= (10 if vectors else 5)
+        assert len(family.fusions) >= 3
+        assert family.searched in family.fusions
+    for benchmark in ("av-digits", "utd-mhad"):
+        maps = {f for family in FULL.families if family.benchmark == benchmark for f in family.fusions}
+        assert len([one for one in maps if FUSIONS[one].setting == "convolutional"]) >= 3
+    assert {len(family.names) for family in FULL.families if family.benchmark == "utd-mhad"} == {2, 3}
+    assert FULL.ablations == ABLATIONS
+
+
+@pytest.mark.parametrize("grid", [FULL, QUICK], ids=["full", "quick"])
+def test_every_cell_is_a_valid_experiment(grid, tmp_path):
+    plan = make_plan(grid, tmp_path, {})
+    assert len({one.folder for one in plan}) == len(plan)
+    assert len([one for one in plan if one.ablations]) == len(grid.families)
+    for one in plan:
+        labels = [variant.label for variant in one.config.variants]
+        if one.ablations:
+            assert tuple(labels) == grid.ablations
+        else:
+            assert {"none", "none+perturbed", "self", "joint", "gmu", "context", "modality-dropout"} <= set(labels)
+            assert ("evidential" in labels) == FUSIONS[one.cell.fusion].late
+            assert ("after-fusion" in labels) == FUSIONS[one.cell.fusion].head
+
+
+def test_the_quick_grid_is_a_part_of_the_full_one_and_says_so():
+    assert QUICK.quick
+    assert not FULL.quick
+    full = {cell.name for cell in FULL.cells}
+    assert {cell.name for cell in QUICK.cells} < full
+    one = QUICK.families[0]
+    assert base_config(QUICK, one, "lf-dnn", ("none",), seeds=1).recipe.steps == 700
+
+
+def test_what_was_tuned_for_ours_is_what_ablations_get(tmp_path):
+    grid = FULL.of_families(("scene15",))
+    plan = make_plan(grid, tmp_path, {"scene15": {"context": {"dropout": 0.3}, "self": {"dropout": 0.5}}})
+    by_name = {one.name: one.config for one in plan}
+    assert by_name["scene15/lmf"].tuned == {"context": {"dropout": 0.3}, "self": {"dropout": 0.5}}
+    assert by_name["scene15/lf-dnn ablations"].tuned == {name: {"dropout": 0.3} for name in ABLATIONS}

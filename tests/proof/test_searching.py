@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from concord.analysis.study import prepare_of
+from concord.experiment.config import Variant
+from concord.experiment.training import train
+from concord.files import read_json
+from concord.proof.making import search
+from concord.proof.plan import base_config
+from concord.proof.searching import candidate, chosen_of, search_family
+
+
+def test_every_method_has_the_same_candidates_and_the_best_on_validation_is_chosen(made):
+    table = read_json(made.results / "search" / "digits.json")
+    assert table["schema"] == "concord.search/1"
+    labels = ["none", "none+perturbed", "self", "uncertainty", "after-fusion", "context"]
+    assert list(table["chosen"]) == labels
+    recipes = {label: [row["recipe"] for row in table["candidates"] if row["label"] == label] for label in labels}
+    assert all(one == recipes["none"] for one in recipes.values())
+    assert len(recipes["none"]) == made.grid.budget
+    for label, row in table["chosen"].items():
+        assert row["mean"] == max(one["mean"] for one in table["candidates"] if one["label"] == label)
+
+
+def test_the_first_candidate_is_the_benchmark_s_own(made):
+    family = made.grid.families[0]
+    plain = base_config(made.grid, family, "lf-dnn", ("none",), seeds=1)
+    assert candidate(made.grid, plain, 0) == {"learning_rate": plain.recipe.learning_rate}
+    assert candidate(made.grid, plain, 1)["learning_rate"] in (0.01, 0.03)
+
+
+def test_a_candidate_s_score_is_the_validation_score_of_the_state_that_is_kept(made):
+    family = made.grid.families[0]
+    config = base_config(made.grid, family, "lf-dnn", ("self",), seeds=1)
+    task = prepare_of(config, None, seed=0)
+    trained = train(task, config, Variant("self", True), 0)
+    kept = next(one for one in trained.history if one["step"] == trained.best_step)
+    rows = read_json(made.results / "search" / "digits.json")["candidates"]
+    row = next(one for one in rows if one["label"] == "self" and one["candidate"] == 0)
+    assert row["validation"] == [kept["validation"]]
+
+
+def test_a_search_goes_on_where_it_was_and_a_committed_one_is_taken(made, tmp_path):
+    family, seen = made.grid.families[0], []
+    again = search_family(made.grid, family, made.out, jobs=1, progress=lambda *state: seen.append(state))
+    assert seen == []
+    kept = made.results / "search"
+    assert again["chosen"] == read_json(kept / "digits.json")["chosen"]
+    assert search(made.grid, family, tmp_path, kept) == chosen_of(again)
+    assert list(tmp_path.iterdir()) == []  # nothing was trained
+
+
+def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
+    from concord.experiment.paired import Job
+    from concord.proof import searching
+
+    seen = []
+
+    def watched(task, *rest):
+        seen.append(len(task.test))
+        return train(task, *rest)
+
+    monkeypatch.setattr(searching, "train", watched)
+    config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
+    short = config.model_copy(update={"recipe": config.recipe.model_copy(update={"steps": 3})})
+    searching.try_candidate(Job(short, Variant("none", False), 0, made.out / "one", None))
+    assert seen == [0]
+
+
+def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
+    from concord.experiment.paired import Job
+    from concord.proof.searching import FILE, try_candidate
+
+    config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
+    wild = config.model_copy(update={"recipe": config.recipe.model_copy(update={"learning_rate": 1e30})})
+    found = try_candidate(Job(wild, Variant("none", False), 0, tmp_path, None))
+    assert found["validation"] is None
+    assert "training diverged" in found["error"]
+    assert json.loads((tmp_path / FILE).read_text())["error"] == found["error"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_without_a_budget_nothing_is_searched(made, tmp_path, known):
+    from dataclasses import replace
+
+    kept = made.results / "search" if known else tmp_path / "none"
+    found = search(replace(made.grid, budget=0), made.grid.families[0], tmp_path, kept)
+    assert bool(found) == known

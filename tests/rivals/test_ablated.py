@@ -1,0 +1,98 @@
+"""The contextual calibrator with parts switched off."""
+
+import pytest
+import torch
+
+from concord.calibration.calibrator import ContextualCalibrator
+from concord.data.benchmarks import prepare
+from concord.errors import UsageError
+from concord.experiment.config import make_config
+from concord.experiment.training import train
+from concord.rivals import CALIBRATORS, AblatedCalibrator, CalibratorEntry
+
+SIZES = {"a": 6, "b": 4, "c": 5}
+
+
+def features(seed=0):
+    draws = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(12, size, generator=draws) for name, size in SIZES.items()}
+
+
+def moved(cls, **options):
+    """Return a calibrator whose weights are not those of the start, the same for every class."""
+    module = cls(SIZES, layouts="bd", seed=0, **options)
+    draws = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, weight in sorted(module.named_parameters()):
+            weight += 0.3 * torch.randn(weight.shape, generator=draws)
+    return module
+
+
+def step(module):
+    torch.manual_seed(2)
+    out = module.train()(features(), labels=torch.arange(12) % 3)
+    (sum(x.square().mean() for x in out.features.values()) + out.auxiliary_loss).backward()
+    return out, {name: weight.grad for name, weight in module.named_parameters()}
+
+
+def test_with_nothing_switched_off_it_is_the_calibrator_bit_for_bit():
+    ours, theirs = step(moved(AblatedCalibrator)), step(moved(ContextualCalibrator))
+    for name in SIZES:
+        assert torch.equal(ours[0].features[name], theirs[0].features[name])
+    assert torch.equal(ours[0].auxiliary_loss, theirs[0].auxiliary_loss)
+    assert all(torch.equal(ours[1][name], grad) for name, grad in theirs[1].items())
+
+
+def test_hidden_agreement_is_what_is_left_of_the_cosines():
+    cosines = torch.tensor([-0.5, 0.0, 0.5])
+    left = {
+        (support, conflict): moved(AblatedCalibrator, support=support, conflict=conflict).seen(cosines).tolist()
+        for support in (True, False)
+        for conflict in (True, False)
+    }
+    assert left == {
+        (True, True): [-0.5, 0.0, 0.5],
+        (False, True): [-0.5, 0.0, 0.0],
+        (True, False): [0.0, 0.0, 0.5],
+        (False, False): [0.0, 0.0, 0.0],
+    }
+
+
+def test_without_cues_reliability_does_not_follow_what_others_say():
+    blind = moved(AblatedCalibrator, support=False, conflict=False).eval()
+    told = moved(AblatedCalibrator).eval()
+    given = features()
+    turned = {**given, "b": -given["b"]}  # the same energy, another opinion
+    column = 0  # of "a", which stays what it is
+    assert torch.allclose(blind(given).reliability[:, column], blind(turned).reliability[:, column])
+    assert not torch.allclose(told(given).reliability[:, column], told(turned).reliability[:, column])
+
+
+def test_one_of_the_two_modulations_alone():
+    given = features()
+    whole = moved(ContextualCalibrator).eval()(given)
+    instance = moved(AblatedCalibrator, gates=False).eval()(given)
+    dimension = moved(AblatedCalibrator, reliability=False).eval()(given)
+    for index, (name, x) in enumerate(given.items()):
+        torch.testing.assert_close(instance.features[name], x * whole.reliability[:, index, None])
+        torch.testing.assert_close(dimension.features[name], x * whole.gates[name])
+    assert not moved(AblatedCalibrator, reliability=False).has_reliability
+    assert (dimension.reliability == 1).all()
+
+
+def test_both_modulations_cannot_be_switched_off():
+    with pytest.raises(UsageError, match="reliability and gates cannot both be switched off"):
+        AblatedCalibrator(SIZES, reliability=False, gates=False)
+
+
+def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit_for_bit():
+    CALIBRATORS.add("context-whole", CalibratorEntry(AblatedCalibrator, "whole", stream="context"), listed=False)
+    try:
+        config = make_config("digits", calibrators=("context", "context-whole"), recipe={"steps": 6, "width": 8})
+        task = prepare("digits", seed=0)
+        ours, theirs = (train(task, config, variant, 0) for variant in config.variants)
+    finally:
+        del CALIBRATORS._entries["context-whole"]
+    assert ours.history == theirs.history
+    weights = theirs.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in ours.model.state_dict().items())
