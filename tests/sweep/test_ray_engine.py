@@ -116,7 +116,14 @@ def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
     (tmp_path / "grid.yaml").write_text(GRID)
     words = [sys.executable, "-m", "concord", "sweep", "grid.yaml", "--out", "s", "--address", address, "--json", "-"]
     first = subprocess.Popen(
-        words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while len(marks(tmp_path)) < 2:
         assert first.poll() is None, first.communicate()
