@@ -26,7 +26,10 @@ LAYERS = [
     ("proof",),
     ("terminal",),
     ("cli_data", "cli_analyses", "cli_deploy", "cli_devices"),
-    ("cli_sweep",),
+    (
+        "cli_sweep",
+        "cli_speed",
+    ),
     ("cli",),
     ("__main__",),
 ]

@@ -31,6 +31,7 @@ from concord.cli_devices import (
     devices_of,
     training_bar,
 )
+from concord.cli_speed import speed_command
 from concord.cli_sweep import sweep_command
 from concord.errors import ConcordError, UsageError
 from concord.terminal import make_console, names_of, put_json
@@ -53,6 +54,7 @@ app.command("predict")(predict_command)
 app.command("export")(export_command)
 app.command("share")(share_command)
 app.command("sweep")(sweep_command)
+app.command("speed")(speed_command)
 
 
 def main() -> None:
