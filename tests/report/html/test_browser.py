@@ -103,6 +103,7 @@ def test_figures_are_drawn_when_they_come_into_view(visit, report):
 
 def test_the_theme_switch_changes_the_ground_and_is_remembered(visit, report):
     page = visit(report)
+    page.locator("#comparison-0-accuracy .plot").scroll_into_view_if_needed()  # figures are drawn when they are seen
     page.wait_for_selector("#comparison-0-accuracy .main-svg")
     ground = "getComputedStyle(document.documentElement).backgroundColor"
     paper = "document.querySelector('#comparison-0-accuracy .plot')._fullLayout.paper_bgcolor"
