@@ -13,8 +13,8 @@ import numpy as np
 from sklearn.model_selection import cross_val_score, train_test_split
 
 from concord import CalibratedClassifier, DataError
-from concord.data import scene15
 from concord.data.archives import find_data_folder
+from concord.data.scene15 import SCENE15
 from concord.estimator import Modalities
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=4485, help="how many are used; default: all 4485")
     arguments = parser.parse_args()
     try:
-        read = scene15.load(find_data_folder(arguments.data, files=[scene15.FILE]))
+        read = SCENE15.load(find_data_folder(arguments.data, files=SCENE15.files))
     except DataError as error:
         print(f"skipped: {error}")
         return 0

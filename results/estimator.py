@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from concord import CalibratedClassifier
 from concord.analysis.corrupting import Ground, corrupt_part, victims
 from concord.analysis.corruptions import KINDS
-from concord.data import handwritten, scene15, utd_mhad
+from concord.data import utd_mhad
 from concord.data.archives import Column, find_data_folder, read_archive
+from concord.data.handwritten import HANDWRITTEN
 from concord.data.part import Part
 from concord.data.scaling import scale_parts
+from concord.data.scene15 import SCENE15
 from concord.data.splits import stratified
 from concord.errors import ConcordError
 from concord.estimator import Modalities
@@ -96,8 +98,8 @@ def by_fold(part: Part, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
 
 
 DATASETS: dict[str, Dataset] = {
-    "scene15": Dataset(scene15.load, random_split, "scenes by three image descriptors, random 80/20"),
-    "handwritten": Dataset(handwritten.load, random_split, "digits by six descriptors, random 80/20"),
+    "scene15": Dataset(SCENE15.load, random_split, "scenes by three image descriptors, random 80/20"),
+    "handwritten": Dataset(HANDWRITTEN.load, random_split, "digits by six descriptors, random 80/20"),
     "utd-mhad": Dataset(pooled, by_subject, "actions by three sensors, means and deviations over time, by subject"),
     "ravdess": Dataset(ravdess, by_fold, "emotions by statistics of the audio and action units, published folds"),
 }

@@ -37,6 +37,15 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def shown(path: Path) -> Path:
+    """Return a path as a command names it: from the working directory if it lies below, else as it is.
+
+    >>> shown(Path.cwd() / "runs" / "digits").as_posix(), shown(Path("runs")).as_posix()
+    ('runs/digits', 'runs')
+    """
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 

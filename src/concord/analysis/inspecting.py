@@ -24,7 +24,7 @@ from concord.data.part import Task
 from concord.errors import UsageError
 from concord.experiment.model import MultimodalModel
 from concord.experiment.surroundings import hardware, versions
-from concord.files import write_json
+from concord.files import shown, write_json
 from concord.rivals import CALIBRATORS
 
 FEATURES = "concord.features/1"
@@ -115,7 +115,7 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
         **found,
         "versions": versions(),
         "hardware": hardware(),
-        "command": f"concord inspect {runs.path} --calibrator {inspected.label} --seed {inspected.seed}",
+        "command": f"concord inspect {shown(runs.path)} --calibrator {inspected.label} --seed {inspected.seed}",
     }
     write_table(runs.path / ANALYSES / "features.parquet", _instances(inspected))
     write_json(runs.path / ANALYSES / "features.json", document)

@@ -29,7 +29,7 @@ from concord.experiment.metrics import PRIMARY
 from concord.experiment.model import MultimodalModel, build_model
 from concord.experiment.paired import Job, default_jobs, run_all
 from concord.experiment.surroundings import hardware, versions
-from concord.files import read_json, write_json
+from concord.files import read_json, shown, write_json
 
 REMOVAL = "concord.removal/1"
 CORRUPTION = "concord.corruption/1"
@@ -62,7 +62,7 @@ def stress_removal(
     """
     found = _all_runs(runs, "removal", {"metric": metric}, data, jobs, progress)
     document = {
-        **_head(runs, REMOVAL, metric, f"concord stress {runs.path} --removal"),
+        **_head(runs, REMOVAL, metric, f"concord stress {shown(runs.path)} --removal"),
         "rates": list(RATES),
         "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
         **_made_with(),
@@ -99,7 +99,7 @@ def stress_corruption(
     """
     asked = [kind.name for kind in check_kinds(kinds, KINDS)]
     found = _all_runs(runs, "corruption", {"metric": metric, "kinds": asked, "at": at}, data, jobs, progress)
-    command = f"concord stress {runs.path} --corruption"
+    command = f"concord stress {shown(runs.path)} --corruption"
     command += "" if kinds is None else f" --kinds {','.join(asked)}"
     command += "" if at == "inputs" else f" --at {at}"
     document = {

@@ -1,4 +1,4 @@
-"""What the benchmarks of several descriptors of one image share: an archive of views, split at random by the seed.
+"""Benchmarks of several descriptors of one image: an archive of views, split at random by the seed.
 
 Shapes: each view (N, D), float; labels (N,).
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from concord.data.archives import Column, read_archive
-from concord.data.benchmark import Parts
+from concord.data.benchmark import Benchmark, Parts
 from concord.data.part import Part
 from concord.data.splits import stratified
 
@@ -19,41 +20,59 @@ TEST = 0.2
 VALID = 0.1
 
 
-def load_views(folder: Path | None, file: str, sizes: Mapping[str, int], *, classes: int, prefix: str) -> Part:
-    """Read an archive of views.
+def view_benchmark(
+    *,
+    name: str,
+    summary: str,
+    sizes: Mapping[str, int],
+    classes: tuple[str, ...],
+    prefix: str,
+    recipe: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Benchmark:
+    """Return a benchmark that reads <name>.npz and splits it at random.
 
     Args:
-        folder: where the archive is.
-        file: its name.
+        name: of the benchmark, and of its archive without the suffix.
+        summary: one line.
         sizes: view -> its number of features D.
-        classes: how many there are.
-        prefix: an image's id is this and its row, since the archive names none.
-    """
-    columns = {"label": Column("images", kinds="iu", classes=classes)}
-    columns |= {name: Column("images", (size,)) for name, size in sizes.items()}
-    arrays = read_archive(folder or Path(), file, columns)
-    return Part(
-        inputs={name: arrays[name].astype(np.float32) for name in sizes},
-        labels=arrays["label"].astype(np.int64),
-        ids=np.array([f"{prefix}-{row}" for row in range(len(arrays["label"]))]),
-    )
-
-
-def split_views(everything: Part, seed: int, benchmark: str, classes: tuple[str, ...]) -> Parts:
-    """Return a stratified random split: 20 % for testing, 10 % of the rest for validation.
-
-    Args:
-        everything: all images.
-        seed: of the split.
-        benchmark: names the stream of random numbers.
         classes: their names.
+        prefix: an image's id is this and its row, since the archive names none.
+        recipe: fields of the recipe that differ from the usual, by protocol.
     """
-    rest, test = stratified(np.arange(len(everything)), everything.labels, TEST, seed, benchmark, "test")
-    train, valid = stratified(rest, everything.labels[rest], VALID, seed, benchmark, "valid")
-    return Parts(
-        classes=classes,
-        layouts=dict.fromkeys(everything.inputs, "bd"),
-        train=everything.take(train),
-        valid=everything.take(valid),
-        test=everything.take(test),
+    file = f"{name}.npz"
+
+    def load(folder: Path | None) -> Part:
+        """Read the archive."""
+        columns = {"label": Column("images", kinds="iu", classes=len(classes))}
+        columns |= {view: Column("images", (size,)) for view, size in sizes.items()}
+        arrays = read_archive(folder or Path(), file, columns)
+        return Part(
+            inputs={view: arrays[view].astype(np.float32) for view in sizes},
+            labels=arrays["label"].astype(np.int64),
+            ids=np.array([f"{prefix}-{row}" for row in range(len(arrays["label"]))]),
+        )
+
+    def split(everything: Part, seed: int, protocol: str) -> Parts:
+        """Return a stratified random split: 20 % for testing, 10 % of the rest for validation."""
+        rest, test = stratified(np.arange(len(everything)), everything.labels, TEST, seed, name, "test")
+        train, valid = stratified(rest, everything.labels[rest], VALID, seed, name, "valid")
+        return Parts(
+            classes=classes,
+            layouts=dict.fromkeys(sizes, "bd"),
+            train=everything.take(train),
+            valid=everything.take(valid),
+            test=everything.take(test),
+        )
+
+    return Benchmark(
+        name=name,
+        setting="vector",
+        summary=summary,
+        fusion="lf-dnn",
+        modalities=tuple(sizes),
+        protocols=("random",),
+        load=load,
+        split=split,
+        files=(file,),
+        recipe=recipe or {},
     )

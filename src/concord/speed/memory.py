@@ -10,9 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-
-from concord.speed.overhead import Setting, actions_of, configure, fitting
+from concord.speed.overhead import Setting, counted_for_each
 
 _MARK = "concord: warm"
 
@@ -25,6 +23,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
     Args:
         work: allocates tensors on the CPU, and on CUDA where it is there; both are counted together.
 
+    >>> import torch
     >>> x = torch.ones(1024, 1024)  # 4 MiB
     >>> round(peak_bytes(lambda: x + 1) / 2**20, 3), round(peak_bytes(lambda: (x + 1) * (x + 2) * 3) / 2**20, 3)
     (4.0, 12.0)
@@ -59,23 +58,5 @@ def measure(
         preset: sizes of the fusion.
         calibrators: which; None = all that fit. "none" is always among them.
     """
-    chosen = fitting(fusion) if calibrators is None else ["none", *(n for n in calibrators if n != "none")]
-    config = configure(setting, fusion, preset)
-    found = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for phase in ("train", "inference"):
-            peaks = {name: peak_bytes(work) for name, work in actions_of(setting, config, chosen, phase).items()}
-            for name, peak in peaks.items():
-                found.append(
-                    {
-                        "setting": setting.name,
-                        "fusion": fusion,
-                        "preset": preset,
-                        "calibrator": name,
-                        "phase": phase,
-                        "peak_mebibytes": round(peak / 2**20, 3),
-                        "ratio": round(peak / peaks["none"], 3),
-                    }
-                )
-    return found
+    peaks = counted_for_each(setting, fusion, preset, calibrators, peak_bytes)
+    return [{**record, "peak_mebibytes": round(peak / 2**20, 3), "ratio": ratio} for record, peak, ratio in peaks]

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from concord.speed.overhead import Setting, actions_of, configure, fitting
+from concord.speed.overhead import Setting, counted_for_each
 
 
 class Counted(TorchDispatchMode):
@@ -42,6 +41,7 @@ class Counted(TorchDispatchMode):
 def operators_of(work: Callable[[], object]) -> Counter[str]:
     """Return the operators that `work` runs, by name; it is called twice, the first time to warm up.
 
+    >>> import torch
     >>> x = torch.ones(2)
     >>> operators_of(lambda: (x + 1) * (x + 2)) == {"add": 2, "mul": 1}
     True
@@ -64,24 +64,5 @@ def measure(
         preset: sizes of the fusion.
         calibrators: which; None = all that fit. "none" is always among them.
     """
-    chosen = fitting(fusion) if calibrators is None else ["none", *(n for n in calibrators if n != "none")]
-    config = configure(setting, fusion, preset)
-    found = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        for phase in ("train", "inference"):
-            work = actions_of(setting, config, chosen, phase)
-            counts = {name: operators_of(action).total() for name, action in work.items()}
-            for name, count in counts.items():
-                found.append(
-                    {
-                        "setting": setting.name,
-                        "fusion": fusion,
-                        "preset": preset,
-                        "calibrator": name,
-                        "phase": phase,
-                        "operators": count,
-                        "ratio": round(count / counts["none"], 3),
-                    }
-                )
-    return found
+    counts = counted_for_each(setting, fusion, preset, calibrators, lambda work: operators_of(work).total())
+    return [{**record, "operators": count, "ratio": ratio} for record, count, ratio in counts]

@@ -195,6 +195,44 @@ def actions_of(
     return make
 
 
+def counted_for_each(
+    setting: Setting,
+    fusion: str,
+    preset: str,
+    calibrators: Sequence[str] | None,
+    count: Callable[[Callable[[], object]], int],
+) -> list[tuple[dict[str, str], int, float]]:
+    """Count something of a training step and of a call in inference, for each calibrator before a fusion.
+
+    Args:
+        setting: the inputs.
+        fusion: what joins the features.
+        preset: sizes of the fusion.
+        calibrators: which; None = all that fit. "none" is always among them.
+        count: from what is done to a number.
+
+    Returns:
+        What was done, in words; its number; and the ratio to that of "none".
+    """
+    chosen = fitting(fusion) if calibrators is None else ["none", *(n for n in calibrators if n != "none")]
+    config = configure(setting, fusion, preset)
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for phase in PHASES:
+            numbers = {name: count(work) for name, work in actions_of(setting, config, chosen, phase).items()}
+            for name, number in numbers.items():
+                record = {
+                    "setting": setting.name,
+                    "fusion": fusion,
+                    "preset": preset,
+                    "calibrator": name,
+                    "phase": phase,
+                }
+                found.append((record, number, round(number / numbers["none"], 3)))
+    return found
+
+
 @dataclass(frozen=True)
 class Overhead:
     """What one calibrator costs before one fusion.
