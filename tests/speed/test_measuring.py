@@ -62,7 +62,13 @@ def test_all_that_is_promised_is_measured():
     document = measure_all(quick=True, only=["operators"])
     assert {record["fusion"] for record in document["operators"]} == {"lf-dnn", "mult", "concat"}
     whole = measuring._settings(quick=False)
-    assert {(fusion, preset) for fusion, _, preset, _ in whole} == {
-        (fusion, preset) for fusion in measuring.FUSIONS for preset in ("small", "paper")
-    }
-    assert ("mult", measuring.overhead.UNALIGNED, "small", None) in whole
+    pairs = {(fusion, preset) for fusion, _, preset, _ in whole}
+    large = {(fusion, "paper") for fusion in ("mbt", "perceiver")}
+    large |= {(name, "paper") for name in measuring.FUSIONS if measuring.FUSIONS[name].setting == "convolutional"}
+    assert pairs == {(fusion, preset) for fusion in measuring.FUSIONS for preset in ("small", "paper")} - large
+    assert ("mult", measuring.overhead.UNALIGNED, "small", measuring.NEAREST) in whole
+    everyone = next(names for fusion, _, preset, names in whole if (fusion, preset) == ("lf-dnn", "small"))
+    assert {"none", "self", "joint", "gmu", "aecf", "evidential", "context"} <= set(everyone)
+    (first, second) = measuring.too_large()
+    assert first == "overhead, mbt, paper (a model of 255 million parameters)"
+    assert second.startswith("overhead, perceiver, paper")

@@ -195,6 +195,14 @@ def actions_of(
     return make
 
 
+def parameters_of(setting: Setting, fusion: str, preset: str) -> int:
+    """Return the parameters of the model without a calibrator, which is not built for that."""
+    task = example(setting, instances=2)
+    with torch.device("meta"):
+        model = build_model(task, configure(setting, fusion, preset), Variant("none", perturbed=False), seed=0)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def counted_for_each(
     setting: Setting,
     fusion: str,
