@@ -129,3 +129,10 @@ def test_the_page_has_every_grid_with_its_minutes_and_surroundings():
     assert "Training took 2 minutes of one core in all, by row: sum 1.2, concat@pooled 1.2." in section
     assert "Majority class: 25.0." in section
     assert "Recipe: steps 5. Versions: torch: 2. Hardware: cpu: x." in section
+
+
+def test_a_remark_of_a_grid_stands_before_its_table():
+    text = grid_section("one", {**a_grid(), "remark": "Older than the code."})
+    assert "**Older than the code.**" in text
+    assert text.index("**Older") < text.index("| --- |")
+    assert "**Older" not in grid_section("one", a_grid())

@@ -143,6 +143,7 @@ def grid_section(name: str, grid: Grid) -> str:
             f"{grid['benchmark']}, protocol {config['protocol']}, modalities {', '.join(config['modalities'])}, "
             f"{config['preset']} preset, {config['encoders']} encoders, method {config['method']}, "
             f"{config['seeds']} seeds.\n",
+            *([f"**{grid['remark']}**\n"] if "remark" in grid else []),
             *(f"| {' | '.join(line)} |" for line in lines),
             "",
             f"{legend(grid)}\n",
