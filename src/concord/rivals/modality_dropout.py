@@ -14,13 +14,12 @@ from torch import Tensor
 
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
-from concord.calibration.scaling import pass_on
 from concord.errors import UsageError
-from concord.modalities import ModalityBatch
+from concord.rivals.passing import Passing
 from concord.rivals.untaught import Untaught
 
 
-class ModalityDropout(Untaught):
+class ModalityDropout(Passing, Untaught):
     """Leave modalities out in training, each with the same probability. It has no parameters.
 
     Args: as for `Untaught`, with
@@ -56,26 +55,6 @@ class ModalityDropout(Untaught):
             draws = torch.rand(summaries.present.shape, device=shift.device)
             kept = keep_one(draws >= self.probability, summaries.present, draws)
         return Modulation(shift, ones, kept=kept)
-
-    def _pooled(self, batch: ModalityBatch) -> dict[str, Tensor]:
-        """Spare the work: nothing looks at summaries here."""
-        return {}
-
-    def _summaries(
-        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
-    ) -> Summaries:
-        """Spare the work: nothing looks at summaries here."""
-        return Summaries({}, {}, batch.present)
-
-    def _scaled(
-        self,
-        batch: ModalityBatch,
-        reliability: Tensor,
-        gates: Mapping[str, Tensor],
-        stacked: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the features as they are."""
-        return pass_on(batch)
 
 
 def keep_one(kept: Tensor, present: Tensor, preference: Tensor) -> Tensor:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
-from concord.calibration.base import Calibrator
 from concord.calibration.outcome import Modulation, Summaries
-from concord.calibration.scaling import pass_on
-from concord.modalities import ModalityBatch
+from concord.rivals.passing import Passing
 
 
-class NoCalibrator(Calibrator):
+class NoCalibrator(Passing):
     """Pass the features on as they are; in training perturb them like every other calibrator.
 
     Args: as for `ContextualCalibrator`; it has no parameters, and no seed.
@@ -29,23 +23,3 @@ class NoCalibrator(Calibrator):
         shift = next(self.buffers()).new_zeros(summaries.present.shape)
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
         return Modulation(shift, ones)
-
-    def _pooled(self, batch: ModalityBatch) -> dict[str, Tensor]:
-        """Spare the work: nothing looks at summaries here."""
-        return {}
-
-    def _summaries(
-        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
-    ) -> Summaries:
-        """Spare the work: nothing looks at summaries here."""
-        return Summaries({}, {}, batch.present)
-
-    def _scaled(
-        self,
-        batch: ModalityBatch,
-        reliability: Tensor,
-        gates: Mapping[str, Tensor],
-        stacked: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the features as they are."""
-        return pass_on(batch)
