@@ -220,6 +220,8 @@ def test_labels_serve_the_contrastive_loss_from_three_classes_up():
         (loader(64), {"learn": "all"}, "learn must be 'reliability' or 'task'; found 'all'"),
         (loader(64), {"learn": "reliability", "freeze": None}, "leave freeze='backbone' or use learn='task'"),
         (iter(loader(128)), {"steps": 4}, "an iterator can be read only once"),
+        (iter(loader(64)), {"epochs": 2}, "an iterator can be read only once"),
+        ([(x, y.numpy()) for x, y in loader(64)], {"steps": 4}, "targets must be a tensor; found ndarray; convert it"),
     ],
 )
 def test_wrong_arguments_are_refused(model, given, options, message):

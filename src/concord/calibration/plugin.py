@@ -33,6 +33,7 @@ HARMED = 0.05  # share of untouched validation instances that may be scaled down
 
 Batches = Iterable[tuple[Any, Tensor]]
 Loss = Callable[[Any, Tensor], Tensor]
+ONCE = "loader must give batches at every pass; it was empty (an iterator can be read only once)"
 
 
 def fit_plugin(
@@ -119,9 +120,15 @@ def fit_plugin(
             "loader must give pairs (inputs, targets), inputs as a tuple of arguments, a dictionary or a tensor; found "
             + ("nothing" if first is None else type(first).__name__)
         )
+    if not isinstance(first[1], Tensor):
+        raise UsageError(
+            f"targets must be a tensor; found {type(first[1]).__name__}; convert it, by torch.as_tensor say"
+        )
     attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=_moved(first[0], where), **options)
     if epochs is not None and steps is None:
         steps = epochs * _count(loader)
+        if not steps:
+            raise UsageError(ONCE)
     total = steps if steps is not None else STEPS
     parameters = [p for p in attached.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
@@ -276,4 +283,4 @@ def _endless(loader: Batches, steps: int) -> Iterator[tuple[Any, Tensor]]:
             if done == steps:
                 return
         if done == before:
-            raise UsageError("loader must give batches at every pass; it was empty (an iterator can be read only once)")
+            raise UsageError(ONCE)
