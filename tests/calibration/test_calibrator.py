@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, softmax
+from scipy.stats import entropy, norm
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -41,15 +41,17 @@ def by_hand(module, features):
     """Return cosines, reliability and gates of one instance with all modalities, vectors in layout "bd"."""
     state = {name: value.double().numpy() for name, value in module.state_dict().items()}
 
-    def affine(layer, x):
-        return state[f"judges.{layer}.weight"] @ x + state[f"judges.{layer}.bias"]
+    def affine(layer, x, part="judges"):
+        return state[f"{part}.{layer}.weight"] @ x + state[f"{part}.{layer}.bias"]
 
     def standardised(part, name, x):
         mean, variance = state[f"{part}.{name}.mean"], state[f"{part}.{name}.variance"]
         return np.clip((x - mean) / np.sqrt(variance + 1e-4), -5, 5)
 
-    z, energy = {}, {}
+    z, energy, opinion = {}, {}, {}
     for name, x in features.items():
+        if module.classes is not None:
+            opinion[name] = softmax(affine(name, standardised("standardise", name, x), "opinions"))
         raw = affine(f"{name}.compare", standardised("standardise", name, x))
         z[name] = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5)
         loudness = np.array([0.5 * np.log((x**2).mean() + 1e-4)])
@@ -63,7 +65,13 @@ def by_hand(module, features):
         pairs = [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
         among = [np.sqrt(k) / 2 * unit[a] @ unit[b] for a, b in pairs]
         loud = [*energy[name], *(value for other in others for value in energy[other])]
-        h = gelu(affine(f"{name}.context", np.array([*mine, *among, *loud, *(1.0 for _ in others)])))
+        queries = [*mine, *among, *loud, *(1.0 for _ in others)]
+        if opinion:
+            shared = {(a, b): 2 * np.sqrt(opinion[a] * opinion[b]).sum() - 1 for a in opinion for b in opinion}
+            sure = {a: 1 - 2 * entropy(p) / np.log(len(p)) for a, p in opinion.items()}
+            queries += [*(shared[name, other] for other in others), *(shared[pair] for pair in pairs)]
+            queries += [sure[name], *(sure[other] for other in others), *(1.0 for _ in others)]
+        h = gelu(affine(f"{name}.context", np.array(queries)))
         t = gelu(affine(f"{name}.evidence", np.concatenate([np.sqrt(k) * unit[name], energy[name]])))
         logit = 3 + affine(f"{name}.reliability", np.concatenate([h, t]))[0]
         reliability[name] = expit(logit) / expit(3.0)
@@ -73,9 +81,10 @@ def by_hand(module, features):
 
 
 @pytest.mark.parametrize("count", [2, 3, 6])
-def test_forward_equals_the_equations(count):
+@pytest.mark.parametrize("classes", [None, 2, 5])
+def test_forward_equals_the_equations(count, classes):
     sizes = {f"m{n}": 3 + n for n in range(count)}
-    module = shake(ContextualCalibrator(sizes, layouts="bd", comparison_size=8, seed=0)).eval()
+    module = shake(ContextualCalibrator(sizes, layouts="bd", comparison_size=8, classes=classes, seed=0)).eval()
     features = vectors(sizes)
     out = module(features)
     for row in range(8):
@@ -233,14 +242,15 @@ def alike(batch=12):
 
 @pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("training", [True, False])
-def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training):
+@pytest.mark.parametrize("classes", [None, 3])
+def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training, classes):
     features, masks, present = alike()
     given = {} if complete else {"masks": masks, "present": present}
     labels = torch.arange(12) % 3
     runs = []
     for together in (True, False):
         module = ContextualCalibrator(
-            dict.fromkeys(features, 6), layouts={"a": "btd", "b": "bdt", "c": "bchw"}, seed=0
+            dict.fromkeys(features, 6), layouts={"a": "btd", "b": "bdt", "c": "bchw"}, classes=classes, seed=0
         ).double()
         module = shake(module).train(training)
         for standardiser in module.standardise.values():  # counts of updates do not have to be equal
@@ -249,7 +259,8 @@ def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training):
         torch.manual_seed(0)
         out = module(features, **given, labels=labels, generator=seeding.generator(1))
         loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
-        gradients = torch.autograd.grad(loss, list(module.parameters()))
+        taught = [weight for name, weight in module.named_parameters() if training or "opinions" not in name]
+        gradients = torch.autograd.grad(loss, taught)
         runs.append((out, gradients, dict(module.named_buffers())))
     (one, ones, buffers), (two, twos, others) = runs
     for name in features:
@@ -312,3 +323,116 @@ def test_evaluation_makes_no_copy_of_the_features_but_the_result():
     assert sum(size >= whole for size in sizes) <= 3  # the results
     assert max(size for size in sizes if size < whole) <= pooling.BLOCK
     assert all(x.nbytes == whole for x in out.features.values())
+
+
+def with_opinions(sizes=THREE, **options):
+    return ContextualCalibrator(sizes, layouts="bd", classes=4, seed=0, **options)
+
+
+def test_untrained_opinions_leave_the_features_as_they_are():
+    features = {name: x.float() for name, x in vectors(THREE).items()}
+    for module in (with_opinions().eval(), with_opinions(perturbation=False).train()):
+        out = module(features, labels=torch.arange(8) % 4)
+        assert all(torch.equal(out.features[name], x) for name, x in features.items())
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_opinions_do_not_depend_on_the_order_of_the_modalities(count):
+    sizes = {f"m{n}": 3 + n for n in range(count)}
+    features = vectors(sizes)
+    one = shake(with_opinions(sizes)).eval()(features)
+    other = shake(with_opinions(dict(reversed(sizes.items())))).eval()(features)
+    torch.testing.assert_close(one.reliability, other.reliability.flip(1))
+
+
+def test_opinions_learn_from_untouched_modalities_alone():
+    module = with_opinions(agreement_weight=0.0, intact_weight=0.0, dropout=0.0).double().train()
+    shake(module.opinions)
+    features, labels = vectors(THREE), torch.arange(8) % 4
+    touched = torch.zeros(8, 3, dtype=torch.bool)
+    touched[:4, 1] = True
+    present = {"vision": torch.arange(8) != 7}
+    out = module(features, labels=labels, touched=touched, present=present)
+    losses = []
+    for index, name in enumerate(THREE):
+        known = module.opinions[name](module.standardise[name](features[name])).log_softmax(1)
+        for row in range(8):
+            if not touched[row, index] and (name != "vision" or row != 7):
+                losses.append(-known[row, labels[row]].item())
+    assert len(losses) == 24 - 4 - 1
+    assert out.auxiliary_loss.item() == pytest.approx(0.5 * np.mean(losses), rel=1e-6)
+    out.auxiliary_loss.backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in module.opinions.parameters())
+    assert module.judges["text"].reliability.weight.grad is None  # opinions teach no judge
+
+
+def test_cues_do_not_teach_opinions():
+    module = shake(with_opinions(opinion_weight=0.0)).train()
+    features = {name: x.float() for name, x in vectors(THREE).items()}
+    out = module(features, labels=torch.arange(8) % 4)
+    (out.auxiliary_loss + sum(x.sum() for x in out.features.values())).backward()
+    assert all(weight.grad is None for weight in module.opinions.parameters())
+
+
+def test_an_absent_modality_s_opinion_counts_nowhere():
+    module = shake(with_opinions()).eval()
+    features = vectors(THREE)
+    present = {"audio": torch.zeros(8, dtype=torch.bool)}
+    other = {**features, "audio": 5 * features["audio"]}
+    torch.testing.assert_close(module(features, present=present).logits, module(other, present=present).logits)
+
+
+def test_conflict_with_a_modality_that_knows_little_can_count_for_less():
+    """Two modalities; the second is right seldom. What training makes of a swap of either differs by opinions."""
+    sure, unsure = (torch.tensor([[[9.0, 0, 0], [0, x, 0]]]) for x in (9.0, 0.5))
+    module = with_opinions({"a": 3, "b": 3})
+    here = torch.ones(1, 2, dtype=torch.bool)
+    (clash, certain), (doubt, uncertain) = (module._opinion_cues(x, here) for x in (sure, unsure))
+    assert clash[0, 0, 1] < -0.9  # two that are sure contradict each other
+    assert doubt[0, 0, 1] > clash[0, 0, 1] + 0.9
+    assert certain[0, 1] > 0.9
+    assert uncertain[0, 1] < -0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"classes": 1}, "classes must be 2 or more, or None; found 1"),
+        ({"opinion_weight": -1.0}, "opinion_weight must not be negative; found -1.0"),
+        ({"classes": 0, "comparison_size": 1}, "comparison_size must be 2 or more; found 1; classes must be 2 or more"),
+    ],
+)
+def test_what_opinions_cannot_be_made_with_is_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        ContextualCalibrator(THREE, **options)
+
+
+@pytest.mark.parametrize("wrong", [-1, 4])
+def test_labels_beyond_the_classes_are_refused(wrong):
+    features = {name: x.float() for name, x in vectors(THREE).items()}
+    labels = torch.zeros(8, dtype=torch.long).index_fill(0, torch.tensor([3]), wrong)
+    with pytest.raises(UsageError, match="labels must lie in 0 to 3, as classes=4 says"):
+        with_opinions().train()(features, labels=labels)
+
+
+def test_without_labels_there_are_opinions_and_no_loss_of_theirs():
+    features = {name: x.float() for name, x in vectors(THREE).items()}
+    with_loss, without = (with_opinions(opinion_weight=weight).train() for weight in (0.5, 0.0))
+    losses = [module(features, generator=seeding.generator(0)).auxiliary_loss for module in (with_loss, without)]
+    assert torch.isfinite(losses[0])
+
+
+class Reliabilities(nn.Module):
+    def __init__(self, calibrate):
+        super().__init__()
+        self.calibrate = calibrate
+
+    def forward(self, features):
+        return self.calibrate(features).reliability
+
+
+def test_opinions_can_be_exported():
+    module = Reliabilities(shake(with_opinions())).eval()
+    features = {name: x.float() for name, x in vectors(THREE).items()}
+    exported = torch.export.export(module, (features,)).module()
+    torch.testing.assert_close(exported(features), module(features))

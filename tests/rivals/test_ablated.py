@@ -86,7 +86,9 @@ def test_both_modulations_cannot_be_switched_off():
 
 
 def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit_for_bit():
-    CALIBRATORS.add("context-whole", CalibratorEntry(AblatedCalibrator, "whole", stream="context"), listed=False)
+    CALIBRATORS.add(
+        "context-whole", CalibratorEntry(AblatedCalibrator, "whole", stream="context", opines=True), listed=False
+    )
     try:
         config = make_config("digits", calibrators=("context", "context-whole"), recipe={"steps": 6, "width": 8})
         task = prepare("digits", seed=0)
@@ -96,3 +98,17 @@ def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit
     assert ours.history == theirs.history
     weights = theirs.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in ours.model.state_dict().items())
+
+
+def test_opinions_that_are_not_heard_are_learnt_all_the_same():
+    given = features()
+    heard, unheard = (moved(AblatedCalibrator, classes=3, heard=heard).eval() for heard in (True, False))
+    before = unheard(given).reliability
+    assert not torch.allclose(before, heard(given).reliability)
+    with torch.no_grad():
+        for head in unheard.opinions.values():
+            head.weight.mul_(-1)
+    torch.testing.assert_close(unheard(given).reliability, before)
+    loss = unheard.train()(given, labels=torch.zeros(len(before), dtype=torch.long)).auxiliary_loss
+    loss.backward()
+    assert all(head.weight.grad.abs().sum() > 0 for head in unheard.opinions.values())

@@ -47,7 +47,8 @@ def test_registry_holds_ours_and_the_rivals():
 
 
 def test_what_answers_questions_about_ours_can_be_had_but_is_not_offered():
-    assert len(ABLATIONS) == 10
+    assert len(ABLATIONS) == 12
+    assert [name for name in ABLATIONS if not CALIBRATORS[name].opines] == ["context-no-opinions"]
     for name in (*ABLATIONS, "after-fusion"):
         assert name in CALIBRATORS
         assert name not in list(CALIBRATORS)

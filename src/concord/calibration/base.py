@@ -127,13 +127,16 @@ class Calibrator(Tolerant):
         """Return logits (B, C) that stand in for the fusion's; None unless a subclass decides itself."""
         return None
 
-    def own_loss(self, modulation: Modulation, present: Tensor, labels: Tensor | None) -> Tensor | None:
+    def own_loss(
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+    ) -> Tensor | None:
         """Return a subclass's further loss of a training pass, a scalar, or None.
 
         Args:
             modulation: what `modulate` returned.
             present: bool (B, M).
             labels: class indices (B,), or None.
+            touched: bool (B, M), what was perturbed, or None.
         """
         return None
 
@@ -391,7 +394,7 @@ class Calibrator(Tolerant):
             loss = loss + self.agreement_weight * agreement_loss(
                 modulation.embeddings, untouched, present, labels, most=most
             )
-        own = self.own_loss(modulation, present, labels)
+        own = self.own_loss(modulation, present, labels, touched)
         return loss if own is None else loss + own
 
     def __getstate__(self) -> dict[str, Any]:

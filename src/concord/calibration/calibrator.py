@@ -1,13 +1,14 @@
 """ContextualCalibrator: every modality judged by what the others say, then scaled, before fusion.
 
 After arXiv 2606.02679, "Before Fusion, Ask What to Keep". The parts are in this folder: summary,
-comparison, modulation, perturbation, objective; here they are joined.
-Shapes: summaries (B, S) -> embeddings (B, M, K) -> cues (B, Q) -> context (B, K) -> shift (B, M), gates (B, D).
+comparison, opinions, modulation, perturbation, objective; here they are joined.
+Shapes: summaries (B, S) -> embeddings (B, M, K), opinions (B, M, C) -> cues (B, Q) -> context (B, K) -> shift (B, M),
+gates (B, D).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -15,12 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord import seeding
-from concord.calibration.base import Calibrator, linear
+from concord.calibration.base import Calibrator, linear, zero_linear
 from concord.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise, pair_cues
 from concord.calibration.modulation import gate_from_activation
+from concord.calibration.opinions import CUE_SIZE, certainty, opinion_loss, overlap
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
 from concord.calibration.stacking import dropout_stacked, linear_stacked
+from concord.calibration.tracing import values_are_known
 from concord.errors import UsageError
 
 EVIDENCE = 16  # width of a modality's own evidence
@@ -60,6 +63,10 @@ class ContextualCalibrator(Calibrator):
             calibrator then learns no reliability).
         intact_weight: weight of the cross-entropy that says which modality was touched.
         agreement_weight: weight of the contrastive loss over modality pairs.
+        classes: C, where the task has classes and training passes their labels on: every modality then has an opinion
+            of its own, and how certain it is and which other opinions it overlaps with are cues as well, so that a
+            conflict with a modality that knows little counts for less. 2 or more; None = no opinions.
+        opinion_weight: weight of the opinions' cross-entropy.
         dropout: on the standardised summaries, in training; 0.1, or 0.5 with some hundred instances.
         seed: for the initial weights, which depend on it and on the modalities' names but not on their
             order; None = drawn from PyTorch's global generator.
@@ -84,6 +91,8 @@ class ContextualCalibrator(Calibrator):
         perturbation: Perturbation | bool | None = True,
         intact_weight: float = 0.5,
         agreement_weight: float = 0.2,
+        classes: int | None = None,
+        opinion_weight: float = 0.5,
         dropout: float = 0.1,
         seed: int | None = None,
     ) -> None:
@@ -96,16 +105,28 @@ class ContextualCalibrator(Calibrator):
             agreement_weight=agreement_weight,
             dropout=dropout,
         )
-        if comparison_size < 2:
-            raise UsageError(f"comparison_size must be 2 or more; found {comparison_size}")
+        faults = [] if comparison_size >= 2 else [f"comparison_size must be 2 or more; found {comparison_size}"]
+        if classes is not None and classes < 2:
+            faults.append(f"classes must be 2 or more, or None; found {classes}")
+        if not opinion_weight >= 0:
+            faults.append(f"opinion_weight must not be negative; found {opinion_weight}")
+        if faults:
+            raise UsageError("; ".join(faults))
         self.comparison_size = comparison_size
+        self.classes, self.opinion_weight = classes, opinion_weight
+        self.needs_classes = classes is not None
         base = int(torch.randint(2**62, ()).item()) if seed is None else seed
         counts = [self.energy_count(name) for name in self.names]
         self._ranks = sorted(range(len(self.names)), key=self.names.__getitem__)
         self.judges = nn.ModuleDict()
+        self.opinions = nn.ModuleDict()  # they start knowing nothing
+        if classes is not None:
+            self.opinions.update({name: zero_linear(self.summary_size(name), classes) for name in self.names})
         for index, name in enumerate(self.names):
             with seeding.scope(base, "calibrator", "context", name):
                 queries = cue_count(index, counts)
+                if classes is not None:
+                    queries += cue_count(index, [1] * len(counts))
                 self.judges[name] = _Judge(
                     self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
                 )
@@ -114,12 +135,19 @@ class ContextualCalibrator(Calibrator):
         """Compare the summaries and turn the cues into reliability shifts and gates."""
         if summaries.stacked is not None and len(self.names) <= PAIR_LIMIT:
             return self._modulate_stacked(*summaries.stacked, summaries.present, everywhere=summaries.everywhere)
-        raw = torch.stack([self._embed(name, summaries.vectors[name]) for name in self.names], 1)
-        embeddings = normalise(raw)  # (B, M, K), unit length
-        cosines = agreement(embeddings, summaries.present)
+        present, k = summaries.present, self.comparison_size
+        dropped = {name: F.dropout(summaries.vectors[name], self.dropout, self.training) for name in self.names}
+        raw = [linear(cast(_Judge, self.judges[name]).compare, dropped[name]) for name in self.names]
+        embeddings = normalise(torch.stack(raw, 1))  # (B, M, K), unit length
+        cosines = agreement(embeddings, present)
         energies = [summaries.energies[name] for name in self.names]
-        layer_normed = embeddings * self.comparison_size**0.5  # a layer-normalised vector has length sqrt(K)
-        asked = cues(self._ranks, self.seen(cosines), energies, summaries.present, self.comparison_size)
+        layer_normed = embeddings * k**0.5  # a layer-normalised vector has length sqrt(K)
+        asked = cues(self._ranks, self.seen(cosines), energies, present, k)
+        opinions = self._opinions([dropped[name] for name in self.names])
+        if opinions is not None:
+            overlaps, certainties = self._opinion_cues(opinions, present)
+            further = cues(self._ranks, overlaps, torch.split(certainties, 1, 1), present, CUE_SIZE)
+            asked = [torch.cat(both, 1) for both in zip(asked, further, strict=True)]
         shifts, gates = [], {}
         for index, name in enumerate(self.names):
             judge = cast(_Judge, self.judges[name])
@@ -128,7 +156,7 @@ class ContextualCalibrator(Calibrator):
             evidence = F.gelu(linear(judge.evidence, own))  # (B, 16)
             shifts.append(linear(judge.reliability, torch.cat([context, evidence], 1)).squeeze(1))
             gates[name] = gate_from_activation(linear(judge.gate, context))
-        return Modulation(torch.stack(shifts, 1), gates, cosines, embeddings)
+        return Modulation(torch.stack(shifts, 1), gates, cosines, embeddings, opinions)
 
     def _modulate_stacked(self, vectors: Tensor, energies: Tensor, present: Tensor, *, everywhere: bool) -> Modulation:
         """Do the same for modalities of one size, all at once: one product for what is a layer of each."""
@@ -141,6 +169,12 @@ class ContextualCalibrator(Calibrator):
         counts = (energies.shape[2],) * len(judges)
         seen = self.seen(cosines)
         asked = pair_cues(self._ranks, seen, side_by_side, counts, present, self.comparison_size)
+        opinions = self._opinions(dropped)
+        if opinions is not None:
+            overlaps, certainties = self._opinion_cues(opinions, present)
+            ones = (1,) * len(judges)
+            further = pair_cues(self._ranks, overlaps, certainties, ones, present, CUE_SIZE)
+            asked = torch.cat([asked, further], 2)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
         own = torch.cat([normed * self.comparison_size**0.5, energies], 2)
         evidence = F.gelu(linear_stacked([judge.evidence for judge in judges], own))  # (M, B, 16)
@@ -148,13 +182,33 @@ class ContextualCalibrator(Calibrator):
         shift = linear_stacked([judge.reliability for judge in judges], both).squeeze(2).T  # (B, M)
         gates = gate_from_activation(linear_stacked([judge.gate for judge in judges], context))  # (M, B, D)
         named = dict(zip(self.names, gates.unbind(), strict=True))
-        return Modulation(shift, named, cosines, embeddings, stacked=gates)
+        return Modulation(shift, named, cosines, embeddings, opinions, stacked=gates)
 
     def seen(self, cosines: Tensor) -> Tensor:
         """Return what the cues show of the agreement (B, M, M): all of it, unless a subclass hides some."""
         return cosines
 
-    def _embed(self, name: str, vector: Tensor) -> Tensor:
-        """Return a modality's place in the comparison space before normalisation, (B, K)."""
-        dropped = F.dropout(vector, self.dropout, self.training)
-        return linear(cast(_Judge, self.judges[name]).compare, dropped)
+    def own_loss(
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+    ) -> Tensor | None:
+        """Return the loss of the opinions on what nobody touched; None without opinions or labels."""
+        if modulation.opinions is None or labels is None or not self.opinion_weight:
+            return None
+        if values_are_known() and (bool((labels < 0).any()) or bool((labels >= cast(int, self.classes)).any())):
+            raise UsageError(f"labels must lie in 0 to {cast(int, self.classes) - 1}, as classes={self.classes} says")
+        counted = present if touched is None else present & ~touched
+        return self.opinion_weight * opinion_loss(modulation.opinions, labels, counted)
+
+    def _opinions(self, dropped: Sequence[Tensor] | Tensor) -> Tensor | None:
+        """Return the logits of every modality's opinion (B, M, C), or None; `dropped` is M of (B, S), or (M, B, S)."""
+        if self.classes is None:
+            return None
+        heads = [cast(nn.Linear, self.opinions[name]) for name in self.names]
+        if isinstance(dropped, Tensor):
+            return linear_stacked(heads, dropped).transpose(0, 1)
+        return torch.stack([linear(head, vector) for head, vector in zip(heads, dropped, strict=True)], 1)
+
+    def _opinion_cues(self, opinions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the cues show of the opinions: overlaps (B, M, M) and certainties (B, M)."""
+        known = F.log_softmax(opinions.detach(), 2)
+        return self.seen(overlap(known, present)), certainty(known, present)

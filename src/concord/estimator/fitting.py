@@ -105,7 +105,7 @@ def build(forms: Mapping[str, Form], plan: Plan) -> MultimodalModel:
     sizes = {name: fusion.meeting[name].size for name in forms}
     layouts = {name: fusion.meeting[name].layout.name for name in forms}
     options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": plan.dropout}
-    if method.classes:
+    if method.classes or (method.opines and not plan.real):
         options["classes"] = plan.outputs
     with seeding.scope(plan.seed, "calibrator", plan.calibrator):
         calibrator = method.build(sizes, **options)

@@ -150,7 +150,7 @@ def build_model(task: Task, config: Config, variant: Variant, seed: int) -> Mult
     sizes = {name: fusion.meeting[name].size for name in config.modalities}
     layouts = {name: fusion.meeting[name].layout.name for name in config.modalities}
     options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": recipe.dropout}
-    if method.classes:
+    if method.classes or (method.opines and task.kind == "class"):
         options["classes"] = task.outputs
     if method.fused:
         options["fused"] = head_width(fusion)

@@ -32,6 +32,7 @@ class CalibratorEntry:
         paper: authors, venue and year of what it implements; "" for our own.
         options: keyword arguments that the class takes with this name.
         classes: the class takes the number of classes as `classes`.
+        opines: the class takes the number of classes as `classes` where labels are classes, and does without elsewhere.
         late: it decides for each modality alone, and needs a fusion that keeps them apart to the end.
         identity: untrained, it passes the features on bit for bit.
         fused: it stands behind the fusion, and takes the width of what the head sees as `fused`.
@@ -45,6 +46,7 @@ class CalibratorEntry:
     paper: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     classes: bool = False
+    opines: bool = False
     late: bool = False
     identity: bool = True
     fused: bool = False
@@ -124,7 +126,10 @@ CALIBRATORS.add(
 CALIBRATORS.add(
     "context",
     CalibratorEntry(
-        ContextualCalibrator, "scaled by the support and conflict of the other modalities (ours)", "arXiv 2606.02679"
+        ContextualCalibrator,
+        "scaled by the support and conflict of the other modalities (ours)",
+        "arXiv 2606.02679",
+        opines=True,
     ),
 )
 # Made to answer questions about the contextual calibrator, not to be chosen: not listed.
@@ -137,6 +142,8 @@ _SWITCHED_OFF: dict[str, tuple[str, dict[str, Any]]] = {
     "no-intact-loss": ("without the loss on what was perturbed", {"intact_weight": 0.0}),
     "no-agreement-loss": ("without the contrastive loss", {"agreement_weight": 0.0}),
     "no-perturbation": ("trained on clean batches alone", {}),
+    "no-opinions": ("its modalities have no opinions of the classes", {}),
+    "no-opinion-cues": ("its modalities have opinions, which are no cues", {"heard": False}),
     "narrow": ("compared in 16 dimensions", {"comparison_size": 16}),
     "wide": ("compared in 64 dimensions", {"comparison_size": 64}),
 }
@@ -148,6 +155,7 @@ for _part, (_what, _options) in _SWITCHED_OFF.items():
             f"context, {_what}",
             "arXiv 2606.02679",
             options=_options,
+            opines=_part != "no-opinions",
             perturbed=_part != "no-perturbation",
             stream="context",
         ),
@@ -159,6 +167,7 @@ CALIBRATORS.add(
         AfterFusion,
         "context, applied to what the head sees instead of the original features",
         "arXiv 2606.02679",
+        opines=True,
         fused=True,
         stream="context",
     ),

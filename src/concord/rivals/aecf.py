@@ -90,7 +90,9 @@ class EntropyGate(Untaught):
         # The scores travel as opinions of one class, for the loss.
         return Modulation(shift, ones, opinions=raw.unsqueeze(2), kept=kept)
 
-    def own_loss(self, modulation: Modulation, present: Tensor, labels: Tensor | None) -> Tensor | None:
+    def own_loss(
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+    ) -> Tensor | None:
         """Return the squared distance of the entropy from its target, over instances with two modalities or more."""
         if modulation.opinions is None or not self.entropy_weight:
             return None

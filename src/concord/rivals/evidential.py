@@ -86,7 +86,9 @@ class Evidential(Untaught):
         """Return the evidence (B, C) of all modalities together."""
         return dempster(evidence)
 
-    def own_loss(self, modulation: Modulation, present: Tensor, labels: Tensor | None) -> Tensor | None:
+    def own_loss(
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+    ) -> Tensor | None:
         """Return the evidential losses of all modalities and of their combination; None without labels."""
         if labels is None or modulation.opinions is None:
             return None

@@ -80,7 +80,9 @@ class ConfidenceWeights(Untaught):
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
         return Modulation(shift, ones, opinions=opinions)
 
-    def own_loss(self, modulation: Modulation, present: Tensor, labels: Tensor | None) -> Tensor | None:
+    def own_loss(
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+    ) -> Tensor | None:
         """Return the classifiers' losses and the ranking loss; None without labels."""
         if labels is None or modulation.opinions is None:
             return None

@@ -1,0 +1,71 @@
+"""Opinions: what each modality says of the classes by itself, and what follows for its judge.
+
+Two modalities may disagree because one of them lies, or because one of them knows little: a conflict between
+confident opinions weighs more than one with a modality that is at a loss. So certainty stands where energies stand
+among the cues, and the overlap of two opinions where a cosine stands, and the same function picks them
+(`concord.calibration.comparison.cues`). The opinions learn from the labels of what nobody touched, on the way
+teaching the encoders to be of use alone; the cues do not teach them.
+Shapes: opinions, as logits, (B, M, C) -> certainty (B, M), overlap (B, M, M).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CUE_SIZE = 4  # the size of comparison whose scale, sqrt(K)/2, is one: overlaps are spread over [-1, 1] as they are
+
+
+def certainty(log_opinions: Tensor, present: Tensor) -> Tensor:
+    """Return how far each opinion is from knowing nothing, from -1 (all classes alike) to 1 (one class for sure).
+
+    It is 1 - 2 H / log C, with the entropy H; 0 where a modality is absent.
+
+    Args:
+        log_opinions: logarithms of probabilities (B, M, C).
+        present: bool (B, M).
+
+    >>> known = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]]).clamp(min=1e-9).log()
+    >>> [round(one, 3) for one in certainty(known, torch.ones(1, 2, dtype=torch.bool))[0].tolist()]
+    [1.0, -1.0]
+    """
+    entropy = -(log_opinions.exp() * log_opinions).sum(2)
+    return torch.where(present, 1 - entropy * (2 / math.log(log_opinions.shape[2])), 0)
+
+
+def overlap(log_opinions: Tensor, present: Tensor) -> Tensor:
+    """Return how much each pair of opinions has in common, from -1 (no class) to 1 (they are the same).
+
+    It is twice their Bhattacharyya coefficient, the sum over classes of the root of p q, less 1; 0 where one is absent
+    and on the diagonal.
+
+    Args: as for `certainty`.
+
+    Returns:
+        (B, M, M), symmetric.
+
+    >>> known = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).clamp(min=1e-9).log()
+    >>> [round(one, 3) for one in overlap(known, torch.ones(1, 2, dtype=torch.bool))[0, 0].tolist()]
+    [0.0, -1.0]
+    """
+    roots = (0.5 * log_opinions).exp()
+    both = present.unsqueeze(1) & present.unsqueeze(2)
+    others = ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+    return torch.where(both & others, 2 * (roots @ roots.transpose(1, 2)) - 1, 0)
+
+
+def opinion_loss(opinions: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean cross-entropy of all opinions that count.
+
+    Args:
+        opinions: logits (B, M, C).
+        labels: class indices (B,).
+        counted: bool (B, M), the modalities that are present and that nobody touched.
+    """
+    modalities = opinions.shape[1]
+    losses = F.cross_entropy(opinions.flatten(0, 1), labels.repeat_interleave(modalities), reduction="none")
+    weights = counted.flatten().to(losses.dtype)
+    return (losses * weights).sum() / weights.sum().clamp(min=1)
