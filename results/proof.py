@@ -1,22 +1,25 @@
-"""Makes the proof: `python results/proof.py [--quick] [FAMILY ...]`, or `make results`, `make results QUICK=1`.
+"""Makes the proof: `make results`, `make results QUICK=1`, `python results/proof.py [--quick | --wide] [FAMILY ...]`.
 
-Every cell of the grid (concord.proof.grid) is searched, trained, stressed and compared; what was done before is not
-done again. The full proof writes to results/ (summary.json, PROOF.md, proof/, search/) and fills the blocks of README
-and docs that come from it; the quick one writes to results/quick and fills nothing.
+The grid (concord.proof.grid) is run cell by cell: searched, trained, stressed, compared; what is kept of a cell goes to
+results/proof/cells, and a cell that has its file there is not run again. After each cell everything that comes of all
+finished ones is written: to results/ (summary.json, PROOF.md, proof/, search/), where the blocks of README and docs are
+filled from it as well; of the quick grid to results/quick, of the wide one to results/wide, which fill nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from concord.errors import ConcordError
-from concord.proof.blocks import fill_documents
-from concord.proof.grid import FULL, QUICK
-from concord.proof.making import SEARCH, make_proof
-from concord.proof.verdict import verdict
+from concord.proof.blocks import FOLDER, fill_documents
+from concord.proof.grid import FULL, QUICK, WIDE
+from concord.proof.making import CELLS, SEARCH, Places, make_proof, write_tables
+from concord.proof.summary import Summary
+from concord.proof.verdict import standing, verdict
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"
@@ -26,45 +29,84 @@ def main() -> int:
     """Make the proof, or go on with it."""
     families = [family.name for family in FULL.families]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"some of {', '.join(families)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="few cells, few seeds, short training")
+    parser.add_argument(
+        "families", nargs="*", metavar="FAMILY", help=f"run some of {', '.join(families)}; default: all"
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="few cells, few seeds, short training")
+    size.add_argument("--wide", action="store_true", help="more fusions of each family")
+    parser.add_argument("--tables", action="store_true", help="run nothing; write what comes of the finished cells")
+    parser.add_argument("--stop-after", type=float, metavar="MINUTES", help="start no run after so many minutes")
     parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
     parser.add_argument("--jobs", type=int, help="runs that go at once; default: one a core")
     parser.add_argument("--out", type=Path, help="the folder of the runs; default: runs/proof or runs/proof-quick")
-    parser.add_argument("--results", type=Path, help="where tables go; default: results, of some families results/some")
+    parser.add_argument(
+        "--results", type=Path, help="where tables and cells go; default: results, results/quick or /wide"
+    )
     arguments = parser.parse_args()
-    grid = QUICK if arguments.quick else FULL
-    if arguments.families:
-        unknown = [name for name in arguments.families if name not in [one.name for one in grid.families]]
-        if unknown:
-            parser.error(f"unknown family {unknown[0]!r}; choose from: {', '.join(one.name for one in grid.families)}")
-        grid = grid.of_families(tuple(arguments.families))
-    whole = not arguments.quick and not arguments.families
-    out = arguments.out or RUNS / ("proof-quick" if arguments.quick else "proof")
-    results = arguments.results or (HERE if whole else HERE / ("quick" if arguments.quick else "some"))
-    command = " ".join(["python results/proof.py", *(["--quick"] if arguments.quick else []), *arguments.families])
+    grid = QUICK if arguments.quick else WIDE if arguments.wide else FULL
+    known = [one.name for one in grid.families]
+    unknown = [name for name in arguments.families if name not in known]
+    if unknown:
+        parser.error(f"unknown family {', '.join(map(repr, unknown))}; choose from: {', '.join(known)}")
+    if arguments.stop_after is not None and not arguments.stop_after >= 0:
+        parser.error(f"--stop-after must be 0 minutes or more; found {arguments.stop_after}")
+    name = "quick" if arguments.quick else "wide" if arguments.wide else ""
+    own = arguments.results is None
+    results = HERE / name if own else arguments.results
+    places = Places(
+        out=arguments.out or RUNS / ("proof-quick" if arguments.quick else "proof"),
+        results=results,
+        searches=HERE / SEARCH,
+        cells=HERE / FOLDER / CELLS if own and arguments.wide else None,  # those of the full grid are among them
+    )
+    command = f"python results/proof.py --{name}" if name else "make results"
     start = time.monotonic()
 
     def progress(done: int, total: int, line: str) -> None:
         print(f"{time.monotonic() - start:7.0f} s  {done}/{total}  {line}", flush=True)
 
-    summary = make_proof(
-        grid,
-        out,
-        results,
-        searches=HERE / SEARCH,
-        command=command,
-        data=arguments.data,
-        jobs=arguments.jobs,
-        progress=progress,
-    )
+    try:
+        if arguments.tables:
+            summary: Summary | None = write_tables(grid, places, command)
+        else:
+            summary = make_proof(
+                grid,
+                places,
+                families=arguments.families or None,
+                stop_after=arguments.stop_after,
+                command=command,
+                commit=commit(),
+                data=arguments.data,
+                jobs=arguments.jobs,
+                progress=progress,
+            )
+    finally:  # of the cells that are finished, whatever became of the others
+        if own and not name:
+            for path in fill_documents(HERE.parent, HERE):
+                print(f"filled {path.name}")
+    if summary is None:
+        print(f"0 of {len(grid.cells)} cells so far; there is nothing to write yet")
+        return 0
     for line in verdict(summary):
         print(line)
+    if standing(summary.made_with):
+        print(standing(summary.made_with))
     print(f"in {results}: PROOF.md, summary.json, and the tables and figures under proof/")
-    if whole and arguments.results is None:
-        for path in fill_documents(HERE.parent, HERE):
-            print(f"filled {path.name}")
     return 0
+
+
+def commit() -> str | None:
+    """Return the commit of the code, and whether src/ differs from it; None where there is no Git or no repository."""
+    git = ("git", "-C", str(HERE.parent))
+    try:
+        found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        if found.returncode:
+            return None
+        same = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], capture_output=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() + ("" if same.returncode == 0 else ", with changes")
 
 
 if __name__ == "__main__":
@@ -72,3 +114,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except ConcordError as error:
         sys.exit(f"results/proof.py: {error}")
+    except KeyboardInterrupt:
+        print("results/proof.py: stopped; the tables are of the finished cells, and the same command goes on")
+        sys.exit(130)

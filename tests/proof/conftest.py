@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from concord.proof.grid import Family, Grid
-from concord.proof.making import make_proof, read_cells
+from concord.proof.making import Places, make_proof, read_cells
 from concord.proof.plan import make_plan
 from concord.proof.searching import chosen_of
 from concord.sweep.space import Choices
@@ -47,7 +47,12 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("proof")
     lines = []
     summary = make_proof(
-        GRID, folder / "runs", folder / "results", jobs=1, progress=lambda *state: lines.append(state), command="here"
+        GRID,
+        Places(folder / "runs", folder / "results"),
+        jobs=1,
+        progress=lambda *state: lines.append(state),
+        command="here",
+        commit="abc",
     )
     return Made(GRID, folder / "runs", folder / "results", summary, lines)
 

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from concord.data.benchmarks import BENCHMARKS
 from concord.fusion import FUSIONS
-from concord.proof.grid import FULL, QUICK
+from concord.proof.grid import FULL, QUICK, WIDE
 from concord.proof.plan import base_config, make_plan
 from concord.rivals import ABLATIONS
 
@@ -29,11 +31,11 @@ def test_the_full_grid_is_what_was_promised():
     assert FULL.ablations == ABLATIONS
 
 
-@pytest.mark.parametrize("grid", [FULL, QUICK], ids=["full", "quick"])
+@pytest.mark.parametrize("grid", [FULL, QUICK, WIDE], ids=["full", "quick", "wide"])
 def test_every_cell_is_a_valid_experiment(grid, tmp_path):
     plan = make_plan(grid, tmp_path, {})
     assert len({one.folder for one in plan}) == len(plan)
-    assert len([one for one in plan if one.ablations]) == len(grid.families)
+    assert len([one for one in plan if one.ablations]) == len([one for one in grid.families if one.ablated])
     for one in plan:
         labels = [variant.label for variant in one.config.variants]
         if one.ablations:
@@ -54,8 +56,26 @@ def test_the_quick_grid_is_a_part_of_the_full_one_and_says_so():
 
 
 def test_what_was_tuned_for_ours_is_what_ablations_get(tmp_path):
-    grid = FULL.of_families(("scene15",))
+    grid = replace(FULL, families=FULL.families[:1])
     plan = make_plan(grid, tmp_path, {"scene15": {"context": {"dropout": 0.3}, "self": {"dropout": 0.5}}})
     by_name = {one.name: one.config for one in plan}
     assert by_name["scene15/lmf"].tuned == {"context": {"dropout": 0.3}, "self": {"dropout": 0.5}}
     assert by_name["scene15/lf-dnn ablations"].tuned == {name: {"dropout": 0.3} for name in ABLATIONS}
+
+
+def test_the_work_goes_over_families_in_rounds():
+    for grid in (FULL, WIDE):
+        assert sorted(cell.name for cell in grid.rounds) == sorted(cell.name for cell in grid.cells)
+        count = len(grid.families)
+        assert [cell.family for cell in grid.rounds[:count]] == list(grid.families)
+        assert all(cell.first for cell in grid.rounds[:count])
+        places = [cell.family.fusions.index(cell.fusion) for cell in grid.rounds]
+        assert places == sorted(places)
+
+
+def test_the_wide_grid_is_the_full_one_and_more(tmp_path):
+    wide = {one.name: one for one in make_plan(WIDE, tmp_path, {})}
+    for one in make_plan(FULL, tmp_path, {}):
+        assert wide[one.name].config == one.config
+    assert {cell.fusion for cell in WIDE.cells} - {cell.fusion for cell in FULL.cells} == {"mbt", "gated", "mmtm"}
+    assert (WIDE.budget, WIDE.search_seeds, WIDE.space) == (FULL.budget, FULL.search_seeds, FULL.space)

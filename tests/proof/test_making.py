@@ -12,7 +12,7 @@ from concord.errors import DataError
 from concord.files import read_json, write_json
 from concord.proof.blocks import PENDING, blocks, fill, fill_documents, read_table
 from concord.proof.grid import FULL, Grid
-from concord.proof.making import make_proof
+from concord.proof.making import Places, make_proof
 from concord.proof.summary import read_summary
 from concord.proof.verdict import losses, verdict
 from concord.proof.writing import score_lines
@@ -69,17 +69,16 @@ def test_the_same_command_trains_nothing_and_writes_the_same(made, tmp_path):
     seen = []
     again = make_proof(
         made.grid,
-        made.out,
-        tmp_path,
-        searches=made.results / "search",
+        Places(made.out, tmp_path, made.results / "search", made.results / "proof" / "cells"),
         command="here",
         jobs=1,
         progress=lambda *state: seen.append(state),
     )
     assert again == made.summary
-    assert all(done == total for done, total, _ in seen)
+    assert seen == []
     for path in (made.results / "proof").glob("*.md"):
         assert (tmp_path / "proof" / path.name).read_text() == path.read_text()
+    assert not list(tmp_path.glob("proof/cells/*"))
 
 
 def test_a_quick_one_says_so_everywhere(made, tmp_path):
@@ -152,7 +151,7 @@ def test_make_results_is_the_proof(words, options):
 def test_a_cell_on_real_data(data_folder, tmp_path):
     family = replace(FULL.families[0], fusions=("lf-dnn",), seeds=2, recipe={"steps": 60, "width": 16})
     grid = Grid((family,), ("none", "context"), (), severities=(5,), budget=0, resamples=300)
-    summary = make_proof(grid, tmp_path / "runs", tmp_path / "results", data=data_folder, jobs=1)
+    summary = make_proof(grid, Places(tmp_path / "runs", tmp_path / "results"), data=data_folder, jobs=1)
     assert [cell.against for cell in summary.cells] == ["none", "none+perturbed"]
     assert summary.cells[0].benchmark == "scene15"
     assert summary.cells[0].clean.mean > 0.4  # of fifteen classes

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,9 +7,8 @@ from concord.analysis.study import prepare_of
 from concord.experiment.config import Variant
 from concord.experiment.training import train
 from concord.files import read_json
-from concord.proof.making import search
 from concord.proof.plan import base_config
-from concord.proof.searching import candidate, chosen_of, search_family
+from concord.proof.searching import candidate, chosen_of, known_search, search, search_family
 
 
 def test_every_method_has_the_same_candidates_and_the_best_on_validation_is_chosen(made):
@@ -82,8 +82,14 @@ def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_without_a_budget_nothing_is_searched(made, tmp_path, known):
-    from dataclasses import replace
-
     kept = made.results / "search" if known else tmp_path / "none"
     found = search(replace(made.grid, budget=0), made.grid.families[0], tmp_path, kept)
     assert bool(found) == known
+
+
+def test_a_search_of_something_else_is_not_taken(made):
+    family, kept = made.grid.families[0], made.results / "search"
+    assert known_search(made.grid, family, kept) is not None
+    for changed in ({"budget": 3}, {"search_seeds": 2}, {"space": {}}):
+        assert known_search(replace(made.grid, **changed), family, kept) is None
+    assert known_search(made.grid, replace(family, searched="lmf"), kept) is None

@@ -17,7 +17,7 @@ from concord.errors import DataError
 from concord.files import read_json, write_text
 from concord.proof.summary import Summary, read_summary
 from concord.proof.table import Table
-from concord.proof.verdict import losses, made_line, swaps, verdict
+from concord.proof.verdict import losses, made_line, standing, swaps, verdict
 from concord.proof.writing import lines_of, score_lines
 
 SUMMARY = "summary.json"
@@ -38,7 +38,12 @@ def blocks(results: Path) -> dict[str, str]:
     if not (results / SUMMARY).exists():
         return dict.fromkeys(_MAKERS, PENDING)
     summary = read_summary(read_json(results / SUMMARY))
-    return {name: make(summary, results) for name, make in _MAKERS.items()}
+    part = standing(summary.made_with)
+    note = f"\n{part}\n" if part else ""
+    return {
+        name: make(summary, results) + (note if name != "headline" else "")  # which says so itself
+        for name, make in _MAKERS.items()
+    }
 
 
 def fill(text: str, known: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from concord import seeding
 from concord.analysis.bootstrap import Outcomes, PairedDifference, paired_bootstraps
 from concord.analysis.statistics import holm, wilcoxon
+from concord.proof.grid import Cell
 from concord.proof.outcomes import CellOutcomes
 
 Row = dict[str, Any]
@@ -126,13 +127,18 @@ def _student(differences: Floats) -> tuple[float | None, float | None]:
 
 def place_of(cell: CellOutcomes) -> Row:
     """Return what a row says of where it comes from."""
-    family = cell.cell.family
+    return place_of_cell(cell.cell)
+
+
+def place_of_cell(cell: Cell) -> Row:
+    """Return what the rows of a cell say of where they come from."""
+    family = cell.family
     return {
         "family": family.name,
         "benchmark": family.benchmark,
         "protocol": family.split,
-        "fusion": cell.cell.fusion,
-        "modalities": len(cell.modalities),
+        "fusion": cell.fusion,
+        "modalities": len(family.names),
         "seeds": family.seeds,
     }
 

@@ -69,14 +69,23 @@ def make_plan(grid: Grid, out: Path, tuned: Mapping[str, Tuned]) -> tuple[Experi
         out: the folder of all runs.
         tuned: family -> label -> the recipe fields that were chosen; families without stay as they are.
     """
-    found = []
-    for cell in grid.cells:
-        chosen = tuned.get(cell.family.name, {})
-        methods = grid.methods(cell.fusion)
-        found.append(_experiment(grid, cell, methods, chosen, out, ablations=False))
-        if cell.first and grid.ablations:
-            own = dict.fromkeys(grid.ablations, chosen.get("context", {}))  # ours less a part, not tuned anew
-            found.append(_experiment(grid, cell, grid.ablations, own, out, ablations=True))
+    return tuple(one for cell in grid.cells for one in plan_cell(grid, cell, out, tuned.get(cell.family.name, {})))
+
+
+def plan_cell(grid: Grid, cell: Cell, out: Path, chosen: Tuned) -> tuple[Experiment, ...]:
+    """Return the experiments of one cell: its own and, where it is ablated, that of its ablations.
+
+    Args:
+        grid: where it belongs.
+        cell: which.
+        out: the folder of all runs.
+        chosen: label -> the recipe fields that were chosen for its family.
+    """
+    found = [_experiment(grid, cell, grid.methods(cell.fusion), chosen, out, ablations=False)]
+    names = grid.ablations_of(cell)
+    if names:
+        own = dict.fromkeys(names, chosen.get("context", {}))  # ours less a part, not tuned anew
+        found.append(_experiment(grid, cell, names, own, out, ablations=True))
     return tuple(found)
 
 

@@ -100,6 +100,67 @@ def search_family(
     }
 
 
+def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
+    """Return what a committed search chose for a family; None where there is none, or another one than is asked for.
+
+    Without a budget any committed search will do, and without one nothing is tuned.
+
+    Args:
+        grid: has the space and the budget.
+        family: what was searched.
+        kept: the folder of the searches.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    path = kept / f"{family.name}.json"
+    known = read_json(path) if path.is_file() else None
+    if grid.budget == 0:
+        return {} if known is None else chosen_of(known)
+    asked = {
+        "fusion": family.searched,
+        "budget": grid.budget,
+        "seeds": grid.search_seeds,
+        "seed": SEED,
+        "space": written(grid.space),
+    }
+    if known is None or any(known.get(key) != value for key, value in asked.items()):
+        return None
+    return chosen_of(known)
+
+
+def search(
+    grid: Grid,
+    family: Family,
+    out: Path,
+    kept: Path,
+    *,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Return what is chosen for a family, by a committed search if it is the one that is asked for, or by a new one.
+
+    Args:
+        grid: has the space and the budget.
+        family: what is searched.
+        out: the folder of all runs.
+        kept: the folder of the searches, to which a new one is written.
+        data: the data folder.
+        jobs: candidates that are trained at once; None = one a core.
+        progress: as for `search_family`.
+
+    Raises:
+        ConcordError: no candidate of a method could be trained.
+    """
+    known = known_search(grid, family, kept)
+    if known is not None:
+        return known
+    table = search_family(grid, family, out, data=data, jobs=jobs, progress=progress)
+    write_json(kept / f"{family.name}.json", table)
+    return chosen_of(table)
+
+
 def candidate(grid: Grid, config: Config, number: int) -> dict[str, float | int]:
     """Return the recipe fields of a candidate; the first has the benchmark's own values."""
     if number == 0:

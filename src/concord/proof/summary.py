@@ -11,9 +11,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concord.errors import DataError
-from concord.experiment.surroundings import hardware, versions
 from concord.faults import explain
 from concord.fusion import FUSIONS
+from concord.proof.cellfile import CellFile
 from concord.proof.comparing import Row
 from concord.proof.conditions import CLEAN
 from concord.proof.grid import Cell, Grid
@@ -89,7 +89,8 @@ class Summary(_Frozen):
 
     Args:
         schema: "concord.summary/1".
-        made_with: command, sizes, versions and hardware; "quick" says that it is the short version.
+        made_with: command, sizes, the cells that are missing, and versions and hardware of the others; "quick" says
+            that it is the short version.
         cells: all of them.
     """
 
@@ -147,24 +148,37 @@ def summarise(grid: Grid, tables: Mapping[str, Table], made: Mapping[str, Any]) 
     return Summary(schema=SCHEMA, made_with=dict(made), cells=tuple(found))
 
 
-def made_with(grid: Grid, command: str, searched: Mapping[str, bool]) -> dict[str, Any]:
-    """Return what a proof was made with.
+def made_with(grid: Grid, command: str, files: Mapping[str, CellFile]) -> dict[str, Any]:
+    """Return what a proof was made with: sizes, which cells are there and which are not, and where each was made.
 
     Args:
-        grid: what was run.
+        grid: what is run.
         command: that runs it.
-        searched: family -> whether its recipes were searched, or are the benchmark's own.
+        files: name of a cell -> its file, of the finished ones.
     """
+    missing = [cell.name for cell in grid.cells if cell.name not in files]
+    searched: dict[str, bool] = {}
+    made: list[dict[str, Any]] = []
+    for name, file in files.items():
+        searched.setdefault(file.family, bool(file.asked["config"].get("tuned")))
+        by = {"versions": file.versions, "hardware": file.hardware, "commit": file.commit}
+        same = next((one for one in made if all(one[key] == value for key, value in by.items())), None)
+        if same is None:
+            made.append(same := {**by, "cells": []})
+        same["cells"].append(name)
     return {
         "command": command,
         "quick": grid.quick,
+        "wide": grid.wide,
+        "finished": len(files),
+        "planned": len(grid.cells),
+        "missing": missing,
         "steps": grid.steps,
         "severities": list(grid.severities),
         "resamples": grid.resamples,
-        "searched": dict(searched),
+        "searched": searched,
         "budget": grid.budget,
-        "versions": versions(),
-        "hardware": hardware(),
+        "made": made,
     }
 
 

@@ -6,6 +6,7 @@ Everything here is read from the summary and the tables; nothing is typed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,18 +54,37 @@ def swaps(summary: Summary) -> list[tuple[str, float, float]]:
     return [(name, *areas) for name, areas in found.items()]
 
 
-def made_line(made: Mapping[str, object]) -> str:
-    """Return what a proof was made with, in sentences; of a quick one that it is none."""
+def standing(made: Mapping[str, Any]) -> str:
+    """Return which cells are not there yet, in a sentence; nothing where all are.
+
+    >>> standing({"finished": 2, "planned": 3, "missing": ["scene15/lmf"]})
+    '2 of 3 cells so far; not run yet: scene15/lmf.'
+    """
+    if not made["missing"]:
+        return ""
+    return f"{made['finished']} of {made['planned']} cells so far; not run yet: {', '.join(made['missing'])}."
+
+
+def made_line(made: Mapping[str, Any]) -> str:
+    """Return what a proof was made with, in sentences; of a quick one that it is none, of a part that it is one."""
     quick = (
         "**This is the quick version: few cells, few seeds, short training. It shows that everything works, and proves "
         "nothing.** "
         if made["quick"]
         else ""
     )
-    versions, hardware = made["versions"], made["hardware"]
-    tools = ", ".join(f"{name} {version}" for name, version in dict(versions).items())  # type: ignore[call-overload]
-    machine = ", ".join(f"{name}: {value}" for name, value in dict(hardware).items())  # type: ignore[call-overload]
-    return f"{quick}Made by `{made['command']}`. Versions: {tools}. Hardware: {machine}."
+    part = f"**{standing(made)}** " if standing(made) else ""
+    places: dict[str, int] = {}  # the same versions and hardware, whatever the commit
+    for one in made["made"]:
+        tools = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
+        machine = ", ".join(f"{name}: {value}" for name, value in one["hardware"].items())
+        place = f"Versions: {tools}. Hardware: {machine}."
+        places[place] = places.get(place, 0) + len(one["cells"])
+    if len(places) == 1:
+        (where,) = places
+    else:
+        where = " ".join(f"{count} cell{'s' if count != 1 else ''}: {place}" for place, count in places.items())
+    return f"{quick}{part}Made by `{made['command']}`. {where}"
 
 
 def _tally(cells: Sequence[SummaryCell], what: str, where: str) -> str:
