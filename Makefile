@@ -17,7 +17,7 @@ check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-results: $(INSTALLED)  ## the proof, hours on two cores, resumable; QUICK=1 is a short version of it in results/quick
+results: $(INSTALLED)  ## the proof, cell by cell, many hours on two cores, resumable; QUICK=1: a short one in results/quick
 	$(BIN)/python results/proof.py $(if $(QUICK),--quick)
 
 results-experiments: $(INSTALLED)  ## the other tables and the picture under results/, resumable

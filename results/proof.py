@@ -66,25 +66,26 @@ def main() -> int:
     def progress(done: int, total: int, line: str) -> None:
         print(f"{time.monotonic() - start:7.0f} s  {done}/{total}  {line}", flush=True)
 
-    try:
-        if arguments.tables:
-            summary: Summary | None = write_tables(grid, places, command)
-        else:
-            summary = make_proof(
-                grid,
-                places,
-                families=arguments.families or None,
-                stop_after=arguments.stop_after,
-                command=command,
-                commit=commit(),
-                data=arguments.data,
-                jobs=arguments.jobs,
-                progress=progress,
-            )
-    finally:  # of the cells that are finished, whatever became of the others
+    def fill() -> None:
         if own and not name:
-            for path in fill_documents(HERE.parent, HERE):
-                print(f"filled {path.name}")
+            fill_documents(HERE.parent, HERE)
+
+    if arguments.tables:
+        summary: Summary | None = write_tables(grid, places, command)
+        fill()
+    else:
+        summary = make_proof(
+            grid,
+            places,
+            families=arguments.families or None,
+            stop_after=arguments.stop_after,
+            command=command,
+            commit=commit(),
+            data=arguments.data,
+            jobs=arguments.jobs,
+            progress=progress,
+            after=fill,
+        )
     if summary is None:
         print(f"0 of {len(grid.cells)} cells so far; there is nothing to write yet")
         return 0

@@ -111,8 +111,10 @@ def test_what_cannot_be_run_leaves_the_others_alone(made, kept):
 
 
 def test_families_choose_what_is_run_and_not_what_is_shown(made, kept, larger):
-    summary = make_proof(larger, kept, families=["another"], command="here")
+    written = []
+    summary = make_proof(larger, kept, families=["another"], command="here", after=lambda: written.append(1))
     assert standing(summary.made_with) == MISSING
+    assert written == [1]
 
 
 def test_cells_of_several_machines_are_told_apart(made):

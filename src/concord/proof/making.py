@@ -13,7 +13,7 @@ Everything but the searches is written anew after each cell, and says which cell
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ def make_proof(
     data: Path | str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    after: Callable[[], None] | None = None,
 ) -> Summary | None:
     """Run the cells of a grid that are not finished, in rounds, and write everything that comes of all finished ones.
 
@@ -100,6 +101,7 @@ def make_proof(
         data: the data folder; None = the one that CONCORD_DATA names, or ../shared/data.
         jobs: runs that go at once; None = one a core.
         progress: called with what is done, all there is, and a line about the last one, stage by stage.
+        after: called whenever the results were written.
 
     Returns:
         The summary of all finished cells; None while there is none.
@@ -127,11 +129,15 @@ def make_proof(
                     tuned[family.name] = known
                 if run_cell(grid, cell, places, tuned[family.name], end, commit, common):
                     write_results(grid, places, command)
+                    if after is not None:
+                        after()
             except ConcordError as error:
                 failures.setdefault(str(error), []).append(cell.name)
     except TimeIsUp:
         pass
     summary = write_results(grid, places, command)
+    if after is not None:
+        after()
     write_first_pages(grid, places)
     if failures:
         said = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in failures.items())
