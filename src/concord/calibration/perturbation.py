@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from concord.calibration.perturbation_vectors import VectorDraws, hurt_vectors, side_by_side
 from concord.calibration.summary import valid_positions
 from concord.calibration.tracing import values_are_known
 from concord.errors import UsageError
@@ -120,17 +121,28 @@ def perturb(
     donor_rank, coherent = uniform(size), uniform(size) < settings.coherent
     strength = _within(settings.strength, uniform(size), uniform(size))
     share = _within(settings.share, uniform(size), uniform(size))
-    touched = torch.nn.functional.one_hot(victim, len(batch.names)).bool() & chosen.unsqueeze(1)
-    features = {}
-    for name, x in batch.features.items():
-        flat = to_positions(x, batch.layouts[name])
-        hit = touched[:, batch.names.index(name)]
-        mask = batch.masks.get(name)
-        valid = valid_positions(batch.column(name), mask)
-        draws = _Draws(hit, kind, strength, share, donor_rank, coherent)
-        hurt = _hurt(flat, valid, mask, draws, settings.kinds, generator)
-        features[name] = from_positions(hurt, x, batch.layouts[name])
+    touched = (victim.unsqueeze(1) == torch.arange(len(batch.names), device=device)) & chosen.unsqueeze(1)
+    vectors = side_by_side(batch)
+    if vectors is not None:
+        known = None if chance >= 1 and len(batch.names) > 1 else chosen  # None: all are known to be chosen
+        hits = VectorDraws(victim, known, kind, strength, share, donor_rank)
+        hurt = dict(zip(batch.names, hurt_vectors(vectors, hits, settings.kinds, generator).unbind(), strict=True))
+        features = {name: hurt[name] for name in batch.features}
+    else:
+        draws = _Draws(touched, kind, strength, share, donor_rank, coherent)
+        features = {name: _hurt_one(batch, name, draws, settings.kinds, generator) for name in batch.features}
     return Perturbed(replace(batch, features=features), touched, torch.where(chosen, kind, -1))
+
+
+def _hurt_one(
+    batch: ModalityBatch, name: str, draws: _Draws, kinds: tuple[str, ...], generator: torch.Generator | None
+) -> Tensor:
+    """Return one modality's features, in their layout, with the instances that it is the victim of perturbed."""
+    index, x, mask = batch.names.index(name), batch.features[name], batch.masks.get(name)
+    flat = to_positions(x, batch.layouts[name])
+    valid = valid_positions(batch.column(name), mask)
+    own = replace(draws, hit=draws.hit[:, index])
+    return from_positions(_hurt(flat, valid, mask, own, kinds, generator), x, batch.layouts[name])
 
 
 def vary(batch: ModalityBatch, variation: float, *, generator: torch.Generator | None = None) -> ModalityBatch:
