@@ -3,8 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from concord.calibration.summary import RunningStandardiser, energy, pool, valid_positions
+from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
 
 
 def pool_by_hand(x, valid, spread):
@@ -144,3 +145,63 @@ def test_backward_survives_a_later_update():
     standardiser.update(torch.randn(4, 2), torch.ones(4, dtype=torch.bool))
     out.sum().backward()
     assert x.grad.isfinite().all()
+
+
+def pairs_of(runs, width):
+    """Standardisers of two modalities, with statistics of their own; the buffers of `runs` such sets stacked."""
+    made = []
+    for run in range(runs):
+        draws = torch.Generator().manual_seed(run)
+        both = nn.ModuleList([nn.ModuleList([RunningStandardiser(width), RunningStandardiser(1)]) for _ in range(2)])
+        for standardiser in both.modules():
+            if isinstance(standardiser, RunningStandardiser):
+                standardiser.mean.normal_(generator=draws)
+                standardiser.variance.uniform_(0.5, 2, generator=draws)
+                standardiser.updates.fill_(run)
+        made.append(both)
+    return made
+
+
+def test_what_is_learnt_together_is_what_each_learns_alone():
+    """In eager code, and under vmap, where runs differ in what they may learn from."""
+    width, size, runs = 3, 6, 4
+    draws = torch.Generator().manual_seed(7)
+    values = torch.randn(runs, 2, size, width + 1, generator=draws)
+    rows = torch.rand(runs, 2, size, generator=draws) < 0.7
+    rows[:, 0, :2] = True
+    rows[1, 1] = False
+    rows[1, 1, 0] = True  # a single row has no variance
+    values[2, 0, :, width] = torch.inf  # the energies alone overflow
+    expected, learnt = [], pairs_of(runs, width)
+    for run, both in enumerate(learnt):
+        parts = []
+        for index, (summary, loudness) in enumerate(both):
+            summary.update(values[run, index, :, :width], rows[run, index])
+            loudness.update(values[run, index, :, width:], rows[run, index])
+            parts.append(
+                torch.cat([summary(values[run, index, :, :width]), loudness(values[run, index, :, width:])], 1)
+            )
+        expected.append(torch.stack(parts))
+    eager = pairs_of(runs, width)
+    for run, both in enumerate(eager):
+        found = standardise_together([tuple(pair) for pair in both], values[run], rows[run])
+        torch.testing.assert_close(found, expected[run])
+    buffers = torch.func.stack_module_state(pairs_of(runs, width))[1]
+    shell = pairs_of(1, width)[0]
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both = shell
+
+        def forward(self, x, here):
+            return standardise_together([tuple(pair) for pair in self.both], x, here)
+
+    def one(held, x, here):
+        return torch.func.functional_call(Whole(), {f"both.{name}": value for name, value in held.items()}, (x, here))
+
+    torch.testing.assert_close(torch.vmap(one)(buffers, values, rows), torch.stack(expected))
+    for run, (both, other) in enumerate(zip(learnt, eager, strict=True)):
+        for name, value in both.named_buffers():
+            torch.testing.assert_close(buffers[name][run], value)
+            torch.testing.assert_close(dict(other.named_buffers())[name], value)

@@ -23,6 +23,7 @@ from concord.calibration.modulation import START, reliability_from_shift
 from concord.calibration.objective import agreement_loss, intact_loss
 from concord.calibration.outcome import Calibration, Modulation, Summaries
 from concord.calibration.perturbation import Perturbation, as_settings, perturb
+from concord.calibration.perturbation_vectors import side_by_side
 from concord.calibration.ranks import Ranks
 from concord.calibration.scaling import scaled
 from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
@@ -30,6 +31,8 @@ from concord.calibration.tolerance import Tolerant
 from concord.calibration.tracing import values_are_known
 from concord.errors import ConcordError, UsageError
 from concord.modalities import ModalityBatch, check_sizes, gather, to_positions
+
+Pooled = dict[str, Tensor] | Tensor  # by modality (B, S), or of vectors of one size side by side (M, B, S)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -213,7 +216,7 @@ class Calibrator(Tolerant):
         if self.training:
             self._last_loss = loss
         return Calibration(
-            features=self._scaled(batch, reliability, gates, stacked),
+            features=self._scaled(batch, reliability, gates, stacked, pooled),
             names=self.names,
             reliability=reliability if everywhere else torch.where(left, reliability, 0),
             gates=gates,
@@ -285,20 +288,29 @@ class Calibrator(Tolerant):
         checked = require_finite(finite, present, batch.names)
         return replace(batch, present=checked if self.ranks is None else batch.present)
 
-    def _finite_and_pooled(self, batch: ModalityBatch) -> tuple[ModalityBatch, dict[str, Tensor]]:
+    def _finite_and_pooled(self, batch: ModalityBatch) -> tuple[ModalityBatch, Pooled]:
         """Do the same, and return the summaries (B, S) too, which tell where values are known.
 
         A mean is finite only if all that went into it is, so that features need not be read for this alone.
         """
         if values_are_known() and self.ranks is None:
             pooled = self._pooled(batch)
-            if all(name in pooled for name in batch.features) and all(surely_finite(x) for x in pooled.values()):
+            every = [pooled] if isinstance(pooled, Tensor) else [*pooled.values()]
+            whole = isinstance(pooled, Tensor) or all(name in pooled for name in batch.features)
+            if whole and all(surely_finite(x) for x in every):
                 return batch, pooled
         checked = self._finite(batch)
         return checked, self._pooled(checked)
 
-    def _pooled(self, batch: ModalityBatch) -> dict[str, Tensor]:
-        """Return modality -> its summary (B, S) before it is standardised; none where no features are."""
+    def _pooled(self, batch: ModalityBatch) -> Pooled:
+        """Return modality -> its summary (B, S) before it is standardised; none where no features are.
+
+        Vectors of one size are their own summaries: they are returned side by side, (M, B, S).
+        """
+        if self._alike and not any(self.spread.values()) and self.ranks is None and not torch.compiler.is_compiling():
+            vectors = side_by_side(batch)
+            if vectors is not None:
+                return vectors
         pooled = {}
         for index, name in enumerate(self.names):
             if name in batch.features:
@@ -308,13 +320,16 @@ class Calibrator(Tolerant):
                 pooled[name] = pool(flat, valid, spread=self.spread[name])
         return pooled
 
-    def _summaries(
-        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
-    ) -> Summaries:
+    def _summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Pooled | None = None) -> Summaries:
         """Standardise every modality's summary; in training learn the running statistics on the way."""
         pooled = self._pooled(batch) if pooled is None else pooled
-        if self._alike and len(pooled) == len(self.names) and values_are_known() and self.ranks is None:
-            return self._stacked_summaries(batch, touched, [pooled[name] for name in self.names])
+        if isinstance(pooled, Tensor):
+            dtype = torch.promote_types(pooled.dtype, torch.float32)
+            return self._stacked_summaries(batch, touched, pooled.to(dtype))
+        together = self._alike and self.ranks is None and not torch.compiler.is_compiling()
+        if together and len(pooled) == len(self.names):
+            raw = torch.stack(promoted([pooled[name] for name in self.names]))
+            return self._stacked_summaries(batch, touched, raw)
         vectors, energies = {}, {}
         reference = next(iter(batch.features.values()))
         for index, name in enumerate(self.names):
@@ -336,9 +351,8 @@ class Calibrator(Tolerant):
             energies[name] = self.standardise_energy[name](loudness)
         return Summaries(vectors, energies, batch.present)
 
-    def _stacked_summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Sequence[Tensor]) -> Summaries:
-        """Do the same with all modalities at once, which are of one size."""
-        raw = torch.stack(promoted(pooled))  # (M, B, S)
+    def _stacked_summaries(self, batch: ModalityBatch, touched: Tensor | None, raw: Tensor) -> Summaries:
+        """Do the same with all modalities at once, which are of one size: from (M, B, S)."""
         values = torch.cat([raw, energy(raw, spread=self.spread[self.names[0]])], 2)
         rows = None
         if self.training:
@@ -351,7 +365,7 @@ class Calibrator(Tolerant):
             dict(zip(self.names, energies.unbind(), strict=True)),
             batch.present,
             stacked=(vectors, energies),
-            everywhere=batch.everywhere or bool(batch.present.all()),
+            everywhere=batch.everywhere or (values_are_known() and bool(batch.present.all())),
         )
 
     def _scaled(
@@ -360,11 +374,16 @@ class Calibrator(Tolerant):
         reliability: Tensor,
         gates: Mapping[str, Tensor],
         stacked: Tensor | None = None,
+        pooled: Pooled | None = None,
     ) -> dict[str, Tensor]:
         """Return the original features times reliability and gate.
 
         Padded steps and absent modalities pass as they are, but for NaN and infinity, which become 0.
         """
+        if stacked is not None and isinstance(pooled, Tensor):
+            scale = (reliability.T.unsqueeze(2) * stacked).to(pooled.dtype)
+            found = dict(zip(self.names, (pooled * scale).unbind(), strict=True))
+            return {name: found[name] for name in batch.features}
         if stacked is not None:
             scales = (reliability.T.unsqueeze(2) * stacked).unbind()
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord.calibration.pooling import SMALLEST_VARIANCE, pooled_in_blocks
@@ -74,7 +75,8 @@ def energy(summary: Tensor, *, spread: bool) -> Tensor:
     """
     count = 2 if spread else 1
     halves = summary.view(*summary.shape[:-1], count, summary.shape[-1] // count)  # (..., E, D)
-    return 0.5 * (halves.square().mean(-1) + FLOOR).log()
+    # The division after the sum: a mean's gradient is divided at its full size.
+    return 0.5 * (halves.square().sum(-1) / halves.shape[-1] + FLOOR).log()
 
 
 class RunningStandardiser(nn.Module):
@@ -128,8 +130,6 @@ def standardise_together(
 ) -> Tensor:
     """Standardise what several modalities of one size have, each by its own statistics; the same as one by one.
 
-    To be called where values are known.
-
     Args:
         parts: the standardisers of each modality, of its summary and of its energies.
         values: summaries and energies side by side, (M, B, S + E).
@@ -138,14 +138,17 @@ def standardise_together(
     Returns:
         (M, B, S + E).
     """
-    if rows is not None:
+    if rows is not None and values_are_known():
         _learn_together(parts, values.detach(), rows)
     every = [standardiser for pair in parts for standardiser in pair]
-    shape = (len(parts), 1, values.shape[2])
+    shape = (len(parts), values.shape[2])
     # Side by side they are copies, which a later update does not change.
-    mean = torch.cat([standardiser.mean for standardiser in every]).to(values.dtype).view(shape)
-    variance = torch.cat([standardiser.variance for standardiser in every]).to(values.dtype).view(shape)
-    return ((values - mean) / (variance + FLOOR).sqrt()).clamp(-CLIP, CLIP)
+    mean = torch.cat([standardiser.mean for standardiser in every]).view(shape)
+    variance = torch.cat([standardiser.variance for standardiser in every]).view(shape)
+    if rows is not None and not values_are_known():
+        mean, variance = _learn_unseen(parts, mean, variance, values.detach(), rows)
+    mean, variance = mean.to(values.dtype).unsqueeze(1), variance.to(values.dtype).unsqueeze(1)
+    return F.hardtanh((values - mean) / (variance + FLOOR).sqrt(), -CLIP, CLIP)
 
 
 @torch.no_grad()
@@ -155,10 +158,7 @@ def _learn_together(
     """Update all statistics at once where all can be; else one by one."""
     every = [standardiser for pair in parts for standardiser in pair]
     widths = [len(standardiser.mean) for standardiser in every]
-    keep, count = rows.unsqueeze(2), rows.sum(1, keepdim=True)  # (M, B, 1), (M, 1)
-    some = count.clamp(min=1)
-    mean = torch.where(keep, values, 0).sum(1) / some
-    variance = torch.where(keep, (values - mean.unsqueeze(1)).square_(), 0).sum(1) / some
+    mean, variance, count = _statistics_of(values, rows)
     updates = {*torch.stack([standardiser.updates for standardiser in every]).tolist()}
     usable = bool(torch.isfinite((mean + variance).sum()) & (count > 1).all())
     if len(updates) > 1 or not usable or every[0].mean.dtype != values.dtype:
@@ -173,3 +173,52 @@ def _learn_together(
         [standardiser.variance for standardiser in every], torch.split(variance.flatten(), widths), step
     )
     torch._foreach_add_([standardiser.updates for standardiser in every], 1)
+
+
+@torch.no_grad()
+def _learn_unseen(
+    parts: Sequence[tuple[RunningStandardiser, RunningStandardiser]],
+    mean: Tensor,
+    variance: Tensor,
+    values: Tensor,
+    rows: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Update all statistics, which are given side by side, where no value may be looked at; return what they became.
+
+    Where something is not finite in any row, nothing is learnt from the batch.
+    """
+    new_mean, new_variance, count = _statistics_of(values, rows)
+    width = len(parts[0][0].mean)
+    pieces = [width, values.shape[2] - width]
+    finite = torch.split(torch.isfinite(new_mean + new_variance), pieces, 1)
+    usable = torch.stack([piece.all(1) for piece in finite], 1) & (count > 1)  # (M, 2)
+    updates = torch.stack([standardiser.updates for pair in parts for standardiser in pair]).view(-1, 2) + usable
+    step = torch.where(usable, (1 / updates.clamp(min=1)).clamp(min=SMALLEST_STEP), 0)
+
+    def along(value: Tensor) -> Tensor:
+        """Bring what is one number a standardiser, (M, 2), beside the statistics, (M, S + E)."""
+        return torch.cat([value[:, :1].expand(-1, width), value[:, 1:].expand(-1, pieces[1])], 1)
+
+    step, taken = along(step).to(mean.dtype), along(usable)
+    moved = []
+    for old, new in ((mean, new_mean), (variance, new_variance)):
+        moved.append(torch.lerp(old, torch.where(taken, new.to(old.dtype), old), step))
+    for index, pair in enumerate(parts):
+        for place, standardiser in enumerate(pair):
+            columns = slice(None, width) if place == 0 else slice(width, None)
+            standardiser.mean.copy_(moved[0][index, columns])
+            standardiser.variance.copy_(moved[1][index, columns])
+            standardiser.updates.copy_(updates[index, place])
+    return moved[0], moved[1]
+
+
+def _statistics_of(values: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean and variance over the True rows, (M, S + E), and how many these are, (M, 1).
+
+    What is not finite in another row spoils both, and is then found in them.
+    """
+    weight = rows.to(values.dtype).contiguous().unsqueeze(2)  # (M, B, 1); faster than a choice
+    count = rows.sum(1, keepdim=True)
+    some = count.clamp(min=1)
+    mean = (values * weight).sum(1) / some
+    return mean, ((values - mean.unsqueeze(1)).square() * weight).sum(1) / some, count

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from concord.calibration.base import zero_linear
+from concord.calibration.base import Pooled, zero_linear
 from concord.calibration.calibrator import ContextualCalibrator, _Judge
 from concord.calibration.outcome import Calibration
 from concord.errors import UsageError
@@ -54,6 +54,7 @@ class AfterFusion(ContextualCalibrator):
         reliability: Tensor,
         gates: Mapping[str, Tensor],
         stacked: Tensor | None = None,
+        pooled: Pooled | None = None,
     ) -> dict[str, Tensor]:
         """Return the original features, but for NaN and infinity where nothing is valid."""
         ones = {name: reliability.new_ones(batch.size, size) for name, size in self.sizes.items()}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from concord.calibration.base import Calibrator
+from concord.calibration.base import Calibrator, Pooled
 from concord.calibration.outcome import Summaries
 from concord.calibration.scaling import pass_on
 from concord.modalities import ModalityBatch
@@ -22,9 +22,7 @@ class Passing(Calibrator):
         """Spare the work: nothing looks at summaries here."""
         return {}
 
-    def _summaries(
-        self, batch: ModalityBatch, touched: Tensor | None, pooled: Mapping[str, Tensor] | None = None
-    ) -> Summaries:
+    def _summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Pooled | None = None) -> Summaries:
         """Spare the work: nothing looks at summaries here."""
         return Summaries({}, {}, batch.present)
 
@@ -34,6 +32,7 @@ class Passing(Calibrator):
         reliability: Tensor,
         gates: Mapping[str, Tensor],
         stacked: Tensor | None = None,
+        pooled: Pooled | None = None,
     ) -> dict[str, Tensor]:
         """Return the features as they are."""
         return pass_on(batch)

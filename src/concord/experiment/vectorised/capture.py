@@ -6,6 +6,7 @@ backward together, and what comes out the same at every step is left out of what
 
 - what no input has a say in (presence where all are present, positions, one-hot codes) is computed once;
 - a choice or an "and" whose condition is True everywhere is what it lets through;
+- a view of the same shape, and times, by and to the power of one, are what they are given;
 - what is computed twice from the same is computed once;
 - the check for NaN and infinity in features: a loss that is not finite tells as much to whoever looks at it.
 
@@ -29,7 +30,8 @@ from concord.errors import ConcordError
 Key = tuple[Any, ...]
 _MADE_LIKE = {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
 _SAME = {"detach", "alias"}  # all they do is for autograd
-_RESHAPED = {"view", "expand", "_unsafe_view"}
+_RESHAPED = {"view", "expand", "_unsafe_view", "slice", "permute", "transpose"}
+_WITH_ONE = {"mul", "div", "pow"}  # times, by and to the power of one
 
 
 def capture(function: Callable[..., Any], *example: Any) -> Callable[..., Any]:  # noqa: ANN401 - nested inputs
@@ -217,7 +219,8 @@ def _passed(node: fx.Node, known: _Known) -> fx.Node | None:
     """Return which of its inputs a node returns as it is, if it does."""
     name, inputs = _name(node), node.args
     kept: Any = None
-    if name in _SAME or name in _RESHAPED:
+    with_one = name in _WITH_ONE and not isinstance(inputs[1], fx.Node) and inputs[1] == 1
+    if name in _SAME or name in _RESHAPED or with_one:
         kept = inputs[0]
     elif name == "where" and len(inputs) == 3 and inputs[0] in known.values:
         condition = known.values[inputs[0]]  # type: ignore[index]

@@ -102,7 +102,7 @@ class Step:
         given = (dict(parameters), dict(others), batch, list(made))
         if self._played is None:
             self._played = self._record(*given)
-        with torch.no_grad():
+        with torch.inference_mode():  # the least that calling an operator can cost
             loss, found = self._played(
                 list(parameters.values()), given[1], batch.inputs, batch.masks, batch.present, batch.labels, given[3]
             )
