@@ -119,7 +119,7 @@ def mean_of(values: Sequence[Tensor], here: Sequence[Tensor], otherwise: Tensor 
 def masked_mean(x: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:
     """Return the mean over valid positions, (B, L, D) -> (B, D), and 0 where the modality is absent."""
     if mask is None:
-        mean = x.mean(1)
+        mean = x.mean(1) if x.shape[1] != 1 else x.squeeze(1)
     else:
         valid = mask.unsqueeze(-1)
         mean = torch.where(valid, x, 0).sum(1) / valid.sum(1).clamp(min=1)
