@@ -79,3 +79,13 @@ def test_the_wide_grid_is_the_full_one_and_more(tmp_path):
         assert wide[one.name].config == one.config
     assert {cell.fusion for cell in WIDE.cells} - {cell.fusion for cell in FULL.cells} == {"mbt", "gated", "mmtm"}
     assert (WIDE.budget, WIDE.search_seeds, WIDE.space) == (FULL.budget, FULL.search_seeds, FULL.space)
+
+
+def test_where_training_takes_long_candidates_are_tried_on_one_split():
+    tried = {family.name: FULL.search_seeds_of(family) for family in FULL.families}
+    assert {seeds for name, seeds in tried.items() if family_of(name).seeds == 5} == {1}
+    assert {seeds for name, seeds in tried.items() if family_of(name).seeds == 10} == {FULL.search_seeds}
+
+
+def family_of(name):
+    return next(family for family in FULL.families if family.name == name)

@@ -52,12 +52,14 @@ def search_family(
     Raises:
         ConcordError: no candidate of a method could be trained.
     """
-    plain = base_config(grid, family, family.searched, grid.methods(family.searched), seeds=grid.search_seeds)
+    plain = base_config(
+        grid, family, family.searched, grid.methods(family.searched), seeds=grid.search_seeds_of(family)
+    )
     fields = [candidate(grid, plain, number) for number in range(grid.budget)]
     source = folder_of(family.benchmark, data)
     everything = [
         Job(_with(plain, own), variant, seed, _place(out, family, variant.label, number, seed), source)
-        for seed in range(grid.search_seeds)
+        for seed in range(grid.search_seeds_of(family))
         for number, own in enumerate(fields)
         for variant in plain.variants
     ]
@@ -75,7 +77,10 @@ def search_family(
         raise ConcordError(f"{len(failures)} candidates of {family.name} failed: {failures[0][1]}")
     rows, chosen = [], {}
     for variant in plain.variants:
-        mine = [_row(out, family, variant.label, number, own, grid.search_seeds) for number, own in enumerate(fields)]
+        mine = [
+            _row(out, family, variant.label, number, own, grid.search_seeds_of(family))
+            for number, own in enumerate(fields)
+        ]
         usable = [row for row in mine if row["mean"] is not None]
         if not usable:
             raise ConcordError(f"no candidate of {variant.label} on {family.name} could be trained: {mine[0]['error']}")
@@ -90,7 +95,7 @@ def search_family(
         "fusion": family.searched,
         "method": "none",
         "budget": grid.budget,
-        "seeds": grid.search_seeds,
+        "seeds": grid.search_seeds_of(family),
         "seed": SEED,
         "space": written(grid.space),
         "candidates": rows,
@@ -120,7 +125,7 @@ def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
     asked = {
         "fusion": family.searched,
         "budget": grid.budget,
-        "seeds": grid.search_seeds,
+        "seeds": grid.search_seeds_of(family),
         "seed": SEED,
         "space": written(grid.space),
     }
