@@ -72,3 +72,26 @@ def test_all_that_is_promised_is_measured():
     (first, second) = measuring.too_large()
     assert first == "overhead, mbt, paper (a model of 255 million parameters)"
     assert second.startswith("overhead, perceiver, paper")
+
+
+def test_inference_of_vectors_is_timed_compiled_too(monkeypatch):
+    asked = []
+
+    class Record:
+        def __init__(self, name):
+            self.name = name
+
+        def record(self):
+            return {"calibrator": self.name, "ratio": 1.0}
+
+    def compiled(setting, fusion, *, calibrators, clock):
+        asked.append((setting.name, fusion))
+        return {name: {"compiled": 1.4} for name in calibrators}
+
+    monkeypatch.setattr(measuring.overhead, "measure", lambda *_, **how: [Record(name) for name in how["calibrators"]])
+    monkeypatch.setattr(measuring.compiling, "measure", compiled)
+    found = measure_all(only=["overhead"])["overhead"]
+    assert asked == [("vectors", "lf-dnn")]
+    assert sorted(record["calibrator"] for record in found if "compiled" in record) == ["context", "joint", "none"]
+    measure_all(quick=True, only=["overhead"])
+    assert len(asked) == 1

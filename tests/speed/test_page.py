@@ -108,3 +108,12 @@ def test_the_other_sections():
     assert rows_of(text, "## Growth") == [["context", "train", "1.00", "57.40", "0.95", "6.40"]]
     assert "| 1,000 rows | 100,000 rows |" in text
     assert "Not measured: vectorised_seeds of utd-mhad (utd_mhad.npz is expected in x, and is not)." in text
+
+
+def test_what_was_compiled_stands_beside_both_bases():
+    spreads = {"compiled": 1.4, "compiled_low": 1.3, "compiled_high": 1.5}
+    spreads |= {name.replace("compiled", "compiled_over_none"): value + 0.6 for name, value in spreads.items()}
+    records = [overhead("none", 1.0, "inference"), {**overhead("context", 2.6, "inference"), **spreads}]
+    text = page({**MADE, "overhead": records})
+    assert "| `lf-dnn` | small | vectors | context | 1.40 (1.30 to 1.50) | 2.00 (1.90 to 2.10) |" in text
+    assert "compiled as a whole" not in page({**MADE, "overhead": records[:1]})

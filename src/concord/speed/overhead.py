@@ -172,26 +172,33 @@ def fitting(fusion: str) -> list[str]:
     return ["none", *(name for name in names if name != "none")]
 
 
+def models_of(setting: Setting, config: Config, calibrators: Sequence[str]) -> dict[str, MultimodalModel]:
+    """Return calibrator -> a model around it.
+
+    Encoders and fusion are the same objects for all: where weights lie in memory is no part of a ratio.
+    """
+    task = example(setting, instances=config.recipe.batch)
+    base = build_model(task, config, Variant("none", perturbed=True), seed=0)
+    return {
+        name: MultimodalModel(
+            encoders=cast(dict[str, Encoder], dict(base.encoders.items())),
+            calibrator=build_model(task, config, Variant(name, perturbed=True), seed=0).calibrator,
+            fusion=base.fusion,
+        )
+        for name in calibrators
+    }
+
+
 def actions_of(
     setting: Setting, config: Config, calibrators: Sequence[str], phase: str
 ) -> dict[str, Callable[[], object]]:
     """Return calibrator -> what is timed in a phase; in training "none, clean" beside "none"."""
     task = example(setting, instances=config.recipe.batch)
-    base = build_model(task, config, Variant("none", perturbed=True), seed=0)
-
-    def around(name: str) -> MultimodalModel:
-        # Encoders and fusion are the same objects for all: where weights lie in memory is no part of a ratio.
-        other = build_model(task, config, Variant(name, perturbed=True), seed=0)
-        return MultimodalModel(
-            encoders=cast(dict[str, Encoder], dict(base.encoders.items())),
-            calibrator=other.calibrator,
-            fusion=base.fusion,
-        )
-
+    models = models_of(setting, config, [*calibrators, "none"])
     if phase == "inference":
-        return {name: inference(around(name), task, config) for name in calibrators}
-    make = {name: training_step(around(name), task, config, perturbed=True) for name in calibrators}
-    make[CLEAN] = training_step(around("none"), task, config, perturbed=False)
+        return {name: inference(models[name], task, config) for name in calibrators}
+    make = {name: training_step(models[name], task, config, perturbed=True) for name in calibrators}
+    make[CLEAN] = training_step(models["none"], task, config, perturbed=False)
     return make
 
 

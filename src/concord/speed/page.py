@@ -91,7 +91,31 @@ def _overhead(document: Document) -> str:
         shown = [name for name in calibrators if any(name in row for row in rows.values())]
         cells = [[*key, *(row.get(name) for name in shown)] for key, row in rows.items()]
         text += [f"{title}:\n", table(["fusion", "preset", "inputs", *shown], cells, words=3), ""]
-    return "\n".join(text)
+    return "\n".join([*text, *_compiled(records)])
+
+
+def _compiled(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        [
+            f"`{record['fusion']}`",
+            record["preset"],
+            record["setting"],
+            record["calibrator"],
+            _spread(record, "compiled"),
+            _spread(record, "compiled_over_none"),
+        ]
+        for record in records
+        if "compiled" in record
+    ]
+    if not rows:
+        return []
+    columns = ["fusion", "preset", "inputs", "calibrator", "over `none` as it is", "over `none` compiled"]
+    return [
+        "Inference compiled as a whole by `torch.compile`, which joins small operators, over that of `none` as it is",
+        "and compiled too:\n",
+        table(columns, rows, words=4),
+        "",
+    ]
 
 
 def _inputs(records: Sequence[Mapping[str, Any]]) -> str:
