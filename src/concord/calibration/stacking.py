@@ -20,8 +20,10 @@ def linear_stacked(layers: Sequence[nn.Linear], x: Tensor) -> Tensor:
         layers: M layers of one size.
         x: (M, B, inputs).
     """
-    weight = torch.stack([layer.weight for layer in layers]).to(x.dtype)  # (M, outputs, inputs)
-    bias = torch.stack([layer.bias for layer in layers]).to(x.dtype)
+    weight = torch.stack([layer.weight for layer in layers])  # (M, outputs, inputs)
+    bias = torch.stack([layer.bias for layer in layers])
+    if weight.dtype != x.dtype:
+        weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
 
