@@ -168,6 +168,7 @@ def page(document: Mapping[str, Any]) -> str:
         + ". `CalibratedClassifier, none` is the twin: the same network trained with the same perturbations, without "
         "the calibrator. The pipelines get the modalities side by side, standardised, and see nothing perturbed; "
         "logistic regression may take 2000 iterations.",
+        *(["", f"**{document['remark']}**"] if "remark" in document else []),
     ]
     kinds = list(document["strengths"])
     for name, entry in document["datasets"].items():

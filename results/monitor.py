@@ -229,6 +229,7 @@ def page(document: dict[str, Any]) -> str:
         f"{document['streams']} streams the test instances are shuffled, the monitor learns from the first half, and "
         "the rest is the stream.",
         "",
+        *([f"**{document['remark']}**", ""] if "remark" in document else []),
         "## False alarms on clean streams",
         "",
         "Share of the clean streams in which any alarm is raised, and the largest chance that the guarantee allows. "

@@ -72,7 +72,7 @@ def test_features_can_be_corrupted_instead_of_inputs(folder):
         ("swap", "features"),
     ]
     context = [run for run in found["runs"] if run["label"] == "context"]
-    assert all(run["kinds"]["swap"]["which"][-1] > 0.6 for run in context)
+    assert all(run["kinds"]["swap"]["which"][1] > 0.7 for run in context)  # chance is one half
 
 
 def run(label, seed, scores, told=None):

@@ -100,6 +100,7 @@ def test_the_page_is_made_of_what_is_kept(documents):
     assert "| left + right + profile | " in page
     assert "| gaussian-noise \\* | " in page
     assert "Made by `python results/analyses.py x`" in page
+    assert "**Older.**\n\n" in analyses_page({"x": {**kept, "remark": "Older."}})
     rows = [line for line in page.splitlines() if line.startswith("| none, perturbed | ")]
     assert any(" | 1.00 | - | " in line for line in rows)
 

@@ -44,6 +44,11 @@ def test_the_page_has_a_section_for_each_result(results):
     assert f"torch {results['versions']['torch']}" in text
 
 
+def test_a_remark_stands_before_the_tables(results):
+    text = page({"one": {**results, "remark": "Older than the code."}, "two": results})
+    assert text.count("**Older than the code.**\n\n| calibrator |") == 1
+
+
 def test_fill_replaces_what_stands_between_the_marks_and_nothing_else():
     before = f"a\n{START}\nold\n{END}\nz\n"
     assert fill(before, "new\n") == f"a\n{START}\n\nnew\n\n{END}\nz\n"

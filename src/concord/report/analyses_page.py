@@ -69,6 +69,7 @@ def _section(name: str, found: Document) -> str:
             f"## {name}\n",
             f"{found['results']['benchmark']}, protocol {config['protocol']}, modalities "
             f"{', '.join(config['modalities'])}, fusion {found['results']['fusion']}, {config['seeds']} seeds.\n",
+            *([f"**{found['remark']}**\n"] if "remark" in found else []),
             _corruption(corruption),
             _kinds(corruption),
             _removal(removal),

@@ -80,6 +80,7 @@ def section(name: str, results: Results, reference: str | None = None) -> str:
         f"## {name}\n",
         f"{results['benchmark']}, protocol {config['protocol']}, modalities {', '.join(config['modalities'])}, "
         f"fusion {results['fusion']}, {seeds} seeds.\n",
+        f"**{results['remark']}**\n" if "remark" in results else "",
         _scores(results),
         _detection(results),
         _comparisons(results),
