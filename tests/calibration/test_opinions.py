@@ -37,7 +37,7 @@ def test_overlap_is_the_bhattacharyya_coefficient(rows, modalities, classes, sca
     p = softmax(logits.numpy(), 2)
     for a in range(modalities):
         for b in range(modalities):
-            expected = 0.0 if a == b else 2 * np.sqrt(p[:, a] * p[:, b]).sum(1) - 1
+            expected = 2 * np.sqrt(p[:, a] * p[:, b]).sum(1) - 1
             np.testing.assert_allclose(found[:, a, b], expected, atol=1e-9)
     assert found.abs().max() <= 1 + 1e-9
     torch.testing.assert_close(found, found.mT)
@@ -47,6 +47,8 @@ def test_what_is_absent_has_neither():
     known = opinions(2, 3, 4).log_softmax(2)
     here = torch.tensor([[True, False, True], [True, True, True]])
     assert (certainty(known, here)[0, 1], overlap(known, here)[0, 1].abs().sum()) == (0, 0)
+    for one in (certainty, overlap):
+        assert torch.equal(one(known, torch.ones_like(here)), one(known, here, everywhere=True))
     assert overlap(known, here)[0, 0, 2] != 0
 
 

@@ -167,16 +167,12 @@ class ContextualCalibrator(Calibrator):
         cosines = agreement(embeddings, present, everywhere=everywhere)
         side_by_side = energies.transpose(0, 1).flatten(1)  # (B, M E)
         counts = (energies.shape[2],) * len(judges)
-        seen = self.seen(cosines)
-        asked = pair_cues(self._ranks, seen, side_by_side, counts, present, self.comparison_size)
+        seen, k = self.seen(cosines), self.comparison_size
         opinions = self._opinions(dropped)
-        if opinions is not None:
-            overlaps, certainties = self._opinion_cues(opinions, present)
-            ones = (1,) * len(judges)
-            further = pair_cues(self._ranks, overlaps, certainties, ones, present, CUE_SIZE)
-            asked = torch.cat([asked, further], 2)
+        said = None if opinions is None else self._opinion_cues(opinions, present, everywhere=everywhere)
+        asked = pair_cues(self._ranks, seen, side_by_side, counts, present, k, opinions=said)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
-        own = torch.cat([normed * self.comparison_size**0.5, energies], 2)
+        own = torch.cat([normed * k**0.5, energies], 2)
         evidence = F.gelu(linear_stacked([judge.evidence for judge in judges], own))  # (M, B, 16)
         both = torch.cat([context, evidence], 2)
         shift = linear_stacked([judge.reliability for judge in judges], both).squeeze(2).T  # (B, M)
@@ -208,7 +204,8 @@ class ContextualCalibrator(Calibrator):
             return linear_stacked(heads, dropped).transpose(0, 1)
         return torch.stack([linear(head, vector) for head, vector in zip(heads, dropped, strict=True)], 1)
 
-    def _opinion_cues(self, opinions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def _opinion_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
         """Return what the cues show of the opinions: overlaps (B, M, M) and certainties (B, M)."""
         known = F.log_softmax(opinions.detach(), 2)
-        return self.seen(overlap(known, present)), certainty(known, present)
+        overlaps = overlap(known, present, everywhere=everywhere)
+        return self.seen(overlaps), certainty(known, present, everywhere=everywhere)

@@ -84,19 +84,31 @@ def cues(ranks: Sequence[int], cosines: Tensor, energies: Sequence[Tensor], pres
 
 
 def pair_cues(
-    ranks: Sequence[int], cosines: Tensor, energies: Tensor, counts: tuple[int, ...], present: Tensor, k: int
+    ranks: Sequence[int],
+    cosines: Tensor,
+    energies: Tensor,
+    counts: tuple[int, ...],
+    present: Tensor,
+    k: int,
+    *,
+    opinions: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Return the cues (B, M, Q) of few modalities, each pair a cue of its own, picked in one go.
 
     Args: as for `cues`, but
         energies: of all modalities side by side, (B, E_1 + ... + E_M).
         counts: modality -> how many of them are its own.
+        opinions: overlaps (B, M, M) and certainties (B, M), 0 where absent; behind the cues come those that they make
+            in the place of cosines and energies.
     """
     device, order = present.device, tuple(ranks)
     here = present.to(cosines.dtype)
     loud = energies * here.index_select(1, _columns(_owners, order, counts, device))
-    known = torch.cat([cosines.flatten(1) * (math.sqrt(k) / 2), loud, here], 1)
-    picked = known.index_select(1, _columns(_picked, order, counts, device))
+    known = [cosines.flatten(1) * (math.sqrt(k) / 2), loud, here]
+    if opinions is not None:
+        known += [opinions[0].flatten(1), opinions[1], here]
+    choose = _picked if opinions is None else _picked_twice
+    picked = torch.cat(known, 1).index_select(1, _columns(choose, order, counts, device))
     # The shape, not len(): an exported graph takes any number of instances.
     return picked.view(picked.shape[0], len(order), picked.shape[1] // len(order))
 
@@ -182,6 +194,19 @@ def _picked(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
         found += [a * size + b for a, b in combinations(order, 2)]
         found += loud[index] + [column for n in order for column in loud[n]]
         found += [here + n for n in order]
+    return found
+
+
+def _picked_twice(ranks: tuple[int, ...], counts: tuple[int, ...]) -> list[int]:
+    """Return the same with the cues of opinions behind those of each modality: one energy each, its certainty."""
+    size = len(ranks)
+    first, second = _picked(ranks, counts), _picked(ranks, (1,) * size)
+    behind = size * size + sum(counts) + size
+    found = []
+    for index in range(size):
+        for columns, offset in ((first, 0), (second, behind)):
+            length = len(columns) // size
+            found += [column + offset for column in columns[index * length : (index + 1) * length]]
     return found
 
 

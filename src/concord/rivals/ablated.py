@@ -55,8 +55,8 @@ class AblatedCalibrator(ContextualCalibrator):
         shown = cosines if self.support else cosines.clamp(max=0)
         return shown if self.conflict else shown.clamp(min=0)
 
-    def _opinion_cues(self, opinions: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        overlaps, certainties = super()._opinion_cues(opinions, present)
+    def _opinion_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
+        overlaps, certainties = super()._opinion_cues(opinions, present, everywhere=everywhere)
         return (overlaps, certainties) if self.heard else (torch.zeros_like(overlaps), torch.zeros_like(certainties))
 
     def modulate(self, summaries: Summaries) -> Modulation:
