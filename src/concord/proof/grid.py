@@ -159,8 +159,8 @@ SPACE: Space = {
     "dropout": Choices((0.1, 0.3, 0.5)),
 }
 
-# Where a training takes long candidates are tried on one split, and there are five seeds.
-_LONG: dict[str, Any] = {"searched": "lf-dnn", "seeds": 5, "search_seeds": 1}
+# Where a training takes long candidates are tried on one split, there are five seeds, and nothing is ablated.
+_LONG: dict[str, Any] = {"searched": "lf-dnn", "seeds": 5, "search_seeds": 1, "ablated": False}
 _MAPPED: dict[str, Any] = {**_LONG, "searched": "concat"}
 _SMALL_BATCHES = {"batch": 32}
 
@@ -171,13 +171,13 @@ FULL = Grid(
         Family("cmu-mosi-folds", "cmu-mosi-utterance", VECTORS, "lf-dnn", 10, protocol="test-folds"),
         Family("cremad-features", "cremad-features", VECTORS, "lf-dnn", 10),
         Family("ave-features", "ave-features", VECTORS, "lf-dnn", 10),
-        Family("utd-mhad-2", "utd-mhad", SEQUENCES, modalities=("skeleton", "inertial"), ablated=False, **_LONG),
-        Family("handwritten", "handwritten", VECTORS, "lf-dnn", 10, ablated=False),
-        Family("utd-mhad-3", "utd-mhad", SEQUENCES, **_LONG),
+        Family("utd-mhad-2", "utd-mhad", SEQUENCES, modalities=("skeleton", "inertial"), **_LONG),
         Family("av-digits", "av-digits", MAPS, recipe=_SMALL_BATCHES, **_MAPPED),
-        Family("utd-mhad-maps", "utd-mhad", MAPS, recipe=_SMALL_BATCHES, ablated=False, **_MAPPED),
+        Family("utd-mhad-3", "utd-mhad", SEQUENCES, **_LONG),
+        Family("utd-mhad-maps", "utd-mhad", MAPS, recipe=_SMALL_BATCHES, **_MAPPED),
+        Family("handwritten", "handwritten", VECTORS, "lf-dnn", 10, ablated=False),
         Family("cmu-mosi-given", "cmu-mosi-utterance", VECTORS, "lf-dnn", 10, protocol="given", ablated=False),
-        Family("ravdess", "ravdess", SEQUENCES, ablated=False, **_LONG),
+        Family("ravdess", "ravdess", SEQUENCES, **_LONG),
     ),
     space=SPACE,
 )
