@@ -14,8 +14,9 @@ from concord.proof.blocks import PENDING, blocks, fill, fill_documents, read_tab
 from concord.proof.grid import FULL, Grid
 from concord.proof.making import Places, make_proof
 from concord.proof.summary import read_summary
-from concord.proof.verdict import losses, verdict
+from concord.proof.verdict import leads, losses, verdict, what_came
 from concord.proof.writing import score_lines
+from concord.report.table import shown
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = {
@@ -121,7 +122,10 @@ def test_the_verdict_counts_what_the_summary_holds(made):
     against = [one for one in made.summary.cells if one.against == "self"]
     points = 100 * against[0].corrupted_mean.difference
     assert any(
-        line.startswith(f"corrupted, against self: {points:+.1f} points in the mean over 1 cell") for line in lines
+        line.startswith(
+            f"three modalities or more, corrupted, against self: {points:+.1f} points in the mean over 1 cell"
+        )
+        for line in lines
     )
     behind = [
         score
@@ -130,6 +134,19 @@ def test_the_verdict_counts_what_the_summary_holds(made):
         if score.p_holm < 0.05 and score.difference < 0
     ]
     assert losses(made.summary).count("against") == len(behind)
+
+
+def test_the_table_of_leads_has_the_numbers_of_the_sentences(made):
+    head, rows = leads(made.summary)
+    assert head == ["points ahead of", "clean", "corrupted, three modalities or more"]
+    assert [row[0] for row in rows] == [shown(cell.against) for cell in made.summary.cells]
+    for row, cell in zip(rows, made.summary.cells, strict=True):
+        for text, score in zip(row[1:], (cell.clean, cell.corrupted_mean), strict=True):
+            sure = score.p_holm < 0.05
+            ahead, behind = int(sure and score.difference > 0), int(sure and score.difference < 0)
+            counts = f"(above in {int(score.difference > 0)} of 1; {ahead} ahead, {behind} behind)"
+            assert text == f"{100 * score.difference:+.1f} {counts}"
+    assert rows[0][1] in what_came(made.summary)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_the_command_stops_and_makes_tables(made, kept, script, monkeypatch, cap
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["neither", "nor"], "unknown family 'neither', 'nor'; choose from: scene15, handwritten"),
+        (["neither", "nor"], "unknown family 'neither', 'nor'; choose from: scene15, cmu-mosi-folds"),
         (["--stop-after", "-1"], "--stop-after must be 0 minutes or more; found -1.0"),
         (["--quick", "--wide"], "not allowed with argument --quick"),
     ],

@@ -17,7 +17,7 @@ from concord.errors import DataError
 from concord.files import read_json, write_text
 from concord.proof.summary import Summary, read_summary
 from concord.proof.table import Table
-from concord.proof.verdict import losses, made_line, standing, swaps, verdict
+from concord.proof.verdict import losses, made_line, standing, swaps, what_came
 from concord.proof.writing import lines_of, score_lines
 
 SUMMARY = "summary.json"
@@ -82,7 +82,7 @@ def has_blocks(path: Path) -> bool:
 
 
 def _headline(summary: Summary, results: Path) -> str:
-    return "\n".join(f"- {line}" for line in verdict(summary)) + f"\n\n{losses(summary)}\n\n{_made(summary)}\n"
+    return f"{what_came(summary)}\n{_made(summary)}\n"
 
 
 def _losses(summary: Summary, results: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concord.proof.blocks import FOLDER
 from concord.proof.summary import Summary
 from concord.proof.table import Table
-from concord.proof.verdict import losses, made_line, swaps, verdict
+from concord.proof.verdict import made_line, swaps, what_came
 from concord.proof.writing import lines_of, score_lines
 
 HEAD = """# The proof
@@ -36,8 +36,7 @@ def proof_page(summary: Summary, tables: Sequence[Table], figures: Sequence[str]
         HEAD,
         f"{made_line(summary.made_with)} {_searched(summary)}\n",
         "## What came of it\n",
-        "\n".join(f"- {line}" for line in verdict(summary)) + "\n",
-        f"{losses(summary)}\n",
+        what_came(summary),
         lines_of(
             ["swapped with another class, AUROC", "which", "whether"],
             [[name, f"{which:.2f}", f"{whether:.2f}"] for name, which, whether in swaps(summary)],

@@ -6,14 +6,20 @@ Everything here is read from the summary and the tables; nothing is typed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from concord.proof.summary import Summary, SummaryCell
+from concord.proof.summary import Score, Summary, SummaryCell
+from concord.proof.writing import lines_of
 from concord.report.table import shown
 
 SIGNIFICANT = 0.05
+READING = (
+    "Points of accuracy, the mean over cells; in brackets in how many ours is higher, and in how many significantly so "
+    "(ahead), or significantly lower (behind)."
+)
 MANY = 3  # modalities, from which on the odd one out can be told
 
 
@@ -28,9 +34,36 @@ def verdict(summary: Summary) -> list[str]:
         for label in others:
             mine = [one for one in cells if one.against == label and (len(one.modalities) < MANY) == few]
             if mine:
-                said.append(_tally(mine, "corrupted_mean", "two modalities, corrupted" if few else "corrupted"))
-    said += [_shares(cells, few=few) for few in (False, True) if _some(cells, few=few)]
-    return said
+                said.append(_tally(mine, "corrupted_mean", f"{_count(few=few)}, corrupted"))
+    return said + shares(summary)
+
+
+def shares(summary: Summary) -> list[str]:
+    """Return how much of the way to the oracle is covered, a sentence for each number of modalities."""
+    return [_shares(summary.cells, few=few) for few in (False, True) if _some(summary.cells, few=few)]
+
+
+def what_came(summary: Summary) -> str:
+    """Return all of it as Markdown: the table of leads, the shares, and where ours is behind."""
+    lines = "\n".join(f"- {line}" for line in shares(summary))
+    return f"{lines_of(*leads(summary))}\n{READING}\n\n{lines}\n\n{losses(summary)}\n"
+
+
+def leads(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return ours against every other method as a table, its head and its rows: the same numbers as `verdict`'s."""
+    parts: list[tuple[str, str, list[SummaryCell]]] = [("clean", "clean", list(summary.cells))]
+    for few in (False, True):
+        mine = [cell for cell in summary.cells if (len(cell.modalities) < MANY) == few]
+        parts.append((f"corrupted, {_count(few=few)}", "corrupted_mean", mine))
+    parts = [part for part in parts if part[2]]
+    rows = []
+    for label in dict.fromkeys(cell.against for cell in summary.cells):
+        row = [shown(label)]
+        for _, what, cells in parts:
+            tally = Tally.of([getattr(cell, what) for cell in cells if cell.against == label])
+            row.append("" if tally is None else tally.brief())
+        rows.append(row)
+    return ["points ahead of", *(name for name, _, _ in parts)], rows
 
 
 def losses(summary: Summary) -> str:
@@ -87,34 +120,74 @@ def made_line(made: Mapping[str, Any]) -> str:
     return f"{quick}{part}Made by `{made['command']}`. {where}"
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How ours stands against one method over some cells.
+
+    Args:
+        mean: difference over the cells, in points.
+        cells: how many there are.
+        above: in how many ours is higher.
+        ahead: in how many significantly.
+        behind: in how many it is significantly lower.
+    """
+
+    mean: float
+    cells: int
+    above: int
+    ahead: int
+    behind: int
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> Tally | None:
+        """Return the tally of some cells' scores; None without any."""
+        if not scores:
+            return None
+        sure = [score.difference for score in scores if score.p_holm < SIGNIFICANT]
+        return cls(
+            100 * float(np.mean([score.difference for score in scores])),
+            len(scores),
+            sum(score.difference > 0 for score in scores),
+            sum(difference > 0 for difference in sure),
+            sum(difference < 0 for difference in sure),
+        )
+
+    def brief(self) -> str:
+        """Return it for a table: `+1.5 (above in 2 of 3; 1 ahead, 0 behind)`."""
+        return f"{self.mean:+.1f} (above in {self.above} of {self.cells}; {self.ahead} ahead, {self.behind} behind)"
+
+
 def _tally(cells: Sequence[SummaryCell], what: str, where: str) -> str:
-    scores = [getattr(cell, what) for cell in cells]
-    sure = [score for score in scores if score.p_holm < SIGNIFICANT]
-    ahead, behind = (sum(sign * score.difference > 0 for score in sure) for sign in (1, -1))
-    above = sum(score.difference > 0 for score in scores)
-    mean = float(np.mean([score.difference for score in scores]))
+    one = Tally.of([getattr(cell, what) for cell in cells])
+    if one is None:
+        return f"{where}: no cells"
     return (
-        f"{where}, against {shown(cells[0].against)}: {100 * mean:+.1f} points in the mean over {len(cells)} "
-        f"cell{'s' if len(cells) != 1 else ''}, above in {above}; significantly ahead in {ahead}, behind in {behind}"
+        f"{where}, against {shown(cells[0].against)}: {one.mean:+.1f} points in the mean over {one.cells} "
+        f"cell{'s' if one.cells != 1 else ''}, above in {one.above}; significantly ahead in {one.ahead}, behind in "
+        f"{one.behind}"
     )
 
 
 def _some(cells: Sequence[SummaryCell], *, few: bool) -> list[float]:
-    shares = {
+    found = {
         _name(cell): cell.oracle_share
         for cell in cells
         if cell.oracle_share is not None and (len(cell.modalities) < MANY) == few
     }
-    return [share for share in shares.values() if share is not None]
+    return [share for share in found.values() if share is not None]
 
 
 def _shares(cells: Sequence[SummaryCell], *, few: bool) -> str:
-    shares = _some(cells, few=few)
-    where = "two modalities" if few else "three modalities or more"
+    found = _some(cells, few=few)
+    mean = 100 * float(np.mean(found))
     return (
-        f"{where}, share of the way from the perturbed twin to its oracle: {100 * float(np.mean(shares)):.0f} % in the "
-        f"mean over {len(shares)} cell{'s' if len(shares) != 1 else ''}, {100 * min(shares):.0f} % at the least"
+        f"{_count(few=few)}, share of the way from the perturbed twin to its oracle: {mean:.0f} % in the mean over "
+        f"{len(found)} cell{'s' if len(found) != 1 else ''}, {100 * min(found):.0f} % at the least"
     )
+
+
+def _count(*, few: bool) -> str:
+    return "two modalities" if few else "three modalities or more"
 
 
 def _name(cell: SummaryCell) -> str:
