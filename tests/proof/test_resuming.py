@@ -16,7 +16,7 @@ from concord.proof.making import Places, make_proof, write_tables
 from concord.proof.verdict import made_line, standing
 
 ROOT = Path(__file__).parents[2]
-MISSING = "1 of 2 cells so far; not run yet: digits/lmf."
+MISSING = "1 of 2 cells so far; not run yet: digits (lmf)."
 
 
 @pytest.fixture

@@ -90,12 +90,17 @@ def swaps(summary: Summary) -> list[tuple[str, float, float]]:
 def standing(made: Mapping[str, Any]) -> str:
     """Return which cells are not there yet, in a sentence; nothing where all are.
 
-    >>> standing({"finished": 2, "planned": 3, "missing": ["scene15/lmf"]})
-    '2 of 3 cells so far; not run yet: scene15/lmf.'
+    >>> standing({"finished": 1, "planned": 4, "missing": ["scene15/lmf", "scene15/mbt", "digits/tfn"]})
+    '1 of 4 cells so far; not run yet: scene15 (lmf, mbt), digits (tfn).'
     """
     if not made["missing"]:
         return ""
-    return f"{made['finished']} of {made['planned']} cells so far; not run yet: {', '.join(made['missing'])}."
+    families: dict[str, list[str]] = {}
+    for name in made["missing"]:
+        family, _, fusion = name.partition("/")
+        families.setdefault(family, []).append(fusion)
+    missing = ", ".join(f"{family} ({', '.join(fusions)})" for family, fusions in families.items())
+    return f"{made['finished']} of {made['planned']} cells so far; not run yet: {missing}."
 
 
 def made_line(made: Mapping[str, Any]) -> str:
