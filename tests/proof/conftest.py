@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import pytest
 
 from concord.proof.grid import Family, Grid
-from concord.proof.making import Places, make_proof, read_cells
+from concord.proof.making import Places, make_proof
+from concord.proof.outcomes import read_cell
 from concord.proof.plan import make_plan
 from concord.proof.searching import chosen_of
 from concord.sweep.space import Choices
@@ -59,5 +60,4 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cell(made):
-    (found,) = read_cells(made.plan, made.grid.severities)
-    return found
+    return read_cell(made.plan, made.grid.severities)

@@ -188,10 +188,10 @@ class ContextualCalibrator(Calibrator):
         self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
     ) -> Tensor | None:
         """Return the loss of the opinions on what nobody touched; None without opinions or labels."""
-        if modulation.opinions is None or labels is None or not self.opinion_weight:
+        if self.classes is None or modulation.opinions is None or labels is None or not self.opinion_weight:
             return None
-        if values_are_known() and (bool((labels < 0).any()) or bool((labels >= cast(int, self.classes)).any())):
-            raise UsageError(f"labels must lie in 0 to {cast(int, self.classes) - 1}, as classes={self.classes} says")
+        if values_are_known() and bool(((labels < 0) | (labels >= self.classes)).any()):  # one look at the device
+            raise UsageError(f"labels must lie in 0 to {self.classes - 1}, as classes={self.classes} says")
         counted = present if touched is None else present & ~touched
         return self.opinion_weight * opinion_loss(modulation.opinions, labels, counted)
 

@@ -13,7 +13,7 @@ Everything but the searches is written anew after each cell, and says which cell
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from concord.proof.blocks import FOLDER, SUMMARY
 from concord.proof.cellfile import CellFile, asked_of, path_of, read_cell_file, read_cell_files, write_cell
 from concord.proof.figures import draw_detection, draw_leads, draw_shares
 from concord.proof.grid import Cell, Grid
-from concord.proof.outcomes import CellOutcomes, read_cell
+from concord.proof.outcomes import read_cell
 from concord.proof.page import proof_page
-from concord.proof.plan import Experiment, Tuned, plan_cell
+from concord.proof.plan import Tuned, plan_cell
 from concord.proof.questions import tables_of
 from concord.proof.searching import known_search, search
 from concord.proof.stressing import stress_all
@@ -241,15 +241,6 @@ def write_first_pages(grid: Grid, places: Places) -> None:
                 pages.append(replace(read_documents(one.folder), name=one.name))
     if pages:
         write_report(pages, places.out / "report.html")
-
-
-def read_cells(plan: Sequence[Experiment], severities: Sequence[int]) -> Iterator[CellOutcomes]:
-    """Yield the outcomes of all cells of a plan, in its order; one at a time, since all together are gigabytes."""
-    by_cell: dict[str, list[Experiment]] = {}
-    for one in plan:
-        by_cell.setdefault(one.cell.name, []).append(one)
-    for mine in by_cell.values():
-        yield read_cell(mine, severities)
 
 
 def _joined(cells: Sequence[Mapping[str, Table]]) -> dict[str, Table]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from concord.calibration.base import Pooled, zero_linear
 from concord.calibration.calibrator import ContextualCalibrator, _Judge
 from concord.calibration.outcome import Calibration
+from concord.calibration.scaling import pass_on
 from concord.errors import UsageError
 from concord.modalities import ModalityBatch
 
@@ -57,5 +58,4 @@ class AfterFusion(ContextualCalibrator):
         pooled: Pooled | None = None,
     ) -> dict[str, Tensor]:
         """Return the original features, but for NaN and infinity where nothing is valid."""
-        ones = {name: reliability.new_ones(batch.size, size) for name, size in self.sizes.items()}
-        return super()._scaled(batch, torch.ones_like(reliability), ones)
+        return pass_on(batch)
