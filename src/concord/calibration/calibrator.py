@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concord import seeding
-from concord.calibration.base import Calibrator, linear, zero_linear
+from concord.calibration.base import Calibrator, linear
 from concord.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise, pair_cues
 from concord.calibration.modulation import gate_from_activation
 from concord.calibration.opinions import CUE_SIZE, certainty, opinion_loss, overlap
@@ -119,9 +119,7 @@ class ContextualCalibrator(Calibrator):
         counts = [self.energy_count(name) for name in self.names]
         self._ranks = sorted(range(len(self.names)), key=self.names.__getitem__)
         self.judges = nn.ModuleDict()
-        self.opinions = nn.ModuleDict()  # they start knowing nothing
-        if classes is not None:
-            self.opinions.update({name: zero_linear(self.summary_size(name), classes) for name in self.names})
+        self.opinions = nn.ModuleDict()
         for index, name in enumerate(self.names):
             with seeding.scope(base, "calibrator", "context", name):
                 queries = cue_count(index, counts)
@@ -130,6 +128,10 @@ class ContextualCalibrator(Calibrator):
                 self.judges[name] = _Judge(
                     self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
                 )
+            if classes is not None:
+                # Not zero: the gradients of balanced classes would be rounding, of which Adam makes whole steps.
+                with seeding.scope(base, "calibrator", "opinion", name):
+                    self.opinions[name] = nn.Linear(self.summary_size(name), classes)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Compare the summaries and turn the cues into reliability shifts and gates."""
