@@ -19,6 +19,7 @@ from concord.report.colours import colour_of
 from concord.report.table import shown
 
 TWIN = "none+perturbed"
+SHOWN = (-100.0, 110.0)  # % of the oracle's way
 _LOOK = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -59,7 +60,11 @@ def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -
 
 
 def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
-    """Draw which share of the way to the oracle every method covers, in the first cell of every family."""
+    """Draw which share of the way to the oracle every method covers, in the first cell of every family.
+
+    What lies beyond the axis is cut, and written at its end: where the oracle is hardly ahead of its twin, shares are
+    ratios of small numbers.
+    """
     firsts = _firsts(oracle.scores)
     labels = [label for label in dict.fromkeys(row["label"] for row in oracle.scores) if label not in ("none", TWIN)]
     with _figure(7.6, 2.9) as (figure, save):
@@ -69,14 +74,18 @@ def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
             rows = {_place(row): row for row in oracle.scores if row["label"] == label}
             x = [at + (number - (len(labels) - 1) / 2) * width for at, place in enumerate(firsts) if place in rows]
             y = [100 * rows[place]["mean"] for place in firsts if place in rows]
-            axes.bar(x, y, 0.94 * width, color=colour_of(label), label=shown(label))
+            axes.bar(x, np.clip(y, *SHOWN), 0.94 * width, color=colour_of(label), label=shown(label))
+            for place, value in zip(x, y, strict=True):
+                if not SHOWN[0] <= value <= SHOWN[1]:
+                    _beyond(axes, place, value)
         axes.axhline(0, color="#8f949b", lw=0.8)
         axes.axhline(100, color="#8f949b", lw=0.8, ls="--")
-        axes.set_ylim(max(-100, axes.get_ylim()[0]), 110)
+        axes.set_ylim(top=SHOWN[1] + 18)  # room for what is written there
         axes.set_xticks(range(len(firsts)), [_called(place).replace(", ", "\n") for place in firsts])
         axes.set_ylabel("% of the way")
         axes.set_title(
-            f"From the perturbed twin (0) to the twin that is told what to leave out (100){note}",
+            "From the perturbed twin (0) to the twin that is told what to leave out (100): "
+            f"the first fusion of each family\nThe mean over corruptions{note}",
             loc="left",
             fontsize=9,
         )
@@ -118,6 +127,21 @@ def draw_detection(detection: Table, path: Path, *, note: str = "") -> None:
         panels[1].set_xticks(range(len(kinds)), kinds, rotation=45, ha="right")
         figure.suptitle(f"Detection by {OURS}: AUROC x 100, 50 = a guess{note}", x=0.01, ha="left", fontsize=9)
         save(path)
+
+
+def _beyond(axes: Any, x: float, value: float) -> None:  # noqa: ANN401
+    """Write the value of a bar that is cut at the end of the axis."""
+    above = value > 0
+    axes.annotate(
+        f"{value:.0f}",
+        (x, SHOWN[above]),
+        xytext=(0, 2 if above else -2),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if above else "top",
+        fontsize=5,
+        rotation=90,
+    )
 
 
 def _lead(axes: Any, rows: Sequence[Row], places: Sequence[tuple[str, str]], label: str) -> None:  # noqa: ANN401
