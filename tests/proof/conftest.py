@@ -1,6 +1,10 @@
-"""A whole proof, tiny, on the embedded digits: trained, stressed and read once for all tests of this folder."""
+"""A whole proof, tiny, on the embedded digits: trained, stressed and read once for all tests of this folder.
+
+Beside it rows of tables, of numbers that a test chooses, and the committed results.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +65,43 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="session")
 def cell(made):
     return read_cell(made.plan, made.grid.severities)
+
+
+class Rows:
+    """Rows of tables as the questions make them."""
+
+    def place(self, family, fusion, modalities=2):
+        shared = {"family": family, "benchmark": family, "protocol": "random", "fusion": fusion}
+        return {**shared, "modalities": modalities, "seeds": 10}
+
+    def score(self, label, mean, std=0.01, *, family="scene15", fusion="lf-dnn", condition="clean", modalities=2):
+        here = {"condition": condition, "label": label, "mean": mean, "std": std}
+        return {**self.place(family, fusion, modalities), **here}
+
+    def row(self, to, difference, p_holm=0.5, *, mean=0.5, family="scene15", fusion="lf-dnn", condition="clean"):
+        return {
+            **self.place(family, fusion),
+            "condition": condition,
+            "of": "context",
+            "to": to,
+            "mean_of": mean,
+            "std_of": 0.02,
+            "mean_to": mean - difference,
+            "std_to": None,
+            "difference": difference,
+            "low": difference - 0.01,
+            "high": difference + 0.02,
+            "p": p_holm / 2,
+            "p_holm": p_holm,
+            "p_wilcoxon": None,
+        }
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return Rows()
+
+
+@pytest.fixture(scope="session")
+def committed():
+    return Path(__file__).parents[2] / "results"

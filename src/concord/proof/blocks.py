@@ -23,7 +23,8 @@ from concord.proof.writing import lines_of, score_lines
 SUMMARY = "summary.json"
 PENDING = "`make results` has not been run on this version yet; it writes its numbers here.\n"
 FOLDER = "proof"  # of the tables, beside the summary
-_BLOCK = re.compile(r"<!-- proof:(?P<name>[a-z-]+) -->\n(?P<body>.*?)<!-- /proof:(?P=name) -->", re.DOTALL)
+_MARK = re.compile(r"<!-- (?P<end>/?)proof:(?P<name>[a-z-]+) -->")
+_BLOCK = re.compile(r"<!-- proof:(?P<name>[a-z-]+) -->.*?<!-- /proof:(?P=name) -->", re.DOTALL)
 
 
 def blocks(results: Path) -> dict[str, str]:
@@ -50,15 +51,20 @@ def fill(text: str, known: Mapping[str, str]) -> str:
     """Return a document with all its blocks replaced.
 
     Raises:
-        DataError: it names a block that there is not.
+        DataError: it names blocks that there are not, or has marks without their other half; all are named.
     """
 
     def block(found: re.Match[str]) -> str:
         name = found["name"]
-        if name not in known:
-            raise DataError(f"the document asks for proof:{name}; there are: {', '.join(known)}")
         return f"<!-- proof:{name} -->\n\n{known[name]}\n<!-- /proof:{name} -->"
 
+    unknown = [
+        f"proof:{name}" for name in dict.fromkeys(mark["name"] for mark in _MARK.finditer(text)) if name not in known
+    ]
+    faults = [f"the document asks for {', '.join(unknown)}; there are: {', '.join(known)}"] if unknown else []
+    faults += [f"the document has {mark} without its other half" for mark in _halves(text)]
+    if faults:
+        raise DataError("; ".join(faults))
     return _BLOCK.sub(block, text)
 
 
@@ -68,17 +74,43 @@ def fill_documents(root: Path, results: Path) -> list[Path]:
     Args:
         root: the project's folder.
         results: of the proof.
+
+    Raises:
+        DataError: a file of the proof, or some documents' marks, cannot be used; then no document is written.
     """
     documents = [path for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))) if has_blocks(path)]
     known = blocks(results) if documents else {}
+    filled, faults = {}, []
     for path in documents:
-        write_text(path, fill(path.read_text(encoding="utf-8"), known))
+        try:
+            filled[path] = fill(path.read_text(encoding="utf-8"), known)
+        except DataError as error:
+            faults.append(f"{path}: {error}")
+    if faults:
+        raise DataError("\n".join(faults))
+    for path, text in filled.items():
+        write_text(path, text)
     return documents
 
 
 def has_blocks(path: Path) -> bool:
-    """Say whether a document has a place for a block."""
-    return path.is_file() and _BLOCK.search(path.read_text(encoding="utf-8")) is not None
+    """Say whether a document has a mark of a block."""
+    return path.is_file() and _MARK.search(path.read_text(encoding="utf-8")) is not None
+
+
+def _halves(text: str) -> list[str]:
+    """Return the marks that open a block which is not closed before the next one, or close one that is not open."""
+    found: list[str] = []
+    opened: re.Match[str] | None = None
+    for mark in _MARK.finditer(text):
+        if not mark["end"]:
+            found += [opened[0]] if opened is not None else []
+            opened = mark
+        elif opened is not None and opened["name"] == mark["name"]:
+            opened = None
+        else:
+            found.append(mark[0])
+    return found + ([opened[0]] if opened is not None else [])
 
 
 def _headline(summary: Summary, results: Path) -> str:
