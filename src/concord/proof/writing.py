@@ -83,7 +83,8 @@ def score_lines(table: Table, rows: Sequence[Row] | None = None) -> str:
         any_row = next(iter(by_label.values()))
         lines.append([place[0], place[1], str(any_row["modalities"]), str(any_row["seeds"]), place[2], *cells])
     text = lines_of(["family", "fusion", "modalities", "seeds", "", *map(shown, labels)], lines, left=5)
-    return f"{text}\n{MARKS}\n" if marks else text
+    compared = any((*place, label) in marks for place, by_label in found.items() for label in by_label)
+    return f"{text}\n{MARKS}\n" if compared else text
 
 
 def comparison_lines(table: Table) -> str:
@@ -149,6 +150,6 @@ def lines_of(head: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
 
 
 def _number(value: float) -> str:
-    if isinstance(value, int) or abs(value) >= 1000:
+    if isinstance(value, int) or abs(value) >= 999.5:  # three digits would round it to 1e+03
         return f"{round(value):,}"
     return f"{value:.3g}"
