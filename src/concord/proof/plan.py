@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from concord.errors import DataError
 from concord.experiment.config import Config, Recipe, make_config
+from concord.faults import explain
 from concord.proof.grid import Cell, Family, Grid
 
 Tuned = Mapping[str, Mapping[str, float | int]]  # label -> recipe fields
@@ -68,6 +72,8 @@ def make_plan(grid: Grid, out: Path, tuned: Mapping[str, Tuned]) -> tuple[Experi
         grid: what is run.
         out: the folder of all runs.
         tuned: family -> label -> the recipe fields that were chosen; families without stay as they are.
+
+    Raises: as for `plan_cell`.
     """
     return tuple(one for cell in grid.cells for one in plan_cell(grid, cell, out, tuned.get(cell.family.name, {})))
 
@@ -80,6 +86,9 @@ def plan_cell(grid: Grid, cell: Cell, out: Path, chosen: Tuned) -> tuple[Experim
         cell: which.
         out: the folder of all runs.
         chosen: label -> the recipe fields that were chosen for its family.
+
+    Raises:
+        DataError: some of these are no recipe; all faults are named.
     """
     found = [_experiment(grid, cell, grid.methods(cell.fusion), chosen, out, ablations=False)]
     names = grid.ablations_of(cell)
@@ -95,7 +104,21 @@ def _experiment(
     config = base_config(grid, cell.family, cell.fusion, methods, seeds=cell.family.seeds)
     labels = [variant.label for variant in config.variants]
     fields = {label: dict(chosen[label]) for label in labels if chosen.get(label)}
-    for own in fields.values():  # a fault in a committed search shows here
-        Recipe.model_validate({**config.recipe.model_dump(), **own})
+    _check(cell.family, config, fields)
     folder = out / cell.family.name / (f"{cell.fusion}-ablations" if ablations else cell.fusion)
     return Experiment(cell, config.model_copy(update={"tuned": fields}), folder, ablations)
+
+
+def _check(family: Family, config: Config, fields: Tuned) -> None:
+    """Refuse what a committed search chose and no recipe can be."""
+    faults = []
+    for label, own in fields.items():
+        try:
+            Recipe.model_validate({**config.recipe.model_dump(), **own})
+        except ValidationError as error:
+            faults.append(f"{label}: {explain(error)}")
+    if faults:
+        raise DataError(
+            f"the search of {family.name} has chosen what no recipe can be: {'; '.join(faults)}; remove its file to "
+            "search again"
+        )
