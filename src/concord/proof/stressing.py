@@ -24,7 +24,7 @@ from concord.analysis.trained import WEIGHTS, load_weights
 from concord.data.benchmarks import folder_of, natures_of, waves_of
 from concord.data.digest import sha256
 from concord.data.part import AnyPart, Bools, Part, Task
-from concord.errors import ConcordError, UsageError
+from concord.errors import ConcordError, DataError, UsageError
 from concord.experiment.config import Config, Variant
 from concord.experiment.folder import ExperimentFolder
 from concord.experiment.model import build_model
@@ -116,7 +116,11 @@ def ground_of(task: Task, job: Job) -> Ground:
 
 
 def open_questions(job: Job, severities: Sequence[int]) -> list[Variant]:
-    """Return the variants of a seed that have not been asked so, with the weights that they have now."""
+    """Return the variants of a seed that have not been asked so, with the weights that they have now.
+
+    Raises:
+        DataError: a file of what they said cannot be used, or weights are not there.
+    """
     config: Config = job.config
     folder = ExperimentFolder(job.folder)
     return [one for one in config.variants if not _known(folder.run(one, job.seed), severities)]
@@ -128,12 +132,16 @@ def asked_of(run: Path, severities: Sequence[int]) -> dict[str, Any]:
 
 
 def _known(run: Path, severities: Sequence[int]) -> bool:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = run / FILE
     if not path.is_file():
         return False
-    found = (pq.read_schema(path).metadata or {}).get(ASKED)
+    try:
+        found = (pq.read_schema(path).metadata or {}).get(ASKED)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path} cannot be used ({error}); remove it to have it made again") from None
     return found is not None and json.loads(found) == asked_of(run, severities)
 
 
