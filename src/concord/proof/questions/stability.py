@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from concord.proof.comparing import Row, compare_seeds, corrected
+from concord.proof.comparing import Row, compare_seeds, corrected, mean_and_deviation, place_of
 from concord.proof.conditions import CLEAN
 from concord.proof.outcomes import MEAN, CellOutcomes
 from concord.proof.table import OURS, Table, score_row
@@ -36,8 +36,8 @@ def stability(cells: Sequence[CellOutcomes], *, resamples: int) -> Table:
                     rows.append(compare_seeds(cell, measure, OURS, label, ours, values))
         for name, condition in SPREADS.items():
             for label in cell.labels:
-                deviation = float(cell.means(label, condition).std(ddof=1)) if cell.cell.family.seeds > 1 else 0.0
-                scores.append({**score_row(cell, name, label, np.array([deviation])), "std": None})
+                spread = mean_and_deviation(cell.means(label, condition))[1]  # None with a single seed
+                scores.append({**place_of(cell), "condition": name, "label": label, "mean": spread, "std": None})
     return Table(
         "stability",
         "(f) Is training steady?",
