@@ -7,7 +7,19 @@ import pytest
 
 from concord.files import read_json
 from concord.proof.summary import read_summary
-from concord.proof.verdict import READING, leads, losses, made_line, shares, standing, swaps, verdict, what_came
+from concord.proof.table import Table
+from concord.proof.verdict import (
+    READING,
+    every_loss,
+    leads,
+    losses,
+    made_line,
+    shares,
+    standing,
+    swaps,
+    verdict,
+    what_came,
+)
 from concord.report.table import shown
 
 MADE = {
@@ -137,7 +149,24 @@ def test_losses_are_those_that_are_significant_and_no_others():
         "b (random, 3 modalities), tfn, corrupted, against none, perturbed (-0.4); "
         "b (random, 3 modalities), tfn, worst removal, against none, perturbed (-12.3)."
     )
-    assert losses(read_summary(document(entry("a", "none")))) == "It is nowhere significantly behind."
+    assert losses(read_summary(document(entry("a", "none")))) == (
+        "Nowhere significantly behind: not clean, not in the mean over corruptions, not in the worst removal."
+    )
+
+
+def test_every_loss_in_the_tables_of_accuracies_is_named_and_no_other(rows):
+    won, lost = rows.row("self", 0.1, p_holm=0.01), rows.row("gmu", -0.1, p_holm=0.049)
+    level = rows.row("joint", -0.1, p_holm=0.05)
+    tables = [
+        Table("clean", "", "", [], [won, level]),
+        Table("removal", "", "", [], [lost | {"condition": "removal.left"}]),
+        Table("oracle", "", "", [], [lost]),  # of shares, not of accuracies
+    ]
+    assert every_loss(tables) == (
+        "Of all 3 comparisons of accuracies in the tables, every kind of corruption and every removal by itself, "
+        "ours is significantly ahead in 1 and behind in 1: scene15, lf-dnn, removal.left, against gmu (-10.0)."
+    )
+    assert every_loss(tables[:1]).endswith("in 1 and behind in 0.")
 
 
 def test_swaps_are_of_cells_that_have_both_areas():

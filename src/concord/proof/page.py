@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concord.proof.blocks import FOLDER
 from concord.proof.summary import Summary
 from concord.proof.table import Table
-from concord.proof.verdict import made_line, swaps, what_came
+from concord.proof.verdict import every_loss, made_line, swaps, what_came
 from concord.proof.writing import lines_of, score_lines
 
 HEAD = """# The proof
@@ -15,7 +15,8 @@ HEAD = """# The proof
 Every method of a cell is trained on the same splits, initial weights, order of batches and perturbations; its recipe is
 chosen on validation data with the same budget as everybody's ([the searches](search)); the test part is scored once.
 Accuracy in percent, mean ± standard deviation over seeds. Corruptions hit one random modality of every instance, at
-severities that training never uses, and by kinds that it mostly never saw. Differences are paired, with a 95 % interval
+severities that training does not use (but for the swap of a whole modality, which it also sees), and by kinds that it
+mostly never saw. Differences are paired, with a 95 % interval
 and a p-value from a hierarchical bootstrap over seeds and test instances (whole groups where instances are grouped),
 Holm-corrected over a table; Wilcoxon's test over seeds stands beside it from 8 seeds up. A search looks at validation
 parts of the first splits; where splits are drawn at random, rows of these may be test rows of other seeds, which is the
@@ -37,6 +38,7 @@ def proof_page(summary: Summary, tables: Sequence[Table], figures: Sequence[str]
         f"{made_line(summary.made_with)} {_searched(summary)}\n",
         "## What came of it\n",
         what_came(summary),
+        f"{every_loss(tables)}\n",
         lines_of(
             ["swapped with another class, AUROC", "which", "whether"],
             [[name, f"{which:.2f}", f"{whether:.2f}"] for name, which, whether in swaps(summary)],

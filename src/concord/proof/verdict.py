@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from concord.proof.summary import Score, Summary, SummaryCell
+from concord.proof.table import Table
 from concord.proof.writing import lines_of
 from concord.report.table import shown
 
@@ -20,6 +21,7 @@ READING = (
     "Points of accuracy, the mean over cells; in brackets in how many ours is higher, and in how many significantly so "
     "(ahead), or significantly lower (behind)."
 )
+ACCURACIES = ("clean", "corruption", "corruption-kinds", "removal")  # tables
 MANY = 3  # modalities, from which on the odd one out can be told
 
 
@@ -67,14 +69,37 @@ def leads(summary: Summary) -> tuple[list[str], list[list[str]]]:
 
 
 def losses(summary: Summary) -> str:
-    """Return where ours is significantly behind anything, in one sentence."""
+    """Return where ours is significantly behind anything in what the summary holds, in one sentence."""
     found = []
     for what, name in (("clean", "clean"), ("corrupted_mean", "corrupted"), ("removal_worst", "worst removal")):
         for cell in summary.cells:
             score = getattr(cell, what)
             if score.p_holm < SIGNIFICANT and score.difference < 0:
                 found.append(f"{_name(cell)}, {name}, against {shown(cell.against)} ({100 * score.difference:+.1f})")
-    return f"Significantly behind: {'; '.join(found)}." if found else "It is nowhere significantly behind."
+    if found:
+        return f"Significantly behind: {'; '.join(found)}."
+    return "Nowhere significantly behind: not clean, not in the mean over corruptions, not in the worst removal."
+
+
+def every_loss(tables: Sequence[Table]) -> str:
+    """Return how many single comparisons ours wins and loses significantly, and which it loses, in sentences.
+
+    Args:
+        tables: of the questions; those of accuracies count, kind by kind and modality by modality.
+    """
+    rows = [row for table in tables if table.name in ACCURACIES for row in table.rows]
+    sure = [row for row in rows if row["p_holm"] < SIGNIFICANT]
+    lost = [row for row in sure if row["difference"] < 0]
+    named = "; ".join(
+        f"{row['family']}, {row['fusion']}, {row['condition']}, against {shown(row['to'])} "
+        f"({100 * row['difference']:+.1f})"
+        for row in lost
+    )
+    return (
+        f"Of all {len(rows):,} comparisons of accuracies in the tables, every kind of corruption and every removal by "
+        f"itself, ours is significantly ahead in {len(sure) - len(lost):,} and behind in {len(lost):,}"
+        + (f": {named}." if named else ".")
+    )
 
 
 def swaps(summary: Summary) -> list[tuple[str, float, float]]:

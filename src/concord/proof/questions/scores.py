@@ -35,8 +35,8 @@ def corruption(cells: Sequence[CellOutcomes], *, resamples: int) -> Table:
         "corruption",
         "(b) What is left when one modality of every instance is corrupted?",
         "Accuracy, the mean over kinds of corruption and severities: of all kinds, of those that training never saw "
-        "(unseen), and of those that it saw at other severities (seen). The control, a swap within the class, is left "
-        "out.",
+        "(unseen), and of those that it saw (seen), at other severities but for the whole swap. The control, a swap "
+        "within the class, is left out.",
         cells,
         lambda cell: [one for one in (MEAN, UNSEEN, SEEN) if one in cell.any.values],
         resamples,
