@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from concord.calibration.attaching.taps import Tap
 from concord.errors import UsageError
 
+_PLAIN = (bool, int, float, str, type(None))
+
 
 class State:
     """Plain attributes and buffers of modules that run once more than they would; they work on copies meanwhile."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        plain = (bool, int, float, str, type(None))
-        self.attributes = [(m, {k: v for k, v in m.__dict__.items() if isinstance(v, plain)}) for m in modules]
+        self.attributes = [(m, {k: v for k, v in m.__dict__.items() if isinstance(v, _PLAIN)}) for m in modules]
+        self.names = [set(m.__dict__) for m in modules]
         self.buffers = [(m, dict(m._buffers)) for m in modules]
         copies: dict[int, Tensor] = {}
         for module, buffers in self.buffers:
@@ -30,9 +32,13 @@ class State:
 
     def put_back(self) -> None:
         """Make them what they were."""
-        for module, attributes in self.attributes:
+        for (module, attributes), names in zip(self.attributes, self.names, strict=True):
+            for name in [k for k, v in module.__dict__.items() if k not in names and isinstance(v, _PLAIN)]:
+                del module.__dict__[name]
             module.__dict__.update(attributes)
         for module, buffers in self.buffers:
+            for name in set(module._buffers) - set(buffers):
+                del module._buffers[name]
             module._buffers.update(buffers)
 
 
