@@ -1,12 +1,19 @@
-"""What a module that runs twice must not show."""
+"""What a module that runs twice must not show, and blocks that gradient checkpointing runs again."""
 
 import copy
+import importlib.util
+from functools import partial
 
+import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from concord import attach
-from concord.calibration.attaching.repeating import State
+from concord import UsageError, attach
+from concord.calibration.attaching.repeating import State, check_checkpointing
+from concord.calibration.attaching.taps import read_tap
+
+TAP = read_tap("net", "audio")
 
 
 class Counting(nn.Module):
@@ -81,3 +88,63 @@ def test_what_forward_first_makes_is_of_one_pass():
     for done in (1, 2):
         attached(torch.randn(6, 5), torch.randn(6, 3))
         assert (model.calls, float(model.seen)) == (done, done)
+
+
+class Checkpointed(nn.Module):
+    """Runs itself under gradient checkpointing, with its keyword arguments bound, where it is told to."""
+
+    on = True
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def __call__(self, *args, **kwargs):
+        call = partial(super().__call__, **kwargs)
+        return checkpoint(call, *args, use_reentrant=False) if self.on else call(*args)
+
+    def forward(self, x):
+        return self.layer(x).tanh()
+
+
+def test_a_block_that_checkpoints_itself_is_tapped_with_the_same_gradients(monkeypatch):
+    inputs, found = (torch.randn(6, 5), torch.randn(6, 3)), []
+    for on in (True, False):
+        monkeypatch.setattr(Checkpointed, "on", on)
+        torch.manual_seed(0)
+        sizes = {"audio": 4, "visual": 4}
+        attached = attach(Model(Checkpointed), {name: name for name in sizes}, layout="bd", sizes=sizes, seed=0).train()
+        (attached(*inputs).square().sum() + attached.auxiliary_loss()).backward()
+        found.append({name: p.grad for name, p in attached.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys() >= {"model.audio.layer.weight", "model.visual.layer.weight"}
+    assert all(torch.equal(grad, found[1][name]) for name, grad in found[0].items())
+
+
+class Checking(nn.Module):
+    def forward(self, x):
+        check_checkpointing(self, TAP)
+        return 2 * x
+
+
+@pytest.mark.parametrize("call", [lambda m: m, lambda m: m.forward, lambda m: partial(partial(m.__call__))])
+def test_a_checkpointed_block_itself_is_fine(call):
+    x = torch.ones(1, requires_grad=True)
+    assert checkpoint(call(Checking()), x, use_reentrant=False).tolist() == [2]
+    with pytest.raises(UsageError, match="the tap 'net' is checkpointed with use_reentrant=True"):
+        checkpoint(call(Checking()), x, use_reentrant=True)
+
+
+@pytest.mark.parametrize("around", [nn.Sequential, lambda m: lambda x: m(x), lambda m: partial(nn.Sequential(m))])
+def test_what_lies_around_a_tap_must_not_be_checkpointed(around):
+    with pytest.raises(UsageError, match="the tap 'net' lies inside a block that gradient checkpointing runs again"):
+        checkpoint(around(Checking()), torch.ones(1, requires_grad=True), use_reentrant=False)
+
+
+def test_a_function_that_is_only_called_alike_is_no_gradient_checkpointing(tmp_path):
+    path = tmp_path / "utils" / "checkpoint.py"
+    path.parent.mkdir()
+    path.write_text("def checkpoint(model, x):\n    return model(x)\n", "utf-8")
+    spec = importlib.util.spec_from_file_location("own_checkpoint", path)
+    own = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(own)
+    assert own.checkpoint(Checking(), torch.ones(1)).tolist() == [2]

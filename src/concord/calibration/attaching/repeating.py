@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
+from torch.utils import checkpoint as checkpointing
 
 from concord.calibration.attaching.taps import Tap
 from concord.errors import UsageError
@@ -51,8 +53,10 @@ def check_checkpointing(module: nn.Module, tap: Tap) -> None:
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_name == "checkpoint" and code.co_filename.endswith("utils/checkpoint.py"):
+        if code.co_name == "checkpoint" and code.co_filename == checkpointing.__file__:
             function = frame.f_locals.get("function")
+            while isinstance(function, partial):  # models bind keyword arguments so
+                function = function.func
             if frame.f_locals.get("use_reentrant") is not False:
                 raise UsageError(
                     f"the tap {tap.written!r} is checkpointed with use_reentrant=True, which hides its gradient; "
