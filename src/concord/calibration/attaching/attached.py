@@ -100,11 +100,14 @@ class Attached(nn.Module):
         self._leave = False  # once the features are calibrated
         self._lock = threading.RLock()
         self._attached = True
-        self._before = (model.training, [(p, p.requires_grad) for p in model.parameters()])
+        modes = [(m, m.training) for m in model.modules()]
+        self._before = (modes, [(p, p.requires_grad) for p in model.parameters()])
+        # Not through `train`, which would reach submodules of the model that are in a mode of their own.
         self.training = model.training
+        if calibrator is not None:
+            calibrator.train(model.training)
         if settings.freeze == "backbone":
-            model.requires_grad_(False)
-        self.train(model.training)
+            model.requires_grad_(False).eval()
         keep_keys(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
@@ -160,12 +163,13 @@ class Attached(nn.Module):
         return self.calibrator.auxiliary_loss()
 
     def detach(self) -> nn.Module:
-        """Return the original model as it was: its mode, and which of its parameters are trained."""
-        training, flags = self._before
+        """Return the original model as it was: which of its parameters are trained, and its mode if it was frozen."""
+        modes, flags = self._before
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
         if self.settings.freeze == "backbone":
-            self.model.train(training)
+            for module, mode in modes:
+                module.training = mode
         self._attached = False
         self.calibration = None  # of what it no longer does
         return self.model

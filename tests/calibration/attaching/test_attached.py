@@ -1,0 +1,66 @@
+"""What the wrapper keeps of a model as it was, and of one forward for the next; the rest is in ../test_attach.py."""
+
+import pytest
+import torch
+from torch import nn
+
+from concord import attach
+
+SIZES = {"audio": 4, "visual": 4}
+TAPS = {name: name for name in SIZES}
+
+
+class Model(nn.Module):
+    """Two encoders, a normalisation that is kept in evaluation, and a fusion."""
+
+    def __init__(self):
+        super().__init__()
+        self.audio, self.visual, self.norm = nn.Linear(5, 4), nn.Linear(3, 4), nn.BatchNorm1d(8)
+        self.fusion = Fusion()
+        self.train()
+        self.norm.eval()
+
+    def forward(self, audio, visual):
+        return self.fusion(self.audio(audio), self.visual(visual), self.norm)
+
+
+class Fusion(nn.Module):
+    def forward(self, audio, visual, norm):
+        return norm(torch.cat([audio, visual], 1))
+
+
+def made(taps=TAPS, **options):
+    torch.manual_seed(0)
+    model = Model()
+    return model, attach(model, taps, layout="bd", seed=0, **options)
+
+
+def batch():
+    return torch.randn(6, 5), torch.randn(6, 3)
+
+
+def modes(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+@pytest.mark.parametrize("options", [{}, {"sizes": SIZES}, {"example": batch()}])
+def test_submodules_in_a_mode_of_their_own_stay_in_it(options):
+    before = modes(Model())
+    model, attached = made(**options)
+    assert modes(model) == before
+    assert attached.training
+    inputs, mean = batch(), model.norm.running_mean.clone()
+    attached(*inputs)
+    assert attached.calibrator.training
+    assert torch.equal(model.norm.running_mean, mean)
+
+
+def test_a_frozen_model_gets_the_modes_of_its_submodules_back():
+    before = modes(Model())
+    model, attached = made(freeze="backbone", sizes=SIZES)
+    assert not any(modes(model).values())
+    assert attached.training
+    assert attached.calibrator.training
+    attached.eval().train()
+    attached.detach()
+    assert modes(model) == before
