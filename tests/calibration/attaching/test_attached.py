@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord import attach
+from concord import ConcordError, attach
 
 SIZES = {"audio": 4, "visual": 4}
 TAPS = {name: name for name in SIZES}
@@ -64,3 +64,34 @@ def test_a_frozen_model_gets_the_modes_of_its_submodules_back():
     attached.eval().train()
     attached.detach()
     assert modes(model) == before
+
+
+class Careless(Model):
+    """Goes on with something else where its fusion fails."""
+
+    def forward(self, audio, visual):
+        try:
+            return super().forward(audio, visual)
+        except ConcordError:
+            return torch.zeros(len(audio), 8)
+
+
+def test_a_forward_that_calibrated_nothing_leaves_no_calibration_of_an_earlier_one():
+    attached = attach(Careless(), {"audio": 0, "visual": 1}, at="fusion", layout="bd", seed=0).eval()
+    audio, visual = batch()
+    attached(audio, visual)
+    assert attached.calibration is not None
+    attached(audio * torch.nan, visual)
+    assert attached.calibration is None
+    attached(audio, visual)
+    with pytest.raises(ConcordError, match="the model went through without calibrating anything; nothing was judged"):
+        attached.judge(audio * torch.nan, visual)
+
+
+def test_an_encoder_s_own_error_is_not_blamed_on_copies():
+    model, attached = made(copies=True, sizes=SIZES)
+    model.audio.register_forward_pre_hook(lambda _, args: (args[0] - torch.ones(5),))
+    audio, visual = batch()
+    attached(audio, visual)
+    with pytest.raises(RuntimeError, match="The size of tensor a"):
+        attached(audio[:, :4], visual)

@@ -123,6 +123,7 @@ class Attached(nn.Module):
         if not self._attached:
             return self.model(*args, **kwargs)
         with self._lock:
+            self.calibration = None  # that of an earlier forward says nothing of this one
             core = core_of(self.model)
             given = Arguments(args, kwargs, parameters_of(core))
             try:
