@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ConcordError, attach
+from concord import ConcordError, UsageError, attach
 
 SIZES = {"audio": 4, "visual": 4}
 TAPS = {name: name for name in SIZES}
@@ -95,3 +95,12 @@ def test_an_encoder_s_own_error_is_not_blamed_on_copies():
     attached(audio, visual)
     with pytest.raises(RuntimeError, match="The size of tensor a"):
         attached(audio[:, :4], visual)
+
+
+@pytest.mark.parametrize("taps", [{"audio": 0, "visual": "audio"}, {"audio": "audio", "visual": ("audio",)}])
+@pytest.mark.parametrize(("at", "of"), [("", "the model"), ("fusion", "'fusion'")])
+def test_two_modalities_cannot_be_one_argument(taps, at, of):
+    attached = attach(Model(), taps, at=at, layout="bd", seed=0)
+    text = rf"taps\['audio'\] and taps\['visual'\] are the same argument in the call of {of}; each modality needs an"
+    with pytest.raises(UsageError, match=text):
+        attached(*batch())

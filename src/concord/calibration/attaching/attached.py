@@ -24,7 +24,7 @@ from concord.calibration.attaching.interception import Run, intercepted
 from concord.calibration.attaching.keys import keep_keys
 from concord.calibration.attaching.replay import Memory, TwoPasses
 from concord.calibration.attaching.sources import Source, batch_size, sourced
-from concord.calibration.attaching.structure import tensors_of
+from concord.calibration.attaching.structure import Path, tensors_of
 from concord.calibration.attaching.taps import Tap, core_of
 from concord.calibration.base import Calibrator
 from concord.calibration.calibrator import ContextualCalibrator
@@ -238,8 +238,20 @@ class Attached(nn.Module):
         return self.settings.copies and self.training
 
     def _with_arguments(self, call: Arguments, of: str, given: Arguments) -> Arguments:
-        """Return a call's arguments with the features among them calibrated."""
+        """Return a call's arguments with the features among them calibrated.
+
+        Raises:
+            UsageError: an address leads nowhere, or two lead to the same argument.
+        """
         found = {name: call.find(address, name, of) for name, address in self.settings.taps.items()}  # type: ignore[arg-type]
+        there: dict[Path, str] = {}
+        for name, (_, path) in found.items():
+            if path in there:
+                raise UsageError(
+                    f"taps[{there[path]!r}] and taps[{name!r}] are the same argument in the call of {of}; "
+                    "each modality needs an argument of its own"
+                )
+            there[path] = name
         calibrated = self._calibrate({name: x for name, (x, _) in found.items()}, given)
         for name, (_, path) in found.items():
             call = call.replace(path, calibrated[name])
