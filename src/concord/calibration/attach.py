@@ -17,7 +17,7 @@ from concord.calibration.attaching.attached import Attached, Settings
 from concord.calibration.attaching.draws import devices_of, put_back, remember
 from concord.calibration.attaching.folding import read_layouts
 from concord.calibration.attaching.keys import without_calibrator
-from concord.calibration.attaching.sources import Source, check_sources, taps_among
+from concord.calibration.attaching.sources import Source, check_batch_size, check_sources, taps_among
 from concord.calibration.attaching.taps import check_taps, core_of, find_module, read_tap
 from concord.calibration.base import Calibrator
 from concord.calibration.perturbation import Perturbation
@@ -103,12 +103,13 @@ def attach(
         raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")
     names, core = tuple(taps), core_of(model)
     layouts = read_layouts(layout, names)
+    check_batch_size(batch_size)
     sources = {"masks": check_sources("masks", masks, names), "present": check_sources("present", present, names)}
     watched = {label: tap for argument, given in sources.items() for label, tap in taps_among(argument, given).items()}
     base = int(torch.randint(2**62, ()).item()) if seed is None else seed
     given_taps: Any
     if at is None:
-        given_taps = {name: read_tap(tap, name) for name, tap in taps.items()}
+        given_taps = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items()}
         check_taps(core, given_taps)
         for label, tap in watched.items():
             find_module(core, tap.name, label)
@@ -117,7 +118,7 @@ def attach(
         if watched:
             raise UsageError(f"{', '.join(watched)}: with `at`, masks and present must be functions of the inputs")
         given_taps = check_addresses(taps)
-        where = read_tap(at, "at") if at else None
+        where = None if at == "" else read_tap(at, "at")
         if where is not None:
             find_module(core, where.name, "at")
 

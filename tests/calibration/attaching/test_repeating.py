@@ -13,7 +13,7 @@ from concord import UsageError, attach
 from concord.calibration.attaching.repeating import State, check_checkpointing
 from concord.calibration.attaching.taps import read_tap
 
-TAP = read_tap("net", "audio")
+TAP = read_tap("net", "taps['audio']")
 
 
 class Counting(nn.Module):

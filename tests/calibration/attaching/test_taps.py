@@ -17,13 +17,13 @@ from concord.errors import UsageError
     ],
 )
 def test_a_tap_is_read_as_written(written, tap):
-    assert read_tap(written, "m") == Tap(written, *tap)
+    assert read_tap(written, "taps['m']") == Tap(written, *tap)
 
 
 @pytest.mark.parametrize("written", ["", "enc#", "enc#0", "enc[", "enc[]", "a#1#2", None, 1, "[0]"])
 def test_what_is_no_tap_is_refused(written):
     with pytest.raises(UsageError, match=r"taps\['m'\] must be the name of a submodule"):
-        read_tap(written, "m")
+        read_tap(written, "taps['m']")
 
 
 def test_wrappers_may_be_named_or_not_at_every_depth():

@@ -61,8 +61,12 @@ class Tap:
         return found, path
 
 
-def read_tap(written: object, modality: str) -> Tap:
+def read_tap(written: object, what: str) -> Tap:
     """Read a tap as it is written.
+
+    Args:
+        written: the tap.
+        what: what is tapped there, for the error: "taps['audio']".
 
     Raises:
         UsageError: it is not written like a tap.
@@ -70,7 +74,7 @@ def read_tap(written: object, modality: str) -> Tap:
     match = _WRITTEN.fullmatch(written) if isinstance(written, str) else None
     if match is None:
         raise UsageError(
-            f'taps[{modality!r}] must be the name of a submodule, such as "net.audio", "net.audio#2" (its second '
+            f'{what} must be the name of a submodule, such as "net.audio", "net.audio#2" (its second '
             f'call) or "net.audio[0]" (an element of its output); found {written!r}'
         )
     path = tuple(int(key) if key.lstrip("-").isdigit() else key for key in re.findall(r"\[([^\[\]]+)\]", match["path"]))
