@@ -552,6 +552,17 @@ def test_parameters_are_refused_before_the_sizes_are_known():
         (TAPS, {"masks": {"audio": "none"}}, "masks.audio is 'none', which the model does not have"),
         (TAPS, {"freeze": "head"}, "freeze must be None or 'backbone'; found 'head'"),
         (TAPS, {"copies": 2}, "copies must be True or False; found 2"),
+        (
+            TAPS,
+            {"layout": ["bd", "bd"]},
+            r"layout must be one for all features, or modality -> layout; found \['bd', 'b",
+        ),
+        (
+            TAPS,
+            {"calibrator": "context"},
+            "calibrator must be a calibrator, or a class or function .*; found 'context'",
+        ),
+        (TAPS, {"sizes": [4, 4]}, r"sizes is \[4, 4\]; the modalities of taps are audio, visual"),
         (TAPS, {"sizes": {"audio": 4}}, "sizes names audio; the modalities of taps are audio, visual"),
         (TAPS, {"calibrator": ContextualCalibrator({"a": 4, "b": 4})}, "the calibrator is of a, b; the modalities of "),
         (

@@ -99,6 +99,10 @@ def attach(
     (True, [[1.0, 1.0], [1.0, 1.0]])
     """
     _check(model, taps, freeze, copies)
+    if calibrator is not None and not callable(calibrator):  # as calibrators are, and classes
+        raise UsageError(
+            f"calibrator must be a calibrator, or a class or function that makes one; found {calibrator!r}"
+        )
     if calibrator is not None and perturbation is not True:
         raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")
     names, core = tuple(taps), core_of(model)
@@ -143,10 +147,9 @@ def attach(
         seed=base,
     )
     if ready is None and sizes is not None:
-        if set(sizes) != set(names):
-            raise UsageError(
-                f"sizes names {', '.join(sizes) or 'nothing'}; the modalities of taps are {', '.join(names)}"
-            )
+        if not isinstance(sizes, Mapping) or set(sizes) != set(names):
+            found = f"names {', '.join(sizes) or 'nothing'}" if isinstance(sizes, Mapping) else f"is {sizes!r}"
+            raise UsageError(f"sizes {found}; the modalities of taps are {', '.join(names)}")
         ready = settings.build(sizes)
     first = next(model.parameters(), None)
     if ready is not None and first is not None:

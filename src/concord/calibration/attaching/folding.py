@@ -23,6 +23,8 @@ def read_layouts(layout: str | Mapping[str, str], names: tuple[str, ...]) -> dic
     Raises:
         UsageError: a layout or a modality is unknown.
     """
+    if not isinstance(layout, str | Mapping):
+        raise UsageError(f"layout must be one for all features, or modality -> layout; found {layout!r}")
     given = dict.fromkeys(names, layout) if isinstance(layout, str) else dict(layout)
     choices = (AUTO, *LAYOUTS, *FOLDED)
     for name, written in given.items():
