@@ -218,7 +218,7 @@ class Attached(nn.Module):
 
     def model_state_dict(self) -> dict[str, Tensor]:
         """Return the state of the model alone, under its own keys, as the original loads it."""
-        return dict(self.model.state_dict())
+        return self.model.state_dict()
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as in nn.Module
         """Yield names and parameters, as every module does.
