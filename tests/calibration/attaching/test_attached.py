@@ -104,3 +104,34 @@ def test_two_modalities_cannot_be_one_argument(taps, at, of):
     text = rf"taps\['audio'\] and taps\['visual'\] are the same argument in the call of {of}; each modality needs an"
     with pytest.raises(UsageError, match=text):
         attached(*batch())
+
+
+class InPlace(Fusion):
+    """Changes its arguments in place, as many models do with features right behind the encoders."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        self.rectify = nn.ReLU(inplace)
+
+    def forward(self, audio, visual, norm):
+        return super().forward(self.rectify(audio), nn.functional.relu(visual, self.rectify.inplace), norm)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("taps", "at"), [(TAPS, None), ({"audio": 0, "visual": 1}, "fusion")])
+def test_a_model_may_change_calibrated_features_in_place(taps, at, training):
+    inputs, found = batch(), []
+    for inplace in (True, False):
+        torch.manual_seed(0)
+        model = Model()
+        model.fusion = InPlace(inplace)
+        attached = attach(model, taps, at=at, layout="bd", sizes=SIZES, seed=0).train(training)
+        with torch.no_grad():
+            for parameter in attached.calibrator.parameters():
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+        out = attached(*inputs)
+        (out.square().sum() + attached.auxiliary_loss()).backward()
+        gradients = [p.grad for p in attached.parameters() if p.grad is not None]
+        found.append([out, *attached.calibration.features.values(), *gradients])
+    assert len(found[0]) == len(found[1]) > 10
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))

@@ -285,7 +285,8 @@ class Attached(nn.Module):
         self.calibration = out
         if self._leave:
             raise _Judged
-        return {name: fold(x, layouts[name]) for name, x in out.features.items()}
+        # Copies: the model may change them in place, which views of what was calibrated together do not bear.
+        return {name: fold(x.clone(), layouts[name]) for name, x in out.features.items()}
 
     def _check_rows(self, out: object) -> None:
         """Refuse outputs that are not of both copies.
