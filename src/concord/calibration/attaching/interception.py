@@ -1,8 +1,8 @@
 """Calls of submodules, answered by somebody else while a block runs.
 
 Nothing stays behind: what a module does when it is called is replaced on the instance and put back, whatever
-happens. A call is caught as a whole, hooks included, or where a model calls `forward` itself; calls within a call
-that is really run are let through.
+happens. A call is caught as a whole, hooks included, or where a model calls `forward` itself; a call that is really
+run comes by its own `forward`, and those of other modules, which are caught as well: who answers lets them through.
 """
 
 from __future__ import annotations
