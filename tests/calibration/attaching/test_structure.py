@@ -5,7 +5,16 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from concord.calibration.attaching.structure import at_path, described, map_tensors, replaced, tensors_of, version_of
+from concord.calibration.attaching.structure import (
+    at_path,
+    described,
+    differs,
+    map_tensors,
+    mark_of,
+    replaced,
+    tensors_of,
+    version_of,
+)
 
 Pair = namedtuple("Pair", "left right")
 X, Y = torch.arange(3.0), torch.arange(4.0)
@@ -74,6 +83,28 @@ def test_changes_in_place_are_counted_but_not_in_inference_mode():
     assert version_of(x) == before + 1
     with torch.inference_mode():
         assert version_of(torch.zeros(2)) is None
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_mark_tells_of_changes_in_place_in_every_mode(mode):
+    with mode():
+        tensors = [torch.tensor([torch.nan, 1]), torch.ones(2, 3, dtype=torch.int64).T, torch.ones(1, 2).expand(3, 2)]
+        tensors += [torch.zeros(0), torch.ones(2, dtype=torch.bfloat16), torch.tensor(True), torch.tensor([1j])]
+        marks = [mark_of(x) for x in tensors]
+        assert not any(differs(x, mark) for x, mark in zip(tensors, marks, strict=True))
+        tensors[0][1], tensors[1][2, 0], tensors[4][0], tensors[6][0] = 2, 2, 2, 2
+        tensors[5].logical_not_()
+        changed = [differs(x, mark) for x, mark in zip(tensors, marks, strict=True)]
+        assert [changed[place] for place in (0, 1, 4, 5, 6)] == [True] * 5
+        assert not changed[2]
+        tensors[0][0] = 3  # what was NaN
+        assert differs(tensors[0], marks[0])
+
+
+def test_sparse_and_nested_tensors_count_as_unchanged_where_nobody_counts():
+    with torch.inference_mode():
+        for x in (torch.eye(2).to_sparse(), torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])):
+            assert not differs(x, mark_of(x))
 
 
 def test_things_are_described_in_few_words():

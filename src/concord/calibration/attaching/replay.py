@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from concord.calibration.attaching.draws import Draws, devices_of, put_back, remember
 from concord.calibration.attaching.interception import Run, calls_of, intercepted
 from concord.calibration.attaching.repeating import State, check_checkpointing
-from concord.calibration.attaching.structure import Path, map_tensors, replaced, tensors_of, version_of
+from concord.calibration.attaching.structure import Path, differs, map_tensors, mark_of, replaced, tensors_of
 from concord.calibration.attaching.tainted import Ancestry, is_tainted, taint
 from concord.calibration.attaching.taps import Tap, find_module
 from concord.errors import ConcordError, UsageError
@@ -39,12 +39,12 @@ class _Kept:
 
     Args:
         output: what it returned, copied before anybody changed it in place; an input that it returned is its number.
-        changed: number of an input that the call changed in place -> what it became.
+        changed: number of an input that the call changed in place -> what it became, itself, and its mark then.
         draws: the states of the random generators after it.
     """
 
     output: Any
-    changed: dict[int, Tensor]
+    changed: dict[int, tuple[Tensor, Tensor, int | Tensor]]
     draws: Draws
 
 
@@ -96,7 +96,7 @@ class TwoPasses:
         self.ancestry = Ancestry()
         self.calibrated: dict[str, Tensor] = {}
         self.reached: set[str] = set()
-        self.accounted: dict[int, int] = {}  # inputs of the model that a kept call changed, and how often
+        self.marks: dict[int, int | Tensor] = {}  # of the model's inputs, as kept calls leave them
 
     def __call__(
         self,
@@ -117,7 +117,7 @@ class TwoPasses:
             UsageError: a tap was not reached, was reached twice, or depends on another.
         """
         modules, inputs = calls_of(self.core), tensors_of((args, kwargs))
-        versions = [version_of(x) for x in inputs]
+        self.marks = {id(x): mark_of(x) for x in inputs}
         self.devices = devices_of(self.core, inputs)
         draws, state = remember(self.devices), State([m for m in self.core.modules() if id(m) in self.open])
         first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)  # forward may take keys out of a dictionary
@@ -133,8 +133,7 @@ class TwoPasses:
                 f"the taps {written} did not fire: forward went through without calling them; tap submodules that "
                 "every forward calls, and call them as modules, not through other methods"
             )
-        told = [self.accounted.get(id(x), 0) for x in inputs]
-        if any(v is not None and version_of(x) != v + t for x, v, t in zip(inputs, versions, told, strict=True)):
+        if any(differs(x, self.marks[id(x)]) for x in inputs):
             raise ConcordError(
                 "the model changes its input in place before the taps, which two passes would do twice; give it a copy"
             )
@@ -169,7 +168,7 @@ class TwoPasses:
                 )
             self.memory.tainted.add(key)
             return self._rehearse(module, run, args, kwargs)
-        before = [version_of(x) for x in inputs]
+        before = [mark_of(x) for x in inputs]
         self.depth += 1
         try:
             output = run(*args, **kwargs)
@@ -177,15 +176,12 @@ class TwoPasses:
             self.depth -= 1
         number_of = {id(x): number for number, x in enumerate(inputs)}
         changed = {
-            number: x.clone()
-            for number, (x, version) in enumerate(zip(inputs, before, strict=True))
-            if version_of(x) != version or (version is None and any(y is x for y in tensors_of(output)))
+            number: (x.clone(), x, mark_of(x))
+            for number, (x, mark) in enumerate(zip(inputs, before, strict=True))
+            if differs(x, mark)
         }
         for number in changed:
-            version = before[number]
-            if version is not None:
-                done = self.accounted.get(id(inputs[number]), 0)
-                self.accounted[id(inputs[number])] = done + inputs[number]._version - version
+            self._account(inputs[number], before[number])
         kept = map_tensors(output, lambda x: _Same(number_of[id(x)]) if id(x) in number_of else x.clone())
         self.kept[key] = _Kept(kept, changed, remember(self.devices))
         return self._tapped(module, labels, output) if labels else output
@@ -236,8 +232,9 @@ class TwoPasses:
             finally:
                 self.depth -= 1
         inputs = tensors_of((args, kwargs))
-        for number, value in kept.changed.items():
-            inputs[number].copy_(value)
+        for number, (value, itself, mark) in kept.changed.items():
+            if inputs[number] is not itself or differs(itself, mark):  # an input of the model has it already
+                inputs[number].copy_(value)
         output = _restored(kept.output, inputs)
         for label in labels:
             if label in self.calibrated:
@@ -245,6 +242,14 @@ class TwoPasses:
                 self.reached.add(label)
         put_back(kept.draws)
         return output
+
+    def _account(self, changed: Tensor, before: int | Tensor) -> None:
+        """Do not hold a change by a kept call, which is made once, against the model."""
+        known = self.marks.get(id(changed))
+        if isinstance(known, Tensor):
+            self.marks[id(changed)] = mark_of(changed)
+        elif known is not None and isinstance(before, int):
+            self.marks[id(changed)] = known + changed._version - before
 
     def _count(self, module: nn.Module) -> Key:
         """Return the name of a module and the number of this call."""

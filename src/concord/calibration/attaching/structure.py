@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
@@ -103,6 +104,26 @@ def described(value: Any) -> str:
 def version_of(tensor: Tensor) -> int | None:
     """Return how often a tensor was changed in place; None in inference mode, which does not count."""
     return None if tensor.is_inference() else tensor._version
+
+
+def mark_of(tensor: Tensor) -> int | Tensor:
+    """Return what tells later whether a tensor was changed in place: its count, or a copy where nobody counts.
+
+    Sparse and nested tensors, which do not compare, count as unchanged then.
+    """
+    version = version_of(tensor)
+    if version is not None:
+        return version
+    return tensor.clone() if tensor.layout is torch.strided and not tensor.is_nested else 0
+
+
+def differs(tensor: Tensor, mark: int | Tensor) -> bool:
+    """Return whether a tensor was changed in place since it had this mark."""
+    if isinstance(mark, int):
+        return version_of(tensor) not in (mark, None)
+    if torch.equal(tensor, mark):
+        return False
+    return tensor.shape != mark.shape or not bool(((tensor == mark) | (tensor.isnan() & mark.isnan())).all())
 
 
 def _tuple_like(value: tuple[Any, ...], items: list[Any]) -> Any:
