@@ -1,4 +1,4 @@
-"""Two passes where the model changes tensors in place, which no second pass may do twice."""
+"""Two passes: tensors that the model changes in place, and masks that come too late."""
 
 from contextlib import nullcontext
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ConcordError, attach
+from concord import ConcordError, UsageError, attach
 
 TAPS = {"audio": "audio", "visual": "visual"}
 
@@ -90,3 +90,33 @@ def test_values_that_are_no_numbers_are_no_change():
         audio, visual = torch.randn(6, 4), torch.randn(6, 3)
         audio[2] = torch.nan
         assert torch.equal(attached(audio, visual)[3:], model(audio, visual)[3:])
+
+
+class Masking(nn.Module):
+    """Tells from something which steps count."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.audio, self.visual, self.mask, self.late = nn.Linear(4, 4), nn.Linear(3, 4), Counting(), late
+
+    def forward(self, audio, visual):
+        x = self.audio(audio)
+        valid = self.mask(x if self.late else audio)
+        return (x * valid[..., None]).sum(1) + self.visual(visual)
+
+
+class Counting(nn.Module):
+    def forward(self, x):
+        return x.abs().sum(-1) > 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_mask_that_comes_of_a_tapped_feature_is_refused(training):
+    inputs = torch.randn(6, 5, 4), torch.randn(6, 3)
+    inputs[0][1, 2:] = 0
+    options = {"layout": {"audio": "btd", "visual": "bd"}, "masks": {"audio": "mask"}, "seed": 0}
+    early, late = (attach(Masking(one), TAPS, **options).train(training) for one in (False, True))
+    assert early(*inputs).shape == (6, 4)
+    text = "the tap 'mask' of masks.audio depends on the tapped feature of 'audio'; what says which values count is"
+    with pytest.raises(UsageError, match=text):
+        late(*inputs)

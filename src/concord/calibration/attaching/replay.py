@@ -87,7 +87,6 @@ class TwoPasses:
             for module in core.modules()
             if id(module) not in self.at and any(id(child) in self.at for child in module.modules())
         }
-        self.grad = torch.is_grad_enabled()
         self.devices: list[int] = []
         self.depth = 0
         self.counts: dict[int, int] = {}
@@ -160,11 +159,16 @@ class TwoPasses:
         labels = self._labels(module, key)
         inputs = tensors_of((args, kwargs))
         if self.found and (is_tainted(inputs) or key in self.memory.tainted or self.ancestry.descends(inputs)):
+            features = " or ".join(repr(name) for name in self.found if name in self.taps)
             if any(label in self.taps for label in labels):
                 raise UsageError(
-                    f"the tap {key[0]!r} of {labels[0]!r} depends on the tapped feature of "
-                    f"{' or '.join(repr(name) for name in self.found)}; features are calibrated together, so tap "
-                    "them where none has met another"
+                    f"the tap {key[0]!r} of {labels[0]!r} depends on the tapped feature of {features}; features are "
+                    "calibrated together, so tap them where none has met another"
+                )
+            if labels:
+                raise UsageError(
+                    f"the tap {key[0]!r} of {labels[0]} depends on the tapped feature of {features}; what says which "
+                    "values count is needed before features are calibrated, so make it a function of the model's inputs"
                 )
             self.memory.tainted.add(key)
             return self._rehearse(module, run, args, kwargs)
