@@ -109,9 +109,16 @@ def test_files_that_are_not_the_run_s_are_refused(tmp_path):
     assert checkpoint.read() == {"schema": "concord.checkpoint/1", "about": ABOUT, "step": 5}
     with pytest.raises(DataError, match=r"is the checkpoint of another run \(other: seed\); move it away to train"):
         Checkpoint(path, {**ABOUT, "seed": "1"}).read()
-    torch.save({"schema": "other"}, path)
-    with pytest.raises(DataError, match=r"must be a checkpoint of schema concord.checkpoint/1; move it away"):
-        checkpoint.read()
+    with pytest.raises(DataError, match=r"is the checkpoint of another run \(other: label\); move it away to train"):
+        Checkpoint(path, {"seed": "0"}).read()
+    for other in (
+        {"schema": "other"},
+        {"schema": "concord.checkpoint/1"},
+        {"schema": "concord.checkpoint/1", "about": ""},
+    ):
+        torch.save(other, path)
+        with pytest.raises(DataError, match=r"must be a checkpoint of schema concord.checkpoint/1; move it away"):
+            checkpoint.read()
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], b"plain text"):
         path.write_bytes(content)

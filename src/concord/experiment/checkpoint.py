@@ -19,6 +19,7 @@ from concord.files import write_atomically
 
 SCHEMA = "concord.checkpoint/1"
 NAME = "checkpoint.pt"
+_ADVICE = "move it away to train the run from the start"
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,22 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        advice = "move it away to train the run from the start"
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{self.path} cannot be read as a checkpoint ({reason}); {advice}") from None
-        if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-            raise DataError(f"{self.path} must be a checkpoint of schema {SCHEMA}; {advice}")
+            raise DataError(f"{self.path} cannot be read as a checkpoint ({reason}); {_ADVICE}") from None
+        if not isinstance(state, dict) or state.get("schema") != SCHEMA or not isinstance(state.get("about"), dict):
+            raise DataError(f"{self.path} must be a checkpoint of schema {SCHEMA}; {_ADVICE}")
         if state["about"] != self.about:
-            differing = sorted(key for key in self.about if state["about"].get(key) != self.about[key])
-            raise DataError(f"{self.path} is the checkpoint of another run (other: {', '.join(differing)}); {advice}")
+            known = state["about"]
+            differing = sorted(str(key) for key in {*self.about, *known} if known.get(key) != self.about.get(key))
+            raise DataError(f"{self.path} is the checkpoint of another run (other: {', '.join(differing)}); {_ADVICE}")
         return state
+
+    def misfit(self, why: str) -> DataError:
+        """Return the error that says why what was read does not fit the run."""
+        return DataError(f"{self.path} does not fit this run ({why}); {_ADVICE}")
 
     def remove(self) -> None:
         """Remove the file: the run is whole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from concord.experiment.sharding import in_pieces, whole_tree
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+_MOST = 200  # letters of what PyTorch says of weights that do not fit
 
 
 @dataclass
@@ -107,17 +109,32 @@ class RunState:
         that was not keeps its own stream.
 
         Raises:
-            DataError: the checkpoint cannot be read.
+            DataError: the checkpoint cannot be read, or does not fit the run.
             ConcordError: not every process sees the same one.
         """
         known = None if checkpoint is None else checkpoint.read()
-        found = -1 if known is None else int(known["step"])
+        found = -1
+        if checkpoint is not None and known is not None:
+            step = known.get("step")
+            if not isinstance(step, int) or step < 1:
+                raise checkpoint.misfit(f"its step is {step!r}, not 1 or more")
+            found = step
         if ranks is not None and len({one[0] for one in ranks.exchange([found], self.fabric.device)}) > 1:
             raise ConcordError(
                 "not every process sees the same checkpoint; put --out on storage that all machines share"
             )
-        if known is None:
+        if checkpoint is None or known is None:
             return
+        try:
+            self._be(known)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise checkpoint.misfit(f"{type(error).__name__}: {why[:_MOST]}") from error
+
+    def _be(self, known: dict[str, Any]) -> None:
+        """Be as a checkpoint says."""
         lying = self.model.state_dict()
         self.model.load_state_dict({name: in_pieces(value, lying[name]) for name, value in known["model"].items()})
         self.method.load_state_dict(known["method"])
