@@ -52,7 +52,7 @@ def finished(changed: NDArray[Any], x: Floats, site: Site) -> Floats:
     result: Floats = np.broadcast_to(changed, x.shape).astype(np.float32)
     if site.lengths is not None:
         mask = valid_steps(site.lengths, size(site.layout, x.shape, "t"))
-        result = np.where(over_steps(mask, site.layout), result, x)
+        result = np.where(over_steps(mask, site.layout), result, x.astype(np.float32, copy=False))
     return result
 
 
