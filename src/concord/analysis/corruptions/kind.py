@@ -39,7 +39,7 @@ class Site:
         rate: samples a second of a waveform; None where it is no waveform.
 
     Raises:
-        UsageError: shapes that do not belong together; all faults at once.
+        UsageError: shapes that do not belong together, rows or lengths that are not there; all faults at once.
     """
 
     layout: str
@@ -60,15 +60,30 @@ class Site:
                 f"found {self.layout!r} for shape {self.everything.shape}"
             )
         expected = {"donors": count, "labels": count, "lengths": rows, "all_lengths": count}
-        for name, size in expected.items():
+        for name, many in expected.items():
             given = getattr(self, name)
-            if given is not None and given.shape != (size,):
-                faults.append(f"{name} must have shape ({size},); found {given.shape}")
+            if given is not None and given.shape != (many,):
+                faults.append(f"{name} must have shape ({many},); found {given.shape}")
         for name in ("lengths", "all_lengths"):
             if getattr(self, name) is not None and "t" not in self.layout:
                 faults.append(f"{name} is given, but layout {self.layout!r} has no steps; leave it out")
+        if not faults:
+            faults = self._beyond()
         if faults:
             raise UsageError("; ".join(faults))
+
+    def _beyond(self) -> list[str]:
+        """Return what is said of values that point beyond the part."""
+        most = {"rows": len(self.everything) - 1}
+        if "t" in self.layout:
+            most |= dict.fromkeys(("lengths", "all_lengths"), size(self.layout, self.everything.shape, "t"))
+        faults = []
+        for name, last in most.items():
+            given = getattr(self, name)
+            beyond = [] if given is None else given[(given < 0) | (given > last)]
+            if len(beyond):
+                faults.append(f"{name} must lie between 0 and {last}; found {beyond[0]}")
+        return faults
 
 
 Fits = Callable[[str, tuple[int, ...]], bool]
