@@ -541,6 +541,12 @@ def test_parameters_are_refused_before_the_sizes_are_known():
         ),
         ({"a": "xyz", "v": "visual_net"}, {}, "near are: audio_net, visual_net, head, middle"),
         ({"a": "audio_net"}, {}, r"taps must name at least two modalities, .*; found \['a'\]"),
+        (
+            {0: "audio_net", "v": "visual_net"},
+            {},
+            "0 cannot name a modality: use a plain word, without dots, unknown to",
+        ),
+        ({"a.b": "audio_net", "v": "visual_net"}, {}, "'a.b' cannot name a modality: use a plain word"),
         (["audio_net", "visual_net"], {}, "taps must name at least two modalities"),
         ({"a": 3, "v": "visual_net"}, {}, r"taps\['a'\] must be the name of a submodule.*found 3"),
         ({"a": "audio_net#0", "v": "visual_net"}, {}, "found 'audio_net#0'"),

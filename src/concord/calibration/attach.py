@@ -22,6 +22,7 @@ from concord.calibration.attaching.taps import check_taps, core_of, find_module,
 from concord.calibration.base import Calibrator
 from concord.calibration.perturbation import Perturbation
 from concord.errors import UsageError
+from concord.modalities import AUTO, check_sizes
 
 __all__ = ["Attached", "attach", "without_calibrator"]
 
@@ -99,6 +100,7 @@ def attach(
     (True, [[1.0, 1.0], [1.0, 1.0]])
     """
     _check(model, taps, freeze, copies)
+    check_sizes(dict.fromkeys(taps, 1), AUTO)  # the names; sizes may not be known yet
     if calibrator is not None and not callable(calibrator):  # as calibrators are, and classes
         raise UsageError(
             f"calibrator must be a calibrator, or a class or function that makes one; found {calibrator!r}"
