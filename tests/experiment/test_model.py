@@ -1,5 +1,7 @@
 """Twins share what they share: weights, and the draws of the perturbations."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from concord.data.benchmarks import prepare
 from concord.errors import UsageError
 from concord.experiment.batches import to_tensors
 from concord.experiment.config import Variant, make_config
-from concord.experiment.model import build_model, check_encoders, with_masks
+from concord.experiment.model import EXTRACTED, build_model, check_encoders, class_options, with_masks
 from concord.fusion import FUSIONS
 from concord.rivals import CALIBRATORS
 
@@ -162,3 +164,28 @@ def test_a_tuned_variant_is_built_by_its_own_recipe(task):
 def test_an_ablation_starts_from_the_weights_of_what_it_is_an_ablation_of(task):
     ours, less = (build_model(task, CONFIG, Variant(name, True), 0) for name in ("context", "context-no-gates"))
     assert all(torch.equal(less.state_dict()[name], value) for name, value in ours.state_dict().items())
+
+
+def test_opinions_weigh_less_where_all_inputs_were_extracted():
+    context = CALIBRATORS["context"]
+    assert class_options(context, 5, ["bd", "bd"]) == {"classes": 5, "opinion_weight": EXTRACTED}
+    assert class_options(context, 5, ["bd", "btd"]) == {"classes": 5}
+    assert class_options(context, None, ["bd", "bd"]) == {}
+    assert class_options(CALIBRATORS["evidential"], 5, ["bd"]) == {"classes": 5}  # classes, but no opinions
+    assert class_options(CALIBRATORS["self"], 5, ["bd"]) == {}
+    ablated = CALIBRATORS["context-no-support"]
+    assert class_options(ablated, 5, ["bd"]) == {**ablated.options, "classes": 5, "opinion_weight": EXTRACTED}
+    chosen = replace(context, options={"opinion_weight": 0.7})
+    assert class_options(chosen, 5, ["bd"])["opinion_weight"] == 0.7
+
+
+def test_the_model_has_what_the_inputs_ask_for(task):
+    assert set(task.layouts.values()) != {"bd"}
+    assert build_model(task, CONFIG, VARIANTS[-1], 0).calibrator.opinion_weight == 0.5
+
+
+@pytest.mark.data
+def test_so_has_that_of_extracted_features(data_folder):
+    vectors = prepare("cremad-features", seed=0, data=data_folder)
+    config = make_config("cremad-features", recipe={"width": 8})
+    assert build_model(vectors, config, VARIANTS[-1], 0).calibrator.opinion_weight == EXTRACTED

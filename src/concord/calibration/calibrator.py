@@ -66,7 +66,8 @@ class ContextualCalibrator(Calibrator):
         classes: C, where the task has classes and training passes their labels on: every modality then has an opinion
             of its own, and how certain it is and which other opinions it overlaps with are cues as well, so that a
             conflict with a modality that knows little counts for less. 2 or more; None = no opinions.
-        opinion_weight: weight of the opinions' cross-entropy.
+        opinion_weight: weight of the opinions' cross-entropy, which teaches the encoders as well; 0.5, or 0.2 for
+            features that were extracted beforehand, as `concord run` and the estimators do.
         dropout: on the standardised summaries, in training; 0.1, or 0.5 with some hundred instances.
         seed: for the initial weights, which depend on it and on the modalities' names but not on their
             order; None = drawn from PyTorch's global generator.

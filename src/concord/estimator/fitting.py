@@ -26,7 +26,7 @@ from concord.encoders import build_encoder
 from concord.errors import ConcordError
 from concord.estimator.inputs import Form
 from concord.experiment.batches import Tensors, endless_rows, to_tensors
-from concord.experiment.model import MultimodalModel
+from concord.experiment.model import MultimodalModel, class_options
 from concord.fusion import FUSIONS, FeatureSpec
 from concord.modalities import LAYOUTS
 from concord.rivals import CALIBRATORS
@@ -104,9 +104,9 @@ def build(forms: Mapping[str, Form], plan: Plan) -> MultimodalModel:
         fusion = entry.build(specs, classes=plan.outputs, **chosen)
     sizes = {name: fusion.meeting[name].size for name in forms}
     layouts = {name: fusion.meeting[name].layout.name for name in forms}
-    options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": plan.dropout}
-    if method.classes or (method.opines and not plan.real):
-        options["classes"] = plan.outputs
+    classes = None if plan.real else plan.outputs
+    inputs = [form.layout for form in forms.values()]
+    options = {**class_options(method, classes, inputs), "layouts": layouts, "dropout": plan.dropout}
     with seeding.scope(plan.seed, "calibrator", plan.calibrator):
         calibrator = method.build(sizes, **options)
     model = MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)

@@ -9,7 +9,7 @@ Shapes: inputs in their layouts, batch first; logits (B, C), or (2B, C) with a p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,9 @@ from concord.experiment.config import Config, Variant
 from concord.fusion import FUSIONS, FeatureSpec, Fusion
 from concord.fusion.head import head_width, scaled_head
 from concord.modalities import LAYOUTS, ModalityBatch
-from concord.rivals import CALIBRATORS
+from concord.rivals import CALIBRATORS, CalibratorEntry
 
+EXTRACTED = 0.2  # the weight of opinions on extracted features
 FEWEST_CLASSES = 3  # from here on class labels make better positives for the contrastive loss than pairs do
 
 
@@ -149,14 +150,33 @@ def build_model(task: Task, config: Config, variant: Variant, seed: int) -> Mult
         fusion = entry.build(specs, classes=task.outputs, **fusion_options(config))
     sizes = {name: fusion.meeting[name].size for name in config.modalities}
     layouts = {name: fusion.meeting[name].layout.name for name in config.modalities}
-    options: dict[str, Any] = {**method.options, "layouts": layouts, "dropout": recipe.dropout}
-    if method.classes or (method.opines and task.kind == "class"):
-        options["classes"] = task.outputs
+    classes = task.outputs if task.kind == "class" else None
+    inputs = [task.layouts[name] for name in config.modalities]
+    options = {**class_options(method, classes, inputs), "layouts": layouts, "dropout": recipe.dropout}
     if method.fused:
         options["fused"] = head_width(fusion)
     with seeding.scope(seed, "calibrator", method.stream or variant.calibrator):
         calibrator = method.build(sizes, **options)
     return MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)
+
+
+def class_options(method: CalibratorEntry, classes: int | None, inputs: Sequence[str]) -> dict[str, Any]:
+    """Return a calibrator's own arguments, and those that classes ask for: how many, and what opinions weigh.
+
+    Inputs that are vectors throughout were extracted by a network of their own. Encoders behind them need little
+    teaching, and with some hundred rows overfit by it: opinions weigh 0.2 there, elsewhere the calibrator's 0.5
+    (docs/method.md has the trials).
+
+    Args:
+        method: the calibrator.
+        classes: of the task; None = its labels are real numbers.
+        inputs: the layout of every modality's inputs.
+    """
+    if classes is None or not (method.classes or method.opines):
+        return dict(method.options)
+    extracted = method.opines and all(layout == "bd" for layout in inputs)
+    weight = {"opinion_weight": EXTRACTED} if extracted else {}
+    return {**weight, **method.options, "classes": classes}
 
 
 def check_encoders(task: Task, config: Config) -> None:
