@@ -29,6 +29,7 @@ from concord.experiment.training import train
 from concord.proof.conditions import CLEAN, CONTROL, conditions
 from concord.proof.grid import FULL
 from concord.proof.plan import base_config
+from concord.proof.unseen import leave_group_out
 from concord.rivals import CALIBRATORS
 from concord.sweep.trial import without_test
 
@@ -64,7 +65,10 @@ def main() -> int:
     source = folder_of(family.benchmark, arguments.data)
     rows = []
     for seed in range(arguments.seeds):
-        task, scored = held_out(without_test(prepare_of(config, source, seed=seed)), seed, family.benchmark)
+        task = without_test(prepare_of(config, source, seed=seed))
+        task, scored = leave_group_out(task, seed) if family.unseen else (task, task.valid)
+        if not isinstance(scored, Part):
+            raise ConcordError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
         model = train(task, config, variant, seed).model
         rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
         print(f"seed {seed}: clean {100 * rows[-1][0]:.1f}, corrupted {100 * rows[-1][1]:.1f}", flush=True)
@@ -72,19 +76,6 @@ def main() -> int:
     name = " ".join([family.name, arguments.label, *arguments.options])
     print(f"{name}: clean {clean:.1f}, corrupted {corrupted:.1f}")
     return 0
-
-
-def held_out(task: Task, seed: int, benchmark: str) -> tuple[Task, Part]:
-    """Return what is trained on, and what is scored: the validation part, or a training subject that is left out."""
-    train_part, valid = task.train, task.valid
-    if not isinstance(train_part, Part) or not isinstance(valid, Part):
-        raise ConcordError(f"{benchmark} is read from disk piece by piece; trials need parts in memory")
-    if benchmark != "utd-mhad" or train_part.groups is None or valid.groups is None:
-        return task, valid
-    subjects = sorted(set(train_part.groups))
-    out = subjects[seed % len(subjects)]
-    kept = replace(task, train=train_part.take(train_part.groups != out), valid=valid.take(valid.groups != out))
-    return kept, _joined(train_part.take(train_part.groups == out), valid.take(valid.groups == out))
 
 
 def scores_of(model: Any, task: Task, part: Part, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
@@ -97,20 +88,6 @@ def scores_of(model: Any, task: Task, part: Part, natures: Any, seed: int) -> tu
         elif shown.name.startswith("corruption.") and CONTROL not in shown.name:
             kinds.setdefault(shown.name.split(".")[1], []).append(right)
     return clean, float(np.mean([np.mean(values) for values in kinds.values()]))
-
-
-def _joined(one: Part, other: Part) -> Part:
-    def both(a: Any, b: Any) -> Any:  # noqa: ANN401
-        return np.concatenate([a, b])
-
-    return Part(
-        {name: both(one.inputs[name], other.inputs[name]) for name in one.inputs},
-        both(one.labels, other.labels),
-        both(one.ids, other.ids),
-        None if one.groups is None or other.groups is None else both(one.groups, other.groups),
-        {name: both(one.masks[name], other.masks[name]) for name in one.masks},
-        {name: both(one.present[name], other.present[name]) for name in one.present},
-    )
 
 
 if __name__ == "__main__":

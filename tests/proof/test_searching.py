@@ -93,3 +93,44 @@ def test_a_search_of_something_else_is_not_taken(made):
     for changed in ({"budget": 3}, {"search_seeds": 2}, {"space": {}}):
         assert known_search(replace(made.grid, **changed), family, kept) is None
     assert known_search(made.grid, replace(family, searched="lmf"), kept) is None
+
+
+def test_a_candidate_of_unseen_groups_is_scored_on_a_group_that_it_was_not_trained_on(made, tmp_path, monkeypatch):
+    import numpy as np
+
+    from concord.calibration import Perturbation
+    from concord.experiment.batches import open_tensors
+    from concord.experiment.paired import Job
+    from concord.experiment.validation import validation_score
+    from concord.proof import searching
+    from concord.proof.unseen import leave_group_out
+
+    def prepared(*args, **options):
+        task = prepare_of(*args, **options)
+        groups = {name: np.arange(len(getattr(task, name))).astype(str) for name in ("train", "valid", "test")}
+        parts = {
+            name: replace(getattr(task, name), groups=np.array([f"g{int(one) % 4}" for one in rows]))
+            for name, rows in groups.items()
+        }
+        return replace(task, **parts)
+
+    monkeypatch.setattr(searching, "prepare_of", prepared)
+    config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("self",), seeds=2)
+    job = Job(config, Variant("self", True), 1, tmp_path, None)
+    found = searching.try_candidate(job, unseen=True)
+    left, scored = leave_group_out(prepared(config, None, seed=1), 1)
+    model = train(left, config, Variant("self", True), 1).model.eval()
+    expected, _ = validation_score(model, open_tensors(scored), Perturbation(), 1)
+    assert found["validation"] == expected
+    assert found["scored"] == "training group that is left out"
+
+
+def test_a_search_that_was_scored_on_something_else_is_not_taken(made, tmp_path):
+    family = made.grid.families[0]
+    kept = made.results / "search"
+    assert known_search(made.grid, family, kept) is not None
+    assert known_search(made.grid, replace(family, unseen=True), kept) is None
+    table = read_json(kept / "digits.json")
+    assert table.pop("scored") == "validation part"
+    (tmp_path / "digits.json").write_text(json.dumps(table))
+    assert known_search(made.grid, family, tmp_path) is not None  # from before there was a choice

@@ -36,6 +36,8 @@ class Family:
         recipe: fields that differ from the benchmark's, for every method.
         ablated: the calibrator of its first cell is trained with parts switched off as well.
         search_seeds: splits that its candidates are tried on; None = as the grid says.
+        unseen: its test part is of groups that training does not show, its validation part is not; candidates are then
+            scored on a training group that is left out.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Family:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     ablated: bool = True
     search_seeds: int | None = None
+    unseen: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -171,10 +174,10 @@ FULL = Grid(
         Family("cmu-mosi-folds", "cmu-mosi-utterance", VECTORS, "lf-dnn", 10, protocol="test-folds"),
         Family("cremad-features", "cremad-features", VECTORS, "lf-dnn", 10),
         Family("ave-features", "ave-features", VECTORS, "lf-dnn", 10),
-        Family("utd-mhad-2", "utd-mhad", SEQUENCES, modalities=("skeleton", "inertial"), **_LONG),
+        Family("utd-mhad-2", "utd-mhad", SEQUENCES, modalities=("skeleton", "inertial"), unseen=True, **_LONG),
         Family("av-digits", "av-digits", MAPS, recipe=_SMALL_BATCHES, **_MAPPED),
-        Family("utd-mhad-3", "utd-mhad", SEQUENCES, **_LONG),
-        Family("utd-mhad-maps", "utd-mhad", MAPS, recipe=_SMALL_BATCHES, **_MAPPED),
+        Family("utd-mhad-3", "utd-mhad", SEQUENCES, unseen=True, **_LONG),
+        Family("utd-mhad-maps", "utd-mhad", MAPS, recipe=_SMALL_BATCHES, unseen=True, **_MAPPED),
         Family("handwritten", "handwritten", VECTORS, "lf-dnn", 10, ablated=False),
         Family("cmu-mosi-given", "cmu-mosi-utterance", VECTORS, "lf-dnn", 10, protocol="given", ablated=False),
         Family("ravdess", "ravdess", SEQUENCES, **_LONG),

@@ -19,8 +19,8 @@ severities that training does not use (but for the swap of a whole modality, whi
 mostly never saw. Differences are paired, with a 95 % interval
 and a p-value from a hierarchical bootstrap over seeds and test instances (whole groups where instances are grouped),
 Holm-corrected over a table; Wilcoxon's test over seeds stands beside it from 8 seeds up. A search looks at validation
-parts of the first splits; where splits are drawn at random, rows of these may be test rows of other seeds, which is the
-same for every method.
+parts of the first splits, or at a training subject that is left out where the test has new ones; where splits are drawn
+at random, rows of these may be test rows of other seeds, which is the same for every method.
 """
 SHOWN = ("clean", "corruption", "removal", "oracle", "stability", "ablation", "place", "cost")
 

@@ -1,33 +1,41 @@
 """The search of recipes: once a family, the same candidates for every method, chosen on validation data alone.
 
 The first candidate is the benchmark's own recipe, the rest are drawn at random. The test part is not even there while
-candidates are trained. What came of it is committed (results/search/<family>.json, the schema of `concord sweep`).
+candidates are trained; where it is of groups that training does not show, a training group is left out and scored. What
+came of it is committed (results/search/<family>.json, the schema of `concord sweep`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from concord.analysis.study import Progress, prepare_of
+from concord.calibration import Perturbation
 from concord.data.benchmarks import folder_of
+from concord.data.part import Part
 from concord.errors import ConcordError
+from concord.experiment.batches import open_tensors
 from concord.experiment.config import Config, Recipe
 from concord.experiment.paired import Job, default_jobs, run_all
 from concord.experiment.surroundings import hardware, versions
-from concord.experiment.training import train
+from concord.experiment.training import Trained, train
+from concord.experiment.validation import validation_score
 from concord.files import read_json, write_json
 from concord.proof.grid import Family, Grid
 from concord.proof.plan import Tuned, base_config
+from concord.proof.unseen import leave_group_out
 from concord.sweep.search import SCHEMA
 from concord.sweep.space import draw, written
 from concord.sweep.trial import without_test
 
 FILE = "candidate.json"
 SEED = 0  # of the draws
+VALIDATION, LEFT_OUT = "validation part", "training group that is left out"
 
 
 def search_family(
@@ -63,7 +71,7 @@ def search_family(
         for number, own in enumerate(fields)
         for variant in plain.variants
     ]
-    todo = [job for job in everything if not _known(job)]
+    todo = [job for job in everything if not _known(job, scored_on(family))]
     count, total = len(everything) - len(todo), len(everything)
 
     def done(job: Job, _: dict[str, Any]) -> None:
@@ -72,7 +80,8 @@ def search_family(
         if progress is not None:
             progress(count, total, f"search {family.name}: {job.variant.label}, {job.folder.name}")
 
-    failures = run_all(todo, try_candidate, processes=jobs if jobs is not None else default_jobs(), done=done)
+    work = partial(try_candidate, unseen=family.unseen)
+    failures = run_all(todo, work, processes=jobs if jobs is not None else default_jobs(), done=done)
     if failures:
         raise ConcordError(f"{len(failures)} candidates of {family.name} failed: {failures[0][1]}")
     rows, chosen = [], {}
@@ -97,6 +106,7 @@ def search_family(
         "budget": grid.budget,
         "seeds": grid.search_seeds_of(family),
         "seed": SEED,
+        "scored": scored_on(family),
         "space": written(grid.space),
         "candidates": rows,
         "chosen": chosen,
@@ -130,6 +140,8 @@ def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
         "space": written(grid.space),
     }
     if known is None or any(known.get(key) != value for key, value in asked.items()):
+        return None
+    if known.get("scored", VALIDATION) != scored_on(family):  # files from before there was a choice do not say
         return None
     return chosen_of(known)
 
@@ -178,22 +190,42 @@ def chosen_of(table: Mapping[str, Any]) -> Tuned:
     return {label: dict(row["recipe"]) for label, row in table["chosen"].items()}
 
 
-def try_candidate(job: Job) -> dict[str, Any]:
-    """Train one candidate and write its validation score; what a worker process does.
+def scored_on(family: Family) -> str:
+    """Return what candidates of a family are scored on, in words."""
+    return LEFT_OUT if family.unseen else VALIDATION
+
+
+def try_candidate(job: Job, *, unseen: bool = False) -> dict[str, Any]:
+    """Train one candidate and write its score; what a worker process does.
 
     A candidate that diverges is a result as well: it has no score.
+
+    Args:
+        job: the candidate's run.
+        unseen: leave the training group out that the seed stands for, and score its instances as validation parts are
+            scored; otherwise the score is that of the state that is kept.
     """
-    task = without_test(prepare_of(job.config, job.data, seed=job.seed))
+    task, scored = without_test(prepare_of(job.config, job.data, seed=job.seed)), None
+    if unseen:
+        task, scored = leave_group_out(task, job.seed)
     found: dict[str, Any] = {"config": job.config.model_dump(mode="json"), "validation": None, "error": None}
+    found["scored"] = LEFT_OUT if unseen else VALIDATION
     try:
         trained = train(task, job.config, job.variant, job.seed)
     except ConcordError as error:
         found["error"] = str(error)
     else:
         kept = next(one for one in trained.history if one["step"] == trained.best_step)
-        found |= {"validation": kept["validation"], "train_seconds": trained.seconds}
+        score = kept["validation"] if scored is None else _score(trained, scored, job)
+        found |= {"validation": score, "train_seconds": trained.seconds}
     write_json(job.folder / FILE, found)
     return found
+
+
+def _score(trained: Trained, part: Part, job: Job) -> float:
+    settings = Perturbation() if job.variant.perturbed else None
+    score, _ = validation_score(trained.model.eval(), open_tensors(part), settings, job.seed)
+    return score
 
 
 def _with(config: Config, fields: Mapping[str, float | int]) -> Config:
@@ -204,14 +236,15 @@ def _place(out: Path, family: Family, label: str, number: int, seed: int) -> Pat
     return out / "search" / family.name / label / f"candidate-{number}-seed-{seed}"
 
 
-def _known(job: Job) -> bool:
+def _known(job: Job, scored: str) -> bool:
     """Say whether a candidate was trained before, as it is asked for now."""
     path = job.folder / FILE
     if not path.is_file():
         return False
-    before, now = read_json(path)["config"], job.config.model_dump(mode="json")
+    found = read_json(path)
+    before, now = found["config"], job.config.model_dump(mode="json")
     same = ("benchmark", "fusion", "protocol", "modalities", "recipe")
-    return all(before[key] == now[key] for key in same)
+    return all(before[key] == now[key] for key in same) and found.get("scored", VALIDATION) == scored
 
 
 def _row(
