@@ -172,6 +172,17 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     assert (tmp_path / "full" / "precious").read_text() == "x"
 
 
+def test_a_dataset_may_be_prepared_in_the_empty_folder_one_works_in(tmp_path, monkeypatch, capsys):
+    from concord.cli_data import prepare_command
+
+    mmsa(tmp_path / "x.pkl")
+    (tmp_path / "made").mkdir()
+    monkeypatch.chdir(tmp_path / "made")
+    prepare_command("cmu-mosi", Path("../x.pkl"), Path())
+    assert "cmu-mosi: 45 instances of text, audio, vision in ." in capsys.readouterr().out
+    assert (tmp_path / "made" / "concord.json").is_file()
+
+
 def test_list_says_what_files_each_takes(tmp_path):
     from concord.data.benchmarks import BENCHMARKS
     from concord.data.datasets import DATASETS

@@ -101,7 +101,8 @@ def prepare_command(
         "cache": cache,
     }
     given = {option: value for option, value in asked.items() if value is not None}
-    start, own = time.perf_counter(), out.with_name(f".{out.name}.decoded")
+    start, place = time.perf_counter(), out.resolve()
+    own = place.parent / f".{place.name}.decoded"
     if name != "ave-clips" or given:  # which has features as well, that nothing is decoded of
         given |= {} if "cache" in given or "cache" not in dataset.options else {"cache": own}
         given |= {} if "processes" in given or "processes" not in dataset.options else {"processes": default_jobs()}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concord.data.card import Card, ModalityCard, write_card
+from concord.data.card import CARD, Card, ModalityCard, write_card
 from concord.data.reading import Findings
 from concord.data.store import BARE, STATE, Instance, Values
 from concord.errors import DataError, UsageError
@@ -49,32 +50,48 @@ def write_store(
         The card as it was written.
 
     Raises:
-        UsageError: the folder holds something already.
+        UsageError: the folder holds something already, or cannot be written.
         DataError: there are no instances, or one does not fit the card: an unknown split, an id that occurred,
             values of another shape or that are not finite, a label out of range.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already and is not empty; name another folder, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    # An empty folder may be a link, a mount or the working directory: it stays, and is filled from within.
+    kept = folder.exists()
+    temporary = (folder if kept else folder.parent) / f".{folder.name}.{os.getpid()}.tmp"
+    with _told(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
     try:
         writer = _Writer(temporary, card, shard_bytes)
         for instance in instances:
-            writer.add(instance)
-        written = card.model_copy(update={"rows": writer.finish()})
-        if findings is not None:
-            written = findings.on(written)
-            if findings.failures:
-                write_json(temporary / FAILURES, findings.failures)
-        write_card(temporary, written)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
+            with _told(folder):
+                writer.add(instance)
+        with _told(folder):
+            written = card.model_copy(update={"rows": writer.finish()})
+            if findings is not None:
+                written = findings.on(written)
+                if findings.failures:
+                    write_json(temporary / FAILURES, findings.failures)
+            write_card(temporary, written)
+            if not kept:
+                temporary.rename(folder)
+            else:  # without its card a folder is no dataset yet
+                for path in sorted(temporary.iterdir(), key=lambda path: path.name == CARD):
+                    path.rename(folder / path.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return written
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Say of a file that cannot be written where it should have been."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written ({error.strerror or error}); name another folder") from None
 
 
 class _Writer:
@@ -153,6 +170,10 @@ class _Writer:
 
     def _check(self, instance: Instance) -> None:
         where = f"{self.card.name}, instance {instance.id!r}"
+        named = {"id": instance.id} | ({} if instance.group is None else {"group": instance.group})
+        for what, text in named.items():
+            if not _is_text(text):
+                raise DataError(f"{where}: {what} must be text, in characters that UTF-8 has; found {text!r}")
         if instance.id in self.ids:
             raise DataError(f"{where}: every id may occur once, but this one occurs again")
         if instance.split not in self.card.splits:
@@ -172,13 +193,20 @@ class _Writer:
         if found.ndim != (known.kind == "segments") or found.size == 0:
             raise DataError(f"{where}: label must be {_LABELS[known.kind]}; found shape {found.shape}")
         if known.kind == "real":
-            if found.dtype.kind not in "fiu" or not np.isfinite(found):
-                raise DataError(f"{where}: label must be a finite number; found {label!r}")
+            with np.errstate(over="ignore"):
+                finite = found.dtype.kind in "fiu" and np.isfinite(found.astype(np.float32))
+            if not finite:
+                raise DataError(f"{where}: label must be a number that is finite as float32; found {label!r}")
         elif found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(known.classes):
             raise DataError(f"{where}: label must be class indices 0 to {len(known.classes) - 1}; found {label!r}")
 
 
 _LABELS = {"class": "one class index", "real": "one number", "segments": "class indices (T,)"}
+
+
+def _is_text(text: object) -> bool:
+    """Say whether text comes back from a file as it was; NumPy drops what ends it in zeros."""
+    return isinstance(text, str) and not text.endswith("\0") and text.encode(errors="ignore").decode() == text
 
 
 def _check_values(where: str, values: Values | None, known: ModalityCard) -> None:
