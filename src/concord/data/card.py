@@ -5,6 +5,7 @@ Axis letters: T steps of an instance, of any number; the rest is the modality's 
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +43,7 @@ class ModalityCard(_Frozen):
     shape: tuple[int | None, ...]
     dtype: Literal["float32", "float16"] = "float32"
     unit: str | None = None
-    rate: float | None = Field(default=None, gt=0)
+    rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     preprocessing: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -77,6 +78,9 @@ class LabelCard(_Frozen):
 
     @model_validator(mode="after")
     def _classes_fit_kind(self) -> LabelCard:
+        twice = [name for name, count in Counter(self.classes).items() if count > 1]
+        if twice:
+            raise ValueError(f"every class may be named once; found {', '.join(map(repr, twice))} again")
         if self.kind == "real" and self.classes:
             raise ValueError("a real label has no classes; leave classes out")
         if self.kind != "real" and len(self.classes) < 2:
@@ -137,13 +141,14 @@ def read_card(folder: Path) -> Card:
             if folder.is_dir()
             else f"the dataset folder {folder} is not there"
         )
+    values = read_json(path)
+    version = values.get("version", VERSION)
+    if version != VERSION:  # what else is in it need not be what this version knows
+        raise DataError(f"{path} is of version {version}; this Concord reads version {VERSION}: prepare it again")
     try:
-        card = Card.model_validate(read_json(path))
+        return Card.model_validate(values)
     except ValidationError as error:
         raise DataError(f"{path} cannot be used: {explain(error)}") from None
-    if card.version != VERSION:
-        raise DataError(f"{path} is of version {card.version}; this Concord reads version {VERSION}: prepare it again")
-    return card
 
 
 def write_card(folder: Path, card: Card) -> None:

@@ -34,6 +34,9 @@ def test_labels_become_class_indices_or_numbers(values, classes, wanted, names):
         (np.array([1, 1]), (), "here: labels must be of two classes at least; found only [1]"),
         (np.array([0, 2]), ("a", "b"), "here: labels must be 0 to 1; found 0 to 2"),
         (np.array(["a", "c"]), ("a", "b"), "here: c is no class; choose from: a, b"),
+        (np.array([0, 0]), ("a",), "here: classes: a label of kind 'class' needs two classes or more; found 1"),
+        (np.array([0, 1]), ("a", "a"), "here: classes: every class may be named once; found 'a' again"),
+        (np.array(["b", "a"]), ("a", "b", "a"), "here: classes: every class may be named once; found 'a' again"),
         (np.array([1j]), (), "here: labels must be whole numbers, text, or floating point; found complex128"),
     ],
 )

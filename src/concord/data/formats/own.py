@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from concord.data.card import Card, LabelCard, ModalityCard, Source
 from concord.data.prepared import WHOLE
 from concord.data.store import BARE
 from concord.errors import DataError
+from concord.faults import explain
 
 SPLITS = ("train", "valid", "test")
 
@@ -28,7 +30,7 @@ def label_card(values: NDArray[Any], where: str, classes: tuple[str, ...] = ()) 
         classes: names of the classes, by index, where they are known.
 
     Raises:
-        DataError: there is one class only, an index without a name, or a number that is not finite.
+        DataError: there is one class only, an index without a name, a name twice, or a number that is not finite.
     """
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
@@ -42,16 +44,24 @@ def label_card(values: NDArray[Any], where: str, classes: tuple[str, ...] = ()) 
     if values.dtype.kind in "iu" and classes:
         if found.min() < 0 or found.max() >= len(classes):
             raise DataError(f"{where}: labels must be 0 to {len(classes) - 1}; found {found.min()} to {found.max()}")
-        return values.astype(np.int64), LabelCard(classes=classes)
+        return values.astype(np.int64), _named(classes, where)
     if classes:
         unknown = sorted(set(map(str, found.tolist())) - set(classes))
         if unknown:
             raise DataError(f"{where}: {', '.join(unknown)} is no class; choose from: {', '.join(classes)}")
         place = {name: number for number, name in enumerate(classes)}
-        return np.array([place[str(value)] for value in values.tolist()]), LabelCard(classes=classes)
+        return np.array([place[str(value)] for value in values.tolist()]), _named(classes, where)
     if len(found) < 2:
         raise DataError(f"{where}: labels must be of two classes at least; found only {found.tolist()}")
     return index.astype(np.int64), LabelCard(classes=tuple(str(value) for value in found.tolist()))
+
+
+def _named(classes: tuple[str, ...], where: str) -> LabelCard:
+    """Return labels of classes that the user named."""
+    try:
+        return LabelCard(classes=classes)
+    except ValidationError as error:
+        raise DataError(f"{where}: classes: {explain(error)}") from None
 
 
 def own_card(
