@@ -195,7 +195,7 @@ def change(content, key, value):
         ),
         (
             lambda c: change(c, "text_bert", np.zeros((4, 3, 9))),
-            "text_bert must have shape (N, 3, 10), as text has steps; found (4, 3, 9)",
+            "text_bert must be numbers (4, 3, 10), as text has instances and steps; found float64 (4, 3, 9)",
         ),
         (
             lambda c: change(c, "text_bert", np.eye(10)[None, :3].repeat(4, 0)),
@@ -203,7 +203,7 @@ def change(content, key, value):
         ),
         (
             lambda c: change(c, "audio_lengths", [1, 2, 3, 13]),
-            "audio_lengths must be 4 lengths from 0 to 12; found 4 from 1 to 13",
+            "audio_lengths must be 4 whole numbers from 0 to 12; found 4 of int64, such as 13",
         ),
         (
             lambda c: {"train": {k: v for k, v in c["train"].items() if k != "audio_lengths"}},

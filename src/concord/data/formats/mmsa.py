@@ -12,22 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concord.data.formats.sentiment import Array, Format, Spans
+from concord.data.formats.sentiment import Array, Format, Spans, text_of
 from concord.errors import DataError
 
 _JOINT = "$_$"
 
 
-def _names(split: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    ids = [str(name) for name in np.asarray(split["id"]).reshape(-1).tolist()]
+def _names(split: Mapping[str, Array]) -> tuple[list[str], list[str]]:
+    ids = [text_of(name) for name in split["id"].reshape(-1).tolist()]
     return ids, [name.rpartition(_JOINT)[0] or name for name in ids]
 
 
-def _spans(split: Mapping[str, Any], arrays: Mapping[str, Array], where: str) -> Spans:
-    bert = np.asarray(split["text_bert"])
-    steps = arrays["text"].shape[1]
-    if bert.ndim != 3 or bert.shape[1] != 3 or bert.shape[2] != steps:
-        raise DataError(f"{where}: text_bert must have shape (N, 3, {steps}), as text has steps; found {bert.shape}")
+def _spans(split: Mapping[str, Array], arrays: Mapping[str, Array], where: str) -> Spans:
+    bert, count, steps = split["text_bert"], *arrays["text"].shape[:2]
+    if bert.dtype.kind not in "fiub" or bert.shape != (count, 3, steps):
+        raise DataError(
+            f"{where}: text_bert must be numbers ({count}, 3, {steps}), as text has instances and steps; "
+            f"found {bert.dtype} {bert.shape}"
+        )
     mask = bert[:, 1] > 0
     words = mask.sum(1)
     if not np.array_equal(mask, np.arange(steps) < words[:, None]):
@@ -37,13 +39,18 @@ def _spans(split: Mapping[str, Any], arrays: Mapping[str, Array], where: str) ->
         most = arrays[modality].shape[1]
         key = f"{modality}_lengths"
         if key in split:
-            lengths = np.asarray(split[key]).reshape(-1)
+            lengths = split[key].reshape(-1)
         elif most == steps:
             lengths = words
         else:
             raise DataError(f"{where}: {modality} has {most} steps where text has {steps}, so {key} is needed")
-        if len(lengths) != len(words) or lengths.dtype.kind not in "iuf" or (lengths < 0).any() or lengths.max() > most:
-            raise DataError(f"{where}: {key} must be {len(words)} lengths from 0 to {most}; found {_range(lengths)}")
+        broken = _broken(lengths, most)
+        if len(lengths) != count or broken.size:
+            such = f", such as {broken[0]}" if broken.size else ""
+            raise DataError(
+                f"{where}: {key} must be {count} whole numbers from 0 to {most}; "
+                f"found {len(lengths)} of {lengths.dtype}{such}"
+            )
         found[modality] = _from_start(lengths.astype(np.int64))
     return found
 
@@ -52,9 +59,12 @@ def _from_start(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return np.stack([np.zeros(len(lengths), np.int64), lengths.astype(np.int64)], 1)
 
 
-def _range(lengths: Array) -> str:
-    numbers = lengths.dtype.kind in "iuf" and lengths.size > 0
-    return f"{len(lengths)} from {lengths.min()} to {lengths.max()}" if numbers else f"{lengths.dtype} {lengths.shape}"
+def _broken(lengths: Array, most: int) -> Array:
+    """Return the lengths that cannot be; all of them where they are no numbers."""
+    if lengths.dtype.kind not in "iuf":
+        return lengths
+    broken: Array = lengths[~((lengths >= 0) & (lengths <= most) & (lengths == np.floor(lengths)))]
+    return broken
 
 
 MMSA = Format(

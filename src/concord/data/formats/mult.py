@@ -8,30 +8,25 @@ instances without a word are left out. `id`, where there is one, is a video with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from concord.data.formats.sentiment import Array, Format, Spans, shown
+from concord.data.formats.sentiment import Array, Format, Spans, shown, text_of
 
 
-def _names(split: Mapping[str, Any]) -> tuple[list[str], list[str]] | None:
+def _names(split: Mapping[str, Array]) -> tuple[list[str], list[str]] | None:
     if "id" not in split:
         return None
-    rows = np.asarray(split["id"])
+    rows = split["id"]
     if rows.ndim == 2 and rows.shape[1] > 1:  # video, start, end
-        parts = [[_text(cell) for cell in row] for row in rows.tolist()]
+        parts = [[text_of(cell) for cell in row] for row in rows.tolist()]
         return ["_".join(row) for row in parts], [row[0] for row in parts]
-    ids = [_text(name) for name in rows.reshape(-1).tolist()]
+    ids = [text_of(name) for name in rows.reshape(-1).tolist()]
     return ids, [name.partition("[")[0] for name in ids]  # MOSEI writes video[clip]
 
 
-def _text(cell: object) -> str:
-    return cell.decode("latin1") if isinstance(cell, bytes) else str(cell)
-
-
-def _ends(split: Mapping[str, Any], arrays: Mapping[str, Array], where: str) -> Spans:
+def _ends(split: Mapping[str, Array], arrays: Mapping[str, Array], where: str) -> Spans:
     lengths = {modality: _last(shown(array)) for modality, array in arrays.items()}
     if len({array.shape[1] for array in arrays.values()}) == 1:  # aligned: one length for all
         common = np.max(list(lengths.values()), axis=0)
@@ -39,7 +34,7 @@ def _ends(split: Mapping[str, Any], arrays: Mapping[str, Array], where: str) -> 
     return {modality: np.stack([np.zeros_like(ends), ends], 1) for modality, ends in lengths.items()}
 
 
-def _starts(split: Mapping[str, Any], arrays: Mapping[str, Array], where: str) -> Spans:
+def _starts(split: Mapping[str, Array], arrays: Mapping[str, Array], where: str) -> Spans:
     steps = arrays["text"].shape[1]
     words = shown(arrays["text"])
     first = np.where(words.any(1), words.argmax(1), steps)

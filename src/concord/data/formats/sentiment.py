@@ -30,6 +30,7 @@ PUBLISHED = {
     "cmu-mosi": {"train": 1284, "valid": 229, "test": 686},
     "cmu-mosei": {"train": 16326, "valid": 1871, "test": 4659},
 }
+_OPTIONAL = ("id", "audio_lengths", "vision_lengths")  # keys that some files have
 _TEXTS = {768: "BERT features (bert-base)", 300: "GloVe word vectors"}
 
 Array = NDArray[Any]
@@ -68,8 +69,8 @@ class Format(NamedTuple):
     name: str
     keys: tuple[str, ...]
     labels: str
-    names: Callable[[Mapping[str, Any]], tuple[list[str], list[str]] | None]
-    spans: Callable[[Mapping[str, Any], Mapping[str, Array], str], Spans]
+    names: Callable[[Mapping[str, Array]], tuple[list[str], list[str]] | None]
+    spans: Callable[[Mapping[str, Array], Mapping[str, Array], str], Spans]
     drop: Callable[[Spans], NDArray[np.bool_]]
     notes: tuple[str, ...]
 
@@ -90,8 +91,9 @@ def read_sentiment(path: Path, *, name: str) -> Reading:
     content = read_pickle(path)
     found = recognise(content, path, {"MMSA": MMSA, "MulT": MULT, "MultiBench": MULTIBENCH})
     findings = Findings()
-    splits = {part: _split(content[part], found, path, part) for part in SPLITS if part in content}
-    spans = {part: found.spans(content[part], one.arrays, f"{path}, {part}") for part, one in splits.items()}
+    held = {part: _arrays(content[part], found, f"{path}, {part}") for part in SPLITS if part in content}
+    splits = {part: _split(one, found, f"{path}, {part}") for part, one in held.items()}
+    spans = {part: found.spans(held[part], one.arrays, f"{path}, {part}") for part, one in splits.items()}
     first = next(iter(splits.values()))
     sizes = {modality: array.shape[2] for modality, array in first.arrays.items()}
     for part, one in splits.items():
@@ -153,33 +155,46 @@ def recognise(content: object, path: Path, formats: Mapping[str, Format]) -> For
 
 def _padded_in_front(split: Mapping[str, Any]) -> bool:
     """Say whether more texts begin than end with a step of zeros."""
-    text = np.asarray(split["text"])
+    try:
+        text = np.asarray(split["text"])
+    except ValueError:  # no array; whoever reads it says so
+        return False
     if text.ndim != 3 or text.size == 0:
         return False
     return bool((text[:, 0] == 0).all(1).sum() > (text[:, -1] == 0).all(1).sum())
 
 
-def _split(content: object, found: Format, path: Path, part: str) -> Split:
-    """Return one split, checked."""
-    where = f"{path}, {part}"
+def _arrays(content: object, found: Format, where: str) -> dict[str, Array]:
+    """Return what is read of a split, as arrays."""
     if not isinstance(content, dict):
         raise DataError(f"{where} must be a dictionary; found {type(content).__name__}")
     missing = [key for key in found.keys if key not in content]
     if missing:
         raise DataError(f"{where} has no {', '.join(missing)}; found {', '.join(map(str, content))}")
-    arrays = {modality: np.asarray(content[modality]) for modality in KINDS}
-    labels = np.asarray(content[found.labels])
+    arrays = {}
+    for key in (*found.keys, *(key for key in _OPTIONAL if key in content)):
+        try:
+            arrays[key] = np.asarray(content[key])
+        except ValueError:
+            raise DataError(f"{where}: {key} must be one array; found rows that differ in length") from None
+    return arrays
+
+
+def _split(content: Mapping[str, Array], found: Format, where: str) -> Split:
+    """Return one split, checked."""
+    arrays = {modality: content[modality] for modality in KINDS}
+    labels = content[found.labels]
     for modality, array in arrays.items():
         if array.ndim != 3 or array.dtype.kind not in "fiu" or 0 in array.shape:
             raise DataError(f"{where}: {modality} must be numbers (N, T, D); found {array.dtype} {array.shape}")
+    if labels.ndim == 0 or labels.dtype.kind not in "fiu" or labels.size != len(labels):
+        raise DataError(f"{where}: {found.labels} must be one number an instance; found {labels.dtype} {labels.shape}")
     counts = {modality: len(array) for modality, array in arrays.items()} | {found.labels: len(labels)}
     names = found.names(content)
     if names is not None:
         counts["id"] = len(names[0])
     if len(set(counts.values())) > 1:
         raise DataError(f"{where}: all must have as many instances; found {counts}")
-    if labels.dtype.kind not in "fiu" or labels.size != len(labels):
-        raise DataError(f"{where}: {found.labels} must be one number an instance; found {labels.dtype} {labels.shape}")
     flat = labels.reshape(-1).astype(np.float64)
     wrong = ~(np.abs(flat) <= MOST)
     if wrong.any():
@@ -223,6 +238,11 @@ def _instances(
         findings.notes.append(f"{dropped} instances without any text were left out, as {found.name} does")
     if twice:
         findings.notes.append(f"{twice} names occurred before; they got a number")
+
+
+def text_of(cell: object) -> str:
+    """Return a name as text; files of Python 2 hold bytes."""
+    return cell.decode("latin1") if isinstance(cell, bytes) else str(cell)
 
 
 def shown(array: Array) -> NDArray[np.bool_]:
