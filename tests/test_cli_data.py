@@ -115,8 +115,8 @@ def test_ave_features_are_run_second_by_second(tmp_path):
 def test_a_table_of_one_s_own(tmp_path):
     lines = ["label,a.x,a.y,b.z", *(f"{k % 2},{k % 2 + k / 100},{k},{-k}" for k in range(40))]
     (tmp_path / "mine.csv").write_text("\n".join(lines))
-    text = good(concord("data", "from-csv", "mine.csv", "--out", "mine", "--name", "my data", cwd=tmp_path))
-    assert "my data: 40 instances of a, b in mine" in text
+    text = good(concord("data", "from-csv", "mine.csv", "--out", "mine", "--name", "my [/b] [data]", cwd=tmp_path))
+    assert "my [/b] [data]: 40 instances of a, b in mine" in text
     good(concord("run", "mine", *SHORT, cwd=tmp_path))
     good(concord("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
 

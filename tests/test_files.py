@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,12 @@ def test_json_other_than_an_object_is_refused(tmp_path, value, kind):
     path.write_text(json.dumps(value))
     with pytest.raises(DataError, match=re.escape(f"{path} must hold a JSON object; found {kind}")):
         read_json(path)
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/..", "."])
+def test_a_folder_is_refused_before_anything_is_done(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match="Is a directory"):
+        write_atomically(Path(name), lambda temporary: pytest.fail("it was asked to write"))
+    assert os.listdir(tmp_path) == ["folder"]

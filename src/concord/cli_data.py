@@ -33,7 +33,7 @@ FOLDER = Annotated[Path, typer.Argument(help="Folder of a prepared dataset.")]
 @data_app.command("list")
 def list_command(json_to: JSON = None) -> None:
     """List the datasets that can be prepared: size, licence, where to get them, which files they take."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from concord.data.datasets import DATASETS
 
@@ -50,7 +50,7 @@ def list_command(json_to: JSON = None) -> None:
     console = make_console(json_to)
     for one in entries:
         counts = ", ".join(f"{count:,} {split}" for split, count in one.published.items())
-        console.print(f"[bold]{one.name}[/bold]  {escape(one.title)}")
+        console.print(Text.assemble((one.name, "bold"), f"  {one.title}"))
         for what, text in (
             ("files", one.files),
             ("from", one.home),
@@ -59,7 +59,7 @@ def list_command(json_to: JSON = None) -> None:
             ("paper", one.citation),
             *(("flaw", flaw) for flaw in one.flaws),
         ):
-            console.print(f"  {what:8}{escape(text)}", soft_wrap=True)
+            console.print(f"  {what:8}{text}", soft_wrap=True)
 
 
 @data_app.command("prepare")
@@ -141,8 +141,6 @@ def from_csv_command(
 @data_app.command("check")
 def check_command(folder: FOLDER, json_to: JSON = None) -> None:
     """Say what is wrong with a dataset, in plain words; exit status 1 on an error, 0 with warnings."""
-    from rich.markup import escape
-
     from concord.data.card import CARD, read_card
     from concord.data.checking import check
     from concord.data.datasets import DATASETS
@@ -166,10 +164,10 @@ def check_command(folder: FOLDER, json_to: JSON = None) -> None:
     put_json(json_to, report.to_json())
     console = make_console(json_to)
     for split, counts in report.counts.items():
-        shown = ", ".join(f"{escape(str(name))} {count:g}" for name, count in counts.items())
+        shown = ", ".join(f"{name} {count:g}" for name, count in counts.items())
         console.print(f"{split}: {shown}", soft_wrap=True)
     for finding in report.findings:
-        console.print(f"{finding.level}: {escape(finding.subject)}: {escape(finding.text)}", soft_wrap=True)
+        console.print(f"{finding.level}: {finding.subject}: {finding.text}", soft_wrap=True)
     errors = sum(finding.level == "error" for finding in report.findings)
     warnings = sum(finding.level == "warning" for finding in report.findings)
     console.print(f"{errors} errors, {warnings} warnings in {folder}")
@@ -195,8 +193,6 @@ def _size(text: str) -> tuple[int, int]:
 
 def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:
     """Write a dataset, and say what it is."""
-    from rich.markup import escape
-
     from concord.data.writing import write_store
 
     with progress_bar("preparing") as progress:
@@ -208,7 +204,7 @@ def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> No
     for name, text in card.repairs.items():
         console.print(f"repaired: {name}: {text}")
     for note in card.notes:
-        console.print(f"note: {escape(note)}", soft_wrap=True)
+        console.print(f"note: {note}", soft_wrap=True)
     console.print(f"{time.perf_counter() - start:.0f} s; next: concord data check {out}, concord run {out}")
 
 

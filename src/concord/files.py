@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +16,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in the place of `path`.
 
     The temporary name keeps the suffix, by which some writers choose a format.
+
+    Raises:
+        OSError: it cannot be written; of a folder this is said before anything is done.
     """
+    if path.is_dir():  # "." among them, which has no name to make a temporary one of
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:

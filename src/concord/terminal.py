@@ -26,9 +26,11 @@ def make_console(json_to: str | None = None) -> Console:
     """Return where people read: standard output, or standard error when JSON has the former."""
     from rich.console import Console
 
+    # Names and paths are shown as they are: neither [tags] nor :codes: mean anything in them.
+    options: dict[str, Any] = {"stderr": json_to == "-", "highlight": False, "markup": False, "emoji": False}
+    console = Console(**options)
     # In a pipe there is no width to keep to: a line of a table stays a line.
-    console = Console(stderr=json_to == "-", highlight=False)
-    return console if console.is_terminal else Console(stderr=json_to == "-", highlight=False, width=200)
+    return console if console.is_terminal else Console(**options, width=200)
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names of clips and files, as they are
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
