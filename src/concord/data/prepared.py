@@ -81,6 +81,11 @@ def find_store(name: str, folder: Path) -> Path:
     for candidate in (folder, folder / name):
         if (candidate / CARD).is_file():
             return candidate
+    if name == OWN:
+        raise DataError(
+            f"no prepared dataset is in {folder}; make one of your own with `concord data from-numpy` or "
+            "`concord data from-csv` (docs/own-data.md), and run it by its folder"
+        )
     raise DataError(
         f"no prepared dataset {name} is in {folder}; make one with `concord data prepare {name} --source PATH "
         f"--out DIR` and name it with --data DIR (`concord data list` says which files that takes)"
