@@ -54,14 +54,19 @@ class Dataset:
         """Return a reading of the source.
 
         Raises:
-            UsageError: an option does not apply to this dataset.
+            UsageError: options do not apply to this dataset.
             DataError: the source cannot be used.
         """
         strange = [name for name in options if name not in self.options]
         if strange:
-            known = ", ".join(f"--{name.replace('_', '-')}" for name in self.options) or "no options"
-            raise UsageError(f"--{strange[0].replace('_', '-')} does not apply to {self.name}, which takes {known}")
+            does = "does" if len(strange) == 1 else "do"
+            known = _flags(self.options) or "no options"
+            raise UsageError(f"{_flags(strange)} {does} not apply to {self.name}, which takes {known}")
         return self.read(source, options)
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _sentiment(name: str, path: Path, options: Mapping[str, Any]) -> Reading:
