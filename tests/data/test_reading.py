@@ -1,0 +1,63 @@
+import re
+
+import numpy as np
+import pytest
+
+from concord.data.card import Card, LabelCard, ModalityCard
+from concord.data.reading import Findings
+from concord.errors import DataError
+
+CARD = Card(
+    name="toy",
+    modalities={"a": ModalityCard(layout="bd", shape=(2,)), "b": ModalityCard(layout="bd", shape=(2,))},
+    label=LabelCard(kind="real"),
+    repairs={"b": "said before"},
+    notes=("first",),
+)
+
+
+def test_repairs_are_counted_by_modality_over_all_calls():
+    findings = Findings()
+    found = [
+        findings.clean("a", np.array([[1.0, np.nan], [np.inf, 1e300]]), "here"),
+        findings.clean("a", np.array([-np.inf, 3.0, 4.0]), "there"),
+        findings.clean("b", np.array([True, False]), "there"),
+    ]
+    assert [one.tolist() for one in found] == [[[1, 0], [0, 0]], [0, 3, 4], [1, 0]]
+    assert {one.dtype for one in found} == {np.dtype(np.float32)}
+    said = "4 of 7 values replaced by 0 (1 NaN, 2 infinite, 1 too large for float32)"
+    assert findings.on(CARD).repairs == {"a": said, "b": "said before"}
+    assert CARD.repairs == {"b": "said before"}
+
+
+def test_clean_values_are_kept_and_nothing_is_said_of_them():
+    findings, values = Findings(), np.array([np.finfo(np.float32).max, -0.0, 1e-45])
+    np.testing.assert_array_equal(findings.clean("a", values, "here"), values.astype(np.float32))
+    assert findings.on(CARD) == CARD
+
+
+def test_what_a_reader_is_given_is_left_as_it_is():
+    values = np.array([1.0, np.nan])
+    Findings().clean("a", values, "here")
+    np.testing.assert_array_equal(values, [1.0, np.nan])
+
+
+@pytest.mark.parametrize("values", [np.array(["1"]), np.array([1j]), np.array([None]), np.array(["2020"], "M8[Y]")])
+def test_what_is_no_number_is_named_and_not_counted(values):
+    findings = Findings()
+    with pytest.raises(DataError, match=re.escape(f"clip 7: audio must hold real numbers; found {values.dtype}")):
+        findings.clean("a", values, "clip 7: audio")
+    assert findings.repairs == {}
+
+
+def test_notes_follow_those_of_the_card_and_failures_come_last():
+    findings = Findings(failures={"x": "cut off", "y": "no film"}, notes=["second"])
+    last = "2 clips could not be decoded and are left out; failures.json says why"
+    assert findings.on(CARD).notes == ("first", "second", last)
+
+
+def test_findings_of_two_readers_are_their_own():
+    one, other = Findings(), Findings()
+    one.notes.append("mine")
+    one.clean("a", np.zeros(2), "here")
+    assert (other.notes, other.repairs, other.failures) == ([], {}, {})
