@@ -151,8 +151,9 @@ def first(paths: Iterable[Path], fits: Callable[[Path], bool]) -> Path | None:
 
 def frames_of(folder: Path) -> list[Path]:
     """Return the images of a folder, in the order of the numbers in their names."""
-    names = (name for name in os.listdir(folder) if os.path.splitext(name)[1].lower() in IMAGES)
-    return [folder / name for name in sorted(names, key=lambda name: (len(name), name))]
+    names = (os.path.splitext(name) for name in os.listdir(folder))
+    images = [(stem, suffix) for stem, suffix in names if suffix.lower() in IMAGES]
+    return [folder / f"{stem}{suffix}" for stem, suffix in sorted(images, key=lambda one: (len(one[0]), *one))]
 
 
 def media_size(rows: Iterable[Row], *roles: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Shapes: audio (1, F, T); frames (T, H, W, 3), and (3, T, H, W) once they are nor
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def fitting(values: Array, shape: tuple[int | None, ...], place: Path) -> Array:
         DataError: it has another shape than those of the dataset.
     """
     stored = values[0].T if len(shape) == 2 and values.ndim == 3 else values
-    if stored.ndim != len(shape) or any(size not in (None, has) for size, has in zip(shape, stored.shape, strict=True)):
+    fits = stored.ndim == len(shape) and stored.size > 0
+    if not fits or any(size not in (None, has) for size, has in zip(shape, stored.shape, strict=True)):
         raise DataError(f"{place} must give a spectrogram of shape {shape}; found {stored.shape}")
     return np.ascontiguousarray(stored)
 
@@ -130,8 +132,9 @@ def fitting(values: Array, shape: tuple[int | None, ...], place: Path) -> Array:
 def _read_npy(path: Path) -> Array:
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as a NumPy array ({error})") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise DataError(f"{path} must hold one array of numbers")
+        found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"
+        raise DataError(f"{path} must hold one array of numbers; found {found}")
     return values
