@@ -61,6 +61,14 @@ def test_a_description_survives_json(described):
         ({"schema": "concord.model/9"}, r"here describes no model of Concord: .*schema"),
         ({"label": "joint"}, r"here describes no model of Concord: label 'joint' is none of its configuration"),
         ({"layouts": {"a": "btd"}}, r"here describes no model of Concord: layouts must name a, b, c; found a$"),
+        (
+            {"shapes": {"a": [5], "b": [13, 4], "c": [0]}},
+            r"shapes.a must have a size of 1 or more for each axis of 'td'",
+        ),
+        (
+            {"shapes": {"a": [20, 5], "b": [13, 4], "c": [0]}},
+            r"model of Concord: shapes.c must have .* 'd'; found \(0,\)",
+        ),
         ({"classes": []}, r"here describes no model of Concord: .*classes"),
         ({"pickle": 1}, r"here describes no model of Concord: .*pickle"),
     ],

@@ -86,6 +86,10 @@ def read_description(values: Mapping[str, Any], where: str) -> Description:
     for what, known in (("layouts", found.layouts), ("shapes", found.shapes)):
         if set(known) != set(found.names):
             faults.append(f"{what} must name {', '.join(found.names)}; found {', '.join(known)}")
+    for name, shape in found.shapes.items():
+        axes = found.layouts.get(name, "")[1:]
+        if axes and (len(shape) != len(axes) or min(shape) < 1):
+            faults.append(f"shapes.{name} must have a size of 1 or more for each axis of {axes!r}; found {shape}")
     if faults:
         raise DataError(f"{where} describes no model of Concord: {'; '.join(faults)}")
     return found

@@ -96,8 +96,9 @@ def _inputs(about: Description) -> str:
     for name in about.names:
         time, sizes = about.time(name), about.shapes[name]
         shape = ["B", *("T" if axis + 1 == time else str(size) for axis, size in enumerate(sizes))]
-        longest = f", up to {sizes[time - 1]} steps in training" if time is not None else ""
-        rows.append(f"| {name} | {WORDS[about.layouts[name]]}{longest} | ({', '.join(shape)}) |")
+        longest = f", up to {sizes[time - 1]} steps in the dataset" if time is not None else ""
+        cell = name.replace("|", "\\|")
+        rows.append(f"| {cell} | {WORDS[about.layouts[name]]}{longest} | ({', '.join(shape)}) |")
     return "\n".join(["## Inputs\n", "| modality | what | shape |", "| --- | --- | --- |", *rows]) + "\n"
 
 

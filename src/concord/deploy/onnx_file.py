@@ -75,7 +75,7 @@ def runtime(path: Path, *, threads: int | None = None) -> Runner:
         threads: within an operator; None = as ONNX Runtime likes.
 
     Raises:
-        ConcordError: onnxruntime is not installed.
+        ConcordError: onnxruntime is not installed, or cannot load the file.
     """
     try:
         import onnxruntime  # type: ignore[import-untyped, unused-ignore]
@@ -85,7 +85,13 @@ def runtime(path: Path, *, threads: int | None = None) -> Runner:
     options.log_severity_level = 3  # errors alone
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes share no base of their own
+        raise ConcordError(
+            f"onnxruntime {onnxruntime.__version__} cannot load the ONNX file ({_last(error)}); if the file is whole, "
+            "a newer onnxruntime may"
+        ) from error
     taken = {entry.name for entry in session.get_inputs()}
 
     def run(given: Inputs) -> tuple[Tensor, Tensor]:
@@ -119,7 +125,7 @@ def _name_axes(model: Any, inputs: Sequence[Entry]) -> None:  # noqa: ANN401
 
 
 def _last(error: BaseException) -> str:
-    """Return the first line of what an exception was raised from, the one that says what is missing."""
+    """Return what an exception was raised from in the first place, which says what is missing, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())[:200]
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -87,14 +87,9 @@ def all_instances(folder: Path, about: Description) -> Instances:
     part = replace(whole, modalities=about.names)
     layouts, shapes, faults = part.layouts, part.shapes, []
     for name in about.names:
-        time = about.time(name)
-        wanted = [None if axis + 1 == time else size for axis, size in enumerate(about.shapes[name])]
-        found = [None if axis + 1 == time else size for axis, size in enumerate(shapes[name])]
-        if layouts[name] != about.layouts[name] or found != wanted:
-            faults.append(
-                f"{name} must be {about.layouts[name]} with {_sizes(wanted)} an instance; "
-                f"found {layouts[name]} with {_sizes(found)}"
-            )
+        wanted, found = _said(about.layouts[name], about.shapes[name]), _said(layouts[name], shapes[name])
+        if found != wanted:
+            faults.append(f"{name} must be {wanted} an instance; found {found}")
     if faults:
         raise DataError(f"{folder} does not fit the model: {'; '.join(faults)}; prepare it as the training data were")
     return Instances(part, whole.store.card.label.classes)
@@ -104,5 +99,7 @@ def _chosen(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
     return {name: values[name] for name in names if name in values}
 
 
-def _sizes(sizes: list[int | None]) -> str:
-    return " x ".join("T" if size is None else str(size) for size in sizes)
+def _said(layout: str, shape: tuple[int, ...]) -> str:
+    """Return a layout and the sizes of an instance, as two that fit each other have them in common."""
+    sizes = ["T" if axis == "t" else str(size) for axis, size in zip(layout[1:], shape, strict=True)]
+    return f"{layout} with {' x '.join(sizes)}"
