@@ -30,7 +30,9 @@ def test_labels_become_class_indices_or_numbers(values, classes, wanted, names):
 @pytest.mark.parametrize(
     ("values", "classes", "said"),
     [
-        (np.array([0.5, np.nan]), (), "here: every label must be finite; found 1 that are not"),
+        (np.array([0.5, np.nan]), (), "here: every label must be finite as float32; found 1 that are not"),
+        (np.array([0.5, 1e39, -1e300, np.inf]), (), "here: every label must be finite as float32; found 3 that are"),
+        (np.array([0.0, 1.0]), ("a", "b"), "here: labels are float64, so they are numbers to predict and have no"),
         (np.array([1, 1]), (), "here: labels must be of two classes at least; found only [1]"),
         (np.array([0, 2]), ("a", "b"), "here: labels must be 0 to 1; found 0 to 2"),
         (np.array(["a", "c"]), ("a", "b"), "here: c is no class; choose from: a, b"),

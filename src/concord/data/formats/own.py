@@ -30,14 +30,21 @@ def label_card(values: NDArray[Any], where: str, classes: tuple[str, ...] = ()) 
         classes: names of the classes, by index, where they are known.
 
     Raises:
-        DataError: there is one class only, an index without a name, a name twice, or a number that is not finite.
+        DataError: there is one class only, an index without a name, a name twice, numbers with names, or a number
+            that is not finite.
     """
     if values.dtype.kind == "f":
-        if not np.isfinite(values).all():
+        if classes:
             raise DataError(
-                f"{where}: every label must be finite; found {int((~np.isfinite(values)).sum())} that are not"
+                f"{where}: labels are {values.dtype}, so they are numbers to predict and have no classes; make them "
+                "whole numbers or text, or leave classes out"
             )
-        return values.astype(np.float32), LabelCard(kind="real")
+        with np.errstate(over="ignore"):
+            numbers = values.astype(np.float32)
+        broken = int((~np.isfinite(numbers)).sum())
+        if broken:
+            raise DataError(f"{where}: every label must be finite as float32; found {broken} that are not")
+        return numbers, LabelCard(kind="real")
     if values.dtype.kind not in "iubU":
         raise DataError(f"{where}: labels must be whole numbers, text, or floating point; found {values.dtype}")
     found, index = np.unique(values, return_inverse=True)
