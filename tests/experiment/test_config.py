@@ -54,6 +54,13 @@ def test_each_fault_names_its_field(options, text):
         make_config("digits", **options)
 
 
+def test_a_dataset_of_one_s_own_needs_its_modalities():
+    assert make_config("own", modalities=("b", "a")).modalities == ("b", "a")
+    said = r"^own has the modalities of one's dataset: run that by its folder, or name them; .*seeds: .*modalities: "
+    with pytest.raises(UsageError, match=said):
+        make_config("own", seeds=0)
+
+
 def test_unknown_benchmark_lists_the_choices():
     with pytest.raises(UsageError, match="unknown benchmark 'digitz'; choose from: digits, scene15"):
         make_config("digitz")

@@ -242,7 +242,10 @@ def make_config(
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UsageError(explain(error)) from None
+        whose = ""
+        if modalities is None and not entry.modalities:
+            whose = f"{benchmark} has the modalities of one's dataset: run that by its folder, or name them; "
+        raise UsageError(f"{whose}{explain(error)}") from None
 
 
 def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> list[str]:
