@@ -67,7 +67,7 @@ def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
     """
     firsts = _firsts(oracle.scores)
     labels = [label for label in dict.fromkeys(row["label"] for row in oracle.scores) if label not in ("none", TWIN)]
-    with _figure(7.6, 2.9) as (figure, save):
+    with _figure(max(7.6, 1.1 * len(firsts)), 2.9) as (figure, save):  # so wide that names do not meet
         axes = figure.subplots()
         width = 0.85 / max(len(labels), 1)  # none where no oracle is ahead of its twin
         for number, label in enumerate(labels):

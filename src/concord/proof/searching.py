@@ -208,8 +208,12 @@ def try_candidate(job: Job, *, unseen: bool = False) -> dict[str, Any]:
     task, scored = without_test(prepare_of(job.config, job.data, seed=job.seed)), None
     if unseen:
         task, scored = leave_group_out(task, job.seed)
-    found: dict[str, Any] = {"config": job.config.model_dump(mode="json"), "validation": None, "error": None}
-    found["scored"] = LEFT_OUT if unseen else VALIDATION
+    found: dict[str, Any] = {
+        "config": job.config.model_dump(mode="json"),
+        "scored": LEFT_OUT if unseen else VALIDATION,
+        "validation": None,
+        "error": None,
+    }
     try:
         trained = train(task, job.config, job.variant, job.seed)
     except ConcordError as error:
