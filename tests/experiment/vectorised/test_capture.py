@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
+import concord  # noqa: F401 - has the operator
 from concord.errors import ConcordError
 from concord.experiment.vectorised.capture import capture
 
@@ -79,3 +81,16 @@ def test_what_changes_nothing_is_left_out():
     assert not {"slice", "div"} & set(names)
     assert names.count("pow") == 1
     assert "mul" not in names
+
+
+def test_a_tensor_that_was_checked_and_let_go_is_not_taken_for_another_one():
+    def function(x):
+        # x > 0 itself is nobody's from here on
+        present = torch.ops.concord.require_finite(torch.ones(3, 2, dtype=torch.bool), x > 0, "a")
+        new = [torch.from_numpy(np.full((3, 2), 10.0**number)) for number in range(8)]  # no operator made these
+        return [one + present for one in new]
+
+    x = torch.tensor([[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    played = capture(function, x)
+    for number, found in enumerate(played(x)):
+        assert torch.equal(found, 10.0**number + (x > 0))

@@ -76,6 +76,7 @@ class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.values: dict[fx.Node, Tensor] = {}
         self.held: dict[str, Tensor] = {}
         self._nodes: dict[int, fx.Node] = {}
+        self._alive: list[Tensor] = []
         for place, one in enumerate(inputs):
             self._bind(self.graph.placeholder(f"input_{place}"), one)
 
@@ -121,7 +122,8 @@ class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._nodes[id(value)]
 
     def _bind(self, node: fx.Node, value: Tensor) -> None:
-        # The tensor stays alive with the tape, so that no other is known by its number.
+        # The tensor stays alive with the tape, even where its node gets another, so that none is known by its number.
+        self._alive.append(value)
         self._nodes[id(value)], self.values[node] = node, value
 
 
