@@ -44,6 +44,19 @@ class _Judge(nn.Module):
             nn.init.zeros_(last.bias)
 
 
+def _opinion(summary: int, classes: int) -> nn.Linear:
+    """Return the head of one modality's opinion, which starts with a tenth of the usual weights.
+
+    Not with none: the gradients of balanced classes would be rounding, of which Adam makes whole steps. Nor with all of
+    them: what they say by chance would have to be unlearnt, which the encoders pay for in the first steps.
+    """
+    head = nn.Linear(summary, classes)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.mul_(0.1)
+    return head
+
+
 class ContextualCalibrator(Calibrator):
     """Scale each modality's features by what the other modalities support and contradict.
 
@@ -130,9 +143,8 @@ class ContextualCalibrator(Calibrator):
                     self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
                 )
             if classes is not None:
-                # Not zero: the gradients of balanced classes would be rounding, of which Adam makes whole steps.
                 with seeding.scope(base, "calibrator", "opinion", name):
-                    self.opinions[name] = nn.Linear(self.summary_size(name), classes)
+                    self.opinions[name] = _opinion(self.summary_size(name), classes)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Compare the summaries and turn the cues into reliability shifts and gates."""
