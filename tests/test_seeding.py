@@ -1,4 +1,6 @@
 import hashlib
+import os
+from contextlib import nullcontext
 
 import torch
 from hypothesis import given, settings
@@ -61,3 +63,37 @@ def test_scope_puts_the_global_stream_back_after_an_error():
     except KeyError:
         pass
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_stream_is_that_of_its_name_and_puts_the_global_one_back():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    with seeding.stream(5, "dropout", 2):
+        inside = torch.rand(3)
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(torch.rand(3), expected)
+    torch.manual_seed(seeding.derive_seed(5, "dropout", 2))
+    assert torch.equal(torch.rand(3), inside)
+
+
+def test_training_on_cuda_takes_algorithms_that_add_up_in_one_order(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())  # there may be no CUDA
+    state = torch.get_rng_state()
+
+    def chosen():
+        return (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            torch.backends.cudnn.benchmark,
+        )
+
+    before = chosen()
+    stream = seeding.stream(0, "dropout", device="cuda:0")
+    with stream:
+        assert chosen() == (True, True, False, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    torch.set_rng_state(state)
+    assert chosen() == before

@@ -19,6 +19,9 @@ def speed_command(
             help="Some of overhead, bandwidth_bound, vectorised_seeds, epoch, operators, memory, growth, rows."
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, or an accelerator, cuda say: there overhead and bandwidth_bound alone.")
+    ] = "cpu",
     page_to: Annotated[Path | None, typer.Option("--page", help="Write a page of Markdown here.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder; default: CONCORD_DATA, or ../shared/data.")] = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")] = None,
@@ -31,7 +34,7 @@ def speed_command(
     console = make_console(json_to)
     with progress_bar("measuring") as progress:
         sections = names_of(only) if only is not None else ()
-        document = measure_all(quick=quick, only=sections, data=data, progress=progress)
+        document = measure_all(quick=quick, only=sections, device=device, data=data, progress=progress)
     text = page(document)
     console.print(text, markup=False)
     if page_to is not None:

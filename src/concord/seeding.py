@@ -6,8 +6,10 @@ A stream depends on the run's seed and on the component's name alone, never on w
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -38,3 +40,38 @@ def scope(seed: int, *names: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, *names))
         yield
+
+
+@contextmanager
+def stream(seed: int, *names: str | int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run a block that trains on `device` on the stream called `names`, so that the same seed gives the same numbers.
+
+    The global streams are put back afterwards, that of the device too. On CUDA some of PyTorch's algorithms add up in
+    whatever order comes; the block uses those that do not, as far as there are any: PyTorch warns of the others.
+    """
+    cuda = torch.device(device).type == "cuda"
+    with torch.random.fork_rng(devices=[torch.device(device)] if cuda else []), _in_order(cuda=cuda):
+        torch.manual_seed(derive_seed(seed, *names))
+        yield
+
+
+@contextmanager
+def _in_order(*, cuda: bool) -> Iterator[None]:
+    """Choose deterministic algorithms for a block, and put the choice back."""
+    if not cuda:
+        yield
+        return
+    # cuBLAS reads this when it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    empty: Any = torch.utils.deterministic
+    fill, benchmark = empty.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    empty.fill_uninitialized_memory = False  # what is read was written; to fill it costs a pass
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        empty.fill_uninitialized_memory = fill
+        torch.backends.cudnn.benchmark = benchmark

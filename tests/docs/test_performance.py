@@ -1,19 +1,25 @@
-"""docs/performance.md is what `concord speed` makes of results/speed.json."""
+"""The pages on performance are what `concord speed` makes of its files under results/."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from concord.files import read_json
 from concord.speed.page import page
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+PAGES = pytest.mark.parametrize(
+    ("name", "file"), [("performance.md", "speed.json"), ("performance-gpu.md", "speed-gpu.json")]
+)
 
 
-def test_the_page_is_made_of_the_file():
-    assert page(read_json(ROOT / "results" / "speed.json")) == TEXT
+@PAGES
+def test_the_page_is_made_of_the_file(name, file):
+    assert page(read_json(ROOT / "results" / file)) == (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-def test_the_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
+@PAGES
+def test_the_links_lead_somewhere(name, file):
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "docs" / name).read_text(encoding="utf-8")):
         assert (ROOT / "docs" / link).exists(), link

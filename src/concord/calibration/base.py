@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from concord.calibration.across import whole_batch
 from concord.calibration.comparison import support_and_conflict
 from concord.calibration.finite import require_finite, surely_finite
+from concord.calibration.fused import fused
 from concord.calibration.modulation import START, reliability_from_shift
 from concord.calibration.objective import agreement_loss, intact_loss
 from concord.calibration.outcome import Calibration, Modulation, Summaries
@@ -26,9 +27,17 @@ from concord.calibration.perturbation import Perturbation, as_settings, perturb
 from concord.calibration.perturbation_vectors import side_by_side
 from concord.calibration.ranks import Ranks
 from concord.calibration.scaling import scaled
-from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
+from concord.calibration.summary import (
+    RunningStandardiser,
+    emptied,
+    energy,
+    pool,
+    pool_and_judge,
+    standardise_together,
+    valid_positions,
+)
 from concord.calibration.tolerance import Tolerant
-from concord.calibration.tracing import values_are_known
+from concord.calibration.tracing import exporting, values_are_known
 from concord.errors import ConcordError, UsageError
 from concord.modalities import ModalityBatch, check_sizes, gather, to_positions
 
@@ -58,7 +67,7 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 def _full_precision(device: str) -> AbstractContextManager[object]:
     """Switch autocast off where it is on; an exported graph has none, and its formats know none."""
-    if torch.compiler.is_exporting() or not torch.is_autocast_enabled(device):
+    if exporting() or not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device_type=device, enabled=False)
 
@@ -186,6 +195,7 @@ class Calibrator(Tolerant):
         else:
             batch = gather(features, sizes=self.sizes, layouts=self.layouts, masks=masks, present=present)
         self._check_training(batch, labels, touched)
+        finite = None
         if self.training and touched is None and self.perturbation is not None:
             hurt = perturb(self._finite(batch), self.perturbation, generator=generator)
             batch, touched = hurt.batch, hurt.touched
@@ -193,12 +203,16 @@ class Calibrator(Tolerant):
                 pooled = self._pooled(batch)
         else:
             with _full_precision(batch.present.device.type):
-                batch, pooled = self._finite_and_pooled(batch)
+                batch, pooled, finite = self._finite_and_pooled(batch)
+            if finite is not None and self.training:  # what is learnt must not come of what is refused
+                finite = require_finite(finite, batch.present, self.names)
         with _full_precision(batch.present.device.type):
             modulation = self.modulate(self._summaries(batch, touched, pooled))
             loss = self._auxiliary_loss(modulation, batch.present, touched, labels)
         decision = self.decide(modulation, batch.present)
         left, complete = batch.present, batch.complete
+        if finite is not None:
+            left = require_finite(finite, left, self.names)
         if modulation.kept is not None:
             left, complete = left & modulation.kept, False
         shift, gates, stacked = modulation.shift, modulation.gates, modulation.stacked
@@ -280,7 +294,7 @@ class Calibrator(Tolerant):
             columns.append(here)
         finite = torch.stack(columns, 1)
         # An exported graph cannot raise: what it cannot use is absent to it.
-        if self.nonfinite == "absent" or torch.compiler.is_exporting():
+        if self.nonfinite == "absent" or exporting():
             return replace(batch, present=finite, complete=False)
         present = batch.present
         if self.ranks is not None:  # all processes raise, or none does: the others would wait for ever
@@ -288,19 +302,42 @@ class Calibrator(Tolerant):
         checked = require_finite(finite, present, batch.names)
         return replace(batch, present=checked if self.ranks is None else batch.present)
 
-    def _finite_and_pooled(self, batch: ModalityBatch) -> tuple[ModalityBatch, Pooled]:
+    def _finite_and_pooled(self, batch: ModalityBatch) -> tuple[ModalityBatch, Pooled, Tensor | None]:
         """Do the same, and return the summaries (B, S) too, which tell where values are known.
 
         A mean is finite only if all that went into it is, so that features need not be read for this alone.
+
+        Returns:
+            The batch, its summaries, and bool (B, M), what is finite, where that is still to be required: a GPU is
+            asked at the end, so that it need not wait for the answer before it goes on.
         """
+        if self.ranks is None and any(self.spread[n] and fused(x) for n, x in batch.features.items()):
+            return self._judged(batch)
         if values_are_known() and self.ranks is None:
             pooled = self._pooled(batch)
             every = [pooled] if isinstance(pooled, Tensor) else [*pooled.values()]
             whole = isinstance(pooled, Tensor) or all(name in pooled for name in batch.features)
             if whole and all(surely_finite(x) for x in every):
-                return batch, pooled
+                return batch, pooled, None
         checked = self._finite(batch)
-        return checked, self._pooled(checked)
+        return checked, self._pooled(checked), None
+
+    def _judged(self, batch: ModalityBatch) -> tuple[ModalityBatch, Pooled, Tensor | None]:
+        """Do the same with kernels, which tell summaries and what is finite from one read."""
+        pooled, columns = {}, []
+        for index, name in enumerate(self.names):
+            here = batch.present[:, index]
+            if name in batch.features:
+                flat = to_positions(batch.features[name], batch.layouts[name])
+                valid = None if batch.complete else valid_positions(here, batch.masks.get(name))
+                pooled[name], finite = pool_and_judge(flat, valid, spread=self.spread[name])
+                here = here & finite
+            columns.append(here)
+        finite = torch.stack(columns, 1)
+        if self.nonfinite == "raise":
+            return batch, pooled, finite
+        empty = {n: emptied(x, finite[:, self.names.index(n)], spread=self.spread[n]) for n, x in pooled.items()}
+        return replace(batch, present=finite, complete=False), empty, None
 
     def _pooled(self, batch: ModalityBatch) -> Pooled:
         """Return modality -> its summary (B, S) before it is standardised; none where no features are.

@@ -63,7 +63,11 @@ def _check(finite: Tensor, present: Tensor, names: Sequence[str]) -> None:
     )
 
 
-@torch.library.custom_op("concord::require_finite", mutates_args=())
+# It asks the device for an answer, which no CUDA graph can hold; PyTorch from 2.9 on is told so.
+_APART: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+
+
+@torch.library.custom_op("concord::require_finite", mutates_args=(), **_APART)
 def _operator(finite: Tensor, present: Tensor, names: str) -> Tensor:
     _check(finite, present, names.split(_SEPARATOR))
     return present.clone()  # an operator must not return its own argument

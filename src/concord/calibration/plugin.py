@@ -140,8 +140,7 @@ def fit_plugin(
     if validation is not None:  # the model as it came is one of the states to choose from
         best = validation_loss(attached.eval(), validation, judge_by, seed=seed, perturbed=not alone)
         best_state = copy.deepcopy(attached.state_dict())
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        torch.manual_seed(seeding.derive_seed(seed, "fit_plugin"))
+    with seeding.stream(seed, "fit_plugin", device=where):
         attached.train()
         for step, (inputs, targets) in enumerate(_endless(loader, total), start=1):
             goal = _moved(targets, where)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-SMALLEST_VARIANCE = 1e-8  # added to variances, so that a constant sequence has a gradient
+from concord.calibration.fused import SMALLEST_VARIANCE, pool_gradient
+
 BLOCK = 1 << 20  # bytes; about what the cache next to a core holds
 
 
@@ -92,6 +93,8 @@ class _Pool(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         x, valid, result = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants a gradient of this gradient
+            return pool_gradient(gradient, x, valid, result), None
         mean, deviation = result.chunk(2, 1)
         to_mean, to_deviation = gradient.chunk(2, 1)
         count: Tensor | int = x.shape[1]
@@ -100,9 +103,6 @@ class _Pool(Function):
         to_mean, slope = to_mean / count, to_deviation / (deviation * count)
         mean, to_mean, slope = mean.unsqueeze(1), to_mean.unsqueeze(1), slope.unsqueeze(1)  # (B, 1, D)
         away = None if valid is None else ~valid.unsqueeze(2)  # (B, L, 1) or (B, 1, 1)
-        if torch.is_grad_enabled():  # somebody wants a gradient of this gradient
-            result = ((x - mean) * slope + to_mean).to(x.dtype)
-            return result if away is None else torch.where(away, 0, result), None
         result = torch.empty_like(x)
         for rows in blocks(x):
             part = (x[rows] - mean[rows]).mul_(slope[rows]).add_(to_mean[rows])

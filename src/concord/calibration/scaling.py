@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from concord.calibration import fused
 from concord.calibration.finite import surely_finite
+from concord.calibration.fused import scale_gradients
 from concord.calibration.pooling import BLOCK, blocks
 from concord.calibration.summary import valid_positions
 from concord.calibration.tracing import values_are_known
-from concord.modalities import Layout, ModalityBatch, over_features, over_positions
+from concord.modalities import Layout, ModalityBatch, from_positions, over_features, over_positions, to_positions
 
 
 def scaled(x: Tensor, scale: Tensor, layout: Layout, valid: Tensor | None = None) -> Tensor:
@@ -36,6 +38,10 @@ def scaled(x: Tensor, scale: Tensor, layout: Layout, valid: Tensor | None = None
         if keep is None:
             return x * factor
         return torch.where(keep, x * factor, x) if surely_finite(x) else _plain(x, factor, keep)
+    if fused.fused(x):
+        flat = to_positions(x, layout)
+        if flat.data_ptr() == x.data_ptr():  # a view
+            return from_positions(fused.scaled(flat, scale, valid), x, layout)
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
         result: Tensor = _Scale.apply(x, factor, keep, layout)  # type: ignore[no-untyped-call]
         return result
@@ -110,7 +116,7 @@ class _Scale(Function):
         x, factor, keep = ctx.saved_tensors
         layout: Layout = ctx.layout
         if torch.is_grad_enabled():  # somebody wants a gradient of this gradient
-            return *_plain_backward(gradient, x, factor, keep), None, None
+            return *scale_gradients(gradient, x, factor, keep), None, None
         for_x, for_factor = ctx.needs_input_grad[:2]
         to_x = torch.empty_like(x) if for_x else None
         to_factor = torch.empty_like(factor) if for_factor else None
@@ -132,10 +138,3 @@ class _Scale(Function):
                 into = to_factor.movedim(axis, 0)[rows]
                 into.copy_(product.sum_to_size(into.shape))
         return to_x, to_factor, None, None
-
-
-def _plain_backward(gradient: Tensor, x: Tensor, factor: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-    if keep is None:
-        return gradient * factor, (gradient * x).sum_to_size(factor.shape)
-    to_x = torch.where(keep, gradient * factor, torch.where(torch.isfinite(x), gradient, 0))
-    return to_x, torch.where(keep, gradient * torch.where(keep, x, 0), 0).sum_to_size(factor.shape)

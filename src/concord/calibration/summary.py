@@ -14,7 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concord.calibration.pooling import SMALLEST_VARIANCE, pooled_in_blocks
+from concord.calibration import fused
+from concord.calibration.fused import SMALLEST_VARIANCE
+from concord.calibration.pooling import pooled_in_blocks
 from concord.calibration.tracing import values_are_known
 
 FLOOR = 1e-4  # added to variances and mean squares before roots and logarithms
@@ -41,6 +43,8 @@ def pool(x: Tensor, valid: Tensor | None = None, *, spread: bool) -> Tensor:
     """
     if x.shape[1] == 1:
         return _of_vectors(x.squeeze(1), valid, spread=spread)
+    if spread and fused.fused(x):
+        return fused.pooled(x, valid)[0]
     if spread and values_are_known():
         return pooled_in_blocks(x, valid)
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -58,6 +62,22 @@ def pool(x: Tensor, valid: Tensor | None = None, *, spread: bool) -> Tensor:
         return mean
     deviation = torch.where(keep, clean - mean.unsqueeze(1), 0)
     return torch.cat([mean, (deviation.square().sum(1) / count + SMALLEST_VARIANCE).sqrt()], 1)
+
+
+def pool_and_judge(x: Tensor, valid: Tensor | None = None, *, spread: bool) -> tuple[Tensor, Tensor]:
+    """Return the same, and bool (B,), whether all that is valid is finite: one read, of features that kernels take."""
+    if spread and x.shape[1] > 1:
+        return fused.pooled(x, valid)
+    summary = pool(x, valid, spread=spread)
+    return summary, torch.isfinite(summary).all(1)
+
+
+def emptied(summary: Tensor, keep: Tensor, *, spread: bool) -> Tensor:
+    """Return summaries with those of an absent modality where `keep` (B,) is False."""
+    nothing = torch.zeros_like(summary)
+    if spread:
+        nothing[:, summary.shape[1] // 2 :] = SMALLEST_VARIANCE**0.5
+    return torch.where(keep.unsqueeze(1), summary, nothing)
 
 
 def _of_vectors(x: Tensor, valid: Tensor | None, *, spread: bool) -> Tensor:

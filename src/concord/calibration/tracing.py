@@ -20,3 +20,14 @@ def values_are_known() -> bool:
     if torch.compiler.is_compiling():
         return False
     return torch._C._functorch.maybe_current_level() is None
+
+
+def exporting() -> bool:
+    """Return True while a graph is exported, by `torch.export` or to ONNX, and not while one is compiled.
+
+    `torch.compiler.is_exporting` says True in graphs that are only compiled, in PyTorch 2.11 and before.
+
+    >>> exporting()
+    False
+    """
+    return bool(torch.compiler._is_exporting_flag)

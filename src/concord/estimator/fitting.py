@@ -290,7 +290,5 @@ def _perturbation(model: MultimodalModel) -> Perturbation | None:
 @contextmanager
 def _dropout_stream(plan: Plan, number: int) -> Iterator[None]:
     """Run a block on the plan's own stream of dropout, and put the global streams back afterwards."""
-    device = torch.device(plan.device)
-    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
-        torch.manual_seed(seeding.derive_seed(plan.seed, "dropout", number))
+    with seeding.stream(plan.seed, "dropout", number, device=plan.device):
         yield

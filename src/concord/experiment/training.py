@@ -116,8 +116,8 @@ def train(
         model, method, plain, schedule, seeding.generator(seed, *own, device=fabric.device), fabric, Best(model)
     )
     clock = Clock()
-    with torch.random.fork_rng(devices=[]), connected(fabric.world_size, whole=devices.across == "gather") as ranks:
-        torch.manual_seed(seeding.derive_seed(seed, "dropout", *(() if rank == 0 else (rank,))))
+    dropout = seeding.stream(seed, "dropout", *(() if rank == 0 else (rank,)), device=fabric.device)
+    with dropout, connected(fabric.world_size, whole=devices.across == "gather") as ranks:
         inner.ranks = method.ranks = ranks
         state.resume(checkpoint, ranks)
         order = islice(endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches")), state.step, None)

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from concord.calibration import fused
 from concord.rivals import CALIBRATORS
 from concord.speed.timing import Spread, interleaved, ratios, spread
 
@@ -34,6 +36,9 @@ class Bandwidth:
         warm_ratio: over the bound with copies into memory that was written before.
         seconds: its time.
         bound: the bound's.
+        mode: of torch.compile; None = its default.
+        device: where.
+        kernels: with those of `concord.calibration.kernels`, where the device has them.
     """
 
     calibrator: str
@@ -45,6 +50,9 @@ class Bandwidth:
     warm_ratio: Spread
     seconds: Spread
     bound: Spread
+    mode: str | None = None
+    device: str = "cpu"
+    kernels: bool = True
 
     def record(self) -> dict[str, Any]:
         """Return it as a dictionary, for a file."""
@@ -55,6 +63,8 @@ class Bandwidth:
             "modalities": self.modalities,
             "masked": self.masked,
             "compiled": self.compiled,
+            **({} if self.mode is None else {"mode": self.mode}),
+            **({} if self.device == "cpu" else {"device": self.device, "kernels": self.kernels}),
             **self.ratio.record("ratio"),
             **self.warm_ratio.record("warm_ratio"),
             "milliseconds": round(1e3 * self.seconds.median, 3),
@@ -70,7 +80,11 @@ def measure(
     modalities: int = 3,
     masked: bool = False,
     compiled: bool = False,
+    mode: str | None = None,
+    device: str = "cpu",
+    kernels: bool = True,
     repetitions: int = 15,
+    calls: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Bandwidth:
     """Time a calibrator's forward in evaluation mode on float32 features, and the bound, in turns.
@@ -81,34 +95,41 @@ def measure(
         modalities: how many.
         masked: give masks, with a quarter of the steps padded.
         compiled: run it by torch.compile.
+        mode: of torch.compile; None = its default.
+        device: where; on an accelerator give `device_clock`.
+        kernels: use those of `concord.calibration.kernels`, where the device has them.
         repetitions: turns.
+        calls: in each turn.
         clock: see `interleaved`.
     """
     draws = torch.Generator().manual_seed(0)
     names = [f"m{number}" for number in range(modalities)]
-    features = {name: torch.randn(shape, generator=draws) for name in names}
+    features = {name: torch.randn(shape, generator=draws).to(device) for name in names}
     masks = {}
     if masked:
         lengths = torch.randint(shape[1] // 2, shape[1] + 1, (shape[0], 1), generator=draws)
-        masks = {name: torch.arange(shape[1]) < lengths for name in names}
+        masks = {name: (torch.arange(shape[1]) < lengths).to(device) for name in names}
     built: nn.Module = CALIBRATORS[calibrator].build(dict.fromkeys(names, shape[2]), layouts="btd").eval()
-    run = torch.compile(built) if compiled else built
+    built = built.to(device)
+    run = torch.compile(built, mode=mode, dynamic=False) if compiled else built
     warm = {name: x.clone() for name, x in features.items()}
 
     def calibrate() -> None:
         with torch.inference_mode():
             run(features, masks)
 
-    times = interleaved(
-        {
-            "calibrator": calibrate,
-            "read": lambda: [x.sum() for x in features.values()],
-            "copy": lambda: _copies(features),
-            "warm copy": lambda: [warm[name].copy_(x) for name, x in features.items()],
-        },
-        repetitions=repetitions,
-        clock=clock,
-    )
+    with patch.object(fused, "DEVICES", fused.DEVICES if kernels else ()):
+        times = interleaved(
+            {
+                "calibrator": calibrate,
+                "read": lambda: [x.sum() for x in features.values()],
+                "copy": lambda: _copies(features),
+                "warm copy": lambda: [warm[name].copy_(x) for name, x in features.items()],
+            },
+            repetitions=repetitions,
+            calls=calls,
+            clock=clock,
+        )
     bound = [one + two for one, two in zip(times["read"], times["copy"], strict=True)]
     warm_bound = [one + two for one, two in zip(times["read"], times["warm copy"], strict=True)]
     mine = times["calibrator"]
@@ -122,6 +143,9 @@ def measure(
         ratios(mine, warm_bound),
         spread(mine),
         spread(bound),
+        mode,
+        device,
+        kernels,
     )
 
 

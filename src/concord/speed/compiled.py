@@ -26,6 +26,7 @@ def measure(
     *,
     preset: str = "small",
     calibrators: Sequence[str] = ("none", "joint", "context"),
+    device: str = "cpu",
     backend: str | Callable[..., object] = "inductor",
     repetitions: int = 9,
     seconds: float = 0.05,
@@ -38,6 +39,7 @@ def measure(
         fusion: what joins the features.
         preset: sizes of the fusion.
         calibrators: which; "none" is always among them.
+        device: where; on an accelerator give `device_clock`.
         backend: of torch.compile; its own needs a C++ compiler.
         repetitions: turns.
         seconds: how long each is timed in a turn, about.
@@ -53,15 +55,16 @@ def measure(
     task = example(setting, instances=config.recipe.batch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        actions = {BASE: inference(models_of(setting, config, ["none"])["none"], task, config)}
+        plain = models_of(setting, config, ["none"])["none"].to(device)
+        actions = {BASE: inference(plain, task, config, device=device)}
         torch.compiler.reset()
         for name, model in models_of(setting, config, names).items():
             model.compile(dynamic=False, backend=backend)
-            actions[name] = inference(model, task, config)
+            actions[name] = inference(model.to(device), task, config, device=device)
         try:
             for action in actions.values():
                 action()
-            count = calls_for(actions[BASE], seconds=seconds)
+            count = calls_for(actions[BASE], seconds=seconds, clock=clock)
             times = interleaved(actions, repetitions=repetitions, calls=count, clock=clock)
         finally:
             torch.compiler.reset()

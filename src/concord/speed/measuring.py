@@ -17,7 +17,7 @@ import torch
 from concord.errors import DataError, UsageError
 from concord.experiment.surroundings import hardware, versions
 from concord.fusion import FUSIONS
-from concord.speed import bandwidth, data_path, growth, memory, operators, overhead, vectorised
+from concord.speed import accelerator, bandwidth, data_path, growth, memory, operators, overhead, vectorised
 from concord.speed import compiled as compiling
 
 SCHEMA = "concord.speed/1"
@@ -50,6 +50,7 @@ def measure_all(
     *,
     quick: bool = False,
     only: Sequence[str] = (),
+    device: str = "cpu",
     data: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -58,13 +59,39 @@ def measure_all(
     Args:
         quick: fewer fusions, calibrators, sizes and repetitions: some two minutes instead of most of an hour.
         only: the sections wanted; empty = all.
+        device: "cpu", on one thread, or an accelerator that is there, "cuda" say: overhead and bandwidth_bound alone.
         data: the data folder of the benchmarks that are trained; where they are absent, "skipped" says so.
         progress: called with the finished pieces, all pieces, and what comes next.
 
     Raises:
-        UsageError: a section is unknown; the choices are listed.
+        UsageError: a section is unknown; the choices are listed. Or the device is not there.
     """
-    sections: dict[str, Section] = {
+    if device != "cpu":
+        accelerator.check(device)
+    sections = _on_cpu(quick, data) if device == "cpu" else accelerator.sections(device, quick=quick)
+    unknown = [name for name in only if name not in sections]
+    if unknown:
+        raise UsageError(f"unknown section {unknown[0]!r}; choose from: {', '.join(sections)}")
+    chosen = {name: section for name, section in sections.items() if not only or name in only}
+    found, skipped = _measured(chosen, progress)
+    if "overhead" in chosen and not quick and device == "cpu":
+        skipped += too_large()
+    words = [*(["--quick"] if quick else []), *(["--only", ",".join(only)] if only else [])]
+    return {
+        "schema": SCHEMA,
+        "quick": quick,
+        "device": device,
+        "threads": 1,
+        **found,
+        "skipped": skipped,
+        "versions": versions(),
+        "hardware": hardware(),
+        "command": " ".join(["concord speed", *([] if device == "cpu" else ["--device", device]), *words]),
+    }
+
+
+def _on_cpu(quick: bool, data: Path | str | None) -> dict[str, Section]:
+    return {
         "overhead": _overhead(quick),
         "bandwidth_bound": _bandwidth(quick),
         "vectorised_seeds": _vectorised(quick, data),
@@ -73,25 +100,6 @@ def measure_all(
         "memory": _of_brief(memory.measure),
         "growth": _growth(quick),
         "rows": {"by the size of the dataset": partial(growth.measure_rows, repetitions=5 if quick else 15)},
-    }
-    unknown = [name for name in only if name not in sections]
-    if unknown:
-        raise UsageError(f"unknown section {unknown[0]!r}; choose from: {', '.join(sections)}")
-    chosen = {name: section for name, section in sections.items() if not only or name in only}
-    found, skipped = _measured(chosen, progress)
-    if "overhead" in chosen and not quick:
-        skipped += too_large()
-    return {
-        "schema": SCHEMA,
-        "quick": quick,
-        "threads": 1,
-        **found,
-        "skipped": skipped,
-        "versions": versions(),
-        "hardware": hardware(),
-        "command": " ".join(
-            ["concord speed", *(["--quick"] if quick else []), *(["--only", ",".join(only)] if only else [])]
-        ),
     }
 
 

@@ -126,14 +126,16 @@ def configure(setting: Setting, fusion: str, preset: str, calibrate: str | None 
     )
 
 
-def training_step(model: MultimodalModel, task: Task, config: Config, *, perturbed: bool) -> Callable[[], object]:
+def training_step(
+    model: MultimodalModel, task: Task, config: Config, *, perturbed: bool, device: str = "cpu"
+) -> Callable[[], object]:
     """Return one whole training step as `concord run` makes it: forward, losses, backward, optimiser."""
     recipe, settings = config.recipe, Perturbation() if perturbed else None
     optimizer = torch.optim.AdamW(
         model.train().parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
-    draws = seeding.generator(0, "perturbations")
-    inputs, masks, labels = _tensors(task, recipe.batch)
+    draws = seeding.generator(0, "perturbations", device=torch.device(device))
+    inputs, masks, labels = _tensors(task, recipe.batch, device)
     targets = repeat_targets(labels) if perturbed else labels
 
     def step() -> None:
@@ -147,9 +149,9 @@ def training_step(model: MultimodalModel, task: Task, config: Config, *, perturb
     return step
 
 
-def inference(model: MultimodalModel, task: Task, config: Config) -> Callable[[], object]:
+def inference(model: MultimodalModel, task: Task, config: Config, *, device: str = "cpu") -> Callable[[], object]:
     """Return one call of the model in evaluation mode, without gradients."""
-    inputs, masks, _ = _tensors(task, config.recipe.batch)
+    inputs, masks, _ = _tensors(task, config.recipe.batch, device)
     model.eval()
 
     def call() -> None:
@@ -159,11 +161,13 @@ def inference(model: MultimodalModel, task: Task, config: Config) -> Callable[[]
     return call
 
 
-def _tensors(task: Task, batch: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+def _tensors(
+    task: Task, batch: int, device: str
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
     part = task.train.take(slice(0, batch))
-    inputs = {name: torch.from_numpy(x) for name, x in part.inputs.items()}
-    masks = {name: torch.from_numpy(mask) for name, mask in part.masks.items()}
-    return inputs, masks, torch.from_numpy(part.labels)
+    inputs = {name: torch.from_numpy(x).to(device) for name, x in part.inputs.items()}
+    masks = {name: torch.from_numpy(mask).to(device) for name, mask in part.masks.items()}
+    return inputs, masks, torch.from_numpy(part.labels).to(device)
 
 
 def fitting(fusion: str) -> list[str]:
@@ -190,15 +194,16 @@ def models_of(setting: Setting, config: Config, calibrators: Sequence[str]) -> d
 
 
 def actions_of(
-    setting: Setting, config: Config, calibrators: Sequence[str], phase: str
+    setting: Setting, config: Config, calibrators: Sequence[str], phase: str, *, device: str = "cpu"
 ) -> dict[str, Callable[[], object]]:
     """Return calibrator -> what is timed in a phase; in training "none, clean" beside "none"."""
     task = example(setting, instances=config.recipe.batch)
-    models = models_of(setting, config, [*calibrators, "none"])
+    built = models_of(setting, config, [*calibrators, "none"])
+    models = {name: model.to(device) for name, model in built.items()}
     if phase == "inference":
-        return {name: inference(models[name], task, config) for name in calibrators}
-    make = {name: training_step(models[name], task, config, perturbed=True) for name in calibrators}
-    make[CLEAN] = training_step(models["none"], task, config, perturbed=False)
+        return {name: inference(models[name], task, config, device=device) for name in calibrators}
+    make = {name: training_step(models[name], task, config, perturbed=True, device=device) for name in calibrators}
+    make[CLEAN] = training_step(models["none"], task, config, perturbed=False, device=device)
     return make
 
 
@@ -290,6 +295,7 @@ def measure(
     preset: str = "small",
     calibrators: Sequence[str] | None = None,
     phase: str = "train",
+    device: str = "cpu",
     repetitions: int = 9,
     seconds: float = 0.1,
     clock: Callable[[], float] = time.perf_counter,
@@ -302,6 +308,7 @@ def measure(
         preset: sizes of the fusion.
         calibrators: which; None = all that fit. "none" is always among them.
         phase: "train" or "inference".
+        device: where; on an accelerator give `device_clock`.
         repetitions: turns.
         seconds: how long each is timed in a turn, about.
         clock: see `interleaved`.
@@ -310,8 +317,8 @@ def measure(
     config = configure(setting, fusion, preset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        actions = actions_of(setting, config, chosen, phase)
-        count = calls_for(actions["none"], seconds=seconds)
+        actions = actions_of(setting, config, chosen, phase, device=device)
+        count = calls_for(actions["none"], seconds=seconds, clock=clock)
         times = interleaved(actions, repetitions=repetitions, calls=count, clock=clock)
     return [
         Overhead(setting.name, fusion, preset, name, phase, ratios(values, times["none"]), spread(values))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from concord.speed.page_accelerator import HEAD as GPU_HEAD
+from concord.speed.page_accelerator import accelerator_sections
 from concord.speed.targets import TARGETS, dearer_than_joint
 
 Document = Mapping[str, Any]
@@ -33,11 +35,15 @@ contrastive one and that of the opinions.
 def page(document: Document) -> str:
     """Return the page of one document of `concord speed`."""
     sections = (_targets, _overhead, _bandwidth, _vectorised, _epoch, _operators, _memory, _growth, _rows, _skipped)
+    gpu = document.get("device", "cpu") != "cpu"
     hardware = document["hardware"]
     made = [f"{hardware['processor']}, {hardware['cores']} cores, accelerator {hardware['accelerator']}"]
     made += [f"{name} {version}" for name, version in document["versions"].items()]
-    head = HEAD.format(command=document["command"], made=f"Here: {', '.join(made)}.")
-    texts = [section(document) for section in sections]
+    head = (GPU_HEAD if gpu else HEAD).format(command=document["command"], made=f"Here: {', '.join(made)}.")
+    if gpu:
+        texts = [*accelerator_sections(document, table=table), _overhead(document), _skipped(document)]
+    else:
+        texts = [section(document) for section in sections]
     return "\n".join([head, *(text for text in texts if text)]).rstrip("\n") + "\n"
 
 

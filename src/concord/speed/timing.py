@@ -12,6 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
+
+def device_clock() -> float:
+    """Return the wall clock's seconds once the accelerator has done what it was given: its work is asynchronous."""
+    torch.accelerator.synchronize()
+    return time.perf_counter()
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -97,10 +105,17 @@ def interleaved(
     return found
 
 
-def calls_for(action: Callable[[], object], *, seconds: float, most: int = 1000) -> int:
+def calls_for(
+    action: Callable[[], object],
+    *,
+    seconds: float,
+    most: int = 1000,
+    clock: Callable[[], float] | None = None,
+) -> int:
     """Return how often an action fits into so many seconds, from one call after a first that warms up."""
+    now = time.perf_counter if clock is None else clock
     action()
-    start = time.perf_counter()
+    start = now()
     action()
-    took = time.perf_counter() - start
+    took = now() - start
     return max(1, min(most, round(seconds / max(took, 1e-9))))

@@ -1,0 +1,124 @@
+"""What calibration costs on an accelerator, where the start of an operator costs the host more than the device.
+
+Compiled, a model's operators are few; with mode="reduce-overhead" they are started as one CUDA graph. The clock waits
+for the device before it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from concord.errors import UsageError
+from concord.fusion import FUSIONS
+from concord.speed import bandwidth, kernels, overhead
+from concord.speed import compiled as compiling
+from concord.speed.timing import device_clock
+
+CALIBRATORS = ("none", "joint", "context")
+SHAPES = ((64, 500, 512), (256, 500, 512), (64, 50, 512), (64, 500, 64))
+GRAPH = "reduce-overhead"
+# Compiled or not, the mode of the compiler, and whether with kernels of our own.
+HOW: tuple[tuple[bool, str | None, bool], ...] = (
+    (False, None, False),
+    (True, None, False),
+    (True, GRAPH, False),
+    (False, None, True),
+)
+# These are timed compiled too; convolutions are large, and a compiler has little to join.
+COMPILED = ("lf-dnn",)
+Sections = dict[str, dict[str, Callable[[], Any]]]
+
+
+def check(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UsageError: PyTorch sees no such accelerator.
+    """
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if found is None or found.type != torch.device(device).type:
+        raise UsageError(
+            f"--device {device}: PyTorch sees {'no accelerator' if found is None else found.type} here; use cpu"
+        )
+
+
+def sections(device: str, *, quick: bool) -> Sections:
+    """Return what is measured on an accelerator: section -> in words -> how.
+
+    Args:
+        device: "cuda", say.
+        quick: fewer fusions, shapes and repetitions.
+    """
+    alone: dict[str, Callable[[], Any]] = {
+        "masked" if masked else "whole": partial(kernels.measure, device=device, masked=masked)
+        for masked in ((False,) if quick else (False, True))
+    }
+    return {"kernels": alone, "bandwidth_bound": _bandwidth(device, quick), "overhead": _overhead(device, quick)}
+
+
+def _overhead(device: str, quick: bool) -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any]] = {}
+    fusions: Sequence[str] = ("lf-dnn", "concat") if quick else tuple(FUSIONS)
+    for fusion in fusions:
+        setting = overhead.BY_FUSION[FUSIONS[fusion].setting]
+        for phase in overhead.PHASES:
+            found[f"{fusion}, small, {setting.name}, {phase}"] = partial(
+                _timed, setting, fusion, phase, device, compiled=fusion in COMPILED and not quick
+            )
+    return found
+
+
+def _timed(setting: overhead.Setting, fusion: str, phase: str, device: str, *, compiled: bool) -> list[dict[str, Any]]:
+    records = overhead.measure(
+        setting,
+        fusion,
+        calibrators=CALIBRATORS,
+        phase=phase,
+        device=device,
+        repetitions=5,
+        seconds=0.03,
+        clock=device_clock,
+    )
+    found = [one.record() for one in records]
+    if phase == "inference" and compiled:
+        beside = compiling.measure(setting, fusion, calibrators=CALIBRATORS, device=device, clock=device_clock)
+        found = [{**record, **beside.get(record["calibrator"], {})} for record in found]
+    return found
+
+
+def _bandwidth(device: str, quick: bool) -> dict[str, Callable[[], Any]]:
+    found: dict[str, Callable[[], Any]] = {}
+    for shape in SHAPES[:1] if quick else SHAPES:
+        first = shape == SHAPES[0]
+        for masked in (False, True) if first else (False,):
+            # Compiled by default too: at the first shape, to see what each brings.
+            every = HOW if first and not masked else (HOW[0], HOW[2], HOW[3])
+            for compiled, mode, ours in HOW[3:4] if quick else every:
+                words = [str(shape), *(["masked"] if masked else []), *(["compiled"] if compiled else [])]
+                words += [*([] if mode is None else [mode]), *(["kernels"] if ours else [])]
+                found[", ".join(words)] = partial(_bound, shape, masked, compiled, mode, ours, device)
+    return found
+
+
+def _bound(
+    shape: tuple[int, int, int], masked: bool, compiled: bool, mode: str | None, ours: bool, device: str
+) -> dict[str, Any]:
+    try:
+        found = bandwidth.measure(
+            shape=shape,
+            masked=masked,
+            compiled=compiled,
+            mode=mode,
+            device=device,
+            kernels=ours,
+            repetitions=15,
+            calls=20,
+            clock=device_clock,
+        )
+    finally:
+        torch.compiler.reset()
+    return found.record()

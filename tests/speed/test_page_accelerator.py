@@ -1,0 +1,46 @@
+from concord.speed.page import page
+
+MADE = {
+    "schema": "concord.speed/1",
+    "quick": False,
+    "device": "cuda",
+    "command": "concord speed --device cuda",
+    "versions": {"torch": "2.11.0"},
+    "hardware": {"processor": "a processor", "cores": 16, "accelerator": "a GPU"},
+    "skipped": ["one thing"],
+    "remark": "As it was.",
+    "kernels": [{"kernel": "pool", "shape": [2, 3, 4], "masked": True, "ratio": 1.25, "plain_ratio": 5.5}],
+    "bandwidth_bound": [
+        {
+            "shape": [2, 3, 4],
+            "masked": False,
+            "compiled": compiled,
+            "mode": mode,
+            "kernels": not compiled,
+            "ratio": 2.0,
+            "ratio_low": 1.9,
+            "ratio_high": 2.1,
+            "bound_milliseconds": 0.5,
+        }
+        for compiled, mode in ((False, None), (True, None), (True, "reduce-overhead"))
+    ],
+}
+
+
+def test_a_page_of_a_gpu_says_how_it_was_timed_and_what_each_kernel_is_to_its_bound():
+    text = page(MADE)
+    assert text.startswith("# Performance on a GPU\n")
+    assert "`concord speed --device cuda --json results/speed-gpu.json --page docs/performance-gpu.md`" in text
+    assert "a processor, 16 cores, accelerator a GPU, torch 2.11.0" in text
+    assert "| pool | (2, 3, 4) | yes | 1.25 | 5.50 |" in text
+    assert "| (2, 3, 4) |  | eager | yes | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "| (2, 3, 4) |  | compiled |  | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "| (2, 3, 4) |  | compiled, reduce-overhead |  | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "As it was." in text
+    assert text.endswith("Not measured: one thing.\n")
+    assert "What it is held to" not in text  # those bounds are of a CPU
+
+
+def test_what_was_not_measured_has_no_section():
+    bare = {name: value for name, value in MADE.items() if name not in ("kernels", "bandwidth_bound", "remark")}
+    assert "##" not in page(bare)
