@@ -172,7 +172,7 @@ _FEW_ROWS: dict[str, Any] = {"search_seeds": 5}
 # Those that say most come first, since a part of the grid is of use as well.
 FULL = Grid(
     families=(
-        Family("scene15", "scene15", VECTORS, "lf-dnn", 10),
+        Family("scene15", "scene15", VECTORS, "lf-dnn", 10, **_FEW_ROWS),
         Family("cmu-mosi-folds", "cmu-mosi-utterance", VECTORS, "lf-dnn", 10, protocol="test-folds", **_FEW_ROWS),
         Family("cremad-features", "cremad-features", VECTORS, "lf-dnn", 10, **_FEW_ROWS),
         Family("ave-features", "ave-features", VECTORS, "lf-dnn", 10, **_FEW_ROWS),
@@ -180,7 +180,7 @@ FULL = Grid(
         Family("av-digits", "av-digits", MAPS, recipe=_SMALL_BATCHES, **_MAPPED),
         Family("utd-mhad-3", "utd-mhad", SEQUENCES, unseen=True, **_LONG),
         Family("utd-mhad-maps", "utd-mhad", MAPS, recipe=_SMALL_BATCHES, unseen=True, **_MAPPED),
-        Family("handwritten", "handwritten", VECTORS, "lf-dnn", 10, ablated=False),
+        Family("handwritten", "handwritten", VECTORS, "lf-dnn", 10, ablated=False, **_FEW_ROWS),
         Family(
             "cmu-mosi-given", "cmu-mosi-utterance", VECTORS, "lf-dnn", 10, protocol="given", ablated=False, **_FEW_ROWS
         ),

@@ -219,6 +219,8 @@ class TwoPasses:
             with torch.no_grad():
                 output = run(*args, **kwargs)
         finally:
+            # Until PyTorch 2.10, weights that autocast has converted here would be taken again where gradients matter.
+            torch.clear_autocast_cache()
             self.depth -= 1
             state.put_back()
         return map_tensors(output, taint)
