@@ -51,6 +51,18 @@ def test_what_is_in_the_way_stays(shared_run, tmp_path):
     assert os.listdir(tmp_path / "folder") == [".hidden"]
 
 
+def test_a_folder_that_cannot_be_written_to_its_end_is_not_left_half(shared_run, tmp_path, monkeypatch):
+    def full(self, folder):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("concord.deploy.pretrained.PretrainedModel.save_pretrained", full)
+    with pytest.raises(UsageError, match=r"^--out: cannot write to .*model \(No space left on device\)$"):
+        share_run(shared_run, tmp_path / "model")
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [({"label": "joint"}, "unknown calibrator 'joint'"), ({"seed": 2}, "seed must be one of 0..1")],

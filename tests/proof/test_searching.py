@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from concord.analysis.study import prepare_of
+from concord.errors import DataError
 from concord.experiment.config import Variant
 from concord.experiment.training import train
 from concord.files import read_json
@@ -134,3 +135,9 @@ def test_a_search_that_was_scored_on_something_else_is_not_taken(made, tmp_path)
     assert table.pop("scored") == "validation part"
     (tmp_path / "digits.json").write_text(json.dumps(table))
     assert known_search(made.grid, family, tmp_path) is not None  # from before there was a choice
+
+
+@pytest.mark.parametrize("chosen", [None, [], {"context": {}}, {"context": {"recipe": 3}}, {"context": "recipe"}])
+def test_a_search_that_chose_nothing_is_refused(chosen):
+    with pytest.raises(DataError, match="the search of digits does not say under 'chosen' what recipe each method has"):
+        chosen_of({"family": "digits", "chosen": chosen})

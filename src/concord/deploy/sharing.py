@@ -7,6 +7,7 @@ FOLDER/README.md          the model card
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,15 @@ def share_run(
     model = found.model
     if not isinstance(model, PretrainedModel):  # for the type checker
         raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
+    partial = out.with_name(f".{out.name}.partial")  # so that nobody finds half of a folder
     try:
-        model.save_pretrained(out)
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
     except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
     return {
         "schema": SCHEMA,

@@ -18,7 +18,7 @@ from concord.analysis.study import Progress, prepare_of
 from concord.calibration import Perturbation
 from concord.data.benchmarks import folder_of
 from concord.data.part import Part
-from concord.errors import ConcordError
+from concord.errors import ConcordError, DataError
 from concord.experiment.batches import open_tensors
 from concord.experiment.config import Config, Recipe
 from concord.experiment.paired import Job, default_jobs, run_all
@@ -186,8 +186,18 @@ def candidate(grid: Grid, config: Config, number: int) -> dict[str, float | int]
 
 
 def chosen_of(table: Mapping[str, Any]) -> Tuned:
-    """Return label -> the recipe fields that a search chose."""
-    return {label: dict(row["recipe"]) for label, row in table["chosen"].items()}
+    """Return label -> the recipe fields that a search chose.
+
+    Raises:
+        DataError: the table is no search's.
+    """
+    try:
+        return {label: dict(row["recipe"]) for label, row in table["chosen"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise DataError(
+            f"the search of {table.get('family', '?')} does not say under 'chosen' what recipe each method has; "
+            "remove its file, and it is made anew"
+        ) from None
 
 
 def scored_on(family: Family) -> str:
