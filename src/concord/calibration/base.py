@@ -205,7 +205,8 @@ class Calibrator(Tolerant):
             with _full_precision(batch.present.device.type):
                 batch, pooled, finite = self._finite_and_pooled(batch)
             if finite is not None and self.training:  # what is learnt must not come of what is refused
-                finite = require_finite(finite, batch.present, self.names)
+                require_finite(finite, batch.present, self.names)
+                finite = None
         with _full_precision(batch.present.device.type):
             modulation = self.modulate(self._summaries(batch, touched, pooled))
             loss = self._auxiliary_loss(modulation, batch.present, touched, labels)
