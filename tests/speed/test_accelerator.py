@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from concord.calibration import fused
 from concord.errors import UsageError
 from concord.fusion import FUSIONS
 from concord.speed import accelerator, bandwidth, measuring, overhead
@@ -29,7 +30,8 @@ def test_another_device_than_is_there_is_refused(monkeypatch):
     accelerator.check("mps")
 
 
-def test_all_fusions_are_timed_in_both_phases_and_each_shape_with_kernels_and_as_a_graph():
+def test_all_fusions_are_timed_in_both_phases_and_each_shape_with_kernels_and_as_a_graph(monkeypatch):
+    monkeypatch.setattr(fused, "HAVE_TRITON", True)
     found = accelerator.sections("cuda", quick=False)
     assert len(found["overhead"]) == 2 * len(FUSIONS)
     assert [name for name in found["bandwidth_bound"] if name.startswith("(64, 50, 512)")] == [
@@ -40,6 +42,13 @@ def test_all_fusions_are_timed_in_both_phases_and_each_shape_with_kernels_and_as
     assert list(found["kernels"]) == ["whole", "masked"]
     quick = accelerator.sections("cuda", quick=True)
     assert sum(map(len, quick.values())) < 10
+
+
+def test_kernels_are_timed_only_where_there_are_any(monkeypatch):
+    monkeypatch.setattr(fused, "HAVE_TRITON", True)
+    assert accelerator.sections("mps", quick=False)["kernels"] == {}
+    monkeypatch.setattr(fused, "HAVE_TRITON", False)
+    assert accelerator.sections("cuda", quick=False)["kernels"] == {}
 
 
 def test_pieces_are_measured_on_the_device_by_a_clock_that_waits(monkeypatch):

@@ -63,7 +63,7 @@ def _check(finite: Tensor, present: Tensor, names: Sequence[str]) -> None:
     )
 
 
-# It asks the device for an answer, which no CUDA graph can hold; PyTorch from 2.9 on is told so.
+# It asks the device for an answer, which no CUDA graph can hold; PyTorch is told so where it has a word for it.
 _APART: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
 
 

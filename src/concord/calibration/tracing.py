@@ -25,7 +25,7 @@ def values_are_known() -> bool:
 def exporting() -> bool:
     """Return True while a graph is exported, by `torch.export` or to ONNX, and not while one is compiled.
 
-    `torch.compiler.is_exporting` says True in graphs that are only compiled, in PyTorch 2.11 and before.
+    `torch.compiler.is_exporting` says True in graphs that are only compiled, in PyTorch 2.11.
 
     >>> exporting()
     False

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from concord.calibration import fused
 from concord.errors import UsageError
 from concord.fusion import FUSIONS
 from concord.speed import bandwidth, kernels, overhead
@@ -57,6 +58,8 @@ def sections(device: str, *, quick: bool) -> Sections:
         "masked" if masked else "whole": partial(kernels.measure, device=device, masked=masked)
         for masked in ((False,) if quick else (False, True))
     }
+    if not fused.HAVE_TRITON or torch.device(device).type not in fused.DEVICES:
+        alone = {}  # there are none on this device
     return {"kernels": alone, "bandwidth_bound": _bandwidth(device, quick), "overhead": _overhead(device, quick)}
 
 

@@ -219,7 +219,7 @@ class TwoPasses:
             with torch.no_grad():
                 output = run(*args, **kwargs)
         finally:
-            # Until PyTorch 2.10, weights that autocast has converted here would be taken again where gradients matter.
+            # In PyTorch 2.9, weights that autocast has converted here would be taken again where gradients matter.
             torch.clear_autocast_cache()
             self.depth -= 1
             state.put_back()
