@@ -173,6 +173,16 @@ def test_a_whole_experiment_runs_on_the_gpu(tmp_path, precision):
     assert found["hardware"]["accelerator"].startswith("NVIDIA")
 
 
+def test_seeds_share_a_pass_on_the_gpu(tmp_path):
+    words = ["run", "digits", "--fusion", "lf-dnn", "--calibrators", "none,context", "--seeds", "3", "--steps", "60"]
+    done = CliRunner().invoke(app, [*words, "--vectorise", "on", "--out", str(tmp_path / "r")])
+    assert done.exit_code == 0, done.output
+    assert "3 seeds in one vectorised pass" in done.output
+    runs = json.loads((tmp_path / "r" / "results.json").read_text())["runs"]
+    assert {run["vectorised"] for run in runs} == {3}
+    assert min(run["clean"]["accuracy"] for run in runs) > 0.5
+
+
 def test_a_run_on_the_gpu_is_as_good_as_on_the_cpu(tmp_path):
     scores = []
     for kind in ("cpu", "cuda"):

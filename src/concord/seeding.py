@@ -50,15 +50,15 @@ def stream(seed: int, *names: str | int, device: torch.device | str = "cpu") -> 
     whatever order comes; the block uses those that do not, as far as there are any: PyTorch warns of the others.
     """
     cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(devices=[torch.device(device)] if cuda else []), _in_order(cuda=cuda):
+    with torch.random.fork_rng(devices=[torch.device(device)] if cuda else []), in_order(device):
         torch.manual_seed(derive_seed(seed, *names))
         yield
 
 
 @contextmanager
-def _in_order(*, cuda: bool) -> Iterator[None]:
-    """Choose deterministic algorithms for a block, and put the choice back."""
-    if not cuda:
+def in_order(device: torch.device | str) -> Iterator[None]:
+    """Choose CUDA's deterministic algorithms for a block on `device`, and put the choice back."""
+    if torch.device(device).type != "cuda":
         yield
         return
     # cuBLAS reads this when it is first used.

@@ -113,8 +113,11 @@ def test_gradients_of_summaries_are_those_of_the_formula(kind, layout, shape):
 
 @SHAPES
 @pytest.mark.parametrize("layout", ["btd", "bdt", "tbd"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_scaled_features_and_their_gradients_are_those_of_the_formula(kind, layout, shape):
+@pytest.mark.parametrize("kind", [*KINDS, "large"])
+def test_scaled_features_and_their_gradients_are_those_of_the_formula(monkeypatch, kind, layout, shape):
+    if kind == "large":
+        monkeypatch.setattr(kernels, "LARGE", 0)  # a kernel of ours without a mask too
+        kind = "none"
     x, valid = make(*shape, kind, layout)
     x = x.contiguous() if layout == "btd" else x
     by = torch.rand(shape[0], shape[2], device=DEVICE)

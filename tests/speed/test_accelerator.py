@@ -40,6 +40,8 @@ def test_all_fusions_are_timed_in_both_phases_and_each_shape_with_kernels_and_as
         "(64, 50, 512), kernels",
     ]
     assert list(found["kernels"]) == ["whole", "masked"]
+    assert list(found["tiles"]) == ["pool"]
+    assert next(iter(found["vectorised_seeds"])) == "cmu-mosi-utterance, lf-dnn"
     quick = accelerator.sections("cuda", quick=True)
     assert sum(map(len, quick.values())) < 10
 
@@ -47,6 +49,7 @@ def test_all_fusions_are_timed_in_both_phases_and_each_shape_with_kernels_and_as
 def test_kernels_are_timed_only_where_there_are_any(monkeypatch):
     monkeypatch.setattr(fused, "HAVE_TRITON", True)
     assert accelerator.sections("mps", quick=False)["kernels"] == {}
+    assert accelerator.sections("mps", quick=False)["tiles"] == {}
     monkeypatch.setattr(fused, "HAVE_TRITON", False)
     assert accelerator.sections("cuda", quick=False)["kernels"] == {}
 

@@ -19,3 +19,10 @@ def test_every_kernel_is_timed_beside_its_bound_and_its_plain_operations(masked)
         assert (one["shape"], one["masked"]) == ([2, 6, 4], masked)
         assert one["ratio_low"] <= one["ratio"] <= one["ratio_high"]
         assert one["plain_ratio"] > 0
+
+
+def test_tiles_of_every_size_give_the_summary_and_are_timed(monkeypatch):
+    monkeypatch.setattr(kernels, "TILES", kernels.TILES[:3])
+    found = kernels.measure_tiles(device="cpu", shape=(2, 6, 4), repetitions=1, clock=time.perf_counter)
+    assert [(one["tile"], one["columns"], one["warps"], one["ahead"]) for one in found] == list(kernels.TILES)
+    assert all(one["ratio"] > 0 and one["masked_ratio"] > 0 for one in found)

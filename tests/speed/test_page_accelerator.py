@@ -10,6 +10,24 @@ MADE = {
     "skipped": ["one thing"],
     "remark": "As it was.",
     "kernels": [{"kernel": "pool", "shape": [2, 3, 4], "masked": True, "ratio": 1.25, "plain_ratio": 5.5}],
+    "tiles": [{"tile": 4096, "columns": 64, "warps": 2, "ahead": 3, "ratio": 1.5, "masked_ratio": 1.4}],
+    "remark_of_tiles": "Of tiles.",
+    "vectorised_seeds": [
+        {
+            "benchmark": "digits",
+            "fusion": "lf-dnn",
+            "modalities": ["upper", "lower"],
+            "calibrator": "context",
+            "seeds": 10,
+            "steps": 60,
+            "speedup": 12.5,
+            "work_an_operator": 20_000,
+            "chosen": True,
+            "loss_apart": apart,
+            "score_apart": 0.0,
+        }
+        for apart in (0.5, 0.25)
+    ],
     "bandwidth_bound": [
         {
             "shape": [2, 3, 4],
@@ -36,11 +54,18 @@ def test_a_page_of_a_gpu_says_how_it_was_timed_and_what_each_kernel_is_to_its_bo
     assert "| (2, 3, 4) |  | eager | yes | 2.00 (1.90 to 2.10) | 0.50 |" in text
     assert "| (2, 3, 4) |  | compiled |  | 2.00 (1.90 to 2.10) | 0.50 |" in text
     assert "| (2, 3, 4) |  | compiled, reduce-overhead |  | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "| 4096 | 64 | 2 | 3 | 1.50 | 1.40 |\n\nOf tiles.\n" in text
+    assert "| digits | `lf-dnn` | upper, lower | context | 10 | 60 | 12.50 | 0.02 | yes |" in text
+    assert "a mean loss was 0.5 apart at the most, and a validation score 0." in text
     assert "As it was." in text
     assert text.endswith("Not measured: one thing.\n")
     assert "What it is held to" not in text  # those bounds are of a CPU
 
 
 def test_what_was_not_measured_has_no_section():
-    bare = {name: value for name, value in MADE.items() if name not in ("kernels", "bandwidth_bound", "remark")}
+    bare = {
+        name: value
+        for name, value in MADE.items()
+        if name not in ("kernels", "tiles", "vectorised_seeds", "bandwidth_bound", "remark")
+    }
     assert "##" not in page(bare)

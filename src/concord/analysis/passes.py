@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,9 +98,11 @@ def _choice(mine: Sequence[Job], prepared: Prepare, wish: Wish) -> Choice:
     apart = None
     if job.dynamics is not None:
         apart = "training is observed (--dynamics)"
-    elif job.devices != Devices() or job.checkpoint_every is not None:
+    elif replace(job.devices, accelerator="auto") != Devices() or job.checkpoint_every is not None:
         apart = "runs have devices or checkpoints of their own"
-    return choose(job.config, job.variant, prepared(job), seeds=len(mine), wish=wish, apart=apart)
+    return choose(
+        job.config, job.variant, prepared(job), seeds=len(mine), wish=wish, apart=apart, device=job.devices.kind
+    )
 
 
 def _lines(variants: Mapping[str, Sequence[Job]], chosen: Mapping[str, Choice], prefix: str, wish: Wish) -> list[str]:

@@ -268,7 +268,9 @@ def run_pass(unit: Pass) -> dict[str, Any]:
         trained: dict[int, Trained] = {}
         if len(seeds) > 1:
             try:
-                trained = train_together([tasks[seed] for seed in seeds], first.config, first.variant, seeds)
+                trained = train_together(
+                    [tasks[seed] for seed in seeds], first.config, first.variant, seeds, device=first.devices.kind
+                )
             except ConcordError as error:
                 found["notes"].append(f"one after another, since {error}")
         else:

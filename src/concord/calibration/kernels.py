@@ -13,8 +13,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 4096  # numbers of a tile: some 32 for each thread of a block, all on their way at once
+TILE = 4096  # numbers of a tile: 32 for each thread of a block or more, all on their way at once
+COLUMNS = 64  # features of a tile at the most
 WARPS = 4
+POOL_WARPS = 2  # to sum up over steps threads have to be joined, the fewer the quicker
+AHEAD = 3  # tiles that are on their way while one is summarised
+LARGE = 1 << 24  # numbers; to start a kernel of ours costs the host more than to start PyTorch's
 
 
 @triton.jit
@@ -34,6 +38,7 @@ def _pool(
     MASKED: tl.constexpr,
     TILE_L: tl.constexpr,
     TILE_D: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     """Mean and deviation of one instance and TILE_D features, and whether all of them are finite.
 
@@ -46,7 +51,7 @@ def _pool(
     squares = tl.zeros([TILE_D], tl.float32)
     count = 0.0
     every = tl.full([TILE_D], 1, tl.int32)
-    for start in range(0, length, TILE_L):
+    for start in tl.range(0, length, TILE_L, num_stages=AHEAD):
         steps = start + tl.arange(0, TILE_L)
         keep = steps < length
         if MASKED:
@@ -138,6 +143,7 @@ def _scale(
     into_d,
     valid_b,
     valid_l,
+    MASKED: tl.constexpr,
     TILE_L: tl.constexpr,
     TILE_D: tl.constexpr,
 ):
@@ -150,9 +156,11 @@ def _scale(
     by = tl.load(factor + row * width + columns, mask=inside, other=1.0).to(tl.float32)
     long, wide = steps[:, None].to(tl.int64), columns[None, :].to(tl.int64)
     value = tl.load(x + row * by_b + long * by_l + wide * by_d, mask=both, other=0.0).to(tl.float32)
-    keep = tl.load(valid + row * valid_b + steps * valid_l, mask=here, other=0) != 0
-    passed = tl.where(tl.abs(value) < float("inf"), value, 0.0)
-    scaled = tl.where(keep[:, None], value * by[None, :], passed)
+    scaled = value * by[None, :]
+    if MASKED:
+        keep = tl.load(valid + row * valid_b + steps * valid_l, mask=here, other=0) != 0
+        passed = tl.where(tl.abs(value) < float("inf"), value, 0.0)
+        scaled = tl.where(keep[:, None], scaled, passed)
     tl.store(into + row * into_b + long * into_l + wide * into_d, scaled, mask=both)
 
 
@@ -207,22 +215,36 @@ def _scale_back(
     tl.store(to_factor + row * width + columns, total, mask=inside)
 
 
-def pool(x: Tensor, valid: Tensor | None, floor: float) -> tuple[Tensor, Tensor]:
+def pool(
+    x: Tensor,
+    valid: Tensor | None,
+    floor: float,
+    *,
+    tile: int = TILE,
+    columns: int = COLUMNS,
+    warps: int = POOL_WARPS,
+    ahead: int = AHEAD,
+) -> tuple[Tensor, Tensor]:
     """Return mean and deviation over valid positions (B, 2D), and bool (B,): all that is valid is finite.
 
     Args:
         x: (B, L, D), float32, float16 or bfloat16, in any strides.
         valid: bool (B, L) or (B, 1); None = all.
         floor: added to variances.
+        tile: numbers of a tile.
+        columns: features of a tile at the most.
+        warps: threads that share a tile, in units of 32.
+        ahead: tiles that are on their way while one is summarised.
     """
     size, length, width = x.shape
-    tiles, many = _tiles(x), _parts(x)
+    tiles = {**_tiles(x, tile, columns), "num_warps": warps}
+    many = triton.cdiv(width, tiles["TILE_D"])
     out = torch.empty((size, 2 * width), dtype=torch.float32, device=x.device)
     finite = torch.empty((size, many), dtype=torch.int32, device=x.device)
     if size:
         _pool[(many, size)](
             x, _or(valid, x), out, finite, length, width, *x.stride(), *_strides(valid), floor,
-            MASKED=valid is not None, **tiles,
+            MASKED=valid is not None, AHEAD=ahead, **tiles,
         )  # fmt: skip
     return out, finite.all(1)
 
@@ -247,7 +269,7 @@ def scale(x: Tensor, factor: Tensor, valid: Tensor | None) -> Tensor:
         factor: (B, D).
         valid: as for `pool`.
     """
-    if valid is None:  # PyTorch's own reads and writes once as well
+    if valid is None and x.numel() < LARGE:  # PyTorch's own reads and writes once as well
         return x * factor.unsqueeze(1)
     size, length, width = x.shape
     into = torch.empty_like(x)
@@ -255,7 +277,8 @@ def scale(x: Tensor, factor: Tensor, valid: Tensor | None) -> Tensor:
         tiles = _tiles(x)
         blocks = triton.cdiv(length, tiles["TILE_L"])
         _scale[(_parts(x), size, blocks)](
-            x, factor.contiguous(), valid, into, length, width, *x.stride(), *into.stride(), *_strides(valid), **tiles,
+            x, factor.contiguous(), _or(valid, x), into, length, width, *x.stride(), *into.stride(), *_strides(valid),
+            MASKED=valid is not None, **tiles,
         )  # fmt: skip
     return into
 
@@ -277,15 +300,15 @@ def scale_backward(
     return to_x, to_factor
 
 
-def _tiles(x: Tensor) -> dict[str, int]:
+def _tiles(x: Tensor, tile: int = TILE, columns: int = COLUMNS) -> dict[str, int]:
     """Return the sides of a tile, long where memory is contiguous, and how many warps work on it."""
     _, length, width = x.shape
     if x.stride(2) == 1 or length == 1:
-        wide = min(64, triton.next_power_of_2(max(width, 1)))
-        long = min(TILE // wide, triton.next_power_of_2(max(length, 1)))
+        wide = min(columns, triton.next_power_of_2(max(width, 1)))
+        long = min(tile // wide, triton.next_power_of_2(max(length, 1)))
     else:
         long = min(256, triton.next_power_of_2(max(length, 1)))
-        wide = min(TILE // long, 16, triton.next_power_of_2(max(width, 1)))
+        wide = min(tile // long, 16, triton.next_power_of_2(max(width, 1)))
     return {"TILE_L": long, "TILE_D": wide, "num_warps": WARPS}
 
 

@@ -6,8 +6,9 @@ for the device before it is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ import torch
 from concord.calibration import fused
 from concord.errors import UsageError
 from concord.fusion import FUSIONS
-from concord.speed import bandwidth, kernels, overhead
+from concord.speed import bandwidth, kernels, overhead, vectorised
 from concord.speed import compiled as compiling
 from concord.speed.timing import device_clock
 
@@ -31,6 +32,13 @@ HOW: tuple[tuple[bool, str | None, bool], ...] = (
 )
 # These are timed compiled too; convolutions are large, and a compiler has little to join.
 COMPILED = ("lf-dnn",)
+# Hundreds of steps one after another take minutes; the fewer, the more preparing a pass weighs.
+SEEDS: tuple[Mapping[str, Any], ...] = (
+    {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "steps": 300, "repetitions": 1},
+    {"benchmark": "utd-mhad", "fusion": "transformer", "steps": 100, "repetitions": 1},
+    {"benchmark": "utd-mhad", "fusion": "mult", "steps": 60, "repetitions": 1},
+    {"benchmark": "av-digits", "fusion": "concat", "steps": 60, "repetitions": 1},
+)
 Sections = dict[str, dict[str, Callable[[], Any]]]
 
 
@@ -47,20 +55,28 @@ def check(device: str) -> None:
         )
 
 
-def sections(device: str, *, quick: bool) -> Sections:
+def sections(device: str, *, quick: bool, data: Path | str | None = None) -> Sections:
     """Return what is measured on an accelerator: section -> in words -> how.
 
     Args:
         device: "cuda", say.
         quick: fewer fusions, shapes and repetitions.
+        data: the data folder of the benchmarks that are trained.
     """
     alone: dict[str, Callable[[], Any]] = {
         "masked" if masked else "whole": partial(kernels.measure, device=device, masked=masked)
         for masked in ((False,) if quick else (False, True))
     }
+    tiles: dict[str, Callable[[], Any]] = {} if quick else {"pool": partial(kernels.measure_tiles, device=device)}
     if not fused.HAVE_TRITON or torch.device(device).type not in fused.DEVICES:
-        alone = {}  # there are none on this device
-    return {"kernels": alone, "bandwidth_bound": _bandwidth(device, quick), "overhead": _overhead(device, quick)}
+        alone, tiles = {}, {}  # there are none on this device
+    return {
+        "kernels": alone,
+        "tiles": tiles,
+        "bandwidth_bound": _bandwidth(device, quick),
+        "vectorised_seeds": vectorised.section(SEEDS, quick=quick, device=device, data=data),
+        "overhead": _overhead(device, quick),
+    }
 
 
 def _overhead(device: str, quick: bool) -> dict[str, Callable[[], Any]]:

@@ -7,6 +7,7 @@ Shapes: features (B, T, D).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,17 @@ from concord.calibration.fused import pool_gradient, scale_gradients
 from concord.calibration.pooling import pooled_in_blocks
 from concord.speed.timing import device_clock, interleaved, ratios
 
+# Numbers of a tile, its features, warps and tiles ahead; the first is what `kernels.pool` does.
+TILES = (
+    (4096, 64, 2, 3),
+    (4096, 64, 2, 1),
+    (4096, 64, 4, 3),
+    (2048, 64, 2, 3),
+    (2048, 64, 1, 3),
+    (2048, 32, 2, 3),
+    (4096, 32, 4, 3),
+    (8192, 64, 4, 3),
+)
 Actions = dict[str, Callable[[], object]]
 
 
@@ -89,4 +101,41 @@ def measure(
                 **ratios(times["plain"], times["bound"]).record("plain_ratio"),
             }
         )
+    return found
+
+
+def measure_tiles(
+    *,
+    device: str,
+    shape: tuple[int, int, int] = (256, 500, 512),
+    repetitions: int = 5,
+    clock: Callable[[], float] = device_clock,
+) -> list[dict[str, Any]]:
+    """Time the kernel that summarises over one read, with tiles of several sizes; return a record a size.
+
+    Args:
+        device: one that kernels take.
+        shape: of the features.
+        repetitions: turns.
+        clock: see `interleaved`.
+    """
+    from concord.calibration import kernels
+
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=draws).to(device)
+    masks = (None, (torch.rand(shape[:2], generator=draws) < 0.75).to(device))
+    found = []
+    for tile, columns, warps, ahead in TILES:
+        record: dict[str, Any] = {"tile": tile, "columns": columns, "warps": warps, "ahead": ahead, "device": device}
+        for valid, field in zip(masks, ("ratio", "masked_ratio"), strict=True):
+
+            def kernel(valid: Tensor | None = valid, **how: int) -> object:
+                return kernels.pool(x, valid, fused.SMALLEST_VARIANCE, **how)
+
+            action = partial(kernel, tile=tile, columns=columns, warps=warps, ahead=ahead)
+            with torch.no_grad():
+                actions: Actions = {"kernel": action, "bound": x.sum}
+                times = interleaved(actions, repetitions=repetitions, calls=10, clock=clock)
+            record |= ratios(times["kernel"], times["bound"]).record(field)
+        found.append(record)
     return found

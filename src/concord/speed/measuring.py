@@ -59,7 +59,7 @@ def measure_all(
     Args:
         quick: fewer fusions, calibrators, sizes and repetitions: some two minutes instead of most of an hour.
         only: the sections wanted; empty = all.
-        device: "cpu", on one thread, or an accelerator that is there, "cuda" say: overhead and bandwidth_bound alone.
+        device: "cpu", on one thread, or an accelerator that is there, "cuda" say, where fewer things are measured.
         data: the data folder of the benchmarks that are trained; where they are absent, "skipped" says so.
         progress: called with the finished pieces, all pieces, and what comes next.
 
@@ -68,7 +68,7 @@ def measure_all(
     """
     if device != "cpu":
         accelerator.check(device)
-    sections = _on_cpu(quick, data) if device == "cpu" else accelerator.sections(device, quick=quick)
+    sections = _on_cpu(quick, data) if device == "cpu" else accelerator.sections(device, quick=quick, data=data)
     unknown = [name for name in only if name not in sections]
     if unknown:
         raise UsageError(f"unknown section {unknown[0]!r}; choose from: {', '.join(sections)}")
@@ -94,7 +94,7 @@ def _on_cpu(quick: bool, data: Path | str | None) -> dict[str, Section]:
     return {
         "overhead": _overhead(quick),
         "bandwidth_bound": _bandwidth(quick),
-        "vectorised_seeds": _vectorised(quick, data),
+        "vectorised_seeds": vectorised.section(SEEDS, quick=quick, data=data),
         "epoch": {"by how its data come": partial(_epoch, quick)},
         "operators": _of_brief(operators.measure),
         "memory": _of_brief(memory.measure),
@@ -211,21 +211,6 @@ def _bandwidth(quick: bool) -> Section:
 
                 words = [str(shape), *(["masked"] if masked else []), *(["compiled"] if compiled else [])]
                 section[", ".join(words)] = measure
-    return section
-
-
-def _vectorised(quick: bool, data: Path | str | None) -> Section:
-    if quick:
-        return {"digits": partial(vectorised.measure_seeds, "digits", fusion="lf-dnn", steps=60, repetitions=1)}
-    section: Section = {}
-    for one in SEEDS:
-        words = [
-            str(one["benchmark"]),
-            str(one["fusion"]),
-            *one.get("modalities", ()),
-            *one.get("calibrator", "").split(),
-        ]
-        section[", ".join(words)] = partial(vectorised.measure_seeds, **one, data=data)
     return section
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from concord.speed.page_accelerator import HEAD as GPU_HEAD
 from concord.speed.page_accelerator import accelerator_sections
+from concord.speed.page_accelerator import seeds as _seeds_on_gpu
 from concord.speed.targets import TARGETS, dearer_than_joint
 
 Document = Mapping[str, Any]
@@ -27,7 +28,8 @@ features are told from their summaries. Tried without gain: `torch.compile` of t
 random numbers cost what it saves; freezing, and fewer guards; the memory allocator's settings. Compiled as a whole,
 inference takes about half as long (above), which is not enough. Seeds at once gain where operators are small; a
 transformer's are large enough to be bound by their work, and one pass over all seeds then only asks more of the
-caches, so `auto` trains such a model run by run. `context` is dearer than `joint` by the losses that teach it, the
+caches, so `auto` trains such a model run by run. On [a GPU](performance-gpu.md) operators wait for the host that starts
+them, and there both bounds on seeds are kept. `context` is dearer than `joint` by the losses that teach it, the
 contrastive one and that of the opinions.
 """
 
@@ -41,7 +43,8 @@ def page(document: Document) -> str:
     made += [f"{name} {version}" for name, version in document["versions"].items()]
     head = (GPU_HEAD if gpu else HEAD).format(command=document["command"], made=f"Here: {', '.join(made)}.")
     if gpu:
-        texts = [*accelerator_sections(document, table=table), _overhead(document), _skipped(document)]
+        own = accelerator_sections(document, table=table)
+        texts = [*own, _vectorised(document), _overhead(document), _skipped(document)]
     else:
         texts = [section(document) for section in sections]
     return "\n".join([head, *(text for text in texts if text)]).rstrip("\n") + "\n"
@@ -187,13 +190,14 @@ def _vectorised(document: Document) -> str:
             ", ".join(r["modalities"]),
             r["calibrator"],
             r["seeds"],
+            r["steps"],
             _spread(r, "speedup"),
             f"{r['work_an_operator'] / 1e6:.2f}",
             "yes" if r["chosen"] else "no",
         ]
         for r in records
     ]
-    columns = ["benchmark", "fusion", "modalities", "calibrator", "seeds", "times faster", "Mflop", "auto"]
+    columns = ["benchmark", "fusion", "modalities", "calibrator", "seeds", "steps", "times faster", "Mflop", "auto"]
     return "\n".join(
         [
             "## Many seeds at once\n",
@@ -202,6 +206,7 @@ def _vectorised(document: Document) -> str:
             "sharing their start saves nothing, and `concord run` trains run by run (*auto*: no).\n",
             table(columns, rows, words=4),
             "",
+            *(_seeds_on_gpu(records) if document.get("device", "cpu") != "cpu" else []),
         ]
     )
 

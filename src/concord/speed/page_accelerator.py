@@ -32,7 +32,20 @@ def accelerator_sections(document: Document, *, table: Table) -> list[str]:
         document: of `concord speed --device`.
         table: from columns and rows to Markdown.
     """
-    return [text for text in (_kernels(document, table), _bound(document, table)) if text]
+    return [text for text in (_kernels(document, table), _tiles(document, table), _bound(document, table)) if text]
+
+
+def seeds(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what is said of many seeds at once on an accelerator, line by line."""
+    loss, score = (max(r[f"{name}_apart"] for r in records) for name in ("loss", "score"))
+    return [
+        "A step of all seeds, forward and backward, is one CUDA graph, and what a seed draws in it another, so the",
+        "host starts a handful of things a seed instead of thousands. One after another every operator is started by",
+        "the host, which the device waits for. To prepare a pass takes a second or two; the more steps, the",
+        "less that weighs. Draws are those of single runs to the last bit; sums are not, and what rounding there does",
+        f"grows with training: a mean loss was {loss:.2g} apart at the most, and a validation score {score:.2g}.",
+        "",
+    ]
 
 
 def _kernels(document: Document, table: Table) -> str:
@@ -51,6 +64,24 @@ def _kernels(document: Document, table: Table) -> str:
         "write for the last, each measured beside it.\n",
         table(["kernel", "shape", "masked", "kernel over the bound", "plain over the bound"], rows, words=3),
         "",
+    ]
+    return "\n".join(lines)
+
+
+def _tiles(document: Document, table: Table) -> str:
+    records = document.get("tiles", [])
+    if not records:
+        return ""
+    rows = [
+        [str(r["tile"]), str(r["columns"]), str(r["warps"]), str(r["ahead"]), r["ratio"], r["masked_ratio"]]
+        for r in records
+    ]
+    columns = ["numbers of a tile", "features", "warps", "tiles ahead", "over one read", "masked, over one read"]
+    lines = [
+        "The summary by how its tiles are cut; the first row is what is done:\n",
+        table(columns, rows, words=0),
+        "",
+        *([f"{document['remark_of_tiles']}\n"] if document.get("remark_of_tiles") else []),
     ]
     return "\n".join(lines)
 

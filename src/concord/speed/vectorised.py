@@ -2,15 +2,16 @@
 
 Both train the same splits to the end by the same recipe, validation, early stop and preparation included, and take
 turns, so that both meet the same noise; a ratio is formed turn by turn. Seconds are of the processor, which leaves out
-what other programs take meanwhile. Beside them stand how far the results are apart, and the memory that the splits of
-all seeds take, which all variants share.
+what other programs take meanwhile, or on an accelerator of the wall clock. Beside them stand how far the results are
+apart, and the memory that the splits of all seeds take, which all variants share.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,32 @@ import torch
 from concord.data.benchmarks import prepare
 from concord.data.part import Part, Task
 from concord.experiment.config import Config, Variant, make_config
+from concord.experiment.devices import Devices
 from concord.experiment.training import Trained, train
 from concord.experiment.vectorised.choosing import choose, work_an_operator
 from concord.experiment.vectorised.together import train_together
+from concord.speed.timing import device_clock
+
+
+def section(
+    asked: Sequence[Mapping[str, Any]], *, quick: bool, device: str = "cpu", data: Path | str | None = None
+) -> dict[str, Callable[[], Any]]:
+    """Return what is measured: in words -> how.
+
+    Args:
+        asked: arguments of `measure_seeds`.
+        quick: one small benchmark, whose data are part of scikit-learn, in their place.
+        device: where all train.
+        data: the data folder.
+    """
+    if quick:
+        asked = ({"benchmark": "digits", "fusion": "lf-dnn", "steps": 60, "repetitions": 1},)
+    found: dict[str, Callable[[], Any]] = {}
+    for one in asked:
+        words = [str(one["benchmark"]), str(one["fusion"]), *one.get("modalities", ())]
+        words += one.get("calibrator", "").split()
+        found[", ".join(words)] = partial(measure_seeds, **one, device=device, data=data)
+    return found
 
 
 def measure_seeds(
@@ -33,6 +57,7 @@ def measure_seeds(
     steps: int | None = None,
     modalities: tuple[str, ...] | None = None,
     repetitions: int = 3,
+    device: str = "cpu",
     data: Path | str | None = None,
 ) -> dict[str, Any]:
     """Time vectorised against sequential training of some seeds of a calibrator.
@@ -45,6 +70,7 @@ def measure_seeds(
         steps: of the optimiser; None = the benchmark's.
         modalities: None = all.
         repetitions: turns, 1 or more.
+        device: where both train.
         data: the data folder.
 
     Returns:
@@ -67,16 +93,17 @@ def measure_seeds(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = _timed(tasks, config, variant, repetitions)
+        found = _timed(tasks, config, variant, repetitions, device)
     finally:
         torch.set_num_threads(threads)
-    choice = choose(config, variant, tasks[0], seeds=seeds)
+    choice = choose(config, variant, tasks[0], seeds=seeds, device=device)
     train_part = tasks[0].train
     return {
         "benchmark": benchmark,
         "fusion": config.fusion,
         "modalities": list(config.modalities),
         "calibrator": calibrator,
+        "device": device,
         "seeds": seeds,
         "steps": config.recipe.steps,
         **found,
@@ -89,22 +116,23 @@ def measure_seeds(
     }
 
 
-def _timed(tasks: Sequence[Task], config: Config, variant: Variant, repetitions: int) -> dict[str, Any]:
+def _timed(tasks: Sequence[Task], config: Config, variant: Variant, repetitions: int, device: str) -> dict[str, Any]:
     """Train both ways in turns, once before to warm up."""
-    seeds = range(len(tasks))
+    seeds, devices = range(len(tasks)), Devices(accelerator=device)
+    clock = time.process_time if device == "cpu" else device_clock
     short = config.model_copy(update={"recipe": config.recipe.model_copy(update={"steps": 2, "evaluations": 1})})
-    train_together(tasks[:2], short, variant, seeds[:2])
-    train(tasks[0], short, variant, 0)
+    train_together(tasks[:2], short, variant, seeds[:2], device=device)
+    train(tasks[0], short, variant, 0, devices=devices)
     together, alone, apart = [], [], (0.0, 0.0)
     for turn in range(repetitions):
         for vectorised in (True, False) if turn % 2 == 0 else (False, True):
-            start = time.process_time()
+            start = clock()
             if vectorised:
-                ours = train_together(tasks, config, variant, seeds)
-                together.append(time.process_time() - start)
+                ours = train_together(tasks, config, variant, seeds, device=device)
+                together.append(clock() - start)
             else:
-                single = {seed: train(tasks[seed], config, variant, seed) for seed in seeds}
-                alone.append(time.process_time() - start)
+                single = {seed: train(tasks[seed], config, variant, seed, devices=devices) for seed in seeds}
+                alone.append(clock() - start)
         apart = distance(ours, single)
     speedups = [one / other for one, other in zip(alone, together, strict=True)]
     return {

@@ -20,7 +20,7 @@ def test_small_models_are_trained_together_where_it_pays(small):
 
 
 def test_large_operators_are_not(small, monkeypatch):
-    monkeypatch.setattr(choosing, "MOST_WORK", 10)
+    monkeypatch.setitem(choosing.MOST_WORK, "cpu", 10)
     found = choose(small.config("lf-dnn", steps=700), CONTEXT, small.task(0), seeds=10)
     assert (found.together, found.possible) == (False, True)
     assert found.reason.startswith("operators are large enough by themselves (0.0 million floating point operations")
@@ -36,6 +36,8 @@ def test_what_cannot_be_says_why(small):
 
     assert reason(seeds=1) == "there is one seed to train"
     assert reason(seeds=3, apart="training is observed (--dynamics)") == "training is observed (--dynamics)"
+    elsewhere = "training is on mps, and random numbers are drawn seed by seed on cpu and cuda alone"
+    assert reason(seeds=3, device="mps") == elsewhere
     assert reason("ef-lstm", seeds=3, wish="on") == "ef-lstm has recurrent layers"
     assert reason("mfn", seeds=3) == "mfn has recurrent layers"
     on_disk = replace(small.task(0), train=object())

@@ -4,31 +4,44 @@ import torch.nn.functional as F
 
 from concord.experiment.vectorised.draws import Draws, NotStackableError, Replay, watch
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(
+            not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORD_TEST_GPU is not 1"
+        ),
+    ),
+]
 
-def generators(*seeds):
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+def generators(*seeds, device="cpu"):
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
 
 def noisy(x, generator):
-    x = F.dropout(x.transpose(0, 1), 0.3) + torch.rand(x.shape[::-1])  # a mask that is not contiguous
+    own = {"generator": generator, "device": x.device}
+    x = F.dropout(x.transpose(0, 1), 0.3) + torch.rand(x.shape[::-1], device=x.device)  # a mask that is not contiguous
     x = F.dropout2d(x[:, :, None, None].expand(-1, -1, 2, 2), 0.5)
-    return x + torch.randn(x.shape, generator=generator) + torch.rand((x.shape[0], 1, 1, 1), generator=generator)
+    return x + torch.randn(x.shape, **own) + torch.rand((x.shape[0], 1, 1, 1), **own)
 
 
-def test_every_seed_meets_its_own_draws_twice_in_a_row():
-    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))  # three seeds
-    planned = watch(lambda: noisy(x[0], torch.Generator()))
-    assert [draw.kind for draw in planned] == ["keep", "uniform", "keep", "normal", "uniform"]
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_seed_meets_its_own_draws_twice_in_a_row(device):
+    x = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)).to(device)  # three seeds
+    planned = watch(lambda: noisy(x[0], torch.Generator(device)), device)
+    assert [draw.kind for draw in planned] == ["keep", "uniform", "keep features", "normal", "uniform"]
     assert [draw.explicit for draw in planned] == [False, False, False, True, True]
-    draws = Draws(planned, generators(10, 11, 12), generators(20, 21, 22))
+    sources = generators(10, 11, 12, device=device), generators(20, 21, 22, device=device)
+    draws = Draws(planned, *sources, device=device)
 
     def one(values, made):
         with Replay(planned, made):
-            return noisy(values, torch.Generator())
+            return noisy(values, torch.Generator(device))
 
     found = [torch.vmap(one)(x, draws.next()).clone() for _ in range(2)]
     for place in range(3):
-        own = torch.Generator().manual_seed(20 + place)
+        own = torch.Generator(device).manual_seed(20 + place)
         with torch.random.fork_rng():
             torch.manual_seed(10 + place)
             for turn in range(2):

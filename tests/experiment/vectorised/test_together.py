@@ -8,6 +8,7 @@ import torch
 
 from concord.errors import ConcordError
 from concord.experiment.config import Variant, make_config
+from concord.experiment.devices import Devices
 from concord.experiment.training import train
 from concord.experiment.vectorised import together
 from concord.experiment.vectorised.together import train_together
@@ -20,11 +21,17 @@ def far(one, other):
     return (apart / sum(float(x.double().square().sum()) for x in other.values())) ** 0.5
 
 
-def check_alike(tasks, config, variant, seeds):
-    found = train_together(tasks, config, variant, seeds)
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORD_TEST_GPU is not 1"
+)
+
+
+def check_alike(tasks, config, variant, seeds, device="cpu"):
+    found = train_together(tasks, config, variant, seeds, device=device)
     assert list(found) == list(seeds)
     for task, seed in zip(tasks, seeds, strict=True):
-        alone, ours = train(task, config, variant, seed), found[seed]
+        alone, ours = train(task, config, variant, seed, devices=Devices(accelerator=device)), found[seed]
+        assert {x.device.type for x in ours.model.parameters()} == {device}
         assert [entry["step"] for entry in ours.history] == [entry["step"] for entry in alone.history]
         for entry, expected in zip(ours.history, alone.history, strict=True):
             assert entry["loss"] == pytest.approx(expected["loss"], rel=1e-4)
@@ -51,6 +58,41 @@ def test_maps_too(small):
 def test_with_every_calibrator(small, calibrator):
     tasks = [small.task(seed) for seed in range(2)]
     check_alike(tasks, small.config("lf-dnn"), Variant(calibrator, True), [0, 1])
+
+
+@needs_gpu
+@pytest.mark.parametrize("fusion", ["lf-dnn", "mult", "transformer", "mbt", "tfn", "misa", "centralnet"])
+def test_every_seed_gets_what_it_gets_alone_on_a_gpu(small, fusion):
+    tasks = [small.task(0, sizes=(40, 20, 12)), small.task(1, sizes=(37, 17, 12))]
+    check_alike(tasks, small.config(fusion), Variant("context", True), [3, 8], "cuda")
+
+
+@needs_gpu
+@pytest.mark.parametrize("calibrator", [name for name in CALIBRATORS if name != "context"])
+def test_with_every_calibrator_on_a_gpu(small, calibrator):
+    tasks = [small.task(seed) for seed in range(2)]
+    check_alike(tasks, small.config("lf-dnn"), Variant(calibrator, True), [0, 1], "cuda")
+
+
+@needs_gpu
+def test_maps_and_seeds_that_leave_the_pass_on_a_gpu(small, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # one kernel rounds as another does
+    monkeypatch.setattr(together, "RECORDING", 0)
+    config = small.config("concat", ("image", "vector"), steps=24, evaluations=12, patience=1, learning_rate=0.05)
+    tasks = [small.task(seed, ("image", "vector")) for seed in range(4)]
+    check_alike(tasks, config, Variant("context", True), [0, 1, 2, 3], "cuda")
+
+
+@needs_gpu
+def test_the_same_seed_gives_the_same_numbers_on_a_gpu(small):
+    config, variant, cuda = small.config("mult"), Variant("context", True), Devices(accelerator="cuda")
+    one, other = (train(small.task(0), config, variant, 0, devices=cuda).model.state_dict() for _ in range(2))
+    assert all(torch.equal(x, other[name]) for name, x in one.items())
+    one, other = (
+        train_together([small.task(0)] * 2, config, variant, [0, 1], device="cuda")[0].model.state_dict()
+        for _ in range(2)
+    )
+    assert all(torch.equal(x, other[name]) for name, x in one.items())
 
 
 def test_without_perturbations_and_without_absent_modalities(small):
@@ -92,12 +134,13 @@ def test_a_seed_that_diverges_is_left_out_and_harms_no_other(small):
     with np.errstate(over="ignore"):
         huge = {name: x * np.float32(1e38) for name, x in broken.train.inputs.items()}
     broken = replace(broken, train=broken.train.with_inputs(huge))
-    config, variant = small.config("lf-dnn"), Variant("none", False)
+    config, variant, cpu = small.config("lf-dnn"), Variant("none", False), Devices(accelerator="cpu")
     found = train_together([small.task(1), broken], config, variant, [1, 0])
     assert list(found) == [1]
-    assert found[1].history[-1]["loss"] == pytest.approx(train(small.task(1), config, variant, 1).history[-1]["loss"])
+    alone = train(small.task(1), config, variant, 1, devices=cpu)
+    assert found[1].history[-1]["loss"] == pytest.approx(alone.history[-1]["loss"])
     with pytest.raises(ConcordError, match="training diverged"):
-        train(broken, config, variant, 0)
+        train(broken, config, variant, 0, devices=cpu)
 
 
 @pytest.mark.data

@@ -19,7 +19,7 @@ class Bank:
     """All training parts one behind the other, and every seed's own order of batches.
 
     Args:
-        parts: the training parts, on the CPU.
+        parts: the training parts, all on one device; the batches are there too.
         seeds: the runs' seeds, one a part.
         batch: instances a step; every part has as many, or they are all of one length.
     """
@@ -40,7 +40,7 @@ class Bank:
     def next(self) -> Tensors:
         """Return the next batch of every seed, (S, B, ...) each."""
         rows = torch.stack([next(order) + start for start, order in self._orders])  # (S, B)
-        flat = rows.flatten()
+        flat = rows.flatten().to(self._labels.device)
 
         def take(x: Tensor) -> Tensor:
             return x.index_select(0, flat).reshape(*rows.shape, *x.shape[1:])
@@ -63,5 +63,9 @@ def _joined(parts: Sequence[Tensors], of: Callable[[Tensors], dict[str, Tensor]]
     for name in sorted({name for part in parts for name in of(part)}):
         shapes = {tuple(of(part)[name].shape[1:]) for part in parts if name in of(part)}
         shape = next(iter(shapes))
-        found[name] = torch.cat([of(part).get(name, torch.ones(len(part), *shape, dtype=torch.bool)) for part in parts])
+        found[name] = torch.cat([of(part).get(name, _everywhere(part, shape)) for part in parts])
     return found
+
+
+def _everywhere(part: Tensors, shape: tuple[int, ...]) -> Tensor:
+    return torch.ones(len(part), *shape, dtype=torch.bool, device=part.labels.device)

@@ -17,7 +17,7 @@ class Stack:
     """Stacked parameters and buffers with their optimiser.
 
     Args:
-        models: one a seed, of one architecture; their values are copied.
+        models: one a seed, of one architecture, on one device; their values are copied.
         learning_rate: of AdamW, the highest of the one-cycle schedule.
         weight_decay: of AdamW.
         steps: of the schedule.

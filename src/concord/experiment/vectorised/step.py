@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from concord.experiment.model import MultimodalModel
 from concord.experiment.training import Loss
 from concord.experiment.vectorised.capture import capture
 from concord.experiment.vectorised.draws import Draw, Replay, watch
+from concord.experiment.vectorised.graphed import graphed
 
 Named = Mapping[str, Tensor]
 RECORDING = 15  # steps of all seeds, that recording one costs about as much as
@@ -52,7 +54,7 @@ class Step:
     """The step of all seeds.
 
     Args:
-        model: of one of them; it is copied, and only its structure counts.
+        model: of one of them, on the device of the batch; it is copied, and only its structure counts.
         settings: of the perturbations, or None.
         loss: the task's.
         batch: one of any seed, (B, ...).
@@ -63,14 +65,15 @@ class Step:
 
     def __init__(self, model: MultimodalModel, settings: Perturbation | None, loss: Loss, batch: Tensors) -> None:
         self._loss = LossOf(copy.deepcopy(model).train(), settings, loss)
-        self._generator = torch.Generator()  # stands for each seed's; nothing is drawn from it when played
+        device = batch.labels.device
+        self._generator = torch.Generator(device)  # stands for each seed's; nothing is drawn from it when played
         once = copy.deepcopy(self._loss)
         self.draws: list[Draw] = watch(
-            lambda: once(batch.inputs, batch.masks, batch.present, batch.labels, self._generator)
+            lambda: once(batch.inputs, batch.masks, batch.present, batch.labels, self._generator), device
         )
         # Behind the watched pass: where values are known this is found by itself.
         self._loss.model.calibrator.copies = settings is not None
-        self._played: Any = None
+        self._play: Callable[..., Any] | None = None
         self._used: list[int] = []
 
     def losses(self, parameters: Named, others: Named, batch: Tensors, made: Sequence[Tensor]) -> Tensor:
@@ -98,14 +101,14 @@ class Step:
             others: buffers by name, (S, ...), which are written to.
             batch: of every seed, (S, B, ...).
             made: the step's draws, (S, ...) each.
+
+        Parameters, buffers and draws are the same tensors at every call until `forget`; what is returned is
+        overwritten by the next call.
         """
-        given = (dict(parameters), dict(others), batch, list(made))
-        if self._played is None:
-            self._played = self._record(*given)
+        if self._play is None:
+            self._play = self._ready(parameters, dict(others), batch, list(made))
         with torch.inference_mode():  # the least that calling an operator can cost
-            loss, found = self._played(
-                list(parameters.values()), given[1], batch.inputs, batch.masks, batch.present, batch.labels, given[3]
-            )
+            loss, found = self._play((batch.inputs, batch.masks, batch.present, batch.labels))
         gradients: list[Tensor | None] = [None] * len(parameters)
         for place, gradient in zip(self._used, found, strict=True):
             gradients[place] = gradient
@@ -113,7 +116,19 @@ class Step:
 
     def forget(self) -> None:
         """Record anew at the next call, for another number of seeds."""
-        self._played = None
+        self._play = None
+
+    def _ready(self, parameters: Named, others: Named, batch: Tensors, made: Sequence[Tensor]) -> Callable[..., Any]:
+        """Record the step; return it as a function of the batch, on a GPU as a CUDA graph."""
+        played = self._record(parameters, others, batch, made)
+
+        def play(steady: Any, written: Any, batch: Any) -> Any:  # noqa: ANN401 - nested tensors
+            return played(steady[0], written, *batch, steady[1])
+
+        steady = (list(parameters.values()), made)
+        if batch.labels.is_cuda:
+            return graphed(play, steady, others, (batch.inputs, batch.masks, batch.present, batch.labels))
+        return partial(play, steady, others)
 
     def _record(self, parameters: Named, others: Named, batch: Tensors, made: Sequence[Tensor]) -> Any:  # noqa: ANN401
         names = list(parameters)

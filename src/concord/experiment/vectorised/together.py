@@ -17,9 +17,9 @@ from torch import Tensor
 
 from concord import seeding
 from concord.calibration import Perturbation
-from concord.data.part import Part, Task
+from concord.data.part import AnyPart, LabelKind, Part, Task
 from concord.errors import ConcordError
-from concord.experiment.batches import to_tensors
+from concord.experiment.batches import Tensors, to_tensors
 from concord.experiment.config import Config, Variant
 from concord.experiment.model import MultimodalModel, build_model
 from concord.experiment.training import LOSSES, Trained, _evaluation_steps, validation_score
@@ -36,7 +36,8 @@ class _Run:
 
     seed: int
     model: MultimodalModel
-    task: Task
+    valid: Tensors
+    kind: LabelKind
     best: Kept = field(default_factory=Kept)
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: bool = False
@@ -49,6 +50,7 @@ def train_together(
     variant: Variant,
     seeds: Sequence[int],
     *,
+    device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, Trained]:
     """Train all seeds of a variant at once.
@@ -58,6 +60,7 @@ def train_together(
         config: the experiment, without a training method of its own.
         variant: the calibrator, and whether training perturbs.
         seeds: one a task.
+        device: where, "cpu" or "cuda"; the models stay there.
         progress: called with the step and the number of steps at every evaluation.
 
     Returns:
@@ -67,10 +70,22 @@ def train_together(
     Raises:
         ConcordError: the pass cannot be made, and says why.
     """
+    with seeding.in_order(device):
+        return _train(tasks, config, variant, seeds, torch.device(device), progress)
+
+
+def _train(
+    tasks: Sequence[Task],
+    config: Config,
+    variant: Variant,
+    seeds: Sequence[int],
+    device: torch.device,
+    progress: Callable[[int, int], None] | None,
+) -> dict[int, Trained]:
     start = time.perf_counter()
     recipe, settings = config.recipe, Perturbation() if variant.perturbed else None
-    runs = [_start(task, config, variant, seed) for task, seed in zip(tasks, seeds, strict=True)]
-    parts = [to_tensors(_in_memory(task)) for task in tasks]
+    runs = [_start(task, config, variant, seed, device) for task, seed in zip(tasks, seeds, strict=True)]
+    parts = [to_tensors(_in_memory(task.train)).to(device) for task in tasks]
     size = min(recipe.batch, len(parts[0]))
     step_of = Step(runs[0].model, settings, LOSSES[tasks[0].kind], parts[0].take(slice(size)))
     stack = Stack(
@@ -81,23 +96,24 @@ def train_together(
     )
     draws = Draws(
         step_of.draws,
-        [seeding.generator(seed, "dropout") for seed in seeds],
-        [seeding.generator(seed, "perturbations") for seed in seeds],
+        [seeding.generator(seed, "dropout", device=device) for seed in seeds],
+        [seeding.generator(seed, "perturbations", device=device) for seed in seeds],
+        device=device,
     )
     bank = Bank(parts, seeds, recipe.batch)
     inside = list(runs)
-    total, count = torch.zeros(len(runs)), 0
+    total, count = torch.zeros(len(runs), device=device), 0
     for step in range(1, recipe.steps + 1):
         losses, gradients = step_of(stack.parameters, stack.others, bank.next(), draws.next())
         stack.step(gradients)
         total, count = total + losses, count + 1
         if step not in _evaluation_steps(recipe):
             continue
-        for place, run in enumerate(inside):
+        for place, (run, mean) in enumerate(zip(inside, (total / count).tolist(), strict=True)):
             if not run.stopped:
                 stack.put(place, run.model)
-                _evaluate(run, step, float(total[place]) / count, settings, recipe.patience)
-        total, count = torch.zeros(len(inside)), 0
+                _evaluate(run, step, mean, settings, recipe.patience)
+        total, count = torch.zeros_like(total), 0
         if progress is not None:
             progress(step, recipe.steps)
         left = [place for place, run in enumerate(inside) if not run.stopped]
@@ -113,8 +129,9 @@ def train_together(
     return {run.seed: _finished(run, seconds) for run in runs if not run.diverged}
 
 
-def _start(task: Task, config: Config, variant: Variant, seed: int) -> _Run:
-    return _Run(seed, build_model(task, config, variant, seed), task)
+def _start(task: Task, config: Config, variant: Variant, seed: int, device: torch.device) -> _Run:
+    model = build_model(task, config, variant, seed).to(device)
+    return _Run(seed, model, to_tensors(_in_memory(task.valid)).to(device), task.kind)
 
 
 def _copied(model: MultimodalModel) -> dict[str, Tensor]:
@@ -126,22 +143,18 @@ def _finished(run: _Run, seconds: float) -> Trained:
     return Trained(run.model.eval(), run.history, run.best.step, seconds)
 
 
-def _in_memory(task: Task) -> Part:
-    if not isinstance(task.train, Part):
-        raise ConcordError("a vectorised pass needs its training parts in memory")
-    return task.train
+def _in_memory(part: AnyPart) -> Part:
+    if not isinstance(part, Part):
+        raise ConcordError("a vectorised pass needs its training and validation parts in memory")
+    return part
 
 
 def _evaluate(run: _Run, step: int, mean: float, settings: Perturbation | None, patience: int) -> None:
     """Score one seed on its validation part, as a single run does."""
     run.diverged = not math.isfinite(mean)
     if not run.diverged:
-        if not isinstance(run.task.valid, Part):
-            raise ConcordError("a vectorised pass needs its validation parts in memory")
         try:
-            score, spread = validation_score(
-                run.model.eval(), to_tensors(run.task.valid), settings, run.seed, kind=run.task.kind
-            )
+            score, spread = validation_score(run.model.eval(), run.valid, settings, run.seed, kind=run.kind)
         except ConcordError:  # features that are not finite
             run.diverged = True
         else:
