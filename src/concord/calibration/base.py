@@ -72,6 +72,13 @@ def _full_precision(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device_type=device, enabled=False)
 
 
+def _positions(batch: ModalityBatch, index: int) -> tuple[Tensor, Tensor | None]:
+    """Return a modality's features as (B, L, D), and bool (B, L) or (B, 1), which of them count; None = all."""
+    name = batch.names[index]
+    flat = to_positions(batch.features[name], batch.layouts[name])
+    return flat, None if batch.complete else valid_positions(batch.present[:, index], batch.masks.get(name))
+
+
 class Calibrator(Tolerant):
     """Base of the contextual calibrator and of its rivals; see `ContextualCalibrator` for the arguments."""
 
@@ -288,10 +295,10 @@ class Calibrator(Tolerant):
         for index, name in enumerate(batch.names):
             here = batch.present[:, index]
             if name in batch.features:
-                flat = to_positions(batch.features[name].detach(), batch.layouts[name])
-                if not batch.complete:
-                    flat = torch.where(valid_positions(here, batch.masks.get(name)).unsqueeze(-1), flat, 0)
-                here = here & torch.isfinite(flat).flatten(1).all(1)
+                flat, valid = _positions(batch, index)
+                if valid is not None:
+                    flat = torch.where(valid.unsqueeze(-1), flat.detach(), 0)
+                here = here & torch.isfinite(flat.detach()).flatten(1).all(1)
             columns.append(here)
         finite = torch.stack(columns, 1)
         # An exported graph cannot raise: what it cannot use is absent to it.
@@ -329,9 +336,7 @@ class Calibrator(Tolerant):
         for index, name in enumerate(self.names):
             here = batch.present[:, index]
             if name in batch.features:
-                flat = to_positions(batch.features[name], batch.layouts[name])
-                valid = None if batch.complete else valid_positions(here, batch.masks.get(name))
-                pooled[name], finite = pool_and_judge(flat, valid, spread=self.spread[name])
+                pooled[name], finite = pool_and_judge(*_positions(batch, index), spread=self.spread[name])
                 here = here & finite
             columns.append(here)
         finite = torch.stack(columns, 1)
@@ -349,14 +354,11 @@ class Calibrator(Tolerant):
             vectors = side_by_side(batch)
             if vectors is not None:
                 return vectors
-        pooled = {}
-        for index, name in enumerate(self.names):
-            if name in batch.features:
-                flat = to_positions(batch.features[name], batch.layouts[name])
-                here = batch.present[:, index]
-                valid = None if batch.complete else valid_positions(here, batch.masks.get(name))
-                pooled[name] = pool(flat, valid, spread=self.spread[name])
-        return pooled
+        return {
+            name: pool(*_positions(batch, index), spread=self.spread[name])
+            for index, name in enumerate(self.names)
+            if name in batch.features
+        }
 
     def _summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Pooled | None = None) -> Summaries:
         """Standardise every modality's summary; in training learn the running statistics on the way."""
