@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from concord.analysis.gradients import evaluating as in_evaluation
+from concord.analysis.heap import give_back
 from concord.calibration.attaching.attached import Attached
 from concord.calibration.attaching.taps import core_of, wrapped
 from concord.data.part import AnyPart, Floats, Part
@@ -27,6 +28,7 @@ from concord.errors import UsageError
 from concord.experiment.batches import Tensors, to_tensors
 
 BATCH = 512
+LARGE = 8 << 20  # bytes of inputs, from which on it is worth the call to give memory back
 Model = Callable[..., Any]
 Change = Callable[[Part, int | None], Part]
 
@@ -80,6 +82,8 @@ def ask(
         for number, piece in enumerate(part.pieces()):
             changed = piece if change is None else change(piece, None if whole else number)
             found += list(_answers(model, changed, more, batch))
+            if sum(x.nbytes for x in changed.inputs.values()) >= LARGE:
+                give_back()
     return _joined(found)
 
 
