@@ -15,6 +15,7 @@ KINDS = pytest.mark.parametrize("kind", ["none", "presence", "mask"])
 def small_blocks(request, monkeypatch):
     for module in (pooling, scaling):
         monkeypatch.setattr(module, "BLOCK", request.param)
+    monkeypatch.setattr(scaling, "FEWEST", min(request.param, scaling.FEWEST))
 
 
 def example(layout, kind, dtype=torch.float64):
