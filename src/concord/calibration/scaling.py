@@ -40,10 +40,11 @@ def scaled(x: Tensor, scale: Tensor, layout: Layout, valid: Tensor | None = None
     if keep is None and size <= BLOCK:
         return x * factor
     learns = torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)
-    if keep is not None and size <= (FEWEST if learns else BLOCK):
+    on_cpu = x.device.type == "cpu"  # elsewhere a choice costs no more than a product
+    if keep is not None and size <= (FEWEST if learns and on_cpu else BLOCK):
         if not surely_finite(x):
             return _plain(x, factor, keep)
-        return torch.where(keep, x * factor, x) if learns else x * _only(factor, keep)
+        return torch.where(keep, x * factor, x) if learns or not on_cpu else x * _only(factor, keep)
     if fused.fused(x):
         flat = to_positions(x, layout)
         if flat.data_ptr() == x.data_ptr():  # a view
