@@ -89,6 +89,7 @@ def test_the_other_sections():
         {
             **MADE,
             "bandwidth_bound": [bound],
+            "remark": "Measured by itself.",
             "vectorised_seeds": [many],
             "epoch": [route],
             "operators": [{**peak, "operators": 175, "ratio": 2.734}],
@@ -98,6 +99,7 @@ def test_the_other_sections():
             "skipped": ["vectorised_seeds of utd-mhad (utd_mhad.npz is expected in x, and is not)"],
         }
     )
+    assert "Measured by itself.\n" in text
     assert rows_of(text, "## The calibrator alone, against memory") == [
         ["(64, 500, 512)", "yes", "", "1.30 (1.20 to 1.40)", "1.50"]
     ]

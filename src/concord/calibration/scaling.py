@@ -102,7 +102,13 @@ def _multiply(
     if keep is None:
         torch.mul(values, factor, out=into)
         return
-    torch.mul(values, _only(factor, keep), out=into)
+    kept = keep.to(factor.dtype)
+    if all(
+        max(pair) == size for *pair, size in zip(kept.shape, factor.shape, into.shape, strict=True)
+    ):  # in place: nothing else of this size is made
+        torch.mul(kept, factor, out=into).add_(1 - kept).mul_(values)
+    else:
+        torch.mul(values, _only(factor, keep), out=into)
     if not surely_finite(into if finite is None else finite):
         _restore(into, values, keep, layout, finite=finite)
 

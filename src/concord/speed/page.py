@@ -175,6 +175,7 @@ def _bandwidth(document: Document) -> str:
             "faster by what the system takes to provide new pages.\n",
             table(["shape", "masked", "compiled", "over the bound", "over the warm bound"], rows, words=3),
             "",
+            *([f"{document['remark']}\n"] if document.get("remark") else []),
         ]
     )
 
