@@ -89,10 +89,10 @@ def _forward(x: Tensor, factor: Tensor, keep: Tensor | None, layout: Layout) -> 
     return result
 
 
-def _only(factor: Tensor, keep: Tensor) -> Tensor:
+def _only(factor: Tensor, keep: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the factor where it is to be used, and exactly 1 elsewhere: faster than a choice for every product."""
     kept = keep.to(factor.dtype)
-    return (kept * factor).add_(1 - kept)
+    return torch.mul(kept, factor, out=out).add_(1 - kept)
 
 
 def _multiply(
@@ -102,13 +102,9 @@ def _multiply(
     if keep is None:
         torch.mul(values, factor, out=into)
         return
-    kept = keep.to(factor.dtype)
-    if all(
-        max(pair) == size for *pair, size in zip(kept.shape, factor.shape, into.shape, strict=True)
-    ):  # in place: nothing else of this size is made
-        torch.mul(kept, factor, out=into).add_(1 - kept).mul_(values)
-    else:
-        torch.mul(values, _only(factor, keep), out=into)
+    # Where every position has a factor of its own they are made in place, so that nothing else of this size is.
+    own = keep.numel() * into.shape[layout.feature] == into.numel()
+    torch.mul(values, _only(factor, keep, out=into if own else None), out=into)
     if not surely_finite(into if finite is None else finite):
         _restore(into, values, keep, layout, finite=finite)
 
