@@ -63,6 +63,8 @@ class ModalityBatch:
         layouts: modality -> its layout.
         complete: True when no mask and no presence was given and nothing is empty, so that every position
             of every given modality counts; work on masks is then skipped.
+        copies: True when the first half of the instances are untouched, and the second half are the same with one
+            modality of each perturbed, wherever it has two.
     """
 
     names: tuple[str, ...]
@@ -71,6 +73,7 @@ class ModalityBatch:
     present: Tensor
     layouts: dict[str, Layout]
     complete: bool
+    copies: bool = False
 
     @property
     def size(self) -> int:

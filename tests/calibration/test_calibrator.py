@@ -387,7 +387,7 @@ def test_conflict_with_a_modality_that_knows_little_can_count_for_less():
     sure, unsure = (torch.tensor([[[9.0, 0, 0], [0, x, 0]]]) for x in (9.0, 0.5))
     module = with_opinions({"a": 3, "b": 3})
     here = torch.ones(1, 2, dtype=torch.bool)
-    (clash, certain), (doubt, uncertain) = (module._opinion_cues(x, here) for x in (sure, unsure))
+    (clash, certain), (doubt, uncertain) = (module._opinion_cues(x.log_softmax(2), here) for x in (sure, unsure))
     assert clash[0, 0, 1] < -0.9  # two that are sure contradict each other
     assert doubt[0, 0, 1] > clash[0, 0, 1] + 0.9
     assert certain[0, 1] > 0.9

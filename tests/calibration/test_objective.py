@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import log_loss
 
-from concord.calibration.objective import TEMPERATURE, agreement_loss, intact_loss
+from concord.calibration.contrast import TEMPERATURE
+from concord.calibration.objective import agreement_loss, intact_loss
 
 
 def test_intact_loss_is_the_log_loss_of_what_counts():
@@ -57,6 +58,25 @@ def test_agreement_loss_equals_a_loop(batch, count, classes, seed):
     labels = None if classes is None else torch.randint(classes, (batch,), generator=draws)
     expected = agreement_by_hand(z, untouched, present, labels)
     assert agreement_loss(z, untouched, present, labels).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_intact_loss_of_what_is_known_to_be_present_is_the_same():
+    logits, touched = torch.randn(5, 3), torch.rand(5, 3) < 0.4
+    here = torch.ones(5, 3, dtype=torch.bool)
+    torch.testing.assert_close(intact_loss(logits, touched, here, everywhere=True), intact_loss(logits, touched, here))
+
+
+@pytest.mark.parametrize("classes", [None, 2, 3])
+@pytest.mark.parametrize("most", [None, 4])
+def test_agreement_loss_of_what_is_known_to_count_is_the_same(classes, most):
+    z, untouched, present = everything(8, 3)
+    untouched[4:] = most is None
+    labels = None if classes is None else torch.arange(8) % classes
+    expected = agreement_loss(z, untouched, present, labels)
+    found = agreement_loss(z, untouched, present, labels, most=most, everywhere=True)
+    torch.testing.assert_close(found, expected)
+    together = torch.vmap(lambda x: agreement_loss(x, untouched, present, labels, most=most, everywhere=True))
+    torch.testing.assert_close(together(z.unsqueeze(0))[0], expected)
 
 
 def everything(batch, count=2):

@@ -21,7 +21,7 @@ from concord.calibration.comparison import support_and_conflict
 from concord.calibration.finite import require_finite, surely_finite
 from concord.calibration.fused import fused
 from concord.calibration.modulation import START, reliability_from_shift
-from concord.calibration.objective import agreement_loss, intact_loss
+from concord.calibration.objective import FEWEST_CLASSES, agreement_loss, intact_loss
 from concord.calibration.outcome import Calibration, Modulation, Summaries
 from concord.calibration.perturbation import Perturbation, as_settings, perturb
 from concord.calibration.perturbation_vectors import side_by_side
@@ -83,6 +83,7 @@ class Calibrator(Tolerant):
     """Base of the contextual calibrator and of its rivals; see `ContextualCalibrator` for the arguments."""
 
     has_reliability = True  # False where reliability is constant and detection makes no sense
+    classes: int | None = None  # of the task, where a subclass is told
     needs_classes = False  # True where the loss needs labels, however few classes there are
     fewest = 2  # modalities
 
@@ -126,8 +127,6 @@ class Calibrator(Tolerant):
         self._alike = len({(sizes[name], self.spread[name]) for name in sizes}) == 1
         #: The processes that share every batch; None = each batch is whole. Whoever trains in several sets it.
         self.ranks: Ranks | None = None
-        #: Training batches are those of `with_copies`, so that all untouched instances are in the first half.
-        self.copies = False
         self._last_loss: Tensor | None = None
 
     def summary_size(self, name: str) -> int:
@@ -215,8 +214,10 @@ class Calibrator(Tolerant):
                 require_finite(finite, batch.present, self.names)
                 finite = None
         with _full_precision(batch.present.device.type):
-            modulation = self.modulate(self._summaries(batch, touched, pooled))
-            loss = self._auxiliary_loss(modulation, batch.present, touched, labels)
+            summaries = self._summaries(batch, touched, pooled)
+            modulation = self.modulate(summaries)
+            everywhere = summaries.everywhere or batch.everywhere
+            loss = self._auxiliary_loss(modulation, batch, touched, labels, everywhere=everywhere)
         decision = self.decide(modulation, batch.present)
         left, complete = batch.present, batch.complete
         if finite is not None:
@@ -224,7 +225,7 @@ class Calibrator(Tolerant):
         if modulation.kept is not None:
             left, complete = left & modulation.kept, False
         shift, gates, stacked = modulation.shift, modulation.gates, modulation.stacked
-        everywhere = batch.everywhere and modulation.kept is None
+        known = batch.everywhere and modulation.kept is None
         alone = self._alone(batch)
         if alone is not None:
             shift = torch.where(alone, 0, shift)
@@ -240,7 +241,7 @@ class Calibrator(Tolerant):
         return Calibration(
             features=self._scaled(batch, reliability, gates, stacked, pooled),
             names=self.names,
-            reliability=reliability if everywhere else torch.where(left, reliability, 0),
+            reliability=reliability if known else torch.where(left, reliability, 0),
             gates=gates,
             support=support,
             conflict=conflict,
@@ -437,24 +438,42 @@ class Calibrator(Tolerant):
         return {name: result[name] for name in batch.features}
 
     def _auxiliary_loss(
-        self, modulation: Modulation, present: Tensor, touched: Tensor | None, labels: Tensor | None
+        self,
+        modulation: Modulation,
+        batch: ModalityBatch,
+        touched: Tensor | None,
+        labels: Tensor | None,
+        *,
+        everywhere: bool,
     ) -> Tensor:
-        """Return the weighted sum of the auxiliary losses, a scalar."""
-        loss = modulation.shift.new_zeros(())
+        """Return the weighted sum of the auxiliary losses, a scalar; `everywhere`: presence is known to be True."""
+        present, copies = batch.present, batch.copies
+        everywhere = everywhere and batch.size > 0 and len(self.names) > 1
         if not self.training:
-            return loss
+            return modulation.shift.new_zeros(())
         if self.ranks is not None and self.ranks.whole:
             modulation, present, touched, labels = whole_batch(self.ranks, modulation, present, touched, labels)
+            everywhere = copies = False
+        losses = []
         if touched is not None and self.has_reliability and self.intact_weight:
-            loss = loss + self.intact_weight * intact_loss(modulation.shift + START, touched, present)
+            asked = intact_loss(modulation.shift + START, touched, present, everywhere=everywhere)
+            losses.append(self.intact_weight * asked)
         if modulation.embeddings is not None and self.agreement_weight:
             untouched = present.any(1) if touched is None else ~touched.any(1)
-            most = len(untouched) // 2 if self.copies else None
-            loss = loss + self.agreement_weight * agreement_loss(
-                modulation.embeddings, untouched, present, labels, most=most
+            few = self.classes is not None and self.classes < FEWEST_CLASSES
+            found = agreement_loss(
+                modulation.embeddings,
+                untouched,
+                present,
+                None if few else labels,
+                most=len(untouched) // 2 if copies else None,
+                everywhere=everywhere and copies,
             )
+            losses.append(self.agreement_weight * found)
         own = self.own_loss(modulation, present, labels, touched)
-        return loss if own is None else loss + own
+        if own is not None:
+            losses.append(own)
+        return sum(losses[1:], losses[0]) if losses else modulation.shift.new_zeros(())
 
     def __getstate__(self) -> dict[str, Any]:
         # The last loss belongs to a graph, and ranks to running processes: neither pickles nor deep-copies.

@@ -8,7 +8,7 @@ gates (B, D).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -22,7 +22,7 @@ from concord.calibration.modulation import gate_from_activation
 from concord.calibration.opinions import CUE_SIZE, certainty, opinion_loss, overlap
 from concord.calibration.outcome import Modulation, Summaries
 from concord.calibration.perturbation import Perturbation
-from concord.calibration.stacking import dropout_stacked, linear_stacked
+from concord.calibration.stacking import dropout_stacked, linear_stacked, several_stacked
 from concord.calibration.tracing import values_are_known
 from concord.errors import UsageError
 
@@ -158,8 +158,10 @@ class ContextualCalibrator(Calibrator):
         energies = [summaries.energies[name] for name in self.names]
         layer_normed = embeddings * k**0.5  # a layer-normalised vector has length sqrt(K)
         asked = cues(self._ranks, self.seen(cosines), energies, present, k)
-        opinions = self._opinions([dropped[name] for name in self.names])
-        if opinions is not None:
+        opinions = None
+        if self.classes is not None:
+            said = [linear(cast(nn.Linear, self.opinions[name]), dropped[name]) for name in self.names]
+            opinions = F.log_softmax(torch.stack(said, 1), 2)  # (B, M, C)
             overlaps, certainties = self._opinion_cues(opinions, present)
             further = cues(self._ranks, overlaps, torch.split(certainties, 1, 1), present, CUE_SIZE)
             asked = [torch.cat(both, 1) for both in zip(asked, further, strict=True)]
@@ -175,16 +177,20 @@ class ContextualCalibrator(Calibrator):
 
     def _modulate_stacked(self, vectors: Tensor, energies: Tensor, present: Tensor, *, everywhere: bool) -> Modulation:
         """Do the same for modalities of one size, all at once: one product for what is a layer of each."""
-        judges = [cast(_Judge, self.judges[name]) for name in self.names]
+        judges, k = [cast(_Judge, self.judges[name]) for name in self.names], self.comparison_size
         dropped = dropout_stacked(vectors, self.dropout if self.training else 0.0)
-        normed = normalise(linear_stacked([judge.compare for judge in judges], dropped))  # (M, B, K)
+        heads = [judge.compare for judge in judges], [cast(nn.Linear, head) for head in self.opinions.values()]
+        raw = several_stacked([*zip(*(some for some in heads if some), strict=True)], dropped)  # (M, B, K + C)
+        normed = normalise(raw[:, :, :k])
         embeddings = normed.transpose(0, 1)  # (B, M, K)
         cosines = agreement(embeddings, present, everywhere=everywhere)
         side_by_side = energies.transpose(0, 1).flatten(1)  # (B, M E)
         counts = (energies.shape[2],) * len(judges)
-        seen, k = self.seen(cosines), self.comparison_size
-        opinions = self._opinions(dropped)
-        said = None if opinions is None else self._opinion_cues(opinions, present, everywhere=everywhere)
+        seen = self.seen(cosines)
+        opinions = said = None
+        if self.classes is not None:
+            opinions = F.log_softmax(raw[:, :, k:], 2).transpose(0, 1)  # (B, M, C)
+            said = self._opinion_cues(opinions, present, everywhere=everywhere)
         asked = pair_cues(self._ranks, seen, side_by_side, counts, present, k, opinions=said)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
         own = torch.cat([normed * k**0.5, energies], 2)
@@ -205,22 +211,13 @@ class ContextualCalibrator(Calibrator):
         """Return the loss of the opinions on what nobody touched; None without opinions or labels."""
         if self.classes is None or modulation.opinions is None or labels is None or not self.opinion_weight:
             return None
-        if values_are_known() and bool(((labels < 0) | (labels >= self.classes)).any()):  # one look at the device
+        if values_are_known() and not torch.equal(labels, labels.clamp(0, self.classes - 1)):  # one look at the device
             raise UsageError(f"labels must lie in 0 to {self.classes - 1}, as classes={self.classes} says")
         counted = present if touched is None else present & ~touched
         return self.opinion_weight * opinion_loss(modulation.opinions, labels, counted)
 
-    def _opinions(self, dropped: Sequence[Tensor] | Tensor) -> Tensor | None:
-        """Return the logits of every modality's opinion (B, M, C), or None; `dropped` is M of (B, S), or (M, B, S)."""
-        if self.classes is None:
-            return None
-        heads = [cast(nn.Linear, self.opinions[name]) for name in self.names]
-        if isinstance(dropped, Tensor):
-            return linear_stacked(heads, dropped).transpose(0, 1)
-        return torch.stack([linear(head, vector) for head, vector in zip(heads, dropped, strict=True)], 1)
-
     def _opinion_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
-        """Return what the cues show of the opinions: overlaps (B, M, M) and certainties (B, M)."""
-        known = F.log_softmax(opinions.detach(), 2)
+        """Return what the cues show of the opinions (B, M, C): overlaps (B, M, M) and certainties (B, M)."""
+        known = opinions.detach()
         overlaps = overlap(known, present, everywhere=everywhere)
         return self.seen(overlaps), certainty(known, present, everywhere=everywhere)

@@ -9,7 +9,7 @@ Shapes: embeddings (B, M, K), agreement (B, M, M), cues (B, Q).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -17,14 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from concord.calibration.indices import index_of
 from concord.calibration.tracing import values_are_known
 
+SMALLEST_VARIANCE = 1e-12  # of an embedding; below, it is shorter than a unit vector
 PAIR_LIMIT = 6  # up to this many modalities every pair is a cue of its own; beyond, mean, min and max
 
 
 def normalise(embedding: Tensor) -> Tensor:
-    """Return the unit vector of the layer-normalised embedding: last axis K, mean 0, length 1."""
-    return F.normalize(F.layer_norm(embedding, embedding.shape[-1:]), dim=-1)
+    """Return the unit vector of the layer-normalised embedding: last axis K, mean 0, length 1; 0 of a constant one."""
+    size = embedding.shape[-1]
+    # A layer-normalised vector has length sqrt(K), if nothing to speak of is added to its variance.
+    normed = F.layer_norm(embedding, (size,), eps=SMALLEST_VARIANCE)
+    return normed * (1 / math.sqrt(size))
 
 
 def agreement(embeddings: Tensor, present: Tensor, *, everywhere: bool = False) -> Tensor:
@@ -103,12 +108,12 @@ def pair_cues(
     """
     device, order = present.device, tuple(ranks)
     here = present.to(cosines.dtype)
-    loud = energies * here.index_select(1, _columns(_owners, order, counts, device))
+    loud = energies * here.index_select(1, index_of(_owners, order, counts, device=device))
     known = [cosines.flatten(1) * (math.sqrt(k) / 2), loud, here]
     if opinions is not None:
         known += [opinions[0].flatten(1), opinions[1], here]
     choose = _picked if opinions is None else _picked_twice
-    picked = torch.cat(known, 1).index_select(1, _columns(choose, order, counts, device))
+    picked = torch.cat(known, 1).index_select(1, index_of(choose, order, counts, device=device))
     # The shape, not len(): an exported graph takes any number of instances.
     return picked.view(picked.shape[0], len(order), picked.shape[1] // len(order))
 
@@ -119,9 +124,9 @@ def _summed_up(
     """Return the cues of many modalities: mean, minimum and maximum over others and over pairs of others."""
     order, device = tuple(ranks), present.device
     size = len(order)
-    others = _columns(_others, order, (), device).view(size, -1)  # (M, M-1)
-    towards = _columns(_towards, order, (), device).view(size, -1)  # (M, M-1), of the flat cosines
-    pairs = _columns(_pairs, order, (), device).view(size, -1)
+    others = index_of(_others, order, (), device=device).view(size, -1)  # (M, M-1)
+    towards = index_of(_towards, order, (), device=device).view(size, -1)  # (M, M-1), of the flat cosines
+    pairs = index_of(_pairs, order, (), device=device).view(size, -1)
     scaled = cosines.flatten(1) * (math.sqrt(k) / 2)
     both = (present.unsqueeze(1) & present.unsqueeze(2)).flatten(1)
     loudness = torch.stack([energy[:, 0] for energy in energies], 1)  # (B, M)
@@ -142,22 +147,6 @@ def _summed_up(
 def _kept_diagonal(count: int, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
         return torch.eye(count, dtype=torch.bool, device=device)
-
-
-Columns = Callable[[tuple[int, ...], tuple[int, ...]], list[int]]
-
-
-def _columns(choose: Columns, ranks: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the chosen columns as an index, kept for the next call where values are known."""
-    if values_are_known():
-        return _kept_columns(choose, ranks, counts, device)
-    return torch.tensor(choose(ranks, counts), device=device)
-
-
-@lru_cache(maxsize=256)
-def _kept_columns(choose: Columns, ranks: tuple[int, ...], counts: tuple[int, ...], device: torch.device) -> Tensor:
-    with torch.inference_mode(mode=False):  # what is made there can never be used in training
-        return torch.tensor(choose(ranks, counts), device=device)
 
 
 def _besides(ranks: tuple[int, ...], index: int) -> list[int]:

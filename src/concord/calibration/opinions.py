@@ -5,7 +5,7 @@ confident opinions weighs more than one with a modality that is at a loss. So ce
 among the cues, and the overlap of two opinions where a cosine stands, and the same function picks them
 (`concord.calibration.comparison.cues`). The opinions learn from the labels of what nobody touched, on the way
 teaching the encoders to be of use alone; the cues do not teach them.
-Shapes: opinions, as logits, (B, M, C) -> certainty (B, M), overlap (B, M, M).
+Shapes: opinions, as logarithms of probabilities, (B, M, C) -> certainty (B, M), overlap (B, M, M).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 CUE_SIZE = 4  # the size of comparison whose scale, sqrt(K)/2, is one: overlaps are spread over [-1, 1] as they are
@@ -57,15 +56,15 @@ def overlap(log_opinions: Tensor, present: Tensor, *, everywhere: bool = False) 
     return found if everywhere else torch.where(present.unsqueeze(1) & present.unsqueeze(2), found, 0)
 
 
-def opinion_loss(opinions: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+def opinion_loss(log_opinions: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """Return the mean cross-entropy of all opinions that count.
 
     Args:
-        opinions: logits (B, M, C).
+        log_opinions: logarithms of probabilities (B, M, C).
         labels: class indices (B,).
         counted: bool (B, M), the modalities that are present and that nobody touched.
     """
-    modalities = opinions.shape[1]
-    losses = F.cross_entropy(opinions.flatten(0, 1), labels.repeat_interleave(modalities), reduction="none")
-    weights = counted.flatten().to(losses.dtype)
-    return (losses * weights).sum() / weights.sum().clamp(min=1)
+    right = labels.view(-1, 1, 1).expand(-1, counted.shape[1], 1)
+    likelihoods = log_opinions.gather(2, right).squeeze(2)  # logarithms, (B, M)
+    weights = counted.to(log_opinions.dtype)
+    return -(likelihoods * weights).sum() / weights.sum().clamp(min=1)

@@ -294,6 +294,7 @@ def beside(batch: ModalityBatch, hurt: Perturbed) -> Perturbed:
         features=features,
         masks={name: mask.repeat(2, 1) for name, mask in batch.masks.items()},
         present=batch.present.repeat(2, 1),
+        copies=True,
     )
     untouched = torch.zeros_like(hurt.touched)
     return Perturbed(

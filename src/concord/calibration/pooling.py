@@ -40,15 +40,17 @@ def pooled_in_blocks(x: Tensor, valid: Tensor | None) -> Tensor:
 
 def _forward(x: Tensor, valid: Tensor | None) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
-    size, _, width = x.shape
-    result = torch.empty((size, 2 * width), dtype=dtype, device=x.device)
     everywhere = valid is None or valid.shape[1] == 1  # but for absent instances, which follow below
+    found = []
     for rows in blocks(x):
         part = x[rows]
         mean, variance = _whole(part, dtype) if everywhere else _masked(part, valid[rows], dtype)  # type: ignore[index]
-        result[rows, :width] = mean
-        result[rows, width:] = variance.add_(SMALLEST_VARIANCE).sqrt_()
+        found.append(torch.cat([mean, variance.add_(SMALLEST_VARIANCE).sqrt_()], 1))
+    if not found:
+        return torch.empty((0, 2 * x.shape[2]), dtype=dtype, device=x.device)
+    result = found[0] if len(found) == 1 else torch.cat(found)
     if valid is not None and valid.shape[1] == 1:
+        width = x.shape[2]
         nothing = torch.zeros(2 * width, dtype=dtype, device=x.device)
         nothing[width:] = SMALLEST_VARIANCE**0.5
         result = torch.where(valid, result, nothing)

@@ -20,11 +20,25 @@ def linear_stacked(layers: Sequence[nn.Linear], x: Tensor) -> Tensor:
         layers: M layers of one size.
         x: (M, B, inputs).
     """
-    weight = torch.stack([layer.weight for layer in layers])  # (M, outputs, inputs)
-    bias = torch.stack([layer.bias for layer in layers])
+    return several_stacked([(layer,) for layer in layers], x)
+
+
+def several_stacked(layers: Sequence[Sequence[nn.Linear]], x: Tensor) -> Tensor:
+    """Apply several linear layers a modality to the same input, in the input's precision.
+
+    Args:
+        layers: M times the same sizes of layers.
+        x: (M, B, inputs).
+
+    Returns:
+        Their outputs one behind the other, (M, B, sum of outputs).
+    """
+    every = [layer for one in layers for layer in one]
+    bias = torch.cat([layer.bias for layer in every]).view(len(layers), 1, -1)
+    weight = torch.cat([layer.weight for layer in every]).view(len(layers), bias.shape[2], -1)
     if weight.dtype != x.dtype:
         weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    return torch.baddbmm(bias, x, weight.mT)
 
 
 def dropout_stacked(x: Tensor, probability: float) -> Tensor:

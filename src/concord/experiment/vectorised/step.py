@@ -71,8 +71,6 @@ class Step:
         self.draws: list[Draw] = watch(
             lambda: once(batch.inputs, batch.masks, batch.present, batch.labels, self._generator), device
         )
-        # Behind the watched pass: where values are known this is found by itself.
-        self._loss.model.calibrator.copies = settings is not None
         self._play: Callable[..., Any] | None = None
         self._used: list[int] = []
 
