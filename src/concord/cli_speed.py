@@ -20,7 +20,8 @@ def speed_command(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu, or an accelerator, cuda say: there overhead and bandwidth_bound alone.")
+        str,
+        typer.Option(help="cpu, or cuda: it has kernels, tiles, bandwidth_bound, vectorised_seeds, overhead."),
     ] = "cpu",
     page_to: Annotated[Path | None, typer.Option("--page", help="Write a page of Markdown here.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder; default: CONCORD_DATA, or ../shared/data.")] = None,

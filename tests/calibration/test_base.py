@@ -792,3 +792,15 @@ def test_copies_cost_the_loss_of_the_same_instances_unmarked(classes, absent):
     plain.auxiliary_loss.backward()
     for mine, same in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, same.grad)
+
+
+def test_what_a_caller_says_was_touched_counts_among_copies_too():
+    module = build(ContextualCalibrator, {"a": 3, "b": 3}, intact_weight=0.0, dropout=0.0).train()
+    made = with_copies(module.gather({name: torch.randn(6, 3) for name in "ab"}), Perturbation())
+    known = made.touched.clone()
+    known[2] = True  # that one was never right
+    given = ((made.batch, known), (replace(made.batch, copies=False), known), (made.batch, made.touched))
+    # Each by a module of its own: a call in training teaches the running statistics.
+    found, rest, other = (copy.deepcopy(module)(batch, touched=hit).auxiliary_loss for batch, hit in given)
+    torch.testing.assert_close(found, rest)
+    assert found != other

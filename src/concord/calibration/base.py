@@ -467,7 +467,7 @@ class Calibrator(Tolerant):
                 present,
                 None if few else labels,
                 most=len(untouched) // 2 if copies else None,
-                everywhere=everywhere and copies,
+                everywhere=everywhere,
             )
             losses.append(self.agreement_weight * found)
         own = self.own_loss(modulation, present, labels, touched)

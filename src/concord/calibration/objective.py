@@ -53,8 +53,9 @@ def agreement_loss(
         labels: class indices (B,): all untouched instances of the same class are positives, the loss is
             -[logsumexp(positives) - logsumexp(all)]. None, or fewer than three classes in the batch: the
             positive is the instance's own pair.
-        most: only among the first so many rows can one be untouched that counts; spares work. None = anywhere.
-        everywhere: those rows are known to be untouched, and to have every modality, and need not be looked at.
+        most: the first so many rows are untouched, and none that counts behind them, as in a batch of copies; spares
+            work, and is believed where code may not look at values. None = anywhere.
+        everywhere: `present` is known to be True throughout, and need not be looked at.
 
     Returns:
         The mean over pairs, directions and instances; 0 where no pair has two instances.
@@ -64,14 +65,16 @@ def agreement_loss(
         labels = None if labels is None else labels[:most]
     if labels is not None and values_are_known() and len(torch.unique(labels)) < FEWEST_CLASSES:
         labels = None
-    if not everywhere and values_are_known():
+    if values_are_known():
         if not bool(untouched.all()):  # leave out early what counts nowhere
             embeddings, present = embeddings[untouched], present[untouched]
             labels = None if labels is None else labels[untouched]
             untouched = untouched[untouched]
-        everywhere = bool(present.all())
+        whole = everywhere or bool(present.all())
+    else:
+        whole = everywhere and most is not None
     same = None if labels is None else _positives(labels)
-    if everywhere and len(embeddings) > 1:
+    if whole and len(embeddings) > 1:
         return contrast(embeddings, same)
     return _of_those_that_count(embeddings, untouched, present, same)
 
