@@ -122,3 +122,11 @@ def test_columns_made_in_inference_mode_serve_training():
     embeddings.requires_grad_()
     cues(range(5), agreement(embeddings, present), energies, present, 6)[0].sum().backward()
     assert embeddings.grad.abs().sum() > 0
+
+
+def test_cues_of_what_is_known_to_be_present_are_the_same():
+    embeddings, present, energies = example(4)
+    here = torch.ones_like(present)
+    loud, counts = torch.cat(energies, 1), tuple(one.shape[1] for one in energies)
+    given = (range(4), agreement(embeddings, here), loud, counts, here, 8)
+    assert torch.equal(pair_cues(*given, everywhere=True), pair_cues(*given))

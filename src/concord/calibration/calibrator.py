@@ -191,7 +191,7 @@ class ContextualCalibrator(Calibrator):
         if self.classes is not None:
             opinions = F.log_softmax(raw[:, :, k:], 2).transpose(0, 1)  # (B, M, C)
             said = self._opinion_cues(opinions, present, everywhere=everywhere)
-        asked = pair_cues(self._ranks, seen, side_by_side, counts, present, k, opinions=said)
+        asked = pair_cues(self._ranks, seen, side_by_side, counts, present, k, opinions=said, everywhere=everywhere)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
         own = torch.cat([normed * k**0.5, energies], 2)
         evidence = F.gelu(linear_stacked([judge.evidence for judge in judges], own))  # (M, B, 16)

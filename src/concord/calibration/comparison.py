@@ -97,6 +97,7 @@ def pair_cues(
     k: int,
     *,
     opinions: tuple[Tensor, Tensor] | None = None,
+    everywhere: bool = False,
 ) -> Tensor:
     """Return the cues (B, M, Q) of few modalities, each pair a cue of its own, picked in one go.
 
@@ -105,10 +106,13 @@ def pair_cues(
         counts: modality -> how many of them are its own.
         opinions: overlaps (B, M, M) and certainties (B, M), 0 where absent; behind the cues come those that they make
             in the place of cosines and energies.
+        everywhere: `present` is known to be True throughout, so that no energy has to be left out.
     """
     device, order = present.device, tuple(ranks)
     here = present.to(cosines.dtype)
-    loud = energies * here.index_select(1, index_of(_owners, order, counts, device=device))
+    loud = energies
+    if not everywhere:
+        loud = energies * here.index_select(1, index_of(_owners, order, counts, device=device))
     known = [cosines.flatten(1) * (math.sqrt(k) / 2), loud, here]
     if opinions is not None:
         known += [opinions[0].flatten(1), opinions[1], here]
