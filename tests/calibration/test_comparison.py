@@ -6,7 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise, support_and_conflict
+from concord.calibration.comparison import (
+    PAIR_LIMIT,
+    agreement,
+    cue_count,
+    cues,
+    normalise,
+    pair_cues,
+    support_and_conflict,
+)
 
 
 def example(count, seed=0, batch=5, k=8):
