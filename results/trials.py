@@ -1,7 +1,9 @@
 """Tries a calibrator on validation data alone: `python results/trials.py FAMILY LABEL [NAME=NUMBER ...] [--seeds N]`.
 
 FAMILY is one of the proof's (concord.proof.grid), LABEL what its tables call a method ("context", "none+perturbed"),
-NAME=NUMBER an argument of the calibrator in place of its default. The test part is taken away first. What is scored is
+NAME=NUMBER an argument of the calibrator in place of its default, recipe.NAME=NUMBER a field of the recipe in place of
+the benchmark's, `--fusion` another one of the family's than the searched. `--record` keeps the scores in
+results/trials.json. The test part is taken away first. What is scored is
 the validation part, untouched and under every kind of corruption at the proof's severities; where test subjects are
 unseen and validation ones are not (utd-mhad), a training subject is left out of training and scored instead. So the
 method was chosen; docs/method.md has what came of it.
@@ -13,6 +15,7 @@ import argparse
 import inspect
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +28,18 @@ from concord.calibration import ContextualCalibrator
 from concord.data.benchmarks import folder_of, natures_of
 from concord.data.part import Part, Task
 from concord.errors import ConcordError
+from concord.experiment.surroundings import hardware, versions
 from concord.experiment.training import train
+from concord.files import read_json, write_json
 from concord.proof.conditions import CLEAN, CONTROL, conditions
 from concord.proof.grid import FULL
 from concord.proof.plan import base_config
 from concord.proof.unseen import leave_group_out
 from concord.rivals import CALIBRATORS
 from concord.sweep.trial import without_test
+
+KEPT = Path(__file__).resolve().parent / "trials.json"
+RECIPE = "recipe."  # before the name of one of its fields
 
 
 def main() -> int:
@@ -42,24 +50,36 @@ def main() -> int:
     parser.add_argument("label", help="a calibrator, or none+perturbed")
     parser.add_argument("options", nargs="*", metavar="NAME=NUMBER", help="arguments of the calibrator")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--fusion", help="default: that by which the family's recipes were searched")
+    parser.add_argument("--record", action="store_true", help="keep the scores in results/trials.json")
     parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
     arguments = parser.parse_args()
     family, calibrator = families[arguments.family], arguments.label.removesuffix("+perturbed")
-    config = base_config(FULL, family, family.searched, (calibrator,), seeds=arguments.seeds)
+    fusion = arguments.fusion or family.searched
+    if fusion not in family.fusions:
+        parser.error(f"{family.name} has no fusion {fusion!r}; choose from: {', '.join(family.fusions)}")
+    config = base_config(FULL, family, fusion, (calibrator,), seeds=arguments.seeds)
     labels = [variant.label for variant in config.variants]
     if arguments.label not in labels:
         parser.error(f"unknown method {arguments.label!r}; choose from: {', '.join(labels)}")
     variant = config.variants[labels.index(arguments.label)]
     entry = CALIBRATORS[calibrator]
-    given = {}
+    numbers: dict[str, float] = {}
     for option in arguments.options:
         name, _, value = option.partition("=")
         try:
-            given[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
             parser.error(f"{option!r} is no NAME=NUMBER")
+    recipe = {name.removeprefix(RECIPE): value for name, value in numbers.items() if name.startswith(RECIPE)}
+    given = {name: value for name, value in numbers.items() if not name.startswith(RECIPE)}
+    for name in given:
         if name not in inspect.signature(ContextualCalibrator).parameters:
             parser.error(f"a calibrator has no argument {name!r}")
+    for name in recipe:
+        if name not in FULL.space:
+            parser.error(f"no search has the field {name!r}; choose from: {', '.join(FULL.space)}")
+    config = config.model_copy(update={"recipe": config.recipe.model_copy(update=recipe)})
     CALIBRATORS._entries[calibrator] = replace(entry, options={**entry.options, **given})
     torch.set_num_threads(1)
     source = folder_of(family.benchmark, arguments.data)
@@ -73,9 +93,21 @@ def main() -> int:
         rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
         print(f"seed {seed}: clean {100 * rows[-1][0]:.1f}, corrupted {100 * rows[-1][1]:.1f}", flush=True)
     clean, corrupted = 100 * np.mean(rows, 0)
-    name = " ".join([family.name, arguments.label, *arguments.options])
+    name = " ".join([family.name, fusion, arguments.label, *arguments.options])
     print(f"{name}: clean {clean:.1f}, corrupted {corrupted:.1f}")
+    if arguments.record:
+        asked = {"family": family.name, "fusion": fusion, "label": arguments.label, "numbers": numbers}
+        scores = {"clean": [round(row[0], 6) for row in rows], "corrupted": [round(row[1], 6) for row in rows]}
+        record({**asked, **scores, "versions": versions(), "hardware": hardware()})
     return 0
+
+
+def record(found: dict[str, Any]) -> None:
+    """Keep the scores of a trial, one a seed, in the place of an earlier one of the same."""
+    known = read_json(KEPT)["trials"] if KEPT.is_file() else []
+    asked = ("family", "fusion", "label", "numbers")
+    others = [one for one in known if any(one[key] != found[key] for key in asked)]
+    write_json(KEPT, {"schema": "concord.trials/1", "trials": [*others, found]})
 
 
 def scores_of(model: Any, task: Task, part: Part, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
