@@ -90,6 +90,7 @@ def test_the_other_sections():
             **MADE,
             "bandwidth_bound": [bound],
             "remark": "Measured by itself.",
+            "remark_of_all": "Of all.",
             "vectorised_seeds": [many],
             "epoch": [route],
             "operators": [{**peak, "operators": 175, "ratio": 2.734}],
@@ -100,6 +101,7 @@ def test_the_other_sections():
         }
     )
     assert "Measured by itself.\n" in text
+    assert text.index("Of all.\n") < text.index("## ")
     assert rows_of(text, "## The calibrator alone, against memory") == [
         ["(64, 500, 512)", "yes", "", "1.30 (1.20 to 1.40)", "1.50"]
     ]

@@ -49,7 +49,8 @@ def page(document: Document) -> str:
         texts = [*own, _vectorised(document), _overhead(document), _skipped(document)]
     else:
         texts = [section(document) for section in sections]
-    return "\n".join([head, *(text for text in texts if text)]).rstrip("\n") + "\n"
+    said = [f"{document['remark_of_all']}\n"] if document.get("remark_of_all") else []
+    return "\n".join([head, *said, *(text for text in texts if text)]).rstrip("\n") + "\n"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1) -> str:
