@@ -58,12 +58,6 @@ def main() -> int:
     fusion = arguments.fusion or family.searched
     if fusion not in family.fusions:
         parser.error(f"{family.name} has no fusion {fusion!r}; choose from: {', '.join(family.fusions)}")
-    config = base_config(FULL, family, fusion, (calibrator,), seeds=arguments.seeds)
-    labels = [variant.label for variant in config.variants]
-    if arguments.label not in labels:
-        parser.error(f"unknown method {arguments.label!r}; choose from: {', '.join(labels)}")
-    variant = config.variants[labels.index(arguments.label)]
-    entry = CALIBRATORS[calibrator]
     numbers: dict[str, float] = {}
     for option in arguments.options:
         name, _, value = option.partition("=")
@@ -79,7 +73,13 @@ def main() -> int:
     for name in recipe:
         if name not in FULL.space:
             parser.error(f"no search has the field {name!r}; choose from: {', '.join(FULL.space)}")
-    config = config.model_copy(update={"recipe": config.recipe.model_copy(update=recipe)})
+    family = replace(family, recipe={**family.recipe, **recipe})
+    config = base_config(FULL, family, fusion, (calibrator,), seeds=arguments.seeds)
+    labels = [variant.label for variant in config.variants]
+    if arguments.label not in labels:
+        parser.error(f"unknown method {arguments.label!r}; choose from: {', '.join(labels)}")
+    variant = config.variants[labels.index(arguments.label)]
+    entry = CALIBRATORS[calibrator]
     CALIBRATORS._entries[calibrator] = replace(entry, options={**entry.options, **given})
     torch.set_num_threads(1)
     source = folder_of(family.benchmark, arguments.data)

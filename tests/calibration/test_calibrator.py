@@ -374,6 +374,15 @@ def test_cues_do_not_teach_opinions():
     assert all(weight.grad is None for weight in module.opinions.parameters())
 
 
+def test_nor_where_all_modalities_share_one_product():
+    module = shake(with_opinions({"a": 3, "b": 3}, opinion_weight=0.0)).train()
+    features = {name: torch.randn(8, 3) for name in "ab"}
+    out = module(features, labels=torch.arange(8) % 4)
+    (out.auxiliary_loss + sum(x.sum() for x in out.features.values())).backward()
+    assert all(weight.grad is None for weight in module.opinions.parameters())
+    assert all(judge.compare.weight.grad.abs().sum() > 0 for judge in module.judges.values())
+
+
 def test_an_absent_modality_s_opinion_counts_nowhere():
     module = shake(with_opinions()).eval()
     features = vectors(THREE)

@@ -447,10 +447,10 @@ class Calibrator(Tolerant):
         everywhere: bool,
     ) -> Tensor:
         """Return the weighted sum of the auxiliary losses, a scalar; `everywhere`: presence is known to be True."""
-        present, copies = batch.present, batch.copies
-        everywhere = everywhere and batch.size > 0 and len(self.names) > 1
         if not self.training:
             return modulation.shift.new_zeros(())
+        present, copies = batch.present, batch.copies
+        everywhere = everywhere and batch.size > 0 and len(self.names) > 1
         if self.ranks is not None and self.ranks.whole:
             modulation, present, touched, labels = whole_batch(self.ranks, modulation, present, touched, labels)
             everywhere = copies = False

@@ -179,8 +179,12 @@ class ContextualCalibrator(Calibrator):
         """Do the same for modalities of one size, all at once: one product for what is a layer of each."""
         judges, k = [cast(_Judge, self.judges[name]) for name in self.names], self.comparison_size
         dropped = dropout_stacked(vectors, self.dropout if self.training else 0.0)
-        heads = [judge.compare for judge in judges], [cast(nn.Linear, head) for head in self.opinions.values()]
-        raw = several_stacked([*zip(*(some for some in heads if some), strict=True)], dropped)  # (M, B, K + C)
+        looks = [[judge.compare] for judge in judges]
+        heads = [cast(nn.Linear, head) for head in self.opinions.values()]
+        shared = bool(heads) and self.opinion_weight > 0  # else nothing teaches them: no gradient, not one of zeros
+        if shared:
+            looks = [[judge.compare, head] for judge, head in zip(judges, heads, strict=True)]
+        raw = several_stacked(looks, dropped)  # (M, B, K), or (M, B, K + C)
         normed = normalise(raw[:, :, :k])
         embeddings = normed.transpose(0, 1)  # (B, M, K)
         cosines = agreement(embeddings, present, everywhere=everywhere)
@@ -189,7 +193,8 @@ class ContextualCalibrator(Calibrator):
         seen = self.seen(cosines)
         opinions = said = None
         if self.classes is not None:
-            opinions = F.log_softmax(raw[:, :, k:], 2).transpose(0, 1)  # (B, M, C)
+            logits = raw[:, :, k:] if shared else linear_stacked(heads, dropped)
+            opinions = F.log_softmax(logits, 2).transpose(0, 1)  # (B, M, C)
             said = self._opinion_cues(opinions, present, everywhere=everywhere)
         asked = pair_cues(self._ranks, seen, side_by_side, counts, present, k, opinions=said, everywhere=everywhere)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)

@@ -13,7 +13,7 @@ from torch import Tensor
 from concord.calibration.contrast import closeness, contrast, sides
 from concord.calibration.tracing import values_are_known
 
-FEWEST_CLASSES = 3  # in a batch, for its classes to make the positives
+FEWEST_CLASSES = 3  # from here on the classes of a batch make better positives for the contrastive loss than pairs do
 
 
 def intact_loss(logits: Tensor, touched: Tensor, present: Tensor, *, everywhere: bool = False) -> Tensor:

@@ -22,10 +22,10 @@ from concord.calibration.attach import Attached, attach, call_with
 from concord.calibration.attaching.arguments import Address
 from concord.calibration.attaching.structure import map_tensors, tensors_of
 from concord.calibration.modulation import START
+from concord.calibration.objective import FEWEST_CLASSES
 from concord.calibration.perturbation import Perturbation, repeat_targets
 from concord.errors import ConcordError, UsageError
 
-FEWEST_CLASSES = 3  # from here on labels make better positives for the contrastive loss than pairs do
 EVALUATIONS = 10
 STEPS = 400
 VARIATION = 0.5  # of intact features, in standard deviations

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from concord import seeding
 from concord.calibration import Calibration, Calibrator, Perturbation
 from concord.calibration.across import copies_across
+from concord.calibration.objective import FEWEST_CLASSES
 from concord.data.part import Task
 from concord.encoders import MAPS, Encoder, build_encoder
 from concord.errors import UsageError
@@ -29,7 +30,6 @@ from concord.modalities import LAYOUTS, ModalityBatch
 from concord.rivals import CALIBRATORS, CalibratorEntry
 
 EXTRACTED = 0.2  # the weight of opinions on extracted features
-FEWEST_CLASSES = 3  # from here on class labels make better positives for the contrastive loss than pairs do
 
 
 @dataclass(frozen=True)
