@@ -27,10 +27,10 @@ statistics are learnt together, the contrastive loss has its gradient written ou
 (which makes `none` cheaper by as much, so that the time falls and the ratio rises), finite features are told from
 their summaries. Tried without gain: `torch.compile` of the calibrator in training, whose random numbers cost what it
 saves; freezing, and fewer guards; the memory allocator's settings. Compiled as a whole, inference takes about half as
-long (above), which is not enough. Seeds at once gain where operators are small: of a step of ten on vectors a third
-is matrix products at the processor's full speed, and a seventh the random draws of every seed by itself, so that
-sparing a single step its operators makes the gain smaller. A transformer's are large enough to be bound by their
-work, and one pass over all seeds then only asks more of the caches, so `auto` trains such a model run by run. On [a
+long (above), which is not enough. Seeds at once gain where operators are small: of a step of ten on vectors much is
+matrix products by now, and the random draws of every seed by itself, which nothing is shared of, so that sparing a
+single step its operators makes the gain smaller. A transformer's are large enough to be bound by their work, and one
+pass over all seeds then only asks more of the caches, so `auto` trains such a model run by run. On [a
 GPU](performance-gpu.md) operators wait for the host that starts them, and there both bounds on seeds are kept.
 `context` is dearer than `joint` by the losses that teach it, the contrastive one and that of the opinions.
 """
