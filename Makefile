@@ -7,7 +7,7 @@ TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-
 .PHONY: demo test check results results-experiments
 
 demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minutes on two cores
-	$(BIN)/concord run digits --seeds 10 --out runs/demo
+	$(BIN)/concordant run digits --seeds 10 --out runs/demo
 
 test: $(INSTALLED)  ## all tests but the slow ones; those that need the data folder skip where it is absent
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(TOGETHER)
@@ -25,7 +25,7 @@ results-experiments: $(INSTALLED)  ## the other tables and the picture under res
 
 # The environment is made anew when the constraints or the package's own needs are newer than it.
 $(INSTALLED): constraints.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Concord needs Python 3.11 or later; name one: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -c 'import sys; sys.exit("Concordant needs Python 3.11 or later; name one: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(INSTALLED)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from concord.experiment.surroundings import hardware, versions
-from concord.files import write_json
-from concord.speed import bandwidth
+from concordant.experiment.surroundings import hardware, versions
+from concordant.files import write_json
+from concordant.speed import bandwidth
 
 WHOLE = (64, 500, 512)
 LENGTHS = [(8, length, 64) for length in (10, 100, 1000, 10_000)]
@@ -46,7 +46,7 @@ def main() -> None:
             bandwidth.measure("context", shape=WHOLE, masked=masked, compiled=True, **how) for masked in (False, True)
         ]
     found = {
-        "schema": "concord.speed/1",
+        "schema": "concordant.speed/1",
         "threads": 1,
         "clock": "process" if given.cpu_time else "wall",
         "repetitions": given.repetitions,

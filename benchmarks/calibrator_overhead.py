@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from concord.experiment.surroundings import hardware, versions
-from concord.files import write_json
-from concord.fusion import FUSIONS
-from concord.speed import overhead
+from concordant.experiment.surroundings import hardware, versions
+from concordant.files import write_json
+from concordant.fusion import FUSIONS
+from concordant.speed import overhead
 
 CHOSEN = [
     (overhead.VECTORS, "lf-dnn", "small"),
@@ -63,7 +63,7 @@ def main() -> None:
                 records.append(one.record())
                 print(f"{fusion}, {setting.name}, {preset}, {phase}, {one.calibrator}: {one.ratio}", file=sys.stderr)
     found = {
-        "schema": "concord.speed/1",
+        "schema": "concordant.speed/1",
         "threads": 1,
         "clock": "process" if given.cpu_time else "wall",
         "repetitions": given.repetitions,

@@ -12,8 +12,8 @@ import json
 
 import torch
 
-from concord.experiment.surroundings import hardware, versions
-from concord.speed.data_path import measure
+from concordant.experiment.surroundings import hardware, versions
+from concordant.speed.data_path import measure
 
 
 def main() -> None:

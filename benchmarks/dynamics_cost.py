@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
-from concord.analysis.dynamics import SUMMARY, train_observed
-from concord.analysis.study import prepare_of
-from concord.data.benchmarks import folder_of
-from concord.data.part import Task
-from concord.errors import ConcordError
-from concord.experiment.config import Config, Variant, make_config
-from concord.experiment.paired import Job
-from concord.experiment.surroundings import hardware, versions
-from concord.experiment.training import train
-from concord.files import read_json
+from concordant.analysis.dynamics import SUMMARY, train_observed
+from concordant.analysis.study import prepare_of
+from concordant.data.benchmarks import folder_of
+from concordant.data.part import Task
+from concordant.errors import ConcordantError
+from concordant.experiment.config import Config, Variant, make_config
+from concordant.experiment.paired import Job
+from concordant.experiment.surroundings import hardware, versions
+from concordant.experiment.training import train
+from concordant.files import read_json
 
 EVERY = (1, 10, 25)
 
@@ -42,7 +42,7 @@ def settings(steps: int) -> dict[str, tuple[Config, Task]]:
         config = make_config(benchmark, fusion=fusion, recipe=recipe)
         try:
             found[f"{benchmark}, {fusion}"] = config, prepare_of(config, folder_of(benchmark, None), seed=0)
-        except ConcordError:  # its data are not here
+        except ConcordantError:  # its data are not here
             continue
     return found
 

@@ -1,8 +1,8 @@
 """What an exported model saves: the time of one instance by ONNX Runtime and by PyTorch, and their ratio.
 
-`python benchmarks/export_latency.py [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concord run` (by
-default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then asks both of
-single test instances in turn, so that both meet the same noise, with one thread each. Printed as JSON: medians and
+`python benchmarks/export_latency.py [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concordant run`
+(by default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then asks both
+of single test instances in turn, so that both meet the same noise, with one thread each. Printed as JSON: medians and
 quartiles in milliseconds, and the ratio of the medians, PyTorch's over ONNX Runtime's. PyTorch runs the model eagerly,
 in evaluation mode without gradients, as `PretrainedModel` does; both take unscaled inputs.
 """
@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from concord.analysis.study import study
-from concord.analysis.trained import TrainedRuns, open_runs
-from concord.deploy.export import cases, write_checked
-from concord.deploy.graph import Inputs, changed
-from concord.deploy.onnx_file import named, runtime
-from concord.deploy.opening import open_deployed
-from concord.errors import ConcordError
-from concord.experiment.config import make_config
-from concord.experiment.surroundings import hardware, versions
-from concord.files import write_json
+from concordant.analysis.study import study
+from concordant.analysis.trained import TrainedRuns, open_runs
+from concordant.deploy.export import cases, write_checked
+from concordant.deploy.graph import Inputs, changed
+from concordant.deploy.onnx_file import named, runtime
+from concordant.deploy.opening import open_deployed
+from concordant.errors import ConcordantError
+from concordant.experiment.config import make_config
+from concordant.experiment.surroundings import hardware, versions
+from concordant.files import write_json
 
 WARM = 20
 INSTANCES = 16
@@ -42,7 +42,7 @@ def default_runs(folder: Path) -> list[Path]:
         config = make_config(benchmark, fusion=fusion, calibrators=("context",), seeds=1, recipe={"steps": 20})
         try:
             study(config, folder / f"{benchmark}-{fusion}", jobs=1)
-        except ConcordError:  # its data are not here
+        except ConcordantError:  # its data are not here
             continue
         found.append(folder / f"{benchmark}-{fusion}")
     return found
@@ -70,7 +70,7 @@ def measure(runs: TrainedRuns, folder: Path, repetitions: int) -> dict[str, Any]
     fixed = False
     try:
         difference, size = write_checked(model, path, asked)
-    except ConcordError:
+    except ConcordantError:
         fixed = True
         asked = cases(model, found.parts.test, INSTANCES, fixed_time=True)
         difference, size = write_checked(model, path, asked, fixed_time=True)
@@ -123,7 +123,7 @@ def main() -> None:
         folder = Path(name)
         runs = given.runs or default_runs(folder)
         found = {
-            "schema": "concord.export-latency/2",
+            "schema": "concordant.export-latency/2",
             "batch": 1,
             "threads": 1,
             "runs": [measure(open_runs(run), folder, given.repetitions) for run in runs],

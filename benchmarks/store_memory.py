@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.collate import Collate
-from concord.data.store import Instance, Store
-from concord.data.writing import write_store
-from concord.experiment.surroundings import hardware, versions
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.collate import Collate
+from concordant.data.store import Instance, Store
+from concordant.data.writing import write_store
+from concordant.experiment.surroundings import hardware, versions
 
 INSTANCES = 22_856
 SIZES = {"text": (50, 768), "audio": (500, 74), "vision": (500, 35)}  # steps at the most, features

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.collate import Collate
-from concord.data.store import Instance, Store
-from concord.data.writing import write_store
-from concord.experiment.surroundings import hardware, versions
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.collate import Collate
+from concordant.data.store import Instance, Store
+from concordant.data.writing import write_store
+from concordant.experiment.surroundings import hardware, versions
 
 SIZES = {"text": (50, 768), "audio": (375, 5), "vision": (500, 20)}
 BATCH = 64

@@ -1,6 +1,6 @@
 """A sweep of 24 trials that loses workers and is interrupted: what is there in the end, and how often.
 
-`python benchmarks/sweep_survival.py [--steps N] [--cpus N]` starts `concord sweep` on the embedded digits (two
+`python benchmarks/sweep_survival.py [--steps N] [--cpus N]` starts `concordant sweep` on the embedded digits (two
 fusions, four variants, three seeds), kills a worker process at its work with SIGKILL, interrupts the command with
 SIGINT half-way, gives it again, kills another worker, and counts. The same grid is then run without any of that, and
 the predictions of both are compared. Printed as JSON.
@@ -23,7 +23,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from concord.experiment.surroundings import hardware, versions
+from concordant.experiment.surroundings import hardware, versions
 
 GRID = """
 benchmarks: [digits]
@@ -37,7 +37,7 @@ TRIALS = 24
 
 def start(folder: Path, out: str, cpus: int) -> subprocess.Popen[str]:
     """Start the command."""
-    words = [sys.executable, "-m", "concord", "sweep", "grid.yaml", "--out", out, "--cpus", str(cpus), "--json", "-"]
+    words = [sys.executable, "-m", "concordant", "sweep", "grid.yaml", "--out", out, "--cpus", str(cpus), "--json", "-"]
     return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -139,7 +139,7 @@ def main() -> None:
             sys.exit("the undisturbed sweep failed")
         undisturbed = time.perf_counter() - begun
         report = subprocess.run(
-            [sys.executable, "-m", "concord", "report", "disturbed", "--out", "page.html"],
+            [sys.executable, "-m", "concordant", "report", "disturbed", "--out", "page.html"],
             cwd=folder,
             stdout=subprocess.DEVNULL,  # standard output is for the numbers
             check=False,
@@ -147,7 +147,7 @@ def main() -> None:
         print(
             json.dumps(
                 {
-                    "schema": "concord.sweep-survival/1",
+                    "schema": "concordant.sweep-survival/1",
                     "command": f"python benchmarks/sweep_survival.py --steps {arguments.steps} --cpus {arguments.cpus}",
                     "grid": "digits, fusions concat and sum, calibrators none, self, context, seeds 0 to 2",
                     "trials": TRIALS,

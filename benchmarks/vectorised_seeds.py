@@ -3,7 +3,7 @@
 `python benchmarks/vectorised_seeds.py [--quick] [--seeds S] [--repetitions R] [--data DIR]` trains `lf-dnn` on
 `cmu-mosi-utterance` and the small transformer on `utd-mhad`, all modalities and without depth. `--quick` takes the
 embedded digits and few steps. Printed as JSON: the speed-up, median and range over turns that alternate, what
-`concord run` chooses by itself and why, how far results are apart, versions and hardware.
+`concordant run` chooses by itself and why, how far results are apart, versions and hardware.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from concord.experiment.surroundings import hardware, versions
-from concord.speed.vectorised import measure_seeds
+from concordant.experiment.surroundings import hardware, versions
+from concordant.speed.vectorised import measure_seeds
 
 FULL = (
     {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "calibrator": "none"},

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concord import fit_plugin
-from concord.calibration.attach import without_calibrator
+from concordant import fit_plugin
+from concordant.calibration.attach import without_calibrator
 
 CLASSES, CLIPS, FRAMES = 4, 48, 3
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
-from concord import Perturbation, attach
+from concordant import Perturbation, attach
 
 CLASSES, WORDS, PAIRS = 4, 6, 64
 

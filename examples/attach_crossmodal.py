@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concord import attach
+from concordant import attach
 
 CLASSES, BATCH, STEPS = 3, 64, 12
 

@@ -12,16 +12,16 @@ import sys
 import numpy as np
 from sklearn.model_selection import cross_val_score, train_test_split
 
-from concord import CalibratedClassifier, DataError
-from concord.data.archives import find_data_folder
-from concord.data.scene15 import SCENE15
-from concord.estimator import Modalities
+from concordant import CalibratedClassifier, DataError
+from concordant.data.archives import find_data_folder
+from concordant.data.scene15 import SCENE15
+from concordant.estimator import Modalities
 
 
 def main() -> int:
     """Fit, score, spoil and explain."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="the folder that holds scene15.npz; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the folder that holds scene15.npz; default: CONCORDANT_DATA, or ../shared/data")
     parser.add_argument("--images", type=int, default=4485, help="how many are used; default: all 4485")
     arguments = parser.parse_args()
     try:

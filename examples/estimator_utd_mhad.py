@@ -11,16 +11,18 @@ import sys
 
 import numpy as np
 
-from concord import CalibratedClassifier, DataError
-from concord.data import utd_mhad
-from concord.data.archives import find_data_folder
-from concord.estimator import Modalities
+from concordant import CalibratedClassifier, DataError
+from concordant.data import utd_mhad
+from concordant.data.archives import find_data_folder
+from concordant.estimator import Modalities
 
 
 def main() -> int:
     """Fit with sensors missing, score, and explain one recording."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="the folder that holds utd_mhad.npz; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument(
+        "--data", help="the folder that holds utd_mhad.npz; default: CONCORDANT_DATA, or ../shared/data"
+    )
     parser.add_argument("--steps", type=int, help="of the optimiser; default: by the number of recordings")
     arguments = parser.parse_args()
     try:

@@ -1,9 +1,9 @@
 """One prediction explained in pictures: `python examples/explain_prediction.py [--out FOLDER] [--run RUN]`.
 
 A scanned digit is seen by three views: its left half, its right half, and the profile of row and column sums. A model
-is trained on them (or RUN, a folder of `concord run digits`, is opened), and one test digit is asked about three times:
-as it is, with another digit's left half, and with the right half covered. For each, a picture shows what the model was
-given and which view it distrusts and why; the same is printed in words.
+is trained on them (or RUN, a folder of `concordant run digits`, is opened), and one test digit is asked about three
+times: as it is, with another digit's left half, and with the right half covered. For each, a picture shows what the
+model was given and which view it distrusts and why; the same is printed in words.
 
 The cells (`# %%`) can be run one by one in an editor that knows them.
 """
@@ -20,21 +20,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from concord.analysis.explaining import Usual, explain
-from concord.analysis.inspecting import open_inspected
-from concord.analysis.observed import Observed, observe
-from concord.analysis.study import study
-from concord.analysis.trained import open_runs
-from concord.data.part import Part
-from concord.data.scaling import apply, fit_pieces
-from concord.deploy.raw import raw_parts
-from concord.estimator.explanation import Explanation
-from concord.experiment.config import make_config
-from concord.report.colours import colour_of
+from concordant.analysis.explaining import Usual, explain
+from concordant.analysis.inspecting import open_inspected
+from concordant.analysis.observed import Observed, observe
+from concordant.analysis.study import study
+from concordant.analysis.trained import open_runs
+from concordant.data.part import Part
+from concordant.data.scaling import apply, fit_pieces
+from concordant.deploy.raw import raw_parts
+from concordant.estimator.explanation import Explanation
+from concordant.experiment.config import make_config
+from concordant.report.colours import colour_of
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("explained"), help="where the pictures go; default: explained")
-parser.add_argument("--run", type=Path, help="a folder of `concord run digits`; default: train a small model first")
+parser.add_argument("--run", type=Path, help="a folder of `concordant run digits`; default: train a small model first")
 parser.add_argument("--sample", help="the id of a test digit, such as digit-7; default: the first one")
 parser.add_argument("--steps", type=int, default=250, help="of the training; default: 250")
 arguments = parser.parse_known_args()[0]  # in an editor there are words of its own

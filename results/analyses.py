@@ -1,7 +1,7 @@
 """Makes results/analyses: `python results/analyses.py [NAME ...]`.
 
-Each experiment is a paired run as `concord run --dynamics-every 10` does it, in runs/results/analyses/NAME, then
-stressed as by `concord stress` and inspected as by `concord inspect`; what was done before is not done again. The
+Each experiment is a paired run as `concordant run --dynamics-every 10` does it, in runs/results/analyses/NAME, then
+stressed as by `concordant stress` and inspected as by `concordant inspect`; what was done before is not done again. The
 numbers of its report go to results/analyses/NAME.json, the report itself stays in the run's folder.
 results/ANALYSES.md and the severity curves of the project's README are made of these files.
 """
@@ -13,16 +13,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from concord.analysis.inspecting import inspect_features, open_inspected
-from concord.analysis.stressing import stress_corruption, stress_removal
-from concord.analysis.study import study
-from concord.analysis.trained import open_runs
-from concord.errors import ConcordError
-from concord.experiment.config import make_config
-from concord.files import read_json, write_json, write_text
-from concord.report.analyses_page import analyses_page, numbers_of
-from concord.report.html import read_documents, write_report
-from concord.report.severity_picture import draw_severity
+from concordant.analysis.inspecting import inspect_features, open_inspected
+from concordant.analysis.stressing import stress_corruption, stress_removal
+from concordant.analysis.study import study
+from concordant.analysis.trained import open_runs
+from concordant.errors import ConcordantError
+from concordant.experiment.config import make_config
+from concordant.files import read_json, write_json, write_text
+from concordant.report.analyses_page import analyses_page, numbers_of
+from concordant.report.html import read_documents, write_report
+from concordant.report.severity_picture import draw_severity
 
 HERE = Path(__file__).resolve().parent
 PICTURE = "ravdess"
@@ -40,7 +40,7 @@ def main() -> int:
     """Run the experiments named on the command line, or all, and write numbers, page and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(EXPERIMENTS)}; default: all")
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     parser.add_argument("--jobs", type=int, help="runs that go at once; default: one a core")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in EXPERIMENTS]
@@ -73,5 +73,5 @@ def make(name: str, data: str | None, jobs: int | None) -> None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/analyses.py: {error}")

@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concord import CalibratedClassifier
-from concord.analysis.corrupting import Ground, corrupt_part, victims
-from concord.analysis.corruptions import KINDS
-from concord.data import utd_mhad
-from concord.data.archives import Column, find_data_folder, read_archive
-from concord.data.handwritten import HANDWRITTEN
-from concord.data.part import Part
-from concord.data.scaling import scale_parts
-from concord.data.scene15 import SCENE15
-from concord.data.splits import stratified
-from concord.errors import ConcordError
-from concord.estimator import Modalities
-from concord.experiment.surroundings import hardware, versions
-from concord.files import read_json, write_json, write_text
+from concordant import CalibratedClassifier
+from concordant.analysis.corrupting import Ground, corrupt_part, victims
+from concordant.analysis.corruptions import KINDS
+from concordant.data import utd_mhad
+from concordant.data.archives import Column, find_data_folder, read_archive
+from concordant.data.handwritten import HANDWRITTEN
+from concordant.data.part import Part
+from concordant.data.scaling import scale_parts
+from concordant.data.scene15 import SCENE15
+from concordant.data.splits import stratified
+from concordant.errors import ConcordantError
+from concordant.estimator import Modalities
+from concordant.experiment.surroundings import hardware, versions
+from concordant.files import read_json, write_json, write_text
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 3
@@ -197,7 +197,7 @@ def main() -> int:
     """Measure the named datasets, or all, and write numbers and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(DATASETS)}; default: all")
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"how many; default: {SEEDS}")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in DATASETS]
@@ -210,7 +210,7 @@ def main() -> int:
     for name in arguments.names or DATASETS:
         datasets[name] = {"summary": DATASETS[name].summary, "runs": measure(name, folder, arguments.seeds)}
         document = {
-            "schema": "concord.estimator-comparison/1",
+            "schema": "concordant.estimator-comparison/1",
             "seeds": arguments.seeds,
             "strengths": STRENGTHS,
             "datasets": {known: datasets[known] for known in DATASETS if known in datasets},
@@ -226,5 +226,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/estimator.py: {error}")

@@ -1,6 +1,6 @@
 """Makes results/monitor.json and results/MONITOR.md: `python results/monitor.py [--streams 200] [--data DIR]`.
 
-One calibrated model a benchmark is trained as `concord run` does it (seed 0). What it says of every test instance,
+One calibrated model a benchmark is trained as `concordant run` does it (seed 0). What it says of every test instance,
 clean and with each fault of each modality, is computed once; the streams are drawn from these numbers. For every
 stream the test instances are shuffled: the first half is what the monitor learns from, the rest is the stream, so
 that the two are exchangeable and no instance comes twice. A fault comes with instance 51 and stays.
@@ -20,22 +20,22 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from concord import seeding
-from concord.analysis.trained import load_weights
-from concord.data.benchmarks import prepare
-from concord.data.part import Floats, Part, Task
-from concord.errors import ConcordError
-from concord.experiment.config import Config, Variant, make_config
-from concord.experiment.model import MultimodalModel, build_model
-from concord.experiment.surroundings import hardware, versions
-from concord.experiment.training import train
-from concord.files import read_json, write_atomically, write_json, write_text
-from concord.monitor import Alarm
-from concord.monitor.batches import joined
-from concord.monitor.evidence import Evidence
-from concord.monitor.monitor import Monitor
-from concord.monitor.sequential import threshold
-from concord.monitor.watch import Watch
+from concordant import seeding
+from concordant.analysis.trained import load_weights
+from concordant.data.benchmarks import prepare
+from concordant.data.part import Floats, Part, Task
+from concordant.errors import ConcordantError
+from concordant.experiment.config import Config, Variant, make_config
+from concordant.experiment.model import MultimodalModel, build_model
+from concordant.experiment.surroundings import hardware, versions
+from concordant.experiment.training import train
+from concordant.files import read_json, write_atomically, write_json, write_text
+from concordant.monitor import Alarm
+from concordant.monitor.batches import joined
+from concordant.monitor.evidence import Evidence
+from concordant.monitor.monitor import Monitor
+from concordant.monitor.sequential import threshold
+from concordant.monitor.watch import Watch
 
 Rows = NDArray[np.int64]
 HERE = Path(__file__).resolve().parent
@@ -53,11 +53,11 @@ def main() -> int:
     """Train, simulate, and write numbers and page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     document: dict[str, Any] = {
-        "schema": "concord.monitor-results/1",
+        "schema": "concordant.monitor-results/1",
         "streams": arguments.streams,
         "rate": RATE,
         "before": BEFORE,
@@ -280,5 +280,5 @@ def page(document: dict[str, Any]) -> str:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/monitor.py: {error}")

@@ -1,6 +1,6 @@
 """Makes results/plugin.json and the table in docs/plugin.md: `python results/plugin.py [--seeds N] [--data DIR]`.
 
-A plain model is trained on utd-mhad without calibrator and without perturbations, as `concord run` does it. It is
+A plain model is trained on utd-mhad without calibrator and without perturbations, as `concordant run` does it. It is
 then taken as somebody else's: `fit_plugin` attaches a calibrator behind its encoders and trains that alone. Both are
 scored on the test subjects, clean and with one random modality of every instance corrupted, on the same corruptions.
 Axis letters: N test instances.
@@ -20,19 +20,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from concord import fit_plugin, seeding
-from concord.analysis.bootstrap import Outcomes, paired_bootstrap
-from concord.analysis.corruption import CORRUPTIONS, corrupt
-from concord.calibration.plugin import STEPS
-from concord.data.benchmarks import prepare
-from concord.data.part import AnyPart, Part, Task
-from concord.errors import ConcordError
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.surroundings import hardware, versions
-from concord.experiment.training import train
-from concord.files import write_json, write_text
-from concord.report.markdown import fill
+from concordant import fit_plugin, seeding
+from concordant.analysis.bootstrap import Outcomes, paired_bootstrap
+from concordant.analysis.corruption import CORRUPTIONS, corrupt
+from concordant.calibration.plugin import STEPS
+from concordant.data.benchmarks import prepare
+from concordant.data.part import AnyPart, Part, Task
+from concordant.errors import ConcordantError
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.surroundings import hardware, versions
+from concordant.experiment.training import train
+from concordant.files import write_json, write_text
+from concordant.report.markdown import fill
 
 BENCHMARK = "utd-mhad"
 BATCH = 64
@@ -67,7 +67,7 @@ def main() -> int:
     """Train, attach, score, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     arguments = parser.parse_args()
     config = make_config(BENCHMARK, calibrators=("none",), seeds=arguments.seeds)
     runs: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ def main() -> int:
             "p_value": one.p_value,
         }
     document = {
-        "schema": "concord.plugin-results/1",
+        "schema": "concordant.plugin-results/1",
         "benchmark": BENCHMARK,
         "protocol": config.protocol,
         "fusion": config.fusion,
@@ -180,10 +180,10 @@ def in_memory(part: AnyPart) -> Part:
     """Return the part, which this benchmark has in memory.
 
     Raises:
-        ConcordError: it is read from files.
+        ConcordantError: it is read from files.
     """
     if not isinstance(part, Part):
-        raise ConcordError(f"{BENCHMARK} must be in memory; found {type(part).__name__}")
+        raise ConcordantError(f"{BENCHMARK} must be in memory; found {type(part).__name__}")
     return part
 
 
@@ -196,5 +196,5 @@ def means(found: Right) -> dict[str, float]:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/plugin.py: {error}")

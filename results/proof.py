@@ -1,9 +1,9 @@
 """Makes the proof: `make results`, `make results QUICK=1`, `python results/proof.py [--quick | --wide] [FAMILY ...]`.
 
-The grid (concord.proof.grid) is run cell by cell: searched, trained, stressed, compared; what is kept of a cell goes to
-results/proof/cells, and a cell that has its file there is not run again. After each cell everything that comes of all
-finished ones is written: to results/ (summary.json, PROOF.md, proof/, search/), where the blocks of README and docs are
-filled from it as well; of the quick grid to results/quick, of the wide one to results/wide, which fill nothing.
+The grid (concordant.proof.grid) is run cell by cell: searched, trained, stressed, compared; what is kept of a cell goes
+to results/proof/cells, and a cell that has its file there is not run again. After each cell everything that comes of
+all finished ones is written: to results/ (summary.json, PROOF.md, proof/, search/), where the blocks of README and docs
+are filled from it as well; of the quick grid to results/quick, of the wide one to results/wide, which fill nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import sys
 import time
 from pathlib import Path
 
-from concord.errors import ConcordError
-from concord.proof.blocks import FOLDER, fill_documents
-from concord.proof.grid import FULL, QUICK, WIDE
-from concord.proof.making import CELLS, SEARCH, Places, make_proof, write_tables
-from concord.proof.summary import Summary
-from concord.proof.verdict import standing, verdict
+from concordant.errors import ConcordantError
+from concordant.proof.blocks import FOLDER, fill_documents
+from concordant.proof.grid import FULL, QUICK, WIDE
+from concordant.proof.making import CELLS, SEARCH, Places, make_proof, write_tables
+from concordant.proof.summary import Summary
+from concordant.proof.verdict import standing, verdict
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent / "runs"
@@ -37,7 +37,7 @@ def main() -> int:
     size.add_argument("--wide", action="store_true", help="more fusions of each family")
     parser.add_argument("--tables", action="store_true", help="run nothing; write what comes of the finished cells")
     parser.add_argument("--stop-after", type=float, metavar="MINUTES", help="start no run after so many minutes")
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     parser.add_argument("--jobs", type=int, help="runs that go at once; default: one a core")
     parser.add_argument("--out", type=Path, help="the folder of the runs; default: runs/proof or runs/proof-quick")
     parser.add_argument(
@@ -113,7 +113,7 @@ def commit() -> str | None:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/proof.py: {error}")
     except KeyboardInterrupt:
         print("results/proof.py: stopped; the tables are of the finished cells, and the same command goes on")

@@ -1,6 +1,6 @@
 """Makes what lies in this folder: `python results/run.py [NAME ...]`, or `make results-experiments`.
 
-Every experiment is a paired run as `concord run` does it, in runs/results/NAME, and goes on where it stopped.
+Every experiment is a paired run as `concordant run` does it, in runs/results/NAME, and goes on where it stopped.
 Its results.json is copied to results/NAME.json; the tables in results/README.md and the picture are made from
 these files, and so is the block of results in the project's README. A grid goes through several fusions, each with
 every modality alone as well; the tables of grids are in results/GRIDS.md.
@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from concord.analysis.grid import make_grid, run_grid
-from concord.analysis.study import study
-from concord.errors import ConcordError
-from concord.experiment.config import make_config
-from concord.files import read_json, write_json, write_text
-from concord.report.grid import grid_page
-from concord.report.markdown import brief, fill, page
-from concord.report.picture import draw
+from concordant.analysis.grid import make_grid, run_grid
+from concordant.analysis.study import study
+from concordant.errors import ConcordantError
+from concordant.experiment.config import make_config
+from concordant.files import read_json, write_json, write_text
+from concordant.report.grid import grid_page
+from concordant.report.markdown import brief, fill, page
+from concordant.report.picture import draw
 
 HERE = Path(__file__).resolve().parent
 PICTURE = "digits"
@@ -99,7 +99,7 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"some of {', '.join([*EXPERIMENTS, *GRIDS])}; default: all"
     )
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     parser.add_argument("--jobs", type=int, help="runs that go at once; default: one a core")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in EXPERIMENTS and name not in GRIDS]
@@ -128,5 +128,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/run.py: {error}")

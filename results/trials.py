@@ -1,6 +1,6 @@
 """Tries a calibrator on validation data alone: `python results/trials.py FAMILY LABEL [NAME=NUMBER ...] [--seeds N]`.
 
-FAMILY is one of the proof's (concord.proof.grid), LABEL what its tables call a method ("context", "none+perturbed"),
+FAMILY is one of the proof's (concordant.proof.grid), LABEL what its tables call a method ("context", "none+perturbed"),
 NAME=NUMBER an argument of the calibrator in place of its default, recipe.NAME=NUMBER a field of the recipe in place of
 the benchmark's, `--fusion` another one of the family's than the searched. `--record` keeps the scores in
 results/trials.json. The test part is taken away first. What is scored is
@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from concord.analysis.asking import ask
-from concord.analysis.corrupting import Ground
-from concord.analysis.study import prepare_of
-from concord.calibration import ContextualCalibrator
-from concord.data.benchmarks import folder_of, natures_of
-from concord.data.part import Part, Task
-from concord.errors import ConcordError
-from concord.experiment.surroundings import hardware, versions
-from concord.experiment.training import train
-from concord.files import read_json, write_json
-from concord.proof.conditions import CLEAN, CONTROL, conditions
-from concord.proof.grid import FULL
-from concord.proof.plan import base_config
-from concord.proof.unseen import leave_group_out
-from concord.rivals import CALIBRATORS
-from concord.sweep.trial import without_test
+from concordant.analysis.asking import ask
+from concordant.analysis.corrupting import Ground
+from concordant.analysis.study import prepare_of
+from concordant.calibration import ContextualCalibrator
+from concordant.data.benchmarks import folder_of, natures_of
+from concordant.data.part import Part, Task
+from concordant.errors import ConcordantError
+from concordant.experiment.surroundings import hardware, versions
+from concordant.experiment.training import train
+from concordant.files import read_json, write_json
+from concordant.proof.conditions import CLEAN, CONTROL, conditions
+from concordant.proof.grid import FULL
+from concordant.proof.plan import base_config
+from concordant.proof.unseen import leave_group_out
+from concordant.rivals import CALIBRATORS
+from concordant.sweep.trial import without_test
 
 KEPT = Path(__file__).resolve().parent / "trials.json"
 RECIPE = "recipe."  # before the name of one of its fields
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--fusion", help="default: that by which the family's recipes were searched")
     parser.add_argument("--record", action="store_true", help="keep the scores in results/trials.json")
-    parser.add_argument("--data", help="the data folder; default: CONCORD_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
     arguments = parser.parse_args()
     family, calibrator = families[arguments.family], arguments.label.removesuffix("+perturbed")
     fusion = arguments.fusion or family.searched
@@ -88,7 +88,7 @@ def main() -> int:
         task = without_test(prepare_of(config, source, seed=seed))
         task, scored = leave_group_out(task, seed) if family.unseen else (task, task.valid)
         if not isinstance(scored, Part):
-            raise ConcordError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
+            raise ConcordantError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
         model = train(task, config, variant, seed).model
         rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
         print(f"seed {seed}: clean {100 * rows[-1][0]:.1f}, corrupted {100 * rows[-1][1]:.1f}", flush=True)
@@ -107,7 +107,7 @@ def record(found: dict[str, Any]) -> None:
     known = read_json(KEPT)["trials"] if KEPT.is_file() else []
     asked = ("family", "fusion", "label", "numbers")
     others = [one for one in known if any(one[key] != found[key] for key in asked)]
-    write_json(KEPT, {"schema": "concord.trials/1", "trials": [*others, found]})
+    write_json(KEPT, {"schema": "concordant.trials/1", "trials": [*others, found]})
 
 
 def scores_of(model: Any, task: Task, part: Part, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
@@ -125,5 +125,5 @@ def scores_of(model: Any, task: Task, part: Part, natures: Any, seed: int) -> tu
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ConcordError as error:
+    except ConcordantError as error:
         sys.exit(f"results/trials.py: {error}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 # Most tests compare numbers to the last bit, as a CPU gives them; GPUs are for those that ask for one.
-if os.environ.get("CONCORD_TEST_GPU") != "1":
+if os.environ.get("CONCORDANT_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     # Kernels run on the CPU, interpreted; Triton reads this when it is first imported, by whatever.
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -25,11 +25,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def data_folder():
-    """The folder of real data: the one that CONCORD_DATA names, or shared/data beside the repository."""
-    named = os.environ.get("CONCORD_DATA")
+    """The folder of real data: the one that CONCORDANT_DATA names, or shared/data beside the repository."""
+    named = os.environ.get("CONCORDANT_DATA")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"the real data are not in {folder}; CONCORD_DATA names another folder")
+        pytest.skip(f"the real data are not in {folder}; CONCORDANT_DATA names another folder")
     return folder
 
 
@@ -85,7 +85,7 @@ def shell():
 
     def run(line, folder):
         return subprocess.run(
-            [sys.executable, "-m", "concord", *shlex.split(line)[1:]],
+            [sys.executable, "-m", "concordant", *shlex.split(line)[1:]],
             cwd=folder,
             env={"PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"},
             capture_output=True,
@@ -100,8 +100,8 @@ def shell():
 @pytest.fixture(scope="session")
 def digits_run(tmp_path_factory):
     """The folder of a short paired experiment on the embedded digits; copy it before changing it."""
-    from concord.analysis.study import study
-    from concord.experiment.config import make_config
+    from concordant.analysis.study import study
+    from concordant.experiment.config import make_config
 
     folder = tmp_path_factory.mktemp("run") / "digits"
     config = make_config("digits", calibrators=("none", "self", "context"), seeds=2, recipe={"steps": 60})
@@ -133,7 +133,7 @@ class Here:
         return self.lacking
 
     def run(self, trials, *, resources, retries, done, lost):
-        from concord.sweep.trial import perform
+        from concordant.sweep.trial import perform
 
         waiting = list(trials)
         while waiting:

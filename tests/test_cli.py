@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concord.rivals import CALIBRATORS
+from concordant.rivals import CALIBRATORS
 
 SOURCE = Path(__file__).parents[1] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "10")
 
 
-def concord(*arguments, cwd, **environment):
-    inherited = {name: value for name, value in os.environ.items() if name != "CONCORD_DATA"}
+def concordant(*arguments, cwd, **environment):
+    inherited = {name: value for name, value in os.environ.items() if name != "CONCORDANT_DATA"}
     return subprocess.run(
-        [sys.executable, "-m", "concord", *arguments],
+        [sys.executable, "-m", "concordant", *arguments],
         cwd=cwd,
         env={**inherited, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
@@ -32,7 +32,7 @@ def refused(done, status):
     """Check that a command said one sentence on standard error and nothing else; return the sentence."""
     assert done.returncode == status, done.stderr
     assert done.stdout == ""
-    assert done.stderr.startswith("concord: ")
+    assert done.stderr.startswith("concordant: ")
     assert done.stderr.count("\n") == 1
     return done.stderr
 
@@ -40,14 +40,14 @@ def refused(done, status):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    return folder, concord("run", "digits", *SHORT, "--json", "-", cwd=folder)
+    return folder, concordant("run", "digits", *SHORT, "--json", "-", cwd=folder)
 
 
 def test_json_has_standard_output_to_itself(run):
     folder, done = run
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
-    assert results["schema"] == "concord.results/1"
+    assert results["schema"] == "concordant.results/1"
     assert json.loads((folder / "runs" / "digits-concat" / "results.json").read_text()) == results
     assert "digits · concat · accuracy %" in done.stderr
     assert "\x1b" not in done.stderr  # no bar and no colours in a pipe
@@ -55,7 +55,7 @@ def test_json_has_standard_output_to_itself(run):
 
 def test_the_same_command_goes_on_and_prints_the_tables(run):
     folder, _ = run
-    done = concord("run", "digits", *SHORT, "--json", "again.json", cwd=folder)
+    done = concordant("run", "digits", *SHORT, "--json", "again.json", cwd=folder)
     assert done.returncode == 0
     assert done.stderr == ""
     for text in ("none, clean", "none, perturbed", "context minus each", "which modality was hit"):
@@ -66,7 +66,7 @@ def test_the_same_command_goes_on_and_prints_the_tables(run):
 def test_a_folder_of_another_configuration_is_left_alone(run):
     folder, _ = run
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*"))
-    done = concord("run", "digits", "--seeds", "4", cwd=folder)
+    done = concordant("run", "digits", "--seeds", "4", cwd=folder)
     assert "belongs to another configuration" in refused(done, 2)
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.rglob("*")) == before
 
@@ -86,15 +86,15 @@ def test_a_folder_of_another_configuration_is_left_alone(run):
     ],
 )
 def test_wrong_use_is_one_sentence_and_status_2(tmp_path, arguments, text):
-    assert text in refused(concord(*arguments, cwd=tmp_path), 2)
+    assert text in refused(concordant(*arguments, cwd=tmp_path), 2)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_data_folder_says_which_file_is_expected(tmp_path):
-    text = refused(concord("run", "scene15", "--data", "nowhere", cwd=tmp_path), 1)
+    text = refused(concordant("run", "scene15", "--data", "nowhere", cwd=tmp_path), 1)
     assert "the data folder nowhere is not there (named by --data); name the folder that holds scene15.npz" in text
-    text = refused(concord("run", "utd-mhad", cwd=tmp_path), 1)
-    assert "utd_mhad.npz with --data or CONCORD_DATA" in text
+    text = refused(concordant("run", "utd-mhad", cwd=tmp_path), 1)
+    assert "utd_mhad.npz with --data or CONCORDANT_DATA" in text
 
 
 def test_faults_of_a_data_file_are_one_sentence_and_leave_no_folder(tmp_path):
@@ -110,16 +110,16 @@ def test_faults_of_a_data_file_are_one_sentence_and_leave_no_folder(tmp_path):
     }
     for text, change in spoilt.items():
         np.savez(data / "scene15.npz", **{**arrays, **change})
-        assert text in refused(concord("run", "scene15", CONCORD_DATA=str(data), cwd=tmp_path), 1)
+        assert text in refused(concordant("run", "scene15", CONCORDANT_DATA=str(data), cwd=tmp_path), 1)
     whole = (data / "scene15.npz").read_bytes()
     (data / "scene15.npz").write_bytes(whole[: len(whole) // 2])
-    text = refused(concord("run", "scene15", CONCORD_DATA=str(data), cwd=tmp_path), 1)
+    text = refused(concordant("run", "scene15", CONCORDANT_DATA=str(data), cwd=tmp_path), 1)
     assert "cannot be read as a NumPy archive" in text
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_list_shows_a_line_each(tmp_path):
-    done = concord("list", "calibrators", cwd=tmp_path)
+    done = concordant("list", "calibrators", cwd=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["name", "setting", "modalities", "parameters", "small", "preset", "paper", "summary"]
@@ -128,21 +128,21 @@ def test_list_shows_a_line_each(tmp_path):
 
 
 def test_list_as_json_is_an_array_of_objects(tmp_path):
-    everything = json.loads(concord("list", "--json", "-", cwd=tmp_path).stdout)
+    everything = json.loads(concordant("list", "--json", "-", cwd=tmp_path).stdout)
     assert {entry["kind"] for entry in everything} == {"benchmark", "fusion", "calibrator", "method", "corruption"}
     assert all({"name", "setting", "summary"} <= set(entry) for entry in everything)
-    fusions = json.loads(concord("list", "fusions", "--json", "-", cwd=tmp_path).stdout)
+    fusions = json.loads(concordant("list", "fusions", "--json", "-", cwd=tmp_path).stdout)
     assert {entry["setting"] for entry in fusions} == {"vector", "sequence", "convolutional"}
 
 
 def test_an_unwritable_json_path_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    assert "--json: cannot write to file/x.json" in concord("list", "--json", "file/x.json", cwd=tmp_path).stderr
+    assert "--json: cannot write to file/x.json" in concordant("list", "--json", "file/x.json", cwd=tmp_path).stderr
 
 
 def test_several_fusions_make_a_grid_with_one_table(tmp_path):
     options = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--json", "grid.json")
-    done = concord(
+    done = concordant(
         "run", "digits", "--fusion", "concat,concat@pooled,lf-lstm", "--method", "ogm-ge", *options, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
@@ -151,12 +151,12 @@ def test_several_fusions_make_a_grid_with_one_table(tmp_path):
     for text in ("best alone", "+ it is significantly better", "3 rows in runs/digits-grid-ogm-ge", "· ogm-ge ·"):
         assert text in done.stdout
     grid = json.loads((tmp_path / "grid.json").read_text())
-    assert grid["schema"] == "concord.grid/1"
+    assert grid["schema"] == "concordant.grid/1"
     assert json.loads((tmp_path / "runs" / "digits-grid-ogm-ge" / "grid.json").read_text()) == grid
 
 
 def test_faults_of_a_grid_are_one_sentence(tmp_path):
-    done = concord("run", "digits", "--fusion", "concat@here,glue", cwd=tmp_path)
+    done = concordant("run", "digits", "--fusion", "concat@here,glue", cwd=tmp_path)
     text = refused(done, 2)
     assert "concat can be calibrated at maps or pooled; found 'here'" in text
     assert "unknown fusion 'glue'" in text
@@ -164,7 +164,7 @@ def test_faults_of_a_grid_are_one_sentence(tmp_path):
 
 
 def test_calibrators_that_decide_need_a_late_fusion(tmp_path):
-    done = concord("run", "digits", "--fusion", "film", "--calibrators", "none,evidential", cwd=tmp_path)
+    done = concordant("run", "digits", "--fusion", "film", "--calibrators", "none,evidential", cwd=tmp_path)
     assert "evidential decides for each modality alone and needs a late fusion, one of lf-dnn" in refused(done, 2)
 
 
@@ -174,8 +174,8 @@ def test_data_may_be_a_url(tmp_path):
     arrays = {f"view{i}": draws.standard_normal((300, size), np.float32) for i, size in enumerate((20, 59, 40))}
     np.savez(tmp_path / "data" / "scene15.npz", label=np.arange(300) % 15, **arrays)
     options = ("--calibrators", "none", "--seeds", "1", "--steps", "2", "--jobs", "1", "--data")
-    done = concord(
-        "run", "scene15", *options, (tmp_path / "data").as_uri(), cwd=tmp_path, CONCORD_CACHE=str(tmp_path / "cache")
+    done = concordant(
+        "run", "scene15", *options, (tmp_path / "data").as_uri(), cwd=tmp_path, CONCORDANT_CACHE=str(tmp_path / "cache")
     )
     assert done.returncode == 0, done.stderr
     (copy,) = (tmp_path / "cache").rglob("scene15.npz")

@@ -1,4 +1,4 @@
-"""`concord data` as a user sees it: published files and own ones become datasets that can be checked and run."""
+"""`concordant data` as a user sees it: published files and own ones become datasets that can be checked and run."""
 
 import json
 import os
@@ -17,10 +17,10 @@ SOURCE = Path(__file__).parents[1] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--jobs", "1", "--json", "-")
 
 
-def concord(*arguments, cwd, **environment):
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCORD_")}
+def concordant(*arguments, cwd, **environment):
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CONCORDANT_")}
     return subprocess.run(
-        [sys.executable, "-m", "concord", *map(str, arguments)],
+        [sys.executable, "-m", "concordant", *map(str, arguments)],
         cwd=cwd,
         env={**inherited, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
@@ -81,57 +81,59 @@ def ave(folder):
 
 def test_a_sentiment_pickle_is_prepared_checked_described_and_run(tmp_path):
     mmsa(tmp_path / "unaligned_50.pkl")
-    text = good(concord("data", "prepare", "cmu-mosi", "--source", ".", "--out", "mosi", cwd=tmp_path))
+    text = good(concordant("data", "prepare", "cmu-mosi", "--source", ".", "--out", "mosi", cwd=tmp_path))
     assert "cmu-mosi: 45 instances of text, audio, vision in mosi" in text
     assert "repaired: audio: 3 of" in text
     assert "note: text looks like BERT features (bert-base), by its 768 features" in text
-    checked = concord("data", "check", "mosi", "--json", "check.json", cwd=tmp_path)
+    checked = concordant("data", "check", "mosi", "--json", "check.json", cwd=tmp_path)
     assert "warning: splits: train has 24 instances where 1,284 are published" in good(checked)
     assert json.loads((tmp_path / "check.json").read_text())["failed"] is False
-    assert good(concord("data", "describe", "mosi", cwd=tmp_path)).startswith("# cmu-mosi\n")
-    done = concord("run", "mosi", "--fusion", "lf-dnn", *SHORT, cwd=tmp_path)
+    assert good(concordant("data", "describe", "mosi", cwd=tmp_path)).startswith("# cmu-mosi\n")
+    done = concordant("run", "mosi", "--fusion", "lf-dnn", *SHORT, cwd=tmp_path)
     results = json.loads(good(done))
     assert "sentiment, clean" in done.stderr
     clean = results["runs"][0]["clean"]
     assert clean["accuracy"] == clean["has0_accuracy"]
     assert set(clean) >= {"mae", "correlation", "accuracy7", "non0_f1_weighted"}
     short = ("--calibrators", "context", "--seeds", "1", "--steps", "2", "--jobs", "1", "--no-alone")
-    good(concord("run", "mosi", "--fusion", "sum,lf-lstm", *short, cwd=tmp_path))
+    good(concordant("run", "mosi", "--fusion", "sum,lf-lstm", *short, cwd=tmp_path))
     # The same, read from disk as it is needed.
-    good(concord("run", "cmu-mosi", "--data", "mosi", "--fusion", "mult", *SHORT, cwd=tmp_path, CONCORD_MEMORY="1"))
+    good(
+        concordant("run", "cmu-mosi", "--data", "mosi", "--fusion", "mult", *SHORT, cwd=tmp_path, CONCORDANT_MEMORY="1")
+    )
 
 
 def test_ave_features_are_run_second_by_second(tmp_path):
     ave(tmp_path / "files")
-    good(concord("data", "prepare", "ave", "--source", "files", "--out", "ave", cwd=tmp_path))
-    good(concord("data", "check", "ave", cwd=tmp_path))
-    results = json.loads(good(concord("run", "ave", "--data", "ave", *SHORT, cwd=tmp_path)))
+    good(concordant("data", "prepare", "ave", "--source", "files", "--out", "ave", cwd=tmp_path))
+    good(concordant("data", "check", "ave", cwd=tmp_path))
+    results = json.loads(good(concordant("run", "ave", "--data", "ave", *SHORT, cwd=tmp_path)))
     assert results["config"]["fusion"] == "concat"
-    good(concord("run", "ave", "--data", "ave", "--fusion", "lf-lstm", *SHORT, cwd=tmp_path))
-    good(concord("data", "prepare", "ave-clips", "--source", "files", "--out", "clips", cwd=tmp_path))
-    good(concord("run", "clips", "--fusion", "sum", *SHORT, cwd=tmp_path))
+    good(concordant("run", "ave", "--data", "ave", "--fusion", "lf-lstm", *SHORT, cwd=tmp_path))
+    good(concordant("data", "prepare", "ave-clips", "--source", "files", "--out", "clips", cwd=tmp_path))
+    good(concordant("run", "clips", "--fusion", "sum", *SHORT, cwd=tmp_path))
 
 
 def test_a_table_of_one_s_own(tmp_path):
     lines = ["label,a.x,a.y,b.z", *(f"{k % 2},{k % 2 + k / 100},{k},{-k}" for k in range(40))]
     (tmp_path / "mine.csv").write_text("\n".join(lines))
-    text = good(concord("data", "from-csv", "mine.csv", "--out", "mine", "--name", "my [/b] [data]", cwd=tmp_path))
+    text = good(concordant("data", "from-csv", "mine.csv", "--out", "mine", "--name", "my [/b] [data]", cwd=tmp_path))
     assert "my [/b] [data]: 40 instances of a, b in mine" in text
-    good(concord("run", "mine", *SHORT, cwd=tmp_path))
-    good(concord("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
+    good(concordant("run", "mine", *SHORT, cwd=tmp_path))
+    good(concordant("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
 
 
 def test_an_error_in_the_data_exits_with_1(tmp_path):
     lines = ["label,a.x,b.z,split", *(f"{int(k > 30)},{k},{-k},{'test' if k > 30 else 'train'}" for k in range(40))]
     (tmp_path / "mine.csv").write_text("\n".join(lines))
-    good(concord("data", "from-csv", "mine.csv", "--out", "mine", cwd=tmp_path))
-    done = concord("data", "check", "mine", cwd=tmp_path)
+    good(concordant("data", "from-csv", "mine.csv", "--out", "mine", cwd=tmp_path))
+    done = concordant("data", "check", "mine", cwd=tmp_path)
     assert done.returncode == 1
     assert (
         "error: labels: class '1' occurs 9 times in valid or test and never in train: it cannot be learned"
         in done.stdout
     )
-    done = concord("data", "check", "gone", cwd=tmp_path)
+    done = concordant("data", "check", "gone", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: files: the dataset folder gone is not there" in done.stdout
 
@@ -155,10 +157,10 @@ def test_an_error_in_the_data_exits_with_1(tmp_path):
     ],
 )
 def test_wrong_use_is_one_sentence(tmp_path, arguments, status, said):
-    done = concord("data", *arguments, cwd=tmp_path)
+    done = concordant("data", *arguments, cwd=tmp_path)
     assert done.returncode == status
     assert done.stdout == ""
-    assert done.stderr.startswith(f"concord: {said}")
+    assert done.stderr.startswith(f"concordant: {said}")
     assert done.stderr.count("\n") == 1
 
 
@@ -166,33 +168,33 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     (tmp_path / "mine.csv").write_text("label,a.x\n0,1\n1,2\n")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").write_text("x")
-    done = concord("data", "from-csv", "mine.csv", "--out", "full", cwd=tmp_path)
+    done = concordant("data", "from-csv", "mine.csv", "--out", "full", cwd=tmp_path)
     assert done.returncode == 2
     assert "full is there already and is not empty" in done.stderr
     assert (tmp_path / "full" / "precious").read_text() == "x"
 
 
 def test_a_dataset_may_be_prepared_in_the_empty_folder_one_works_in(tmp_path, monkeypatch, capsys):
-    from concord.cli_data import prepare_command
+    from concordant.cli_data import prepare_command
 
     mmsa(tmp_path / "x.pkl")
     (tmp_path / "made").mkdir()
     monkeypatch.chdir(tmp_path / "made")
     prepare_command("cmu-mosi", Path("../x.pkl"), Path())
     assert "cmu-mosi: 45 instances of text, audio, vision in ." in capsys.readouterr().out
-    assert (tmp_path / "made" / "concord.json").is_file()
+    assert (tmp_path / "made" / "concordant.json").is_file()
 
 
 def test_list_says_what_files_each_takes(tmp_path):
-    from concord.data.benchmarks import BENCHMARKS
-    from concord.data.datasets import DATASETS
+    from concordant.data.benchmarks import BENCHMARKS
+    from concordant.data.datasets import DATASETS
 
-    text = good(concord("data", "list", cwd=tmp_path))
+    text = good(concordant("data", "list", cwd=tmp_path))
     for name in DATASETS:
         assert BENCHMARKS[name].stored
         assert DATASETS[name].home in text
         assert DATASETS[name].files in text
-    entries = json.loads(good(concord("data", "list", "--json", "-", cwd=tmp_path)))
+    entries = json.loads(good(concordant("data", "list", "--json", "-", cwd=tmp_path)))
     assert [one["name"] for one in entries] == list(DATASETS)
 
 
@@ -268,17 +270,17 @@ def test_utd_mhad_s_own_files(tmp_path):
         stem = tmp_path / "files" / f"a{1 + number // 4 % 2}_s{1 + number % 4}_t{1 + number // 8}_"
         savemat(f"{stem}skeleton.mat", {"d_skel": draws.standard_normal((20, 3, 8 + number % 3))})
         savemat(f"{stem}inertial.mat", {"d_iner": draws.standard_normal((20 + number % 5, 6))})
-    text = good(concord("data", "prepare", "utd-mhad-mat", "--source", "files", "--out", "made", cwd=tmp_path))
+    text = good(concordant("data", "prepare", "utd-mhad-mat", "--source", "files", "--out", "made", cwd=tmp_path))
     assert "note: 24 recordings have no depth" in text
-    done = concord("data", "check", "made", cwd=tmp_path)
+    done = concordant("data", "check", "made", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: depth: no instance has it; leave it out" in done.stdout
     short = ("--calibrators", "context", "--seeds", "1", "--steps", "2", "--jobs", "1", "--no-alone")
     asked = ("--modalities", "skeleton,inertial", "--fusion", "transformer,sum", "--protocol", "folds")
-    done = concord("run", "utd-mhad-mat", "--data", "made", *asked, *short, cwd=tmp_path)
+    done = concordant("run", "utd-mhad-mat", "--data", "made", *asked, *short, cwd=tmp_path)
     assert done.returncode == 1
     assert "5 folds need 5 groups; found 4" in done.stderr
-    good(concord("run", "utd-mhad-mat", "--data", "made", *asked[:-2], *short, cwd=tmp_path))
+    good(concordant("run", "utd-mhad-mat", "--data", "made", *asked[:-2], *short, cwd=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +301,7 @@ def test_films_and_sounds_are_prepared_checked_and_run(film, tmp_path, name, mak
     pytest.importorskip("soundfile")
     make(tmp_path / "files", film)
     text = good(
-        concord(
+        concordant(
             *("data", "prepare", name, "--source", "files", "--out", "made", "--size", "24x32", "--processes", "1"),
             *options,
             cwd=tmp_path,
@@ -308,15 +310,15 @@ def test_films_and_sounds_are_prepared_checked_and_run(film, tmp_path, name, mak
     for note in notes:
         assert note in text
     assert not (tmp_path / ".made.decoded").exists()
-    good(concord("data", "check", "made", cwd=tmp_path))
+    good(concordant("data", "check", "made", cwd=tmp_path))
     short = ("--calibrators", "context", "--seeds", "1", "--steps", "2", "--jobs", "1", "--no-alone")
-    good(concord("run", name, "--data", "made", "--fusion", "sum,lf-lstm", *short, cwd=tmp_path))
+    good(concordant("run", name, "--data", "made", "--fusion", "sum,lf-lstm", *short, cwd=tmp_path))
 
 
 def test_too_many_broken_clips_are_one_sentence_and_leave_what_was_decoded(film, tmp_path):
     pytest.importorskip("soundfile")
     crema_d(tmp_path / "files", film)
-    done = concord(
+    done = concordant(
         *("data", "prepare", "crema-d", "--source", "files", "--out", "made", "--processes", "1", "--size", "24"),
         cwd=tmp_path,
     )
@@ -329,8 +331,8 @@ def test_too_many_broken_clips_are_one_sentence_and_leave_what_was_decoded(film,
 
 def test_options_of_other_datasets_are_refused(tmp_path):
     mmsa(tmp_path / "x.pkl")
-    done = concord("data", "prepare", "cmu-mosi", "--source", "x.pkl", "--out", "y", "--fps", "2", cwd=tmp_path)
+    done = concordant("data", "prepare", "cmu-mosi", "--source", "x.pkl", "--out", "y", "--fps", "2", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "concord: --fps does not apply to cmu-mosi, which takes no options\n"
-    done = concord("data", "prepare", "ucf101", "--source", ".", "--out", "y", "--size", "big", cwd=tmp_path)
+    assert done.stderr == "concordant: --fps does not apply to cmu-mosi, which takes no options\n"
+    done = concordant("data", "prepare", "ucf101", "--source", ".", "--out", "y", "--size", "big", cwd=tmp_path)
     assert "--size must be a number such as 224, or height x width such as 120x160; found 'big'" in done.stderr

@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from concord.cli_deploy import export_command, predict_command, share_command
-from concord.errors import UsageError
+from concordant.cli_deploy import export_command, predict_command, share_command
+from concordant.errors import UsageError
 
 app = typer.Typer()
 app.command("export")(export_command)
@@ -27,7 +27,7 @@ def test_export_prints_the_inputs_and_how_well_the_file_agrees(digits_run, tmp_p
     assert "context before concat, seed 0" in done.output
     assert "from PyTorch on 64 test samples" in done.output
     told = json.loads((tmp_path / "told.json").read_text())
-    assert told["schema"] == "concord.export/1"
+    assert told["schema"] == "concordant.export/1"
     assert told["bytes"] == path.stat().st_size
 
 

@@ -1,12 +1,12 @@
-"""The options of `concord run` that say where a run is trained; two processes are started in experiment/test_ranked."""
+"""The options of `concordant run` that say where a run is trained; experiment/test_ranked starts two processes."""
 
 import pytest
 from typer.testing import CliRunner
 
-from concord.cli import app
-from concord.cli_devices import devices_of, training_bar
-from concord.errors import UsageError
-from concord.experiment.devices import Devices
+from concordant.cli import app
+from concordant.cli_devices import devices_of, training_bar
+from concordant.errors import UsageError
+from concordant.experiment.devices import Devices
 
 
 def test_options_become_a_record():

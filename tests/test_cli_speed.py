@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from concord.cli_speed import speed_command
-from concord.errors import UsageError
+from concordant.cli_speed import speed_command
+from concordant.errors import UsageError
 
 app = typer.Typer()
 app.command("speed")(speed_command)
@@ -30,7 +30,7 @@ def test_numbers_are_printed_and_written_alike(tmp_path):
 
 def test_json_alone_goes_to_standard_output():
     done = run("--quick", "--only", "operators", "--json", "-")
-    assert json.loads(done.stdout)["schema"] == "concord.speed/1"
+    assert json.loads(done.stdout)["schema"] == "concordant.speed/1"
 
 
 def test_wrong_use_is_an_error_in_a_sentence(tmp_path):

@@ -1,24 +1,24 @@
-"""`concord sweep` as a user meets it where nothing is trained: wrong use in one sentence, and nothing left behind."""
+"""`concordant sweep` as a user meets it where nothing is trained: wrong use is one sentence, nothing is left."""
 
 import json
 import sys
 
 import pytest
 
-from concord.cli import main
-from concord.sweep import ray_engine
+from concordant.cli import main
+from concordant.sweep import ray_engine
 
 GRID = "benchmarks: [digits]\ncalibrators: [none, context]\nseeds: 1\nrecipe: {steps: 4, width: 8}\n"
 
 
 @pytest.fixture
-def concord(tmp_path, monkeypatch, capsys):
+def concordant(tmp_path, monkeypatch, capsys):
     """A function that gives a command here; returns exit status, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grid.yaml").write_text(GRID)
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["concord", *words])
+        monkeypatch.setattr(sys, "argv", ["concordant", *words])
         with pytest.raises(SystemExit) as caught:
             main()
         out, error = capsys.readouterr()
@@ -37,50 +37,50 @@ def concord(tmp_path, monkeypatch, capsys):
         (("sweep", "grid.yaml", "--out", "."), ". is not empty and holds no sweep; name another folder with --out", 2),
     ],
 )
-def test_wrong_use_is_one_sentence(concord, tmp_path, words, text, status):
+def test_wrong_use_is_one_sentence(concordant, tmp_path, words, text, status):
     before = sorted(tmp_path.rglob("*"))
-    code, out, error = concord(*words)
+    code, out, error = concordant(*words)
     assert (code, out) == (status, "")
-    assert error.startswith("concord: ")
+    assert error.startswith("concordant: ")
     assert text in error
     assert error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_absent_data_are_said_before_anything_is_made(concord, tmp_path):
+def test_absent_data_are_said_before_anything_is_made(concordant, tmp_path):
     (tmp_path / "data.yaml").write_text("benchmarks: [scene15]\n")
-    code, _, error = concord("sweep", "data.yaml", "--data", (tmp_path / "nothing").as_uri())
+    code, _, error = concordant("sweep", "data.yaml", "--data", (tmp_path / "nothing").as_uri())
     assert code == 1
     assert "scene15.npz is expected at file://" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.yaml", "grid.yaml"]
 
 
-def test_without_ray_the_command_says_how_it_is_installed(concord, tmp_path, monkeypatch):
+def test_without_ray_the_command_says_how_it_is_installed(concordant, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    code, _, error = concord("sweep", "grid.yaml")
+    code, _, error = concordant("sweep", "grid.yaml")
     assert code == 1
-    assert error == "concord: concord sweep needs Ray, which is not installed: pip install 'concord-fusion[scale]'\n"
+    assert error == "concordant: concordant sweep needs Ray, which is not installed: pip install 'concordant[scale]'\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.yaml"]
 
 
-def test_it_prints_tables_failures_and_json_each_where_they_belong(concord, tmp_path, monkeypatch, here):
+def test_it_prints_tables_failures_and_json_each_where_they_belong(concordant, tmp_path, monkeypatch, here):
     name = "digits/sum: context, seed 0"
     monkeypatch.setattr(
         ray_engine, "RayEngine", lambda **_: here(outcomes={name: {"state": "failed", "error": "[it] diverged"}})
     )
     (tmp_path / "grid.yaml").write_text(GRID + "fusions: [concat, sum]\n")
-    code, out, error = concord("sweep", "grid.yaml", "--json", "-")
+    code, out, error = concordant("sweep", "grid.yaml", "--json", "-")
     assert code == 1
     found = json.loads(out)
-    assert (found["schema"], found["state"], found["finished"]) == ("concord.sweep/1", "failed", 5)
+    assert (found["schema"], found["state"], found["finished"]) == ("concordant.sweep/1", "failed", 5)
     assert "digits · concat · accuracy %" in error
     assert f"failed: {name}: [it] diverged" in error
     assert "5 of 6 runs in runs/grid" in error
     assert error.splitlines()[-1].startswith(
-        f"concord: 1 of 6 trials failed: {name}: [it] diverged; all are in runs/grid"
+        f"concordant: 1 of 6 trials failed: {name}: [it] diverged; all are in runs/grid"
     )
     monkeypatch.setattr(ray_engine, "RayEngine", lambda **_: here())
-    code, out, error = concord("sweep", "grid.yaml")
+    code, out, error = concordant("sweep", "grid.yaml")
     assert code == 0
     assert error == ""
     assert "6 of 6 runs in runs/grid" in out
@@ -88,10 +88,10 @@ def test_it_prints_tables_failures_and_json_each_where_they_belong(concord, tmp_
     assert (tmp_path / "runs" / "grid" / "report.html").is_file()
 
 
-def test_what_a_search_chose_is_printed(concord, tmp_path, monkeypatch, here):
+def test_what_a_search_chose_is_printed(concordant, tmp_path, monkeypatch, here):
     monkeypatch.setattr(ray_engine, "RayEngine", lambda **_: here())
     (tmp_path / "grid.yaml").write_text(GRID + "search: {budget: 1, space: {dropout: [0.25]}}\n")
-    code, out, _ = concord("sweep", "grid.yaml")
+    code, out, _ = concordant("sweep", "grid.yaml")
     assert code == 0
     for label in ("none", "none+perturbed", "context"):
         assert f"digits/concat: {label}: dropout 0.25 (validation 0." in out

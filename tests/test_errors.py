@@ -1,11 +1,11 @@
 import pytest
 
-from concord.errors import ConcordError, DataError, UsageError
+from concordant.errors import ConcordantError, DataError, UsageError
 
 
 @pytest.mark.parametrize("kind", [UsageError, DataError])
-def test_both_kinds_are_concord_errors(kind):
-    with pytest.raises(ConcordError, match="what was found"):
+def test_both_kinds_are_concordant_errors(kind):
+    with pytest.raises(ConcordantError, match="what was found"):
         raise kind("what was found")
 
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from concord.faults import explain
+from concordant.faults import explain
 
 
 class Point(BaseModel):

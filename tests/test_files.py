@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from concord.errors import DataError
-from concord.files import read_json, write_atomically, write_json, write_text
+from concordant.errors import DataError
+from concordant.files import read_json, write_atomically, write_json, write_text
 
 
 def test_what_is_written_takes_the_place_of_the_old_file(tmp_path):

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from concord import Perturbation, attach, fit_plugin
-from concord.cli import app
-from concord.errors import ConcordError
-from concord.rivals import CALIBRATORS
+from concordant import Perturbation, attach, fit_plugin
+from concordant.cli import app
+from concordant.errors import ConcordantError
+from concordant.rivals import CALIBRATORS
 
 pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORD_TEST_GPU is not 1"
+    not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORDANT_TEST_GPU is not 1"
 )
 SHAPES = {"one": (8, 40, 6), "two": (8, 6, 7, 9), "three": (8, 6)}
 LAYOUTS = {"one": "btd", "two": "bchw", "three": "bd"}
@@ -77,7 +77,7 @@ def test_a_compiled_calibrator_is_the_same_and_refuses_nan(mode):
             torch.testing.assert_close(found.reliability, expected.reliability, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found.features["one"], expected.features["one"], rtol=1e-4, atol=1e-4)
         features["two"][3, 1, 2, 2] = float("nan")
-        with pytest.raises(ConcordError, match=re.escape("'two' (1 of 8)")):
+        with pytest.raises(ConcordantError, match=re.escape("'two' (1 of 8)")):
             compiled(features, masks)
     torch.compiler.reset()
 

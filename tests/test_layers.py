@@ -34,18 +34,18 @@ LAYERS = [
     ("__main__",),
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-MODULES = sorted(path for path in (SOURCE / "concord").rglob("*.py") if path.parent != SOURCE or path.stem != "x")
+MODULES = sorted(path for path in (SOURCE / "concordant").rglob("*.py") if path.parent != SOURCE or path.stem != "x")
 
 
 def part_of(path):
-    return path.relative_to(SOURCE / "concord").with_suffix("").parts[0]
+    return path.relative_to(SOURCE / "concordant").with_suffix("").parts[0]
 
 
 def imported(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("concord."):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("concordant."):
             yield node.module.split(".")[1]
-        elif isinstance(node, ast.ImportFrom) and node.module == "concord":
+        elif isinstance(node, ast.ImportFrom) and node.module == "concordant":
             yield from (alias.name for alias in node.names if alias.name in LEVEL)
 
 
@@ -58,15 +58,15 @@ def test_imports_go_downwards(path):
         assert other == part or LEVEL[other] < LEVEL[part], f"{part} imports {other}"
 
 
-def test_importing_concord_loads_torch_and_nothing_heavier():
+def test_importing_concordant_loads_torch_and_nothing_heavier():
     code = (
-        "import sys, torch; before = set(sys.modules); import concord; "
+        "import sys, torch; before = set(sys.modules); import concordant; "
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["concord"]
+    assert done.stdout.split() == ["concordant"]
 
 
 def test_the_core_works_without_numpy_and_the_extras():
@@ -74,8 +74,8 @@ def test_the_core_works_without_numpy_and_the_extras():
         "import sys\n"
         "for name in ('numpy', 'scipy', 'sklearn', 'lightning_fabric', 'pydantic', 'rich', 'pyarrow', 'matplotlib'):\n"
         "    sys.modules[name] = None\n"
-        "import torch, concord\n"
-        "c = concord.ContextualCalibrator({'a': 3, 'b': 2})\n"
+        "import torch, concordant\n"
+        "c = concordant.ContextualCalibrator({'a': 3, 'b': 2})\n"
         "out = c({'a': torch.randn(6, 3), 'b': torch.randn(6, 4, 2)})\n"
         "(out.features['a'].sum() + c.auxiliary_loss()).backward()\n"
         "print('fine')"

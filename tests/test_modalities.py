@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.errors import UsageError
-from concord.modalities import (
+from concordant.errors import UsageError
+from concordant.modalities import (
     LAYOUTS,
     check_sizes,
     from_positions,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from concord.files import read_json
-from concord.report.grid import grid_page
+from concordant.files import read_json
+from concordant.report.grid import grid_page
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +38,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("readme")
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("concord") and "DATA" not in line])
+@pytest.mark.parametrize(
+    "command", [line for line in commands() if line.startswith("concordant") and "DATA" not in line]
+)
 def test_the_commands_without_data_run_one_after_the_other(command, folder, shell):
     done = shell(command, folder)
     assert done.returncode == 0, done.stderr
@@ -46,8 +48,8 @@ def test_the_commands_without_data_run_one_after_the_other(command, folder, shel
 
 @pytest.mark.parametrize("command", [line for line in commands() if "DATA" in line])
 def test_the_commands_with_data_name_what_is_there(command):
-    from concord.data.benchmarks import BENCHMARKS
-    from concord.data.datasets import DATASETS
+    from concordant.data.benchmarks import BENCHMARKS
+    from concordant.data.datasets import DATASETS
 
     words = shlex.split(command)
     if words[1] == "data":
@@ -65,7 +67,7 @@ def test_the_make_targets_exist(command):
 
 
 def test_every_command_is_covered():
-    assert all(line.startswith(("make ", "concord ")) for line in commands())
+    assert all(line.startswith(("make ", "concordant ")) for line in commands())
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))
@@ -74,8 +76,8 @@ def test_the_links_lead_somewhere(link):
 
 
 def test_the_numbers_are_those_of_the_results():
-    from concord.files import read_json
-    from concord.report.markdown import brief, fill
+    from concordant.files import read_json
+    from concordant.report.markdown import brief, fill
 
     assert fill(TEXT, brief(read_json(ROOT / "results" / "digits.json"))) == TEXT
 

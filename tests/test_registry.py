@@ -1,7 +1,7 @@
 import pytest
 
-from concord.errors import UsageError
-from concord.registry import Registry
+from concordant.errors import UsageError
+from concordant.registry import Registry
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord import seeding
+from concordant import seeding
 
 
 def test_seed_is_half_of_the_first_eight_bytes_of_a_hash():

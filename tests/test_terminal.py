@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("rich")
 
-from concord.errors import UsageError
-from concord.terminal import make_console, names_of, progress_bar, put_json
+from concordant.errors import UsageError
+from concordant.terminal import make_console, names_of, progress_bar, put_json
 
 ODD = "films [v1]/[/bold] :snake: a[b"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ContextualCalibrator, repeat_targets, with_copies
+from concordant import ContextualCalibrator, repeat_targets, with_copies
 
 CLASSES, WRONG = 4, slice(5, 10)
 SIZES = {"a": 14, "b": 8, "c": 8}

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from concord import attach
-from concord.analysis.asking import ask, parameters_of
-from concord.analysis.own_data import as_part
-from concord.errors import UsageError
+from concordant import attach
+from concordant.analysis.asking import ask, parameters_of
+from concordant.analysis.own_data import as_part
+from concordant.errors import UsageError
 
 
 def part(count=10, **more):

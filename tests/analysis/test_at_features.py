@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from concord.analysis.asking import ask
-from concord.analysis.at_features import FromFeatures, feature_layouts, features_of
-from concord.analysis.removal import keep
-from concord.analysis.trained import open_runs
+from concordant.analysis.asking import ask
+from concordant.analysis.at_features import FromFeatures, feature_layouts, features_of
+from concordant.analysis.removal import keep
+from concordant.analysis.trained import open_runs
 
 
 @pytest.fixture(scope="module")

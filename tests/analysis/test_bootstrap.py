@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
-from concord.analysis.bootstrap import Outcomes, paired_bootstrap, paired_bootstraps
-from concord.errors import UsageError
+from concordant.analysis.bootstrap import Outcomes, paired_bootstrap, paired_bootstraps
+from concordant.errors import UsageError
 
 
 def names(count, start=0):

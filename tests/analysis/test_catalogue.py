@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from concord.analysis.catalogue import REGISTRIES, catalogue, fusion_parameters
-from concord.errors import UsageError
-from concord.fusion import FUSIONS, FeatureSpec
-from concord.modalities import LAYOUTS
+from concordant.analysis.catalogue import REGISTRIES, catalogue, fusion_parameters
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS, FeatureSpec
+from concordant.modalities import LAYOUTS
 
 
 def test_every_entry_of_every_registry_is_there_once():

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from concord.analysis.bootstrap import Outcomes
-from concord.analysis.comparisons import compare, conditions, reference, with_mean
-from concord.analysis.statistics import holm, wilcoxon
+from concordant.analysis.bootstrap import Outcomes
+from concordant.analysis.comparisons import compare, conditions, reference, with_mean
+from concordant.analysis.statistics import holm, wilcoxon
 
 IDS = [f"i{n}" for n in range(40)]
 

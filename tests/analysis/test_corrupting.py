@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.analysis.corrupting import Ground, check_kinds, corrupt_part, victims
-from concord.analysis.corruptions import KINDS
-from concord.analysis.own_data import as_part
-from concord.data.scaling import fit
-from concord.data.waves import Waves
-from concord.errors import UsageError
+from concordant.analysis.corrupting import Ground, check_kinds, corrupt_part, victims
+from concordant.analysis.corruptions import KINDS
+from concordant.analysis.own_data import as_part
+from concordant.data.scaling import fit
+from concordant.data.waves import Waves
+from concordant.errors import UsageError
 
 
 def some_part(count=60, seed=0, **more):

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.analysis.corruption import CORRUPTIONS, corrupt, remove
-from concord.data.part import Part
-from concord.errors import UsageError
+from concordant.analysis.corruption import CORRUPTIONS, corrupt, remove
+from concordant.data.part import Part
+from concordant.errors import UsageError
 
 LAYOUTS = {"v": "bd", "s": "btd", "m": "bchw", "i": "bchw", "f": "bcthw"}
 SHAPES = {"v": (10,), "s": (6, 8), "m": (4, 3, 3), "i": (1, 8, 5), "f": (1, 4, 6, 5)}

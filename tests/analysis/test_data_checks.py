@@ -3,9 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.analysis.data_checks import check_task
-from concord.analysis.own_data import as_part
-from concord.data.part import Task
+from concordant.analysis.data_checks import check_task
+from concordant.analysis.own_data import as_part
+from concordant.data.part import Task
 
 
 def part(rows, *, groups=None, prefix="", **more):
@@ -22,7 +22,7 @@ def task(**parts):
 
 def said(task, level):
     found = check_task(task, "mine")
-    assert found["schema"] == "concord.check/1"
+    assert found["schema"] == "concordant.check/1"
     return {(one["subject"], one["text"]) for one in found["findings"] if one["level"] == level}
 
 
@@ -86,7 +86,7 @@ def test_real_labels_are_described():
 
 @pytest.mark.data
 def test_scene15_has_the_same_scenes_in_train_and_test(data_folder):
-    from concord.data.benchmarks import prepare
+    from concordant.data.benchmarks import prepare
 
     found = check_task(prepare("scene15", seed=0, data=data_folder), "scene15")
     assert [one["text"] for one in found["findings"] if one["subject"] == "content"] == [

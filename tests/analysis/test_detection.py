@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from concord.analysis.detection import standardise, whether_auroc, which_auroc
-from concord.errors import UsageError
+from concordant.analysis.detection import standardise, whether_auroc, which_auroc
+from concordant.errors import UsageError
 
 # Two modalities that are held in different esteem on clean data: means 1 and 0.5, deviations 0.1 and 0.2.
 REFERENCE = np.array([[0.9, 0.3], [1.1, 0.7]])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from concord.analysis.diagram import Diagram
+from concordant.analysis.diagram import Diagram
 
 
 def test_a_calibrated_score_lies_on_the_diagonal():

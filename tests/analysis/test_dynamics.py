@@ -10,16 +10,16 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from concord.analysis import dynamics as module
-from concord.analysis.dynamics import DEFAULT_EVERY, collect_dynamics, train_observed
-from concord.analysis.stability import loss_variance, spikes
-from concord.analysis.study import study
-from concord.data.benchmarks import prepare
-from concord.errors import ConcordError, DataError, UsageError
-from concord.experiment.config import Variant, make_config
-from concord.experiment.paired import Job
-from concord.experiment.training import train
-from concord.files import read_json, write_json
+from concordant.analysis import dynamics as module
+from concordant.analysis.dynamics import DEFAULT_EVERY, collect_dynamics, train_observed
+from concordant.analysis.stability import loss_variance, spikes
+from concordant.analysis.study import study
+from concordant.data.benchmarks import prepare
+from concordant.errors import ConcordantError, DataError, UsageError
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.paired import Job
+from concordant.experiment.training import train
+from concordant.files import read_json, write_json
 
 RECIPE = {"steps": 24, "width": 8, "evaluations": 3}
 CONFIG = make_config("digits", seeds=2, calibrators=("none", "context"), recipe=RECIPE)
@@ -42,7 +42,7 @@ def test_the_document_follows_its_schema(done):
     assert list(found) == [
         *("schema", "benchmark", "fusion", "modalities", "every", "runs", "summary", "versions", "hardware", "command")
     ]
-    assert found["schema"] == "concord.dynamics/1"
+    assert found["schema"] == "concordant.dynamics/1"
     assert (found["benchmark"], found["fusion"], found["every"]) == ("digits", "concat", 5)
     assert found["modalities"] == ["left", "right", "profile"]
     assert [(run["label"], run["seed"]) for run in found["runs"]] == [
@@ -203,11 +203,11 @@ def test_the_distance_must_be_positive_and_nothing_is_made(tmp_path):
 
 def test_without_tensorboard_nothing_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ConcordError, match=r"TensorBoard, which is not installed: pip install 'concord-fusion\[exper"):
+    with pytest.raises(ConcordantError, match=r"TensorBoard, which is not installed: pip install 'concordant\[exper"):
         study(CONFIG, tmp_path / "out", jobs=1, dynamics=5)
     assert not (tmp_path / "out").exists()
     job = Job(CONFIG, Variant("none", False), 0, tmp_path / "run", None, 5)
-    with pytest.raises(ConcordError, match="TensorBoard, which is not installed"):
+    with pytest.raises(ConcordantError, match="TensorBoard, which is not installed"):
         train_observed(None, job)
 
 

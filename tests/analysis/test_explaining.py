@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from concord.analysis.explaining import Usual, explain, most_distrusted
-from concord.analysis.observed import Observed
+from concordant.analysis.explaining import Usual, explain, most_distrusted
+from concordant.analysis.observed import Observed
 
 NAMES = ("a", "b")
 

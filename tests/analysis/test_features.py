@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from concord.analysis.features import GATE_KINDS, measure_features
-from concord.analysis.own_data import as_part
+from concordant.analysis.features import GATE_KINDS, measure_features
+from concordant.analysis.own_data import as_part
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_gates_and_agreement_are_there_by_class_and_by_corruption(found):
 
 
 def test_absent_modalities_are_null_on_the_map(planted, monkeypatch):
-    monkeypatch.setattr("concord.analysis.features.POINTS", 60)
+    monkeypatch.setattr("concordant.analysis.features.POINTS", 60)
     test = planted.test
     present = {"b": np.arange(800) % 10 != 0}
     found = measure_features(planted.ours, test.x, test.labels, present=present)
@@ -73,7 +73,7 @@ def test_absent_modalities_are_null_on_the_map(planted, monkeypatch):
 
 
 def test_a_calibrator_alone_has_no_predictions(planted, monkeypatch):
-    monkeypatch.setattr("concord.analysis.features.POINTS", 60)
+    monkeypatch.setattr("concordant.analysis.features.POINTS", 60)
     found = measure_features(planted.ours.calibrator, planted.test.x, planted.test.labels)
     assert found["points"]["prediction"] is None
     assert {one["right"] for one in found["distrusted"]} == {None}

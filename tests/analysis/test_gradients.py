@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.analysis.gradients import cosine_table, evaluating, gradient_cosines, modality_losses
-from concord.calibration import Calibration
-from concord.errors import UsageError
-from concord.experiment.model import Output
-from concord.fusion import FUSIONS, FeatureSpec
-from concord.modalities import LAYOUTS
+from concordant.analysis.gradients import cosine_table, evaluating, gradient_cosines, modality_losses
+from concordant.calibration import Calibration
+from concordant.errors import UsageError
+from concordant.experiment.model import Output
+from concordant.fusion import FUSIONS, FeatureSpec
+from concordant.modalities import LAYOUTS
 
 B, C = 6, 3
 SHAPES = {"a": ("btd", (2 * B, 5, 4)), "b": ("bd", (2 * B, 4)), "c": ("bchw", (2 * B, 4, 3, 2))}

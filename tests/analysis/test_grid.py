@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from concord.analysis.grid import alone_configs, best_alone, majority, make_grid, run_grid
-from concord.data.benchmarks import prepare
-from concord.errors import UsageError
-from concord.files import read_json
+from concordant.analysis.grid import alone_configs, best_alone, majority, make_grid, run_grid
+from concordant.data.benchmarks import prepare
+from concordant.errors import UsageError
+from concordant.files import read_json
 
 OPTIONS = {"calibrators": ("none", "joint", "context"), "seeds": 2, "recipe": {"steps": 20, "width": 8}}
 FUSIONS = ("concat", "concat@pooled", "ef-lstm")
@@ -25,7 +25,7 @@ def grid(tmp_path_factory):
 def test_a_row_says_what_its_folder_holds(grid):
     out, found, _ = grid
     assert json.loads((out / "grid.json").read_text()) == found
-    assert found["schema"] == "concord.grid/1"
+    assert found["schema"] == "concordant.grid/1"
     assert [row["row"] for row in found["rows"]] == list(FUSIONS)
     assert [row["calibrate"] for row in found["rows"]] == ["maps", "pooled", "features"]
     for row in found["rows"]:

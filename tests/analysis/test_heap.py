@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from concord.analysis import heap
+from concordant.analysis import heap
 
 # What is kept of answers is cut out of the holes that blocks just below glibc's 32 MiB leave.
 SCRIPT = """
 import numpy as np, pyarrow as pa, torch
-from concord.analysis import asking
+from concordant.analysis import asking
 x = np.ones((300, 400, 64), np.float32)
 part = asking.Part({"x": x}, np.zeros(300, np.int64), np.arange(300).astype(str), None, {}, {})
 layer = torch.nn.Linear(64, 64)

@@ -3,10 +3,10 @@ import shutil
 
 import pytest
 
-from concord.analysis.inspecting import explain_sample, inspect_features, open_inspected
-from concord.analysis.predictions import read_tables
-from concord.analysis.trained import open_runs
-from concord.errors import UsageError
+from concordant.analysis.inspecting import explain_sample, inspect_features, open_inspected
+from concordant.analysis.predictions import read_tables
+from concordant.analysis.trained import open_runs
+from concordant.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_ours_is_inspected_unless_another_is_named(folder, inspected):
 
 def test_the_document_is_written_with_every_instance_beside_it(folder, inspected, document):
     assert json.loads((folder / "analyses" / "features.json").read_text()) == document
-    assert document["schema"] == "concord.features/1"
+    assert document["schema"] == "concordant.features/1"
     assert document["modalities"] == ["left", "right", "profile"]
     table = read_tables([folder / "analyses" / "features.parquet"])
     assert table.num_rows == len(inspected.task.test) == 360

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ContextualCalibrator
-from concord.analysis import LoopRecorder
-from concord.errors import UsageError
+from concordant import ContextualCalibrator
+from concordant.analysis import LoopRecorder
+from concordant.errors import UsageError
 
 
 def series_of(recorder, quantity, of=""):

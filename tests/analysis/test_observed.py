@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from concord import ContextualCalibrator
-from concord.analysis.observed import observe
-from concord.analysis.own_data import as_part
-from concord.errors import UsageError
+from concordant import ContextualCalibrator
+from concordant.analysis.observed import observe
+from concordant.analysis.own_data import as_part
+from concordant.errors import UsageError
 
 
 def test_summaries_are_means_over_valid_steps_before_and_after():

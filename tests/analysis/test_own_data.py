@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from concord.analysis.own_data import as_part, layouts_of
-from concord.errors import UsageError
+from concordant.analysis.own_data import as_part, layouts_of
+from concordant.errors import UsageError
 
 
 class Rows(torch.utils.data.Dataset):

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from concord.analysis import study as module
-from concord.analysis.passes import Pass, check_wish, plan
-from concord.analysis.study import prepare_of, study
-from concord.errors import ConcordError, UsageError
-from concord.experiment.config import make_config
-from concord.experiment.paired import Job
+from concordant.analysis import study as module
+from concordant.analysis.passes import Pass, check_wish, plan
+from concordant.analysis.study import prepare_of, study
+from concordant.errors import ConcordantError, UsageError
+from concordant.experiment.config import make_config
+from concordant.experiment.paired import Job
 
 RECIPE = {"steps": 8, "width": 4, "evaluations": 2, "batch": 16}
 
@@ -105,9 +105,9 @@ def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
     jobs = jobs_of(config, tmp_path)
 
     def refuses(*args, **named):
-        raise ConcordError("no rule")
+        raise ConcordantError("no rule")
 
-    monkeypatch.setattr("concord.experiment.vectorised.together.train_together", refuses)
+    monkeypatch.setattr("concordant.experiment.vectorised.together.train_together", refuses)
     one = module.run_one
     monkeypatch.setattr(module, "run_one", lambda job: refuses() if job.seed == 1 else one(job))
     found = module.run_pass(Pass(tuple(jobs)))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from concord.analysis.predictions import as_table, read_tables, write_table
-from concord.analysis.stress import Scored, Stressed
-from concord.data.part import Part
-from concord.errors import DataError
-from concord.experiment.config import Variant
+from concordant.analysis.predictions import as_table, read_tables, write_table
+from concordant.analysis.stress import Scored, Stressed
+from concordant.data.part import Part
+from concordant.errors import DataError
+from concordant.experiment.config import Variant
 
 PART = Part(
     {"a": np.zeros((3, 1), np.float32)}, np.array([0, 1, 1]), np.array(["x", "y", "z"]), np.array(["g", "g", "h"])

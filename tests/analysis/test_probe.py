@@ -6,10 +6,10 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from concord.analysis.probe import evenly, pooled, probes, ridge_probe, sides
-from concord.data.part import Part
-from concord.encoders.base import Encoder
-from concord.experiment.batches import Tensors, to_tensors
+from concordant.analysis.probe import evenly, pooled, probes, ridge_probe, sides
+from concordant.data.part import Part
+from concordant.encoders.base import Encoder
+from concordant.experiment.batches import Tensors, to_tensors
 
 
 @pytest.mark.parametrize("classes", [2, 5])

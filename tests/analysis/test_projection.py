@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from concord.analysis.projection import pca_maps, tsne_maps
+from concordant.analysis.projection import pca_maps, tsne_maps
 
 
 def sides(n=40, d=6):

@@ -9,16 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.analysis.gradients import gradient_cosines, modality_losses
-from concord.analysis.recorder import Recorder, parts_of, validate
-from concord.calibration import Perturbation
-from concord.data.benchmarks import prepare
-from concord.data.part import Part, Task
-from concord.errors import UsageError
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.model import build_model
-from concord.experiment.training import train, validation_score
+from concordant.analysis.gradients import gradient_cosines, modality_losses
+from concordant.analysis.recorder import Recorder, parts_of, validate
+from concordant.calibration import Perturbation
+from concordant.data.benchmarks import prepare
+from concordant.data.part import Part, Task
+from concordant.errors import UsageError
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.model import build_model
+from concordant.experiment.training import train, validation_score
 
 NAMES = ("left", "right", "profile")
 RATE = 0.1
@@ -231,7 +231,7 @@ def test_a_modality_absent_from_the_data_is_not_probed():
 
 
 def test_its_own_time_is_counted(task, monkeypatch):
-    from concord.analysis import recorder as module
+    from concordant.analysis import recorder as module
 
     clock = iter(range(0, 1000, 3))
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.analysis.own_data import as_part
-from concord.analysis.removal import RATES, area, keep, measure_removal, thin
-from concord.errors import UsageError
+from concordant.analysis.own_data import as_part
+from concordant.analysis.removal import RATES, area, keep, measure_removal, thin
+from concordant.errors import UsageError
 
 
 def additive(count=8, copies=10):

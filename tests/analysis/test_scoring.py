@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from concord.analysis.asking import Answer
-from concord.analysis.scoring import check_metric, score_of, score_without_any
-from concord.errors import UsageError
+from concordant.analysis.asking import Answer
+from concordant.analysis.scoring import check_metric, score_of, score_without_any
+from concordant.errors import UsageError
 
 
 def answer(logits):

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
 
-from concord.analysis.separation import probe, probe_within, silhouette
+from concordant.analysis.separation import probe, probe_within, silhouette
 
 
 def clusters(gap, n=60):

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from concord.analysis.corruptions import KINDS
-from concord.analysis.observed import observe
-from concord.analysis.own_data import as_part
-from concord.analysis.removal import area
-from concord.analysis.severity import measure_corruption, summary
-from concord.errors import UsageError
+from concordant.analysis.corruptions import KINDS
+from concordant.analysis.observed import observe
+from concordant.analysis.own_data import as_part
+from concordant.analysis.removal import area
+from concordant.analysis.severity import measure_corruption, summary
+from concordant.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.analysis.shapley import exact, sampled, subsets
-from concord.errors import UsageError
+from concordant.analysis.shapley import exact, sampled, subsets
+from concordant.errors import UsageError
 
 NAMES = ["a", "b", "c"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from concord.analysis.stability import SHIFT, loss_variance, sharpness, spikes, summarise
-from concord.errors import UsageError
+from concordant.analysis.stability import SHIFT, loss_variance, sharpness, spikes, summarise
+from concordant.errors import UsageError
 
 
 def test_the_variance_of_white_noise_is_found_and_that_of_warm_up_is_left_out():

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from concord.analysis.statistics import holm, wilcoxon
-from concord.errors import UsageError
+from concordant.analysis.statistics import holm, wilcoxon
+from concordant.errors import UsageError
 
 
 def holm_by_hand(p_values):

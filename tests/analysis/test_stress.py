@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from concord.analysis.corruption import CORRUPTIONS, corrupt
-from concord.analysis.stress import Scored, detection, score, stress
-from concord.data.benchmarks import prepare
-from concord.experiment.config import Variant, make_config
-from concord.experiment.metrics import classification_metrics
-from concord.experiment.model import build_model
+from concordant.analysis.corruption import CORRUPTIONS, corrupt
+from concordant.analysis.stress import Scored, detection, score, stress
+from concordant.data.benchmarks import prepare
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.metrics import classification_metrics
+from concordant.experiment.model import build_model
 
 
 @pytest.fixture(scope="module")

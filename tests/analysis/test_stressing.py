@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from concord.analysis.stressing import covering, relative_error, stress_corruption, stress_removal, together, twin_of
-from concord.analysis.trained import open_runs
-from concord.errors import DataError, UsageError
+from concordant.analysis.stressing import covering, relative_error, stress_corruption, stress_removal, together, twin_of
+from concordant.analysis.trained import open_runs
+from concordant.errors import DataError, UsageError
 
 KINDS = ["gaussian-noise", "swap"]
 
@@ -129,8 +129,8 @@ def test_missing_weights_are_named(digits_run, tmp_path):
 
 @pytest.mark.data
 def test_waveforms_are_corrupted_where_they_are_at_hand(tmp_path, data_folder):
-    from concord.analysis.study import study
-    from concord.experiment.config import make_config
+    from concordant.analysis.study import study
+    from concordant.experiment.config import make_config
 
     folder = tmp_path / "av"
     config = make_config("av-digits", calibrators=("none", "context"), seeds=1, recipe={"steps": 30})

@@ -1,4 +1,4 @@
-"""The whole of `concord run`, short, on the embedded digits: what is written, resumed, and never half-read."""
+"""The whole of `concordant run`, short, on the embedded digits: what is written, resumed, and never half-read."""
 
 import json
 
@@ -8,12 +8,12 @@ import pytest
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from concord.analysis import study as module
-from concord.analysis.study import study
-from concord.data.benchmarks import prepare
-from concord.errors import ConcordError, UsageError
-from concord.experiment.config import Variant, make_config
-from concord.experiment.model import build_model
+from concordant.analysis import study as module
+from concordant.analysis.study import study
+from concordant.data.benchmarks import prepare
+from concordant.errors import ConcordantError, UsageError
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.model import build_model
 
 CLOCKED = {"train_seconds": 0, "loading_share": 0}  # what no two runs have in common
 CONFIG = make_config("digits", seeds=2, calibrators=("none", "context"), recipe={"steps": 30, "width": 16})
@@ -42,7 +42,7 @@ def test_results_follow_the_schema(done):
     out, results, _ = done
     assert json.loads((out / "results.json").read_text()) == results
     assert list(results) == ["schema", "benchmark", "fusion", "config", "versions", "hardware", "runs", "comparisons"]
-    assert results["schema"] == "concord.results/1"
+    assert results["schema"] == "concordant.results/1"
     assert len(results["runs"]) == 6
     for run in results["runs"]:
         assert {"calibrator", "perturbed_training", "seed", "parameters", "train_seconds"} <= set(run)
@@ -106,7 +106,7 @@ def test_detection_agrees_with_scikit_learn_up_to_standardising(done):
     task = prepare("digits", seed=0)
     model = build_model(task, CONFIG, Variant("context", True), 0)
     model.load_state_dict(load_file(out / "runs" / "context" / "seed-0" / "weights.safetensors"))
-    from concord.analysis.stress import score
+    from concordant.analysis.stress import score
 
     usual = score(model.eval(), task.valid, "validation").reliability
     z = (raw - usual.mean(0)) / usual.std(0)
@@ -115,7 +115,7 @@ def test_detection_agrees_with_scikit_learn_up_to_standardising(done):
 
 def test_saved_weights_give_the_recorded_predictions(done):
     out, _, _ = done
-    from concord.analysis.stress import score
+    from concordant.analysis.stress import score
 
     task = prepare("digits", seed=1)
     model = build_model(task, CONFIG, Variant("none", True), 1)
@@ -181,7 +181,7 @@ def test_jobs_must_be_positive(done):
 
 def test_failed_runs_are_named_and_the_others_kept(tmp_path):
     bad = make_config("digits", seeds=1, calibrators=("none",), recipe={"steps": 40, "learning_rate": 1e30})
-    with pytest.raises(ConcordError, match=r"2 of 2 runs failed: none, seed 0: training diverged"):
+    with pytest.raises(ConcordantError, match=r"2 of 2 runs failed: none, seed 0: training diverged"):
         study(bad, tmp_path / "out", jobs=1)
     assert "failed: none+perturbed, seed 0" in (tmp_path / "out" / "log.txt").read_text()
     assert not (tmp_path / "out" / "results.json").exists()
@@ -193,7 +193,7 @@ def test_one_method_alone_gives_no_comparisons(tmp_path):
 
 
 def test_calibration_helps_when_a_modality_lies_and_names_it(tmp_path):
-    """The claim of the library, on real scans: two seeds, a short recipe, every number as `concord run` computes it."""
+    """The claim of the library, on real scans: two seeds, a short recipe, numbers as `concordant run` has them."""
     config = make_config("digits", seeds=2, calibrators=("none", "context"), recipe={"steps": 200, "width": 32})
     results = study(config, tmp_path / "out")
     found = {(entry["to"], entry["condition"]): entry for entry in results["comparisons"]}

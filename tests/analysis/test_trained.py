@@ -4,8 +4,8 @@ import shutil
 import pytest
 import torch
 
-from concord.analysis.trained import open_runs
-from concord.errors import DataError, UsageError
+from concordant.analysis.trained import open_runs
+from concordant.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def change(path, **values):
 
 
 def test_a_trained_model_says_what_it_said_when_it_was_trained(digits_run):
-    from concord.analysis.asking import ask
-    from concord.analysis.predictions import read_tables
+    from concordant.analysis.asking import ask
+    from concordant.analysis.predictions import read_tables
 
     runs = open_runs(digits_run)
     assert runs.labels == ("none", "none+perturbed", "self", "context")
@@ -33,9 +33,9 @@ def test_a_trained_model_says_what_it_said_when_it_was_trained(digits_run):
 
 
 def test_a_folder_that_is_absent_or_foreign_is_refused(tmp_path):
-    with pytest.raises(DataError, match="nowhere is no folder; name one that `concord run` made"):
+    with pytest.raises(DataError, match="nowhere is no folder; name one that `concordant run` made"):
         open_runs(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"has no config.json; name a folder that `concord run` made"):
+    with pytest.raises(DataError, match=r"has no config.json; name a folder that `concordant run` made"):
         open_runs(tmp_path)
 
 
@@ -50,7 +50,9 @@ def test_a_grid_names_its_rows(tmp_path):
 
 def test_an_incomplete_folder_says_what_is_missing_and_what_to_do(folder):
     (folder / "runs" / "context" / "seed-1" / "run.json").unlink()
-    with pytest.raises(DataError, match=r"is incomplete \(context, seed 1 missing\); give its `concord run` command"):
+    with pytest.raises(
+        DataError, match=r"is incomplete \(context, seed 1 missing\); give its `concordant run` command"
+    ):
         open_runs(folder)
     for path in folder.glob("runs/*/*/run.json"):
         path.unlink()
@@ -66,15 +68,16 @@ def test_a_folder_without_results_is_incomplete(folder):
 
 @pytest.mark.parametrize("name", ["config", "results"])
 def test_a_newer_schema_asks_for_an_upgrade(folder, name):
-    change(folder / f"{name}.json", schema=f"concord.{name}/2")
-    text = rf"{name}.json was written by a newer Concord \(concord.{name}/2; this one reads concord.{name}/1\); upgrade"
+    change(folder / f"{name}.json", schema=f"concordant.{name}/2")
+    known = rf"\(concordant.{name}/2; this one reads concordant.{name}/1\)"
+    text = rf"{name}.json was written by a newer Concordant {known}; upgrade"
     with pytest.raises(DataError, match=text):
         open_runs(folder)
 
 
 def test_a_foreign_schema_is_named(folder):
     change(folder / "config.json", schema="other/1")
-    with pytest.raises(DataError, match=r"must be of the schema concord.config/1; found 'other/1'"):
+    with pytest.raises(DataError, match=r"must be of the schema concordant.config/1; found 'other/1'"):
         open_runs(folder)
 
 
@@ -112,8 +115,8 @@ def test_an_unknown_calibrator_lists_those_that_there_are(digits_run):
 
 @pytest.mark.data
 def test_data_that_have_changed_since_are_refused(tmp_path, data_folder):
-    from concord.analysis.study import study
-    from concord.experiment.config import make_config
+    from concordant.analysis.study import study
+    from concordant.experiment.config import make_config
 
     folder = tmp_path / "cremad"
     config = make_config("cremad-features", calibrators=("context",), seeds=1, recipe={"steps": 2})

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.calibration import Perturbation, with_copies
-from concord.calibration.across import copies_across, whole_batch
-from concord.calibration.outcome import Modulation
-from concord.calibration.ranks import Ranks
-from concord.modalities import LAYOUTS, gather
+from concordant.calibration import Perturbation, with_copies
+from concordant.calibration.across import copies_across, whole_batch
+from concordant.calibration.outcome import Modulation
+from concordant.calibration.ranks import Ranks
+from concordant.modalities import LAYOUTS, gather
 
 AXES = {"t": 5, "d": 2, "c": 2, "h": 2, "w": 3}
 

@@ -9,8 +9,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from concord import ConcordError, ContextualCalibrator, JointGate, Perturbation, UsageError, attach, repeat_targets
-from concord.modalities import AUTO
+from concordant import (
+    ConcordantError,
+    ContextualCalibrator,
+    JointGate,
+    Perturbation,
+    UsageError,
+    attach,
+    repeat_targets,
+)
+from concordant.modalities import AUTO
 
 B = 6
 TAPS = {"audio": "audio_net", "visual": "visual_net"}
@@ -420,7 +428,7 @@ def test_judging_leaves_the_model_before_its_head(options):
 def test_what_is_detached_judges_nothing():
     attached = made()[1]
     attached.detach()
-    with pytest.raises(ConcordError, match="the calibrator is detached; nothing was judged"):
+    with pytest.raises(ConcordantError, match="the calibrator is detached; nothing was judged"):
         attached.judge(*batch())
 
 
@@ -488,7 +496,7 @@ def test_a_nested_checkpoint_keeps_its_keys():
     _, attached = made(example=batch())
     outer = nn.ModuleDict({"net": attached})
     assert "net.head.weight" in outer.state_dict()
-    assert "net.concord_calibrator.judges.audio.gate.bias" in outer.state_dict()
+    assert "net.concordant_calibrator.judges.audio.gate.bias" in outer.state_dict()
     other = nn.ModuleDict({"net": made(example=batch())[1]})
     assert list(other.load_state_dict(outer.state_dict())) == [[], []]
 
@@ -496,10 +504,10 @@ def test_a_nested_checkpoint_keeps_its_keys():
 def test_missing_and_unexpected_keys_have_the_models_names():
     _, attached = made(example=batch())
     state = attached.state_dict()
-    del state["head.bias"], state["concord_calibrator.judges.audio.gate.bias"]
+    del state["head.bias"], state["concordant_calibrator.judges.audio.gate.bias"]
     state["stray"] = torch.zeros(1)
     found = attached.load_state_dict(state, strict=False)
-    assert found.missing_keys == ["head.bias", "concord_calibrator.judges.audio.gate.bias"]
+    assert found.missing_keys == ["head.bias", "concordant_calibrator.judges.audio.gate.bias"]
     assert found.unexpected_keys == ["stray"]
 
 
@@ -524,9 +532,9 @@ def test_copies_and_pickles_work_apart_from_the_original():
 
 
 def test_parameters_are_refused_before_the_sizes_are_known():
-    with pytest.raises(ConcordError, match=r"has no parameters yet.*call the model on one batch first.*`example`"):
+    with pytest.raises(ConcordantError, match=r"has no parameters yet.*call the model on one batch first.*`example`"):
         made()[1].parameters().__next__()
-    with pytest.raises(ConcordError, match="call the model on a batch first"):
+    with pytest.raises(ConcordantError, match="call the model on a batch first"):
         made()[1].auxiliary_loss()
 
 
@@ -639,7 +647,7 @@ def test_taps_that_do_not_fit_are_refused_at_the_first_forward(way, taps, option
 
 
 def test_a_model_that_changes_its_input_in_place_is_refused():
-    with pytest.raises(ConcordError, match="changes its input in place before the taps"):
+    with pytest.raises(ConcordantError, match="changes its input in place before the taps"):
         made(in_place)[1](*batch())
 
 
@@ -651,7 +659,7 @@ def test_a_model_whose_way_depends_on_tapped_values_is_refused():
         a = m.audio_net(a)
         return m.head(torch.cat([a, m.visual_net(v) if len(calls) % 2 else a], 1))
 
-    with pytest.raises(ConcordError, match="the taps of visual were reached at first and not again"):
+    with pytest.raises(ConcordantError, match="the taps of visual were reached at first and not again"):
         made(way)[1](*batch())
 
 

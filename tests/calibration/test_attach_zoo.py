@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concord import ContextualCalibrator, UsageError, attach
-from concord.calibration.attach import without_calibrator
+from concordant import ContextualCalibrator, UsageError, attach
+from concordant.calibration.attach import without_calibrator
 
 B, T = 6, 5
 
@@ -465,7 +465,7 @@ def test_a_wrapped_model_is_tapped_by_names_with_and_without_module(wrapper, pre
     expected = model.eval()(*inputs)
     assert same(attached.eval()(*inputs), expected)
     assert model.audio_net.calls == 2  # alone, and attached
-    assert {key for key in attached.state_dict() if "concord" not in key} == set(wrapped.state_dict())
+    assert {key for key in attached.state_dict() if "concordant" not in key} == set(wrapped.state_dict())
     attached.train()
     (attached(*inputs).sum() + attached.auxiliary_loss()).backward()
     assert all(p.grad is not None for p in model.parameters())

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from concord import seeding
-from concord.calibration.base import Calibrator
-from concord.calibration.calibrator import ContextualCalibrator
-from concord.calibration.objective import agreement_loss, intact_loss
-from concord.calibration.perturbation import Perturbation, repeat_targets, with_copies
-from concord.errors import ConcordError, UsageError
-from concord.rivals import (
+from concordant import seeding
+from concordant.calibration.base import Calibrator
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.objective import agreement_loss, intact_loss
+from concordant.calibration.perturbation import Perturbation, repeat_targets, with_copies
+from concordant.errors import ConcordantError, UsageError
+from concordant.rivals import (
     EntropyGate,
     GatedUnits,
     JointGate,
@@ -368,7 +368,7 @@ def test_nonfinite_in_a_present_modality_is_an_error_with_names_and_counts(kind)
     features, masks = three()
     features["text"][[0, 3]] = float("nan")
     features["vision"][1, 0, 2] = float("-inf")
-    with refused("modality (instances): 'text' (2 of 6), 'vision' (1 of 6); clean them", ConcordError):
+    with refused("modality (instances): 'text' (2 of 6), 'vision' (1 of 6); clean them", ConcordantError):
         build(kind)(features, masks)
 
 
@@ -402,7 +402,7 @@ def test_nonfinite_copies_do_not_spoil_the_rest(kind):
     out = module(copies.batch, touched=copies.touched)
     assert out.present[:, 0].tolist() == ([False] + [True] * 39) * 2
     assert not (out.touched & ~out.present).any()
-    with refused("'text' (1 of 40)", ConcordError):
+    with refused("'text' (1 of 40)", ConcordantError):
         build(kind).gather(features)
 
 
@@ -471,7 +471,7 @@ def test_auxiliary_loss_is_the_weighted_sum(kind):
 
 def replay(module, features, masks):
     """Return the perturbed batch and what was touched, by the same draws as a forward's."""
-    from concord.calibration.perturbation import perturb
+    from concordant.calibration.perturbation import perturb
 
     hurt = perturb(module.gather(features, masks), module.perturbation, generator=seeding.generator(1))
     return hurt.batch, hurt.touched
@@ -480,7 +480,7 @@ def replay(module, features, masks):
 @every
 def test_auxiliary_loss_needs_a_forward(kind):
     module = build(kind).train()
-    with refused("auxiliary_loss() has nothing to return: call the calibrator on a batch first", ConcordError):
+    with refused("auxiliary_loss() has nothing to return: call the calibrator on a batch first", ConcordantError):
         module.auxiliary_loss()
 
 
@@ -630,7 +630,7 @@ def test_copies_after_a_training_forward_are_equal(kind, clone):
     module = build(kind).train()
     module(features, masks)
     other = clone(module)
-    with refused("auxiliary_loss() has nothing to return", ConcordError):
+    with refused("auxiliary_loss() has nothing to return", ConcordantError):
         other.auxiliary_loss()
     assert module.auxiliary_loss().isfinite()
     one, two = module.eval()(features, masks), other.eval()(features, masks)
@@ -668,7 +668,7 @@ def test_compiled_equals_eager_and_raises_too(kind, backend):
         for name in features:
             same(two.features[name], one.features[name])
         features["text"][0, 0] = float("nan")
-        with refused("'text' (1 of 6)", ConcordError):
+        with refused("'text' (1 of 6)", ConcordantError):
             compiled(features, masks)
         features["text"][0, 0] = 0.0
         assert compiled(features, masks).reliability.isfinite().all()

@@ -9,10 +9,10 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
-from concord import seeding
-from concord.calibration import pooling
-from concord.calibration.calibrator import ContextualCalibrator
-from concord.errors import UsageError
+from concordant import seeding
+from concordant.calibration import pooling
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.errors import UsageError
 
 THREE = {"text": 6, "audio": 4, "vision": 5}
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.calibration.comparison import (
+from concordant.calibration.comparison import (
     PAIR_LIMIT,
     agreement,
     cue_count,

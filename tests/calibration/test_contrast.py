@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.calibration.contrast import TEMPERATURE, _plain, closeness, contrast, sides
+from concordant.calibration.contrast import TEMPERATURE, _plain, closeness, contrast, sides
 
 
 def unit(batch, count, seed, size=5):

@@ -3,9 +3,9 @@ import re
 import pytest
 import torch
 
-from concord.calibration.finite import require_finite, surely_finite
-from concord.errors import ConcordError
-from concord.rivals import NoCalibrator
+from concordant.calibration.finite import require_finite, surely_finite
+from concordant.errors import ConcordantError
+from concordant.rivals import NoCalibrator
 
 NAMES = ("text", "audio", "vision")
 
@@ -22,7 +22,7 @@ def test_error_names_modalities_counts_and_what_to_do():
         "features hold NaN or infinity in modality (instances): 'text' (2 of 2), 'vision' (1 of 2); clean them, "
         "say with `present` or `masks` where they do not count, or build the calibrator with nonfinite='absent'"
     )
-    with pytest.raises(ConcordError, match=re.escape(message)):
+    with pytest.raises(ConcordantError, match=re.escape(message)):
         require_finite(finite, present, NAMES)
 
 
@@ -34,14 +34,14 @@ def test_compiled_check_raises_the_same_error():
     x, present = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)
     assert torch.equal(compiled(x, present), present)
     x[1, 1] = float("nan")
-    with pytest.raises(ConcordError, match=re.escape("'audio' (1 of 2)")):
+    with pytest.raises(ConcordantError, match=re.escape("'audio' (1 of 2)")):
         compiled(x, present)
     torch.compiler.reset()
 
 
 def test_operator_keeps_to_pytorchs_rules():
     present = torch.ones(2, 3, dtype=torch.bool)
-    torch.library.opcheck(torch.ops.concord.require_finite.default, (present, present.clone(), "a.b.c"))
+    torch.library.opcheck(torch.ops.concordant.require_finite.default, (present, present.clone(), "a.b.c"))
 
 
 def test_the_check_of_many_runs_at_once_counts_the_instances_of_all():
@@ -52,7 +52,7 @@ def test_the_check_of_many_runs_at_once_counts_the_instances_of_all():
 
     assert torch.equal(torch.func.vmap(check)(x), present.expand(3, 2, 3))
     x[2, 1, 1] = float("nan")
-    with pytest.raises(ConcordError, match=re.escape("'audio' (1 of 6)")):
+    with pytest.raises(ConcordantError, match=re.escape("'audio' (1 of 6)")):
         torch.func.vmap(check)(x)
 
 

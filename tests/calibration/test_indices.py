@@ -1,6 +1,6 @@
 import torch
 
-from concord.calibration.indices import index_of
+from concordant.calibration.indices import index_of
 
 
 def odd(count):

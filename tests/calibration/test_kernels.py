@@ -5,19 +5,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.calibration import fused
-from concord.calibration.fused import pool_gradient, scale_gradients
-from concord.calibration.summary import pool
-from concord.errors import ConcordError
-from concord.modalities import LAYOUTS
-from concord.rivals import CALIBRATORS
+from concordant.calibration import fused
+from concordant.calibration.fused import pool_gradient, scale_gradients
+from concordant.calibration.summary import pool
+from concordant.errors import ConcordantError
+from concordant.modalities import LAYOUTS
+from concordant.rivals import CALIBRATORS
 
 triton = pytest.importorskip("triton", reason="the kernels are written in Triton, which is not installed here")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu" and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):
     pytest.skip("Triton before 3.7 cannot interpret kernels with NumPy 2.4", allow_module_level=True)
 
-from concord.calibration import kernels  # noqa: E402 - it needs Triton
+from concordant.calibration import kernels  # noqa: E402 - it needs Triton
 
 KINDS = ("none", "presence", "mask")
 FLOOR = fused.SMALLEST_VARIANCE
@@ -196,7 +196,7 @@ def test_nan_is_refused_by_name(training):
     features["two"][1, 2, 3] = float("nan")
     before = {name: value.clone() for name, value in module.state_dict().items()}
     touched = torch.zeros(3, 2, dtype=torch.bool, device=DEVICE) if training else None
-    with pytest.raises(ConcordError, match=r"'two' \(1 of 3\)"):
+    with pytest.raises(ConcordantError, match=r"'two' \(1 of 3\)"):
         module(features, touched=touched)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 

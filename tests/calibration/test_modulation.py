@@ -3,7 +3,12 @@ import pytest
 import torch
 from scipy.special import expit
 
-from concord.calibration.modulation import START, gate_from_activation, reliability_from_shift, shift_from_reliability
+from concordant.calibration.modulation import (
+    START,
+    gate_from_activation,
+    reliability_from_shift,
+    shift_from_reliability,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import log_loss
 
-from concord.calibration.contrast import TEMPERATURE
-from concord.calibration.objective import agreement_loss, intact_loss
+from concordant.calibration.contrast import TEMPERATURE
+from concordant.calibration.objective import agreement_loss, intact_loss
 
 
 def test_intact_loss_is_the_log_loss_of_what_counts():

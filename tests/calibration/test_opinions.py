@@ -9,8 +9,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
-from concord import seeding
-from concord.calibration.opinions import certainty, opinion_loss, overlap
+from concordant import seeding
+from concordant.calibration.opinions import certainty, opinion_loss, overlap
 
 
 def opinions(rows, modalities, classes, scale=3.0, seed=0):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from concord import seeding
-from concord.calibration.perturbation import (
+from concordant import seeding
+from concordant.calibration.perturbation import (
     KINDS,
     Perturbation,
     as_settings,
@@ -15,8 +15,8 @@ from concord.calibration.perturbation import (
     vary,
     with_copies,
 )
-from concord.errors import UsageError
-from concord.modalities import LAYOUTS, gather, to_positions
+from concordant.errors import UsageError
+from concordant.modalities import LAYOUTS, gather, to_positions
 
 SIZES = {"vector": 6, "steps": 3, "image": 2}
 LAYOUT = {"vector": "bd", "steps": "bdt", "image": "bchw"}

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from concord.calibration import perturbation
-from concord.calibration.perturbation import KINDS, Perturbation, perturb
-from concord.calibration.perturbation_vectors import side_by_side
-from concord.modalities import gather
+from concordant.calibration import perturbation
+from concordant.calibration.perturbation import KINDS, Perturbation, perturb
+from concordant.calibration.perturbation_vectors import side_by_side
+from concordant.modalities import gather
 
 NAMES = ("text", "audio", "video")
 

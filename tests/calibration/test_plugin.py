@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from concord import ConcordError, UsageError, fit_plugin
-from concord.calibration.plugin import class_labels, default_loss, logits_of, mistakes, validation_loss
+from concordant import ConcordantError, UsageError, fit_plugin
+from concordant.calibration.plugin import class_labels, default_loss, logits_of, mistakes, validation_loss
 
 C, D = 4, 16
 TAPS = {"one": "one", "two": "two"}
@@ -84,7 +84,7 @@ def test_the_state_with_the_lowest_validation_loss_is_kept_be_it_the_first(model
             states.append(copy.deepcopy(attached.calibrator.state_dict()))
             return next(given)
 
-        monkeypatch.setattr("concord.calibration.plugin.validation_loss", told)
+        monkeypatch.setattr("concordant.calibration.plugin.validation_loss", told)
         attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, learn="task", steps=2, validation=loader(64, 5))
         kept = attached.calibrator.state_dict()
         assert all(torch.equal(kept[key], value) for key, value in states[expected or 0].items())
@@ -143,7 +143,7 @@ def test_validation_raises_the_tolerance_until_few_instances_are_scaled_down(mod
 
 def test_a_calibrator_that_does_harm_is_refused_with_a_warning(model, monkeypatch):
     found = iter([0.25, 0.5])  # without it, with it
-    monkeypatch.setattr("concord.calibration.plugin.validation_loss", lambda *_, **__: next(found))
+    monkeypatch.setattr("concordant.calibration.plugin.validation_loss", lambda *_, **__: next(found))
     with pytest.warns(UserWarning, match="makes fewer mistakes on the validation data without the calibrator"):
         attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", steps=20, validation=loader(64, 5))
     (one, two), _ = data(64, 9)
@@ -230,7 +230,7 @@ def test_wrong_arguments_are_refused(model, given, options, message):
 
 
 def test_a_loss_that_is_not_finite_is_refused(model):
-    with pytest.raises(ConcordError, match="the loss is nan at step 1; choose a lower learning_rate"):
+    with pytest.raises(ConcordantError, match="the loss is nan at step 1; choose a lower learning_rate"):
         fit_plugin(
             copy.deepcopy(model),
             loader(64),

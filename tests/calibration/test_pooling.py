@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from concord.calibration import pooling
-from concord.calibration.pooling import blocks, pooled_in_blocks
-from concord.calibration.summary import pool
+from concordant.calibration import pooling
+from concordant.calibration.pooling import blocks, pooled_in_blocks
+from concordant.calibration.summary import pool
 
 
 @pytest.fixture(params=[1 << 20, 64], ids=["one block", "many blocks"])

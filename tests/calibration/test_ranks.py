@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from concord.calibration import Perturbation, with_copies
-from concord.calibration.across import copies_across
-from concord.calibration.ranks import Ranks, connected
-from concord.errors import UsageError
-from concord.modalities import gather
+from concordant.calibration import Perturbation, with_copies
+from concordant.calibration.across import copies_across
+from concordant.calibration.ranks import Ranks, connected
+from concordant.errors import UsageError
+from concordant.modalities import gather
 
 
 def test_ranks_need_processes_that_know_of_each_other():

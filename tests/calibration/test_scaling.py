@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from concord.calibration import pooling, scaling
-from concord.calibration.scaling import pass_on, scaled
-from concord.modalities import LAYOUTS, gather, over_features, over_positions
+from concordant.calibration import pooling, scaling
+from concordant.calibration.scaling import pass_on, scaled
+from concordant.modalities import LAYOUTS, gather, over_features, over_positions
 
 SIZES = {"b": 4, "t": 5, "d": 3, "c": 3, "h": 2, "w": 2}
 LETTERS = ["bd", "btd", "bdt", "tbd", "bchw", "bcthw"]

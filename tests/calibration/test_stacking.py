@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concord.calibration.stacking import dropout_stacked, linear_stacked
+from concordant.calibration.stacking import dropout_stacked, linear_stacked
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from concord.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
+from concordant.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
 
 
 def pool_by_hand(x, valid, spread):

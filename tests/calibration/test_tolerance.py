@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from concord import ContextualCalibrator, UsageError
-from concord.calibration.modulation import reliability_from_shift
+from concordant import ContextualCalibrator, UsageError
+from concordant.calibration.modulation import reliability_from_shift
 
 
 @pytest.fixture

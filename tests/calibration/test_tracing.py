@@ -1,6 +1,6 @@
 import torch
 
-from concord.calibration.tracing import exporting, values_are_known
+from concordant.calibration.tracing import exporting, values_are_known
 
 
 def test_values_are_known_in_eager_code_only():

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from concord.data.archives import Column, find_data_folder, read_archive
-from concord.errors import DataError
+from concordant.data.archives import Column, find_data_folder, read_archive
+from concordant.errors import DataError
 
 FILE = "things.npz"
 COLUMNS = {
@@ -60,7 +60,7 @@ def test_read_archive_returns_the_named_arrays_unchanged(tmp_path):
 def test_data_folder_of_the_option_comes_before_the_variable(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    monkeypatch.setenv("CONCORD_DATA", str(tmp_path / "b"))
+    monkeypatch.setenv("CONCORDANT_DATA", str(tmp_path / "b"))
     assert find_data_folder(tmp_path / "a") == tmp_path / "a"
     assert find_data_folder(str(tmp_path / "a")) == tmp_path / "a"
     assert find_data_folder() == tmp_path / "b"
@@ -72,9 +72,9 @@ def test_data_folder_beside_the_working_folder_is_the_default(tmp_path, monkeypa
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     if variable is None:
-        monkeypatch.delenv("CONCORD_DATA", raising=False)
+        monkeypatch.delenv("CONCORDANT_DATA", raising=False)
     else:
-        monkeypatch.setenv("CONCORD_DATA", variable)
+        monkeypatch.setenv("CONCORDANT_DATA", variable)
     assert find_data_folder().resolve() == tmp_path.resolve() / "shared" / "data"
 
 
@@ -86,15 +86,16 @@ def test_absent_data_folder_of_the_option(tmp_path):
 
 def test_absent_data_folder_of_the_variable(tmp_path, monkeypatch):
     lost = tmp_path / "lost"
-    monkeypatch.setenv("CONCORD_DATA", str(lost))
-    with pytest.raises(DataError, match=re.escape(f"{lost} is not there (named by CONCORD_DATA)")):
+    monkeypatch.setenv("CONCORDANT_DATA", str(lost))
+    with pytest.raises(DataError, match=re.escape(f"{lost} is not there (named by CONCORDANT_DATA)")):
         find_data_folder()
 
 
 def test_absent_data_folder_when_nothing_names_one(tmp_path, monkeypatch):
-    monkeypatch.delenv("CONCORD_DATA", raising=False)
+    monkeypatch.delenv("CONCORDANT_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    text = r"\.\..shared.data is not there \(named by neither --data nor CONCORD_DATA\); .* with --data or CONCORD_DATA"
+    unnamed = r"\(named by neither --data nor CONCORDANT_DATA\)"
+    text = rf"\.\..shared.data is not there {unnamed}; .* with --data or CONCORDANT_DATA"
     with pytest.raises(DataError, match=text):
         find_data_folder()
 
@@ -107,7 +108,7 @@ def test_a_file_is_no_data_folder(tmp_path):
 
 def test_absent_file_is_named_with_its_folder(tmp_path):
     assert complaint(tmp_path) == (
-        f"{FILE} is expected in {tmp_path}, and is not there; name another folder with --data or CONCORD_DATA"
+        f"{FILE} is expected in {tmp_path}, and is not there; name another folder with --data or CONCORDANT_DATA"
     )
 
 

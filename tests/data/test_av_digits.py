@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from concord.data.av_digits import FILE, add_noise, leading_components, load, log_mel, split
+from concordant.data.av_digits import FILE, add_noise, leading_components, load, log_mel, split
 
 
 @pytest.fixture(scope="module")

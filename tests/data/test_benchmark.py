@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from concord.data.digits import DIGITS
+from concordant.data.digits import DIGITS
 
 
 def test_recipe_of_a_protocol_goes_before_the_recipe_of_all():

@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from concord.data.benchmarks import BENCHMARKS, prepare
-from concord.errors import DataError, UsageError
-from concord.fusion import FUSIONS
+from concordant.data.benchmarks import BENCHMARKS, prepare
+from concordant.errors import DataError, UsageError
+from concordant.fusion import FUSIONS
 
 SIZES = {"view0": 20, "view1": 59, "view2": 40}
 
@@ -75,9 +75,9 @@ def test_the_first_protocol_is_the_default_and_the_last_call_stays_in_memory():
 
 
 def test_a_benchmark_without_files_needs_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("CONCORD_DATA", str(tmp_path / "lost"))
+    monkeypatch.setenv("CONCORDANT_DATA", str(tmp_path / "lost"))
     assert len(prepare("digits", seed=0).test) == 360
-    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'lost'} is not there (named by CONCORD_DATA)")):
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'lost'} is not there (named by CONCORDANT_DATA)")):
         prepare("scene15", seed=0)
 
 

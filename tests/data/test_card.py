@@ -4,9 +4,9 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from concord.data.card import CARD, Card, LabelCard, ModalityCard, Source, read_card, write_card
-from concord.errors import DataError
-from concord.faults import explain
+from concordant.data.card import CARD, Card, LabelCard, ModalityCard, Source, read_card, write_card
+from concordant.errors import DataError
+from concordant.faults import explain
 
 FULL = Card(
     name="spræk \N{SNOWMAN}",
@@ -51,7 +51,7 @@ def test_a_card_cannot_be_changed():
 @pytest.mark.parametrize("version", [2, 0, "two", None])
 def test_a_card_of_another_version_is_told_so_whatever_else_it_holds(tmp_path, values, version):
     values |= {"version": version, "shards": 4, "name": ""}
-    with pytest.raises(DataError, match=f"is of version {version}; this Concord reads version 1: prepare it again$"):
+    with pytest.raises(DataError, match=f"is of version {version}; this Concordant reads version 1: prepare it again$"):
         reread(tmp_path, values)
 
 

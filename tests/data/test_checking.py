@@ -5,10 +5,10 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.checking import check
-from concord.data.store import Instance
-from concord.data.writing import write_store
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.checking import check
+from concordant.data.store import Instance
+from concordant.data.writing import write_store
 
 
 def make(folder, change=lambda row, one: one, *, count=60, kind="class", groups=None, splits=("train", "test")):
@@ -190,7 +190,7 @@ def test_published_class_counts_are_compared(tmp_path):
 
 
 def test_values_that_are_not_finite_are_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("concord.data.writing._check_values", lambda *given: None)
+    monkeypatch.setattr("concordant.data.writing._check_values", lambda *given: None)
     folder = make(tmp_path / "d", with_feature("audio", lambda row, x: x * (np.nan if row == 3 else 1)))
     (error,) = said(check(folder), "error")
     assert re.fullmatch(r"audio: 12 values are NaN or infinite; prepare the dataset again", error)

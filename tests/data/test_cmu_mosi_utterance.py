@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from concord.data.cmu_mosi_utterance import FILE, SIZES, load, split
-from concord.errors import DataError
+from concordant.data.cmu_mosi_utterance import FILE, SIZES, load, split
+from concordant.errors import DataError
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.collate import Collate
-from concord.data.store import Instance
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.collate import Collate
+from concordant.data.store import Instance
 
 
 def card(kind="class"):

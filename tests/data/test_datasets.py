@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("datasets")
 pytest.importorskip("typer")
 
-from concord.cli_data import prepare_command
-from concord.data.datasets import DATASETS
-from concord.errors import DataError, UsageError
+from concordant.cli_data import prepare_command
+from concordant.data.datasets import DATASETS
+from concordant.errors import DataError, UsageError
 
 GOOD = {"fps": 2.0, "frames": 3, "size": (8, 9), "processes": 1, "may_fail": 0.1, "spectrogram": "pmr", "split": 2}
 

@@ -3,11 +3,11 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concord.data.card import Card, LabelCard, ModalityCard, Source
-from concord.data.describing import describe
-from concord.data.store import Instance
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data.card import Card, LabelCard, ModalityCard, Source
+from concordant.data.describing import describe
+from concordant.data.store import Instance
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 
 def test_the_card_says_all_that_is_known(tmp_path):
@@ -53,5 +53,5 @@ def test_the_card_says_all_that_is_known(tmp_path):
 
 
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"is no dataset of Concord"):
+    with pytest.raises(DataError, match=r"is no dataset of Concordant"):
         describe(tmp_path)

@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
-from concord.data.digest import sha256, sources
-from concord.errors import DataError
+from concordant.data.digest import sha256, sources
+from concordant.errors import DataError
 
 
 def test_files_are_named_relative_to_their_folder(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from concord.data.digits import DIGITS, load, split
+from concordant.data.digits import DIGITS, load, split
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import numpy as np
 
-from concord.data.part import Part
+from concordant.data.part import Part
 
 
 def a_part():

@@ -9,13 +9,13 @@ pytest.importorskip("datasets")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.datasets import DATASETS
-from concord.data.prepared import OWN, PROTOCOLS, STORED, find_store, split, stored_benchmark
-from concord.data.store import Instance, Store
-from concord.data.stored import everything
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.datasets import DATASETS
+from concordant.data.prepared import OWN, PROTOCOLS, STORED, find_store, split, stored_benchmark
+from concordant.data.store import Instance, Store
+from concordant.data.stored import everything
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 
 def whole(folder, labels, *, splits=None, groups=None, kind="class", name="own"):
@@ -146,7 +146,7 @@ def test_nine_instances_make_no_folds_and_ten_do(tmp_path):
 def test_every_dataset_that_can_be_prepared_is_a_benchmark_and_no_other_but_one_s_own():
     assert [one.name for one in STORED if one.name != OWN] == list(DATASETS)
     for one in STORED:
-        assert (one.stored, one.protocols, one.files) == (True, PROTOCOLS, ("concord.json",))
+        assert (one.stored, one.protocols, one.files) == (True, PROTOCOLS, ("concordant.json",))
         assert one.recipe_for("folds") == one.recipe_for("given") == one.recipe["*"]
 
 
@@ -160,7 +160,11 @@ def test_a_folder_of_another_dataset_is_refused_and_one_s_own_takes_any(tmp_path
 
 
 def test_where_there_is_no_dataset_it_is_said_how_one_is_made(tmp_path):
-    with pytest.raises(DataError, match=r"^no prepared dataset ucf101 is in .*make one with `concord data prepare ucf"):
+    with pytest.raises(
+        DataError, match=r"^no prepared dataset ucf101 is in .*make one with `concordant data prepare ucf"
+    ):
         find_store("ucf101", tmp_path)
-    with pytest.raises(DataError, match=r"^no prepared dataset is in .*`concord data from-csv` \(docs/own-data.md\)"):
+    with pytest.raises(
+        DataError, match=r"^no prepared dataset is in .*`concordant data from-csv` \(docs/own-data.md\)"
+    ):
         find_store(OWN, tmp_path)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from concord.data.archives import DataError
-from concord.data.ravdess import FILE, FOLDS, load, split
+from concordant.data.archives import DataError
+from concordant.data.ravdess import FILE, FOLDS, load, split
 
 
 def write(folder, **changes):

@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.reading import Findings
-from concord.errors import DataError
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.reading import Findings
+from concordant.errors import DataError
 
 CARD = Card(
     name="toy",

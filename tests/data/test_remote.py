@@ -11,13 +11,13 @@ import fsspec
 import numpy as np
 import pytest
 
-from concord.data import remote
-from concord.data.benchmarks import folder_of, is_store, prepare, store_at, stored_as
-from concord.data.formats.own_numpy import read_numpy
-from concord.data.remote import CACHE, RECORD, fetch, fetch_store, is_url
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data import remote
+from concordant.data.benchmarks import folder_of, is_store, prepare, store_at, stored_as
+from concordant.data.formats.own_numpy import read_numpy
+from concordant.data.remote import CACHE, RECORD, fetch, fetch_store, is_url
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 FILE = "scene15.npz"
 
@@ -91,7 +91,7 @@ def test_an_archive_of_any_storage_is_the_one_of_the_folder(archive, memory, cac
 
 
 def test_the_variable_may_name_a_url(archive, cache, monkeypatch):
-    monkeypatch.setenv("CONCORD_DATA", archive.as_uri())
+    monkeypatch.setenv("CONCORDANT_DATA", archive.as_uri())
     assert (folder_of("scene15") / FILE).read_bytes() == (archive / FILE).read_bytes()
     assert cache in folder_of("scene15").parents
 
@@ -159,13 +159,13 @@ def test_faults_say_what_to_do(tmp_path, memory, monkeypatch):
         fetch("memory://d", ["x.npz"])
     assert str(caught.value) == (
         "x.npz is expected at memory://d, and is not there, or the place cannot be reached; "
-        "name another with --data or CONCORD_DATA"
+        "name another with --data or CONCORDANT_DATA"
     )
     with pytest.raises(DataError) as caught:
         fetch_store("memory://user:word@d", "mosi")
     assert str(caught.value) == (
-        "no prepared dataset mosi is at memory://d: there is neither concord.json nor mosi/concord.json, "
-        "or the place cannot be reached; name another with --data or CONCORD_DATA"
+        "no prepared dataset mosi is at memory://d: there is neither concordant.json nor mosi/concordant.json, "
+        "or the place cannot be reached; name another with --data or CONCORDANT_DATA"
     )
     with pytest.raises(DataError, match=r"glue://d cannot be read .*Protocol not known: glue"):
         fetch("glue://d", ["x.npz"])
@@ -175,7 +175,9 @@ def test_faults_say_what_to_do(tmp_path, memory, monkeypatch):
     memory.pipe("/d/x.npz", b"first")
     monkeypatch.setenv(CACHE, str(tmp_path / "file"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"the cache .*file cannot be written \(.+\); name another with CONCORD_CACHE"):
+    with pytest.raises(
+        DataError, match=r"the cache .*file cannot be written \(.+\); name another with CONCORDANT_CACHE"
+    ):
         fetch("memory://d", ["x.npz"])
 
 

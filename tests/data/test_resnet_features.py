@@ -3,8 +3,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from concord.data.archives import DataError
-from concord.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
+from concordant.data.archives import DataError
+from concordant.data.resnet_features import AVE_FEATURES, CREMAD_FEATURES
 
 
 def write(folder, file, count=60, **changes):

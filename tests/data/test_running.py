@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.card import ModalityCard
-from concord.data.running import Running
+from concordant.data.card import ModalityCard
+from concordant.data.running import Running
 
 
 @settings(max_examples=40, deadline=None)

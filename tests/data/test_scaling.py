@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from concord.data.part import Part
-from concord.data.scaling import CLIP, apply, fit, scale_parts
+from concordant.data.part import Part
+from concordant.data.scaling import CLIP, apply, fit, scale_parts
 
 SHAPES = {"bd": (12, 3), "btd": (12, 5, 3), "bchw": (12, 3, 4, 2), "bcthw": (12, 3, 5, 2, 4)}
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.splits import by_group, class_folds, group_folds, shuffled, stratified
+from concordant.data.splits import by_group, class_folds, group_folds, shuffled, stratified
 
 SEEDS = st.integers(0, 2**31)
 

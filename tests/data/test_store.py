@@ -9,11 +9,11 @@ pytest.importorskip("datasets")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.card import Card, LabelCard, ModalityCard, read_card
-from concord.data.collate import Collate
-from concord.data.store import Instance, Store
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.card import Card, LabelCard, ModalityCard, read_card
+from concordant.data.collate import Collate
+from concordant.data.store import Instance, Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 CARD = Card(
     name="toy",
@@ -53,7 +53,7 @@ def one(**changes):
 def test_what_is_written_is_read_bit_for_bit(tmp_path_factory, lengths, absent, shard):
     folder = tmp_path_factory.mktemp("store") / "toy"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("concord.data.writing.BATCH_BYTES", shard)
+        patch.setattr("concordant.data.writing.BATCH_BYTES", shard)
         card = write_store(folder, CARD, instances(lengths, absent=absent), shard_bytes=2 * shard)
     store = Store(folder)
     assert card.rows == len(store) == len(lengths)
@@ -91,7 +91,7 @@ def test_datasets_opens_the_folder_as_its_own(store):
 
 
 def test_several_files_are_read_as_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("concord.data.writing.BATCH_BYTES", 1)
+    monkeypatch.setattr("concordant.data.writing.BATCH_BYTES", 1)
     write_store(tmp_path / "toy", CARD, instances([(2, 1)] * 7), shard_bytes=1)
     assert len(list((tmp_path / "toy").glob("*.arrow"))) == 7
     store = Store(tmp_path / "toy")
@@ -228,7 +228,7 @@ def test_a_truncated_arrow_file_is_named(store):
 
 
 def test_lost_rows_are_noticed(store):
-    path = store.folder / "concord.json"
+    path = store.folder / "concordant.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "rows": 5}))
     with pytest.raises(DataError, match="announces 5 instances, the Arrow files hold 4"):
         Store(store.folder)
@@ -241,14 +241,14 @@ def test_state_may_not_name_files_elsewhere(store):
 
 
 def test_a_folder_without_a_card_is_no_dataset(tmp_path):
-    with pytest.raises(DataError, match=r"is no dataset of Concord: concord\.json is not there"):
+    with pytest.raises(DataError, match=r"is no dataset of Concordant: concordant\.json is not there"):
         Store(tmp_path)
     with pytest.raises(DataError, match="is not there"):
         Store(tmp_path / "none")
 
 
 def test_all_faults_of_a_card_are_said_at_once(store):
-    path = store.folder / "concord.json"
+    path = store.folder / "concordant.json"
     card = json.loads(path.read_text())
     card["modalities"]["audio"]["shape"] = [3]
     card["label"]["classes"] = ["one"]
@@ -262,9 +262,9 @@ def test_all_faults_of_a_card_are_said_at_once(store):
 
 
 def test_cards_of_another_version_are_refused(store):
-    path = store.folder / "concord.json"
+    path = store.folder / "concordant.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
-    with pytest.raises(DataError, match="is of version 9; this Concord reads version 1"):
+    with pytest.raises(DataError, match="is of version 9; this Concordant reads version 1"):
         Store(store.folder)
 
 

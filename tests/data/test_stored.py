@@ -5,15 +5,15 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concord.data.benchmarks import prepare
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.part import Part
-from concord.data.prepared import find_store, split
-from concord.data.scaling import fit, fit_pieces
-from concord.data.store import Instance, Store
-from concord.data.stored import StoredPart, everything, memory_budget
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.benchmarks import prepare
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.part import Part
+from concordant.data.prepared import find_store, split
+from concordant.data.scaling import fit, fit_pieces
+from concordant.data.store import Instance, Store
+from concordant.data.stored import StoredPart, everything, memory_budget
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 
 def make(folder, *, kind="class", count=60, splits=("train", "valid", "test"), groups="speaker", name="own"):
@@ -52,7 +52,7 @@ def make(folder, *, kind="class", count=60, splits=("train", "valid", "test"), g
 def test_what_is_read_as_needed_equals_what_is_held_in_memory(tmp_path, monkeypatch, kind):
     folder = make(tmp_path / "store", kind=kind)
     held = prepare("own", seed=0, data=folder)
-    monkeypatch.setenv("CONCORD_MEMORY", "1")
+    monkeypatch.setenv("CONCORDANT_MEMORY", "1")
     prepare.__globals__["_prepare"].cache_clear()
     read = prepare("own", seed=0, data=folder)
     assert isinstance(held.train, Part)
@@ -78,8 +78,8 @@ def test_what_is_read_as_needed_equals_what_is_held_in_memory(tmp_path, monkeypa
 
 
 def test_scales_of_pieces_are_those_of_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("concord.data.stored.PIECE", 1)
-    monkeypatch.setattr("concord.data.stored.LEAST_PIECE", 7)
+    monkeypatch.setattr("concordant.data.stored.PIECE", 1)
+    monkeypatch.setattr("concordant.data.stored.LEAST_PIECE", 7)
     whole = everything(Store(make(tmp_path / "store")))
     assert len(list(whole.pieces())) == 9
     scales = fit_pieces(whole.pieces(), whole.layouts)
@@ -157,7 +157,9 @@ def test_what_cannot_be_split_is_said(tmp_path, options, protocol, said):
 def test_a_dataset_is_found_by_its_folder_or_within_one(tmp_path):
     folder = make(tmp_path / "data" / "cmu-mosi", kind="real", name="cmu-mosi")
     assert find_store("cmu-mosi", folder) == find_store("cmu-mosi", tmp_path / "data") == folder
-    with pytest.raises(DataError, match=r"no prepared dataset ave is in .*; make one with `concord data prepare ave"):
+    with pytest.raises(
+        DataError, match=r"no prepared dataset ave is in .*; make one with `concordant data prepare ave"
+    ):
         find_store("ave", tmp_path / "data")
     with pytest.raises(DataError, match=r"cmu-mosi holds cmu-mosi, not ave; name another folder with --data"):
         prepare("ave", seed=0, data=folder)
@@ -167,11 +169,11 @@ def test_a_dataset_is_found_by_its_folder_or_within_one(tmp_path):
 
 @pytest.mark.parametrize(("text", "wanted"), [("1024", 1024), ("2KiB", 2048), ("1.5 MB", 1572864), ("1GiB", 1 << 30)])
 def test_the_memory_budget_is_a_size(monkeypatch, text, wanted):
-    monkeypatch.setenv("CONCORD_MEMORY", text)
+    monkeypatch.setenv("CONCORDANT_MEMORY", text)
     assert memory_budget() == wanted
 
 
 def test_a_budget_that_is_no_size_is_refused(monkeypatch):
-    monkeypatch.setenv("CONCORD_MEMORY", "much")
-    with pytest.raises(UsageError, match='CONCORD_MEMORY must be a size such as "512MiB" or "4GiB"; found \'much\''):
+    monkeypatch.setenv("CONCORDANT_MEMORY", "much")
+    with pytest.raises(UsageError, match='CONCORDANT_MEMORY must be a size such as "512MiB" or "4GiB"; found \'much\''):
         memory_budget()

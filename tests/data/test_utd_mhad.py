@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from concord.data.utd_mhad import CLASSES, FILE, load, split
+from concordant.data.utd_mhad import CLASSES, FILE, load, split
 
 pytestmark = pytest.mark.data
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from concord.data.benchmarks import prepare
+from concordant.data.benchmarks import prepare
 
 pytestmark = pytest.mark.data
 

@@ -6,12 +6,12 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concord.data.card import CARD, Card, LabelCard, ModalityCard
-from concord.data.reading import Findings
-from concord.data.store import Instance, Store
-from concord.data.writing import FAILURES, write_store
-from concord.errors import DataError, UsageError
-from concord.files import read_json
+from concordant.data.card import CARD, Card, LabelCard, ModalityCard
+from concordant.data.reading import Findings
+from concordant.data.store import Instance, Store
+from concordant.data.writing import FAILURES, write_store
+from concordant.errors import DataError, UsageError
+from concordant.files import read_json
 
 
 def card(kind="real", **more):
@@ -86,7 +86,7 @@ def test_a_full_disk_is_said_of_the_folder(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("concord.data.writing.write_card", full)
+    monkeypatch.setattr("concordant.data.writing.write_card", full)
     with pytest.raises(UsageError, match=r"out cannot be written \(No space left on device\); name another folder$"):
         write_store(tmp_path / "out", card(), [row()])
     assert os.listdir(tmp_path) == []

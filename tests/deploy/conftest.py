@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from concord.deploy.deployed import DeployedModel
-from concord.experiment.config import make_config
+from concordant.deploy.deployed import DeployedModel
+from concordant.experiment.config import make_config
 
 SEQUENCES = {"a": ("btd", (20, 5)), "b": ("btd", (13, 4)), "c": ("bd", (6,))}
 MAPS = {"a": ("bchw", (1, 12, 12)), "b": ("bcthw", (1, 9, 12, 12))}
@@ -15,7 +15,7 @@ def described():
     """Return a function that describes a model of any fusion and calibrator, trained on nothing."""
 
     def describe(fusion, calibrator="context", modalities=None, kind="class"):
-        from concord.fusion import FUSIONS
+        from concordant.fusion import FUSIONS
 
         if modalities is None:
             modalities = MAPS if FUSIONS[fusion].setting == "convolutional" else SEQUENCES
@@ -23,7 +23,7 @@ def described():
             "own", fusion=fusion, calibrators=(calibrator,), modalities=tuple(modalities), recipe={"width": 16}, seeds=1
         )
         return {
-            "schema": "concord.model/1",
+            "schema": "concordant.model/1",
             "config": config.model_dump(mode="json"),
             "label": calibrator,
             "seed": 0,
@@ -74,6 +74,6 @@ def batch():
 @pytest.fixture(scope="session")
 def shared_run(digits_run):
     """The folder of a short experiment on the digits, opened."""
-    from concord.analysis.trained import open_runs
+    from concordant.analysis.trained import open_runs
 
     return open_runs(digits_run)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from concord.data.scaling import apply, fit
-from concord.deploy.deployed import Description, InputScale, read_description
-from concord.errors import DataError
+from concordant.data.scaling import apply, fit
+from concordant.deploy.deployed import Description, InputScale, read_description
+from concordant.errors import DataError
 
 
 @pytest.mark.parametrize("layout", ["bd", "btd", "bchw", "bcthw"])
@@ -58,19 +58,19 @@ def test_a_description_survives_json(described):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": "concord.model/9"}, r"here describes no model of Concord: .*schema"),
-        ({"label": "joint"}, r"here describes no model of Concord: label 'joint' is none of its configuration"),
-        ({"layouts": {"a": "btd"}}, r"here describes no model of Concord: layouts must name a, b, c; found a$"),
+        ({"schema": "concordant.model/9"}, r"here describes no model of Concordant: .*schema"),
+        ({"label": "joint"}, r"here describes no model of Concordant: label 'joint' is none of its configuration"),
+        ({"layouts": {"a": "btd"}}, r"here describes no model of Concordant: layouts must name a, b, c; found a$"),
         (
             {"shapes": {"a": [5], "b": [13, 4], "c": [0]}},
             r"shapes.a must have a size of 1 or more for each axis of 'td'",
         ),
         (
             {"shapes": {"a": [20, 5], "b": [13, 4], "c": [0]}},
-            r"model of Concord: shapes.c must have .* 'd'; found \(0,\)",
+            r"model of Concordant: shapes.c must have .* 'd'; found \(0,\)",
         ),
-        ({"classes": []}, r"here describes no model of Concord: .*classes"),
-        ({"pickle": 1}, r"here describes no model of Concord: .*pickle"),
+        ({"classes": []}, r"here describes no model of Concordant: .*classes"),
+        ({"pickle": 1}, r"here describes no model of Concordant: .*pickle"),
     ],
 )
 def test_what_is_wrong_with_a_description_is_said(described, change, message):

@@ -9,12 +9,12 @@ pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from concord.deploy.export import cases, export_run, largest_difference, write_checked  # noqa: E402
-from concord.deploy.graph import complete, trace  # noqa: E402
-from concord.deploy.onnx_file import named, runtime, to_onnx  # noqa: E402
-from concord.deploy.opening import open_deployed  # noqa: E402
-from concord.errors import ConcordError, UsageError  # noqa: E402
-from concord.fusion import FUSIONS  # noqa: E402
+from concordant.deploy.export import cases, export_run, largest_difference, write_checked  # noqa: E402
+from concordant.deploy.graph import complete, trace  # noqa: E402
+from concordant.deploy.onnx_file import named, runtime, to_onnx  # noqa: E402
+from concordant.deploy.opening import open_deployed  # noqa: E402
+from concordant.errors import ConcordantError, UsageError  # noqa: E402
+from concordant.fusion import FUSIONS  # noqa: E402
 
 # Averaging films onto a grid has no operator in ONNX.
 NO_ONNX = ("attention",)
@@ -30,7 +30,7 @@ def exported(shared_run, tmp_path_factory):
 def test_an_onnx_file_of_a_run_answers_as_its_predictions_file_says(exported, shared_run, digits_run):
     import pyarrow.parquet as pq
 
-    from concord.experiment.batches import to_tensors
+    from concordant.experiment.batches import to_tensors
 
     _, path = exported
     found = open_deployed(shared_run)
@@ -48,7 +48,7 @@ def test_an_onnx_file_of_a_run_answers_as_its_predictions_file_says(exported, sh
 
 def test_the_document_says_what_the_file_is(exported):
     document, path = exported
-    assert document["schema"] == "concord.export/1"
+    assert document["schema"] == "concordant.export/1"
     assert document["bytes"] == path.stat().st_size
     assert (document["label"], document["seed"], document["modalities"]) == ("context", 0, ["left", "right", "profile"])
     assert document["inputs"][0] == {"name": "inputs_left", "dtype": "float32", "shape": ["batch", 1, 8, 4]}
@@ -69,7 +69,7 @@ def test_the_file_names_its_axes_and_tells_what_it_is(exported):
     assert axes["present_left"] == ["batch"]
     assert axes["logits"] == ["batch", 10]
     assert axes["reliability"] == ["batch", 3]
-    told = json.loads({entry.key: entry.value for entry in model.metadata_props}["concord"])
+    told = json.loads({entry.key: entry.value for entry in model.metadata_props}["concordant"])
     assert told["classes"] == [str(digit) for digit in range(10)]
 
 
@@ -77,9 +77,9 @@ def test_a_pt2_file_answers_as_pytorch_does_bit_for_bit(shared_run, tmp_path):
     path = tmp_path / "digits.pt2"
     document = export_run(shared_run, format="torch-export", out=path, seed=1, samples=8)
     assert document["check"]["largest_difference"] == 0
-    extra = {"concord.json": ""}
+    extra = {"concordant.json": ""}
     torch.export.load(path, extra_files=extra)
-    assert json.loads(extra["concord.json"])["seed"] == 1
+    assert json.loads(extra["concordant.json"])["seed"] == 1
 
 
 def onnx_agrees(model, batch, path, fixed):
@@ -110,9 +110,9 @@ def test_a_file_that_answers_otherwise_is_not_written(built, batch, tmp_path, mo
     model, path = built("lf-dnn"), tmp_path / "model.pt2"
     asked = [complete(model.description, *batch(model, 4))]
     monkeypatch.setattr(
-        "concord.deploy.export.reload", lambda path: lambda given: (torch.zeros(4, 3), torch.ones(4, 3))
+        "concordant.deploy.export.reload", lambda path: lambda given: (torch.zeros(4, 3), torch.ones(4, 3))
     )
-    with pytest.raises(ConcordError, match=r"differs from PyTorch by .* in logits, more than 1e-05, and was"):
+    with pytest.raises(ConcordantError, match=r"differs from PyTorch by .* in logits, more than 1e-05, and was"):
         write_checked(model, path, asked)
     assert not any(tmp_path.iterdir())
 
@@ -123,12 +123,12 @@ def test_a_file_that_refuses_a_batch_is_not_written(built, batch):
     def refuse(given):
         raise RuntimeError("no")
 
-    with pytest.raises(ConcordError, match=r"refuses a batch that PyTorch takes, and was not written: no$"):
+    with pytest.raises(ConcordantError, match=r"refuses a batch that PyTorch takes, and was not written: no$"):
         largest_difference(model, refuse, [complete(model.description, *batch(model, 4))])
 
 
 def test_the_check_asks_of_some_of_one_and_of_shorter_sequences(built, batch):
-    from concord.data.part import Part
+    from concordant.data.part import Part
 
     model = built("lf-dnn")
     inputs, masks, present = batch(model, 9)

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from concord.calibration.base import Calibrator
-from concord.deploy.graph import Graph, changed, complete, entries, example, trace
-from concord.errors import UsageError
-from concord.fusion import FUSIONS
-from concord.rivals import CALIBRATORS
+from concordant.calibration.base import Calibrator
+from concordant.deploy.graph import Graph, changed, complete, entries, example, trace
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS
+from concordant.rivals import CALIBRATORS
 
 # Fusions that choose by the number of steps, and so are exported with a fixed one.
 FIXED = ("ef-lstm", "mfn")

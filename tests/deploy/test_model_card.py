@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from concord.deploy.deployed import read_description
-from concord.deploy.model_card import HEAD, model_card
+from concordant.deploy.deployed import read_description
+from concordant.deploy.model_card import HEAD, model_card
 
 ODD = {"eye | hand": ("btd", (7, 3)), "ton {höhe}": ("bd", (4,)), "film": ("bcthw", (3, 5, 8, 9))}
 
@@ -37,7 +37,7 @@ def test_the_head_is_metadata_that_the_hub_reads(card):
     yaml = pytest.importorskip("yaml")
     head = card().split("---\n")[1]
     assert f"---\n{head}---\n" == HEAD
-    assert yaml.safe_load(head)["library_name"] == "concord-fusion"
+    assert yaml.safe_load(head)["library_name"] == "concordant"
 
 
 @pytest.mark.parametrize(("kind", "outputs"), [("class", 3), ("real", 1)])
@@ -50,7 +50,7 @@ def test_outputs_are_as_many_as_logits_and_reliability_is_in_the_order_of_modali
 def test_the_python_of_the_card_is_python(card):
     code = card().split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
-    assert "from concord.deploy.pretrained import PretrainedModel" in code
+    assert "from concordant.deploy.pretrained import PretrainedModel" in code
 
 
 def test_classes_are_named_in_order_and_braces_in_them_are_no_fields(card):
@@ -61,7 +61,7 @@ def test_classes_are_named_in_order_and_braces_in_them_are_no_fields(card):
 
 def test_numbers_of_the_run_are_on_the_card(card):
     text = card(seed=3)
-    assert "1,234,567 parameters, trained by `concord run` on own (protocol given, seed 3)." in text
+    assert "1,234,567 parameters, trained by `concordant run` on own (protocol given, seed 3)." in text
     assert re.search(r"^steps \d+, batch \d+, .*width 16.*; encoders \w+, sizes \w+, method \w+\.$", text, re.MULTILINE)
 
 

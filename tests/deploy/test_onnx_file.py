@@ -9,11 +9,11 @@ pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from concord.deploy.graph import Entry  # noqa: E402
-from concord.deploy.onnx_file import named, runtime, to_onnx, write_onnx  # noqa: E402
-from concord.errors import ConcordError, UsageError  # noqa: E402
+from concordant.deploy.graph import Entry  # noqa: E402
+from concordant.deploy.onnx_file import named, runtime, to_onnx, write_onnx  # noqa: E402
+from concordant.errors import ConcordantError, UsageError  # noqa: E402
 
-ABOUT = {"concord": '{"classes": ["ß", "\N{SNOWMAN}"]}', "other": ""}
+ABOUT = {"concordant": '{"classes": ["ß", "\N{SNOWMAN}"]}', "other": ""}
 
 
 class Tiny(nn.Module):
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_loaded_is_told(path, tmp_path, content):
     broken.write_bytes(path.read_bytes()[:100] if content is None else content)
     said = rf"^onnxruntime {onnxruntime.__version__} cannot load the ONNX file \(.+\); if the file is whole, a newer"
     for place in (broken, tmp_path / "gone.onnx"):
-        with pytest.raises(ConcordError, match=said):
+        with pytest.raises(ConcordantError, match=said):
             runtime(place)
 
 
@@ -138,11 +138,13 @@ def test_a_refusal_says_what_it_came_from_in_one_line_of_some_length(monkeypatch
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
 def test_a_package_that_is_missing_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ConcordError, match=rf"^ONNX needs {missing}, which is not installed: pip install 'concord-"):
+    with pytest.raises(
+        ConcordantError, match=rf"^ONNX needs {missing}, which is not installed: pip install 'concordant-"
+    ):
         to_onnx(None, [], {})
 
 
 def test_a_runtime_that_is_missing_is_named(monkeypatch, path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ConcordError, match=r"^the check needs onnxruntime, which is not installed: pip install"):
+    with pytest.raises(ConcordantError, match=r"^the check needs onnxruntime, which is not installed: pip install"):
         runtime(path)

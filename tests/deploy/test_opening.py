@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from concord.data.scaling import fit
-from concord.deploy.opening import choose, open_deployed
-from concord.deploy.raw import only, raw_parts
-from concord.errors import UsageError
+from concordant.data.scaling import fit
+from concordant.deploy.opening import choose, open_deployed
+from concordant.deploy.raw import only, raw_parts
+from concordant.errors import UsageError
 
 
 def test_the_scaling_is_that_of_the_training_part_of_the_seed(shared_run):

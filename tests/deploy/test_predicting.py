@@ -9,15 +9,15 @@ pytest.importorskip("datasets")
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from concord.analysis.study import study
-from concord.analysis.trained import open_runs
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.store import Instance
-from concord.data.writing import write_store
-from concord.deploy.opening import open_deployed
-from concord.deploy.predicting import Totals, open_asked, predict_run, tables
-from concord.errors import DataError, UsageError
-from concord.experiment.config import make_config
+from concordant.analysis.study import study
+from concordant.analysis.trained import open_runs
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.store import Instance
+from concordant.data.writing import write_store
+from concordant.deploy.opening import open_deployed
+from concordant.deploy.predicting import Totals, open_asked, predict_run, tables
+from concordant.errors import DataError, UsageError
+from concordant.experiment.config import make_config
 
 
 def make(folder, *, kind="class", count=80, seed=0, sensor=4, classes=("low", "mid", "high")):
@@ -109,9 +109,9 @@ def test_another_dataset_is_predicted_as_a_whole_with_the_scaling_of_the_trainin
 def test_pieces_and_rows_at_a_time_change_nothing(world, tmp_path, monkeypatch):
     options = {"data": world / "other", "trained_on": world / "data-class"}
     whole = pq.read_table(_path(predict_run(world / "run-class", tmp_path / "whole.parquet", **options)))
-    monkeypatch.setattr("concord.deploy.predicting.ROWS", 4)
-    monkeypatch.setattr("concord.data.stored.LEAST_PIECE", 10)
-    monkeypatch.setattr("concord.data.stored.PIECE", 1)
+    monkeypatch.setattr("concordant.deploy.predicting.ROWS", 4)
+    monkeypatch.setattr("concordant.data.stored.LEAST_PIECE", 10)
+    monkeypatch.setattr("concordant.data.stored.PIECE", 1)
     told = []
     document = predict_run(
         world / "run-class", tmp_path / "bits.parquet", progress=lambda *told_now: told.append(told_now[:2]), **options
@@ -135,7 +135,7 @@ def _path(document):
 
 
 def test_memory_does_not_grow_with_the_dataset(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("concord.data.stored.PIECE", 1)
+    monkeypatch.setattr("concordant.data.stored.PIECE", 1)
     peaks = []
     for count in (400, 1600):
         folder = make(tmp_path / str(count), count=count, sensor=4, seed=2)
@@ -163,7 +163,7 @@ def test_numbers_are_predicted_as_numbers(world, tmp_path):
 
 def test_a_shared_folder_predicts_without_the_data_of_its_training(world, tmp_path):
     pytest.importorskip("huggingface_hub")
-    from concord.deploy.sharing import share_run
+    from concordant.deploy.sharing import share_run
 
     share_run(open_runs(world / "run-class"), tmp_path / "model", data=world / "data-class")
     predict_run(tmp_path / "model", tmp_path / "one.parquet", data=world / "other")
@@ -176,7 +176,7 @@ def test_a_shared_folder_predicts_without_the_data_of_its_training(world, tmp_pa
 
 def test_a_shared_folder_of_a_benchmark_predicts_its_test_part(shared_run, tmp_path):
     pytest.importorskip("huggingface_hub")
-    from concord.deploy.sharing import share_run
+    from concordant.deploy.sharing import share_run
 
     share_run(shared_run, tmp_path / "model")
     one = predict_run(tmp_path / "model", tmp_path / "one.csv")

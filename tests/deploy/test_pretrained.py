@@ -6,10 +6,10 @@ import torch
 
 pytest.importorskip("huggingface_hub")
 
-from concord.deploy.opening import load_shared, open_deployed
-from concord.deploy.pretrained import PretrainedModel
-from concord.deploy.sharing import share_run
-from concord.errors import DataError, UsageError
+from concordant.deploy.opening import load_shared, open_deployed
+from concordant.deploy.pretrained import PretrainedModel
+from concordant.deploy.sharing import share_run
+from concordant.errors import DataError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +75,11 @@ def test_pushing_uploads_those_files_and_no_others(shared, monkeypatch):
 def test_the_card_has_results_inputs_classes_and_what_the_calibrator_does(shared, shared_run):
     from huggingface_hub import ModelCard
 
-    from concord.files import read_json
-    from concord.report.markdown import brief
+    from concordant.files import read_json
+    from concordant.report.markdown import brief
 
     card = ModelCard.load(shared[1] / "README.md")
-    assert card.data.library_name == "concord-fusion"
+    assert card.data.library_name == "concordant"
     assert "calibration" in card.data.tags
     assert brief(read_json(shared_run.path / "results.json")) in card.text
     assert "| left | map (channels, rows, columns) | (B, 1, 8, 4) |" in card.text
@@ -126,10 +126,12 @@ def test_a_configuration_that_describes_nothing_is_told(load, copy):
     values = json.loads((copy / "config.json").read_text())
     values["description"]["label"] = "other"
     (copy / "config.json").write_text(json.dumps(values))
-    with pytest.raises(DataError, match=r"config.json describes no model of Concord: label 'other' is none of its"):
+    with pytest.raises(DataError, match=r"config.json describes no model of Concordant: label 'other' is none of its"):
         load(copy)
     (copy / "config.json").write_text("{}")
-    with pytest.raises(DataError, match=r"config.json .*describes no model; name a folder that `concord share` made"):
+    with pytest.raises(
+        DataError, match=r"config.json .*describes no model; name a folder that `concordant share` made"
+    ):
         load(copy)
 
 
@@ -150,7 +152,7 @@ def test_a_repository_with_pickled_weights_alone_is_refused(shared, monkeypatch)
         raise EntryNotFoundError("not there")
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", download)
-    monkeypatch.setattr("concord.deploy.pretrained.hf_hub_download", download)
+    monkeypatch.setattr("concordant.deploy.pretrained.hf_hub_download", download)
     with pytest.raises(DataError, match=r"^me/digits has no model.safetensors; pickled weights are not read$"):
         PretrainedModel.from_pretrained("me/digits")
     assert asked == ["config.json", "model.safetensors"]

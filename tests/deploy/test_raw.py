@@ -6,13 +6,13 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concord.data.card import Card, LabelCard, ModalityCard
-from concord.data.store import Instance, Store
-from concord.data.stored import everything
-from concord.data.writing import write_store
-from concord.deploy.deployed import read_description
-from concord.deploy.raw import all_instances, only, raw_parts
-from concord.errors import DataError
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.store import Instance, Store
+from concordant.data.stored import everything
+from concordant.data.writing import write_store
+from concordant.deploy.deployed import read_description
+from concordant.deploy.raw import all_instances, only, raw_parts
+from concordant.errors import DataError
 
 SEQUENCES = {"a": ("btd", (20, 5)), "b": ("bd", (6,)), "c": ("bcthw", (1, 9, 4, 4))}
 
@@ -107,7 +107,7 @@ def test_all_modalities_that_are_missing_are_named(about, tmp_path):
     folder = store(tmp_path / "x", {"b": ("bd", (6,)), "d": ("bd", (1,))})
     with pytest.raises(DataError, match=r"x has no modality a, c, which the model reads; it has b, d$"):
         all_instances(folder, about)
-    with pytest.raises(DataError, match=r"is no dataset of Concord"):
+    with pytest.raises(DataError, match=r"is no dataset of Concordant"):
         all_instances(tmp_path, about)
 
 

@@ -8,17 +8,17 @@ from safetensors.torch import load_file
 
 pytest.importorskip("huggingface_hub")
 
-from concord.deploy.opening import open_deployed
-from concord.deploy.sharing import share_run
-from concord.errors import ConcordError, UsageError
-from concord.files import read_json
+from concordant.deploy.opening import open_deployed
+from concordant.deploy.sharing import share_run
+from concordant.errors import ConcordantError, UsageError
+from concordant.files import read_json
 
 
 def test_the_document_says_what_the_folder_is(shared_run, tmp_path):
     (tmp_path / "empty").mkdir()
     document = share_run(shared_run, tmp_path / "empty", label="self", seed=1)
     json.dumps(document, allow_nan=False)
-    assert document["schema"] == "concord.shared/1"
+    assert document["schema"] == "concordant.shared/1"
     assert document["folder"] == str(tmp_path / "empty")
     assert (document["label"], document["seed"]) == ("self", 1)
     assert document["files"] == {name: os.stat(tmp_path / "empty" / name).st_size for name in document["files"]}
@@ -57,7 +57,7 @@ def test_a_folder_that_cannot_be_written_to_its_end_is_not_left_half(shared_run,
         (folder / "model.safetensors").write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("concord.deploy.pretrained.PretrainedModel.save_pretrained", full)
+    monkeypatch.setattr("concordant.deploy.pretrained.PretrainedModel.save_pretrained", full)
     with pytest.raises(UsageError, match=r"^--out: cannot write to .*model \(No space left on device\)$"):
         share_run(shared_run, tmp_path / "model")
     assert os.listdir(tmp_path) == []
@@ -74,9 +74,9 @@ def test_a_run_that_is_not_there_makes_no_folder(shared_run, tmp_path, options, 
 
 
 def test_a_package_that_is_missing_is_named(shared_run, tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "concord.deploy.pretrained", raising=False)
+    monkeypatch.delitem(sys.modules, "concordant.deploy.pretrained", raising=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    said = "sharing needs huggingface_hub, which is not installed: pip install 'concord-fusion[export]'"
-    with pytest.raises(ConcordError, match=f"^{re.escape(said)}$"):
+    said = "sharing needs huggingface_hub, which is not installed: pip install 'concordant[export]'"
+    with pytest.raises(ConcordantError, match=f"^{re.escape(said)}$"):
         share_run(shared_run, tmp_path / "model")
     assert not (tmp_path / "model").exists()

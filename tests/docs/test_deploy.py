@@ -18,9 +18,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from concord.analysis.trained import open_runs  # noqa: E402
-from concord.data import digits  # noqa: E402
-from concord.fusion import FUSIONS  # noqa: E402
+from concordant.analysis.trained import open_runs  # noqa: E402
+from concordant.data import digits  # noqa: E402
+from concordant.fusion import FUSIONS  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -35,7 +35,7 @@ def folder(digits_run, shell, tmp_path_factory):
     everything = digits.load(None).take(np.arange(40))
     names = np.array(list("0123456789"))
     np.savez(where / "some.npz", label=everything.labels, classes=names, group=np.arange(40), **everything.inputs)
-    lines = ["concord data from-numpy some.npz --out DIR", *COMMANDS]
+    lines = ["concordant data from-numpy some.npz --out DIR", *COMMANDS]
     for line in lines:
         done = shell(re.sub(r"\bRUN\b", str(digits_run), line), where)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
@@ -51,9 +51,9 @@ def test_part(digits_run):
 
 def test_there_is_a_command_for_each_way():
     assert [command.split()[:2] for command in COMMANDS] == [
-        ["concord", "predict"],
-        ["concord", "share"],
-        ["concord", "export"],
+        ["concordant", "predict"],
+        ["concordant", "share"],
+        ["concordant", "export"],
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_shared_folder_has_the_files_of_the_text_and_the_snippet_runs(folder, 
     assert {path.name for path in (folder / "FOLDER").iterdir()} == {"model.safetensors", "config.json", "README.md"}
     pushed = []
     monkeypatch.setattr(
-        "concord.deploy.pretrained.PretrainedModel.push_to_hub", lambda self, name: pushed.append((self, name))
+        "concordant.deploy.pretrained.PretrainedModel.push_to_hub", lambda self, name: pushed.append((self, name))
     )
     monkeypatch.chdir(folder)
     given = {name: torch.from_numpy(test_part.inputs[name][:8]) for name in NAMES}
@@ -96,7 +96,7 @@ def test_the_exported_file_takes_and_gives_what_the_text_says(folder, test_part)
         assert reliability.shape == (count, 3)
     broken = {**given, "inputs_left": np.full_like(given["inputs_left"], np.nan)}
     assert (session.run(None, broken)[1][:, 0] == 0).all()  # what is not finite is absent
-    (about,) = [one.value for one in onnx.load(folder / "model.onnx").metadata_props if one.key == "concord"]
+    (about,) = [one.value for one in onnx.load(folder / "model.onnx").metadata_props if one.key == "concordant"]
     assert json.loads(about)["label"] == "context"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from concord.cli import app
+from concordant.cli import app
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
@@ -14,7 +14,7 @@ LINES = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
 
 def test_every_line_is_one_that_the_command_understands():
     run = get_command(app).commands["run"]
-    commands = [line.split("concord run ", 1)[1] for line in LINES if "concord run " in line]
+    commands = [line.split("concordant run ", 1)[1] for line in LINES if "concordant run " in line]
     assert len(commands) == len(LINES) - 1  # but for the settings of Slurm
     for words in commands:
         run.make_context("run", words.split())

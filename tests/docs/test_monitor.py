@@ -32,14 +32,14 @@ def test_the_metrics_of_the_table_are_those_that_are_served():
     client = pytest.importorskip("prometheus_client")
     import torch
 
-    from concord import ContextualCalibrator, Monitor
+    from concordant import ContextualCalibrator, Monitor
 
     monitor = Monitor(ContextualCalibrator({"a": 2, "b": 2}, seed=0).eval())
     monitor.learn({"a": torch.randn(30, 2), "b": torch.randn(30, 2)})
     registry = client.CollectorRegistry()
     monitor.register(registry)
     served = {family.name.removesuffix("_total") for family in registry.collect()}
-    assert {name.removesuffix("_total") for name in re.findall(r"^\| `(concord_\w+)`", TEXT, re.MULTILINE)} == served
+    assert {name.removesuffix("_total") for name in re.findall(r"^\| `(concordant_\w+)`", TEXT, re.MULTILINE)} == served
 
 
 def test_the_links_lead_somewhere():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from concord.files import read_json
+from concordant.files import read_json
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
@@ -41,8 +41,8 @@ def test_the_numbers_are_those_of_the_results(script):
 def test_the_numbers_of_the_text_are_those_of_the_code(script):
     import inspect
 
-    from concord import fit_plugin
-    from concord.calibration import plugin
+    from concordant import fit_plugin
+    from concordant.calibration import plugin
 
     assert plugin.VARIATION == 0.5
     assert inspect.signature(fit_plugin).parameters["tolerance"].default == 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from concord.experiment.config import Recipe
-from concord.sweep.grid_file import Grid, read_grid
+from concordant.experiment.config import Recipe
+from concordant.sweep.grid_file import Grid, read_grid
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")

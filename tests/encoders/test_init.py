@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.encoders import (
+from concordant.encoders import (
     FilmEncoder,
     FilmMapEncoder,
     MapEncoder,
@@ -12,7 +12,7 @@ from concord.encoders import (
     VectorEncoder,
     build_encoder,
 )
-from concord.errors import UsageError
+from concordant.errors import UsageError
 
 CASES = {
     "bd": ((9,), VectorEncoder, "bd", (8,)),

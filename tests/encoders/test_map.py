@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.encoders import build_encoder
-from concord.encoders.map import FilmMapEncoder, MapEncoder
+from concordant.encoders import build_encoder
+from concordant.encoders.map import FilmMapEncoder, MapEncoder
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from concord.encoders.resnet import ResNetEncoder
-from concord.errors import ConcordError, UsageError
+from concordant.encoders.resnet import ResNetEncoder
+from concordant.errors import ConcordantError, UsageError
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -67,12 +67,12 @@ def test_other_numbers_of_stages_are_refused(stages):
 
 def test_without_transformers_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConcordError, match="pip install 'concord-fusion"):
+    with pytest.raises(ConcordantError, match="pip install 'concordant"):
         ResNetEncoder(inputs=3)
 
 
 def test_importing_the_encoders_does_not_import_transformers():
-    code = "import sys, concord.encoders, concord.fusion; print('transformers' in sys.modules)"
+    code = "import sys, concordant.encoders, concordant.fusion; print('transformers' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=True
     )

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from concord.encoders.sequence import SequenceEncoder
+from concordant.encoders.sequence import SequenceEncoder
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 import torch
 
-from concord.encoders.vector import VectorEncoder
+from concordant.encoders.vector import VectorEncoder
 
 
 def test_features_are_the_positive_part_of_a_linear_map():

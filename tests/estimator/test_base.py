@@ -8,8 +8,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
 
-from concord import CalibratedClassifier, CalibratedRegressor, ConcordError
-from concord.estimator import InputError, Modalities
+from concordant import CalibratedClassifier, CalibratedRegressor, ConcordantError
+from concordant.estimator import InputError, Modalities
 
 
 def instances(count=200, seed=0, noise=1.0):
@@ -256,8 +256,8 @@ def test_all_faults_of_the_parameters_are_told_at_once():
         CalibratedClassifier(calibrator="evidential", fusion="transformer").fit(x, y)
 
 
-def test_input_errors_are_errors_of_concord_and_of_values():
-    assert issubclass(InputError, ConcordError)
+def test_input_errors_are_errors_of_concordant_and_of_values():
+    assert issubclass(InputError, ConcordantError)
     assert issubclass(InputError, ValueError)
 
 
@@ -297,5 +297,5 @@ def test_sample_weights_and_y_must_match_the_instances():
 
 def test_divergence_is_told():
     x, y = instances(40)
-    with pytest.raises(ConcordError, match="training diverged; choose a lower learning_rate than 1e\\+30"):
+    with pytest.raises(ConcordantError, match="training diverged; choose a lower learning_rate than 1e\\+30"):
         CalibratedClassifier(learning_rate=1e30, steps=30, validation=0).fit(x, y)

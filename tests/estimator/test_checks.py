@@ -7,7 +7,7 @@ have no single number of columns; `test_base.py` tests what stands in for them: 
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from concord import CalibratedClassifier, CalibratedRegressor
+from concordant import CalibratedClassifier, CalibratedRegressor
 
 EXPECTED = {
     "check_sample_weight_equivalence_on_dense_data": (

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from concord import CalibratedClassifier
-from concord.estimator import InputError
+from concordant import CalibratedClassifier
+from concordant.estimator import InputError
 
 
 def instances(count=200, seed=0, share=0.5, shift=2.0):

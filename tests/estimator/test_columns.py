@@ -5,8 +5,8 @@ from sklearn.compose import make_column_selector
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from concord.estimator import InputError
-from concord.estimator.columns import apply_groups, group_columns
+from concordant.estimator import InputError
+from concordant.estimator.columns import apply_groups, group_columns
 
 
 @pytest.fixture

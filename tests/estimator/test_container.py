@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.model_selection import KFold, train_test_split
 
-from concord.estimator import InputError, Modalities
+from concordant.estimator import InputError, Modalities
 
 
 @pytest.fixture

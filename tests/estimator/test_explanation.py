@@ -1,5 +1,5 @@
-from concord.analysis.explaining import Verdict
-from concord.estimator import Explanation
+from concordant.analysis.explaining import Verdict
+from concordant.estimator import Explanation
 
 
 def verdict(modality, **more):

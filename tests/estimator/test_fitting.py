@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord import ConcordError
-from concord.estimator.fitting import Plan, Targets, _losses, _score, build, fit_model, new_optimizer, one_pass
-from concord.estimator.inputs import Form
-from concord.experiment.batches import Tensors
+from concordant import ConcordantError
+from concordant.estimator.fitting import Plan, Targets, _losses, _score, build, fit_model, new_optimizer, one_pass
+from concordant.estimator.inputs import Form
+from concordant.experiment.batches import Tensors
 
 PLAN = Plan(
     fusion="lf-dnn",
@@ -67,7 +67,7 @@ def test_the_score_is_the_weighted_accuracy_with_its_standard_error():
 
 
 def test_the_state_is_kept_that_held_out_instances_chose():
-    from concord.calibration import Perturbation
+    from concordant.calibration import Perturbation
 
     plan = replace(PLAN, learning_rate=0.3, steps=60)  # so high that the score goes up and down
     valid = instances(40, seed=1)
@@ -104,5 +104,5 @@ def test_a_pass_takes_every_instance_once_and_changes_no_global_stream():
 def test_features_that_overflow_end_the_training_with_a_sentence():
     inputs, targets = instances()
     broken = Targets(targets.values, torch.full((60,), math.inf))
-    with pytest.raises(ConcordError, match="training diverged; choose a lower learning_rate than "):
+    with pytest.raises(ConcordantError, match="training diverged; choose a lower learning_rate than "):
         fit_model(build(FORMS, PLAN), PLAN, (inputs, broken), None, lambda line: None)

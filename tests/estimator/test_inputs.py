@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from concord.estimator import InputError, Modalities
-from concord.estimator.inputs import read_again, read_first
+from concordant.estimator import InputError, Modalities
+from concordant.estimator.inputs import read_again, read_first
 
 DRAWS = np.random.default_rng(0)
 

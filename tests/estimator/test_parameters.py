@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from concord import CalibratedClassifier, CalibratedRegressor
-from concord.estimator.parameters import faults_of, seed_of, steps_for
+from concordant import CalibratedClassifier, CalibratedRegressor
+from concordant.estimator.parameters import faults_of, seed_of, steps_for
 
 
 def test_steps_grow_with_the_root_of_the_rows_between_two_bounds():

@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
 
-from concord import CalibratedRegressor
-from concord.estimator import InputError, Modalities
+from concordant import CalibratedRegressor
+from concordant.estimator import InputError, Modalities
 
 
 def instances(count=240, seed=0):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from concord.estimator import InputError
-from concord.estimator.splitting import hold_out
+from concordant.estimator import InputError
+from concordant.estimator.splitting import hold_out
 
 
 def test_every_class_is_held_out_in_proportion_and_keeps_an_instance():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from concord.estimator import InputError
-from concord.estimator.weights import class_weights, sample_weights
+from concordant.estimator import InputError
+from concordant.estimator.weights import class_weights, sample_weights
 
 CLASSES = np.array(["no", "perhaps", "yes"])
 Y = np.array(["no"] * 6 + ["yes"] * 2)

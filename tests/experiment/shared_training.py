@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from concord.analysis.study import study
-from concord.calibration import ContextualCalibrator
-from concord.calibration.ranks import connected
-from concord.data.part import Part, Task
-from concord.errors import ConcordError
-from concord.experiment import validation
-from concord.experiment.checkpoint import Checkpoint
-from concord.experiment.config import Config, Recipe, Variant, make_config
-from concord.experiment.devices import Devices
-from concord.experiment.training import train
+from concordant.analysis.study import study
+from concordant.calibration import ContextualCalibrator
+from concordant.calibration.ranks import connected
+from concordant.data.part import Part, Task
+from concordant.errors import ConcordantError
+from concordant.experiment import validation
+from concordant.experiment.checkpoint import Checkpoint
+from concordant.experiment.config import Config, Recipe, Variant, make_config
+from concordant.experiment.devices import Devices
+from concordant.experiment.training import train
 
 STEPS = 20
 RECIPE = {"steps": STEPS, "batch": 13, "width": 8, "dropout": 0.0, "evaluations": 4, "patience": 4}
@@ -151,7 +151,7 @@ def studies(folder):
     config, found = make_config("digits", **options), {}
     try:
         found["taken"] = study(config, folder, devices=Devices(accelerator="cpu"))
-    except ConcordError as error:
+    except ConcordantError as error:
         found["taken"] = str(error)
     found["done"] = study(config, folder / "study", devices=Devices(accelerator="cpu"))
     told = [found["taken"], sorted(found["done"])]
@@ -190,7 +190,7 @@ def tell(folder, fabric):
     for name, work in errors.items():
         try:
             work()
-        except ConcordError as error:
+        except ConcordantError as error:
             found[name] = str(error)
     found["every error"] = fabric.all_gather(torch.tensor(len(found))).tolist()
     return found
@@ -204,11 +204,11 @@ def with_ranks(ranks):
 
 
 def work_of(job, fabric):
-    """Do a job of the tests of processes that Concord starts: what it is called says what becomes of it."""
+    """Do a job of the tests of processes that Concordant starts: what it is called says what becomes of it."""
     if job.variant.calibrator == "dies" and fabric.global_rank == 1:
         os._exit(9)
     if job.variant.calibrator == "fails":
-        raise ConcordError("it did")
+        raise ConcordantError("it did")
     total = fabric.all_reduce(torch.tensor(1.0), reduce_op="sum")
     return {"processes": float(total), "threads": torch.get_num_threads()}
 

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.part import Part
-from concord.experiment.batches import ReadTensors, endless_rows, rows_of, split_batch, to_tensors
-from concord.experiment.prefetch import Clock
+from concordant.data.part import Part
+from concordant.experiment.batches import ReadTensors, endless_rows, rows_of, split_batch, to_tensors
+from concordant.experiment.prefetch import Clock
 
 
 def part():

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from concord.analysis.study import study
-from concord.data.benchmarks import prepare
-from concord.errors import DataError, UsageError
-from concord.experiment.checkpoint import Checkpoint
-from concord.experiment.config import Variant, make_config
-from concord.experiment.training import train
+from concordant.analysis.study import study
+from concordant.data.benchmarks import prepare
+from concordant.errors import DataError, UsageError
+from concordant.experiment.checkpoint import Checkpoint
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.training import train
 
 ABOUT = {"label": "x", "seed": "0"}
 SOURCE = Path(__file__).parents[2] / "src"
@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(task, tmp_path, cali
 
 def test_a_run_that_had_stopped_early_trains_no_further(task, tmp_path, monkeypatch):
     scores = iter([0.9, 0.1, 0.1])
-    monkeypatch.setattr("concord.experiment.training.validation_score", lambda *given, **named: (next(scores), 0.0))
+    monkeypatch.setattr("concordant.experiment.training.validation_score", lambda *given, **named: (next(scores), 0.0))
     config = make_config("digits", recipe={"steps": 20, "width": 4, "evaluations": 4, "patience": 2})
     path = tmp_path / "checkpoint.pt"
     whole = train(task, config, Variant("none", False), 0, checkpoint=Checkpoint(path, ABOUT, 5))
@@ -75,7 +75,16 @@ def test_a_run_that_had_stopped_early_trains_no_further(task, tmp_path, monkeypa
 
 def test_a_killed_command_goes_on_in_the_middle_of_a_run(tmp_path):
     words = ["run", "digits", "--calibrators", "none", "--seeds", "1", "--steps", "400", "--modalities", "left"]
-    command = [sys.executable, "-m", "concord", *words, "--checkpoint-every", "40", "--out", str(tmp_path / "killed")]
+    command = [
+        sys.executable,
+        "-m",
+        "concordant",
+        *words,
+        "--checkpoint-every",
+        "40",
+        "--out",
+        str(tmp_path / "killed"),
+    ]
     folder = tmp_path / "killed" / "runs" / "none" / "seed-0"
     environment = {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as started:
@@ -106,18 +115,18 @@ def test_files_that_are_not_the_run_s_are_refused(tmp_path):
     assert checkpoint.read() is None
     assert [step for step in range(12) if checkpoint.due(step)] == [0, 5, 10]
     checkpoint.write({"step": 5})
-    assert checkpoint.read() == {"schema": "concord.checkpoint/1", "about": ABOUT, "step": 5}
+    assert checkpoint.read() == {"schema": "concordant.checkpoint/1", "about": ABOUT, "step": 5}
     with pytest.raises(DataError, match=r"is the checkpoint of another run \(other: seed\); move it away to train"):
         Checkpoint(path, {**ABOUT, "seed": "1"}).read()
     with pytest.raises(DataError, match=r"is the checkpoint of another run \(other: label\); move it away to train"):
         Checkpoint(path, {"seed": "0"}).read()
     for other in (
         {"schema": "other"},
-        {"schema": "concord.checkpoint/1"},
-        {"schema": "concord.checkpoint/1", "about": ""},
+        {"schema": "concordant.checkpoint/1"},
+        {"schema": "concordant.checkpoint/1", "about": ""},
     ):
         torch.save(other, path)
-        with pytest.raises(DataError, match=r"must be a checkpoint of schema concord.checkpoint/1; move it away"):
+        with pytest.raises(DataError, match=r"must be a checkpoint of schema concordant.checkpoint/1; move it away"):
             checkpoint.read()
     whole = path.read_bytes()
     for content in (b"", whole[: len(whole) // 2], b"plain text"):

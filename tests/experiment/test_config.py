@@ -1,7 +1,7 @@
 import pytest
 
-from concord.errors import UsageError
-from concord.experiment.config import Recipe, Variant, make_config
+from concordant.errors import UsageError
+from concordant.experiment.config import Recipe, Variant, make_config
 
 
 def test_what_is_left_out_comes_from_the_benchmark():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from concord.errors import UsageError
-from concord.experiment.devices import Devices, Launched, launched
+from concordant.errors import UsageError
+from concordant.experiment.devices import Devices, Launched, launched
 
 VARIABLES = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
 SLURM = ("SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_NNODES", "SLURM_JOB_NAME")

@@ -3,9 +3,9 @@ import multiprocessing
 
 import pytest
 
-from concord.errors import DataError, UsageError
-from concord.experiment.config import Variant, make_config
-from concord.experiment.folder import ExperimentFolder
+from concordant.errors import DataError, UsageError
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.folder import ExperimentFolder
 
 CONFIG = make_config("digits", seeds=2)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from concord.experiment.keeping import Best
+from concordant.experiment.keeping import Best
 
 scores = st.floats(-10, 10)
 offers = st.lists(st.tuples(scores, st.floats(0, 3)), min_size=1, max_size=12)

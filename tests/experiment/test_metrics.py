@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
-from concord.errors import UsageError
-from concord.experiment.metrics import (
+from concordant.errors import UsageError
+from concordant.experiment.metrics import (
     PRIMARY,
     calibration_error,
     classification_metrics,

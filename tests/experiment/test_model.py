@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from concord import seeding
-from concord.calibration import Perturbation
-from concord.data.benchmarks import prepare
-from concord.errors import UsageError
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.model import EXTRACTED, build_model, check_encoders, class_options, with_masks
-from concord.fusion import FUSIONS
-from concord.rivals import CALIBRATORS
+from concordant import seeding
+from concordant.calibration import Perturbation
+from concordant.data.benchmarks import prepare
+from concordant.errors import UsageError
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.model import EXTRACTED, build_model, check_encoders, class_options, with_masks
+from concordant.fusion import FUSIONS
+from concordant.rivals import CALIBRATORS
 
 CONFIG = make_config("digits", recipe={"width": 8})
 VARIANTS = [Variant("none", False), *(Variant(name, True) for name in ("none", "self", "joint", "context"))]

@@ -5,10 +5,10 @@ import weakref
 import pytest
 import torch
 
-from concord.analysis.recorder import Recorder
-from concord.data.benchmarks import prepare
-from concord.experiment.config import Variant, make_config
-from concord.experiment.training import train
+from concordant.analysis.recorder import Recorder
+from concordant.data.benchmarks import prepare
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.training import train
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,6 @@ def test_observed_training_gives_the_same_bits(task, calibrator, options):
 
 
 def observed_part(task):
-    from concord.experiment.batches import to_tensors
+    from concordant.experiment.batches import to_tensors
 
     return to_tensors(task.valid)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from concord.errors import ConcordError
-from concord.experiment.config import Variant, make_config
-from concord.experiment.paired import Job, default_jobs, run_all
+from concordant.errors import ConcordantError
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.paired import Job, default_jobs, run_all
 
 CONFIG = make_config("digits")
 
@@ -21,7 +21,7 @@ def jobs(count):
 
 def report(job):
     if job.seed == 1:
-        raise ConcordError("no luck")
+        raise ConcordantError("no luck")
     return {"seed": job.seed, "threads": torch.get_num_threads()}
 
 
@@ -40,14 +40,14 @@ def test_a_failed_job_leaves_the_others_alone(processes):
 
 
 def test_a_dead_worker_is_said():
-    with pytest.raises(ConcordError, match=r"a worker process died .* give the same command again"):
+    with pytest.raises(ConcordantError, match=r"a worker process died .* give the same command again"):
         run_all(jobs(2), die, processes=2, done=lambda job, entry: None)
 
 
 SLEEPER = """
 import os, pathlib, sys, time
-from concord.experiment.config import Variant, make_config
-from concord.experiment.paired import Job, run_all
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.paired import Job, run_all
 
 def sleep(job):
     pathlib.Path(f"worker-{job.seed}").write_text(str(os.getpid()))

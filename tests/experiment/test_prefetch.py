@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from concord.experiment.prefetch import Clock, read_ahead
+from concordant.experiment.prefetch import Clock, read_ahead
 
 
 def test_it_yields_what_was_asked_for_in_order():
@@ -28,7 +28,7 @@ def test_no_more_than_the_depth_is_asked_for_in_advance(depth):
         assert next(ahead) == number
         assert len(asked) == number + 1 + depth
     ahead.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("concord-reading")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("concordant-reading")]
 
 
 def test_reading_goes_on_while_the_caller_works():

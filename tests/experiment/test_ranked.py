@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from concord.analysis.study import study
-from concord.errors import ConcordError, UsageError
-from concord.experiment.checkpoint import Checkpoint
-from concord.experiment.config import Variant, make_config
-from concord.experiment.devices import Devices
-from concord.experiment.paired import Job
-from concord.experiment.ranked import check_together, spawn_all
+from concordant.analysis.study import study
+from concordant.errors import ConcordantError, UsageError
+from concordant.experiment.checkpoint import Checkpoint
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.devices import Devices
+from concordant.experiment.paired import Job
+from concordant.experiment.ranked import check_together, spawn_all
 
 HERE = Path(__file__).parent
 CONFIG = make_config("digits", calibrators=("context",), seeds=1, recipe={"steps": 8, "width": 8, "dropout": 0.0})
@@ -183,7 +183,9 @@ def test_started_processes_do_all_jobs_and_say_which_failed(shared):
 
 
 def test_a_process_that_dies_ends_them_all(shared):
-    with pytest.raises(ConcordError, match=r"a process that trained died \(out of memory\?\); give the same command"):
+    with pytest.raises(
+        ConcordantError, match=r"a process that trained died \(out of memory\?\); give the same command"
+    ):
         spawn_all([job("dies")], shared.work_of, Devices(devices=2, accelerator="cpu"), done=print)
 
 

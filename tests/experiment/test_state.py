@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from concord.data.benchmarks import prepare
-from concord.errors import DataError
-from concord.experiment.checkpoint import Checkpoint
-from concord.experiment.config import Variant, make_config
-from concord.experiment.training import train
+from concordant.data.benchmarks import prepare
+from concordant.errors import DataError
+from concordant.experiment.checkpoint import Checkpoint
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.training import train
 
 ABOUT = {"label": "none", "seed": "0"}
 CONFIG = make_config("digits", recipe={"steps": 3, "width": 4, "evaluations": 2})

@@ -3,13 +3,13 @@ import platform
 
 import torch
 
-from concord import __version__
-from concord.experiment.surroundings import digests, hardware, versions
+from concordant import __version__
+from concordant.experiment.surroundings import digests, hardware, versions
 
 
 def test_versions_are_those_that_are_installed():
     found = versions()
-    assert found["concord"] == __version__
+    assert found["concordant"] == __version__
     assert found["torch"] == torch.__version__
     assert found["python"] == platform.python_version()
 

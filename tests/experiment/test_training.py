@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from concord.calibration import Perturbation
-from concord.data.benchmarks import prepare
-from concord.errors import ConcordError
-from concord.experiment import training
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.methods import METHODS
-from concord.experiment.model import build_model
-from concord.experiment.training import train, validation_score
+from concordant.calibration import Perturbation
+from concordant.data.benchmarks import prepare
+from concordant.errors import ConcordantError
+from concordant.experiment import training
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.methods import METHODS
+from concordant.experiment.model import build_model
+from concordant.experiment.training import train, validation_score
 
 CONFIG = make_config("digits", recipe={"steps": 60, "width": 16, "evaluations": 6, "patience": 6})
 
@@ -102,7 +102,7 @@ def test_the_test_part_plays_no_part_in_training(task, trained):
 
 def test_a_diverged_run_says_so(task):
     config = make_config("digits", recipe={"steps": 40, "width": 4, "learning_rate": 1e30})
-    with pytest.raises(ConcordError, match=r"training diverged at step \d+; choose a lower learning_rate"):
+    with pytest.raises(ConcordantError, match=r"training diverged at step \d+; choose a lower learning_rate"):
         train(task, config, Variant("none", False), 0)
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from concord.calibration import Perturbation
-from concord.experiment import validation
-from concord.experiment.batches import Tensors
-from concord.experiment.validation import VALIDATION_COPIES, validation_score
+from concordant.calibration import Perturbation
+from concordant.experiment import validation
+from concordant.experiment.batches import Tensors
+from concordant.experiment.validation import VALIDATION_COPIES, validation_score
 
 
 class Telling(nn.Module):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from concord.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
+from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
 
 
 def softmax(x):

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.fusion import FUSIONS
-from concord.fusion.base import FeatureSpec, Fusion, masked_mean, mean_of
-from concord.modalities import LAYOUTS
+from concordant.fusion import FUSIONS
+from concordant.fusion.base import FeatureSpec, Fusion, masked_mean, mean_of
+from concordant.modalities import LAYOUTS
 
 
 def mean_by_hand(x, mask, here):

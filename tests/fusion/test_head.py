@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from concord.errors import UsageError
-from concord.fusion import FUSIONS, FeatureSpec
-from concord.fusion.head import head_of, head_width, scaled_head
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS, FeatureSpec
+from concordant.fusion.head import head_of, head_width, scaled_head
+from concordant.modalities import LAYOUTS
 
 VECTORS = {"a": FeatureSpec(6, LAYOUTS["bd"]), "b": FeatureSpec(4, LAYOUTS["btd"])}
 MAPS = {"a": FeatureSpec(6, LAYOUTS["bchw"]), "b": FeatureSpec(4, LAYOUTS["bchw"])}

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from concord.fusion import FUSIONS, FeatureSpec, Fusion
-from concord.modalities import LAYOUTS
-from concord.rivals import CALIBRATORS
+from concordant.fusion import FUSIONS, FeatureSpec, Fusion
+from concordant.modalities import LAYOUTS
+from concordant.rivals import CALIBRATORS
 
 B, C = 4, 5
 SHAPES = {  # layout -> shape with 6 features

@@ -1,6 +1,6 @@
 import pytest
 
-from concord.monitor.alarm import Alarm, diagnose, in_words, seen_alone
+from concordant.monitor.alarm import Alarm, diagnose, in_words, seen_alone
 
 USUAL = {"level": [0.3, 0.7, 0.5, 0.4, 0.6], "change": [0.6, 0.2, 0.5, 0.4], "distance": [0.4, 0.6, 0.5, 0.3, 0.7]}
 

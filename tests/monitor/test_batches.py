@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from concord.errors import UsageError
-from concord.monitor.batches import joined
-from concord.monitor.evidence import Evidence
+from concordant.errors import UsageError
+from concordant.monitor.batches import joined
+from concordant.monitor.evidence import Evidence
 
 
 def evidence(count, size=3, names=("a", "b")):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from concord import ContextualCalibrator
-from concord.errors import UsageError
-from concord.monitor.evidence import ABSENT, changes, evidence_of, received
+from concordant import ContextualCalibrator
+from concordant.errors import UsageError
+from concordant.monitor.evidence import ABSENT, changes, evidence_of, received
 
 SIZES = {"text": 4, "audio": 3, "video": 2}
 LAYOUTS = {"text": "bd", "audio": "btd", "video": "bchw"}

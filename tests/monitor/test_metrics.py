@@ -9,9 +9,9 @@ pytest.importorskip("prometheus_client")
 import torch
 from prometheus_client import CollectorRegistry, generate_latest
 
-from concord import ContextualCalibrator
-from concord.errors import UsageError
-from concord.monitor import Monitor
+from concordant import ContextualCalibrator
+from concordant.errors import UsageError
+from concordant.monitor import Monitor
 
 
 def features(count, seed):
@@ -30,23 +30,23 @@ def test_the_registry_has_the_numbers_of_the_moment(monitor):
     assert generate_latest(registry) == b""  # nothing learnt yet
     monitor.learn(features(200, 0))
     monitor.update(features(10, 1))
-    assert registry.get_sample_value("concord_monitor_instances_total") == 10
-    assert registry.get_sample_value("concord_modality_state", {"modality": "a", "state": "ok"}) == 1
-    assert registry.get_sample_value("concord_alarms_total", {"modality": "a", "kind": "died"}) == 0
+    assert registry.get_sample_value("concordant_monitor_instances_total") == 10
+    assert registry.get_sample_value("concordant_modality_state", {"modality": "a", "state": "ok"}) == 1
+    assert registry.get_sample_value("concordant_alarms_total", {"modality": "a", "kind": "died"}) == 0
     bad = features(20, 2)
     bad["a"][:] = 0
     monitor.update(bad)
-    assert registry.get_sample_value("concord_monitor_instances_total") == 30
-    assert registry.get_sample_value("concord_modality_state", {"modality": "a", "state": "died"}) == 1
-    assert registry.get_sample_value("concord_modality_state", {"modality": "a", "state": "ok"}) == 0
-    assert registry.get_sample_value("concord_alarms_total", {"modality": "a", "kind": "died"}) == 1
-    assert registry.get_sample_value("concord_modality_evidence", {"modality": "a"}) >= 1
-    assert registry.get_sample_value("concord_modality_evidence", {"modality": "b"}) < 1
-    assert registry.get_sample_value("concord_modality_reliability", {"modality": "b"}) == pytest.approx(
+    assert registry.get_sample_value("concordant_monitor_instances_total") == 30
+    assert registry.get_sample_value("concordant_modality_state", {"modality": "a", "state": "died"}) == 1
+    assert registry.get_sample_value("concordant_modality_state", {"modality": "a", "state": "ok"}) == 0
+    assert registry.get_sample_value("concordant_alarms_total", {"modality": "a", "kind": "died"}) == 1
+    assert registry.get_sample_value("concordant_modality_evidence", {"modality": "a"}) >= 1
+    assert registry.get_sample_value("concordant_modality_evidence", {"modality": "b"}) < 1
+    assert registry.get_sample_value("concordant_modality_reliability", {"modality": "b"}) == pytest.approx(
         monitor.status["b"]["reliability"]
     )
     monitor.reset()
-    assert registry.get_sample_value("concord_alarms_total", {"modality": "a", "kind": "died"}) == 1  # a counter
+    assert registry.get_sample_value("concordant_alarms_total", {"modality": "a", "kind": "died"}) == 1  # a counter
 
 
 def test_the_numbers_are_served_over_http(monitor):
@@ -58,7 +58,7 @@ def test_the_numbers_are_served_over_http(monitor):
     finally:
         server.shutdown()
         server.server_close()
-    assert 'concord_modality_state{modality="b",state="ok"} 1.0' in text
+    assert 'concordant_modality_state{modality="b",state="ok"} 1.0' in text
 
 
 def test_a_port_that_cannot_be_had_is_refused(monitor):
@@ -68,7 +68,7 @@ def test_a_port_that_cannot_be_had_is_refused(monitor):
 
 def test_without_prometheus_client_the_error_says_what_to_install(monitor, monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(UsageError, match=r"pip install 'concord-fusion\[monitor\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'concordant\[monitor\]'"):
         monitor.register()
 
 
@@ -78,4 +78,4 @@ def test_the_evidence_is_a_share_of_the_threshold_on_a_logarithmic_scale(monitor
     monitor.learn(features(50, 0))
     monitor.update(features(5, 3))
     expected = np.log1p(monitor.status["a"]["martingale"]) / np.log1p(monitor.threshold)
-    assert registry.get_sample_value("concord_modality_evidence", {"modality": "a"}) == pytest.approx(expected)
+    assert registry.get_sample_value("concordant_modality_evidence", {"modality": "a"}) == pytest.approx(expected)

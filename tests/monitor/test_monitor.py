@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-import concord
-from concord import ContextualCalibrator
-from concord.data.part import Part
-from concord.errors import DataError, UsageError
-from concord.monitor import Monitor
+import concordant
+from concordant import ContextualCalibrator
+from concordant.data.part import Part
+from concordant.errors import DataError, UsageError
+from concordant.monitor import Monitor
 
 MIX = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
 
@@ -190,10 +190,12 @@ def test_a_saved_monitor_goes_on_where_it_stopped(monitor, calibrator, tmp_path)
 
 def test_files_of_something_else_are_refused(calibrator, tmp_path):
     path = tmp_path / "x.json"
-    path.write_text('{"schema": "concord.results/1"}')
-    with pytest.raises(DataError, match=r"x\.json: state must be a monitor's, of the schema concord\.monitor/1; found"):
+    path.write_text('{"schema": "concordant.results/1"}')
+    with pytest.raises(
+        DataError, match=r"x\.json: state must be a monitor's, of the schema concordant\.monitor/1; found"
+    ):
         Monitor.load(path, calibrator)
-    path.write_text('{"schema": "concord.monitor/1", "guarantee": "ever", "watch": {}}')
+    path.write_text('{"schema": "concordant.monitor/1", "guarantee": "ever", "watch": {}}')
     with pytest.raises(DataError, match=r"x\.json: state is not whole \(KeyError: 'names'\); save the monitor again"):
         Monitor.load(path, calibrator)
     with pytest.raises(DataError, match="cannot be read as JSON"):
@@ -236,4 +238,4 @@ def test_wrong_use_is_refused_in_a_sentence(calibrator, monitor):
 
 
 def test_the_monitor_is_at_the_top_of_the_package():
-    assert concord.Monitor is Monitor
+    assert concordant.Monitor is Monitor

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concord import Monitor, UsageError, attach, fit_plugin
-from concord.calibration.attaching.attached import Attached
+from concordant import Monitor, UsageError, attach, fit_plugin
+from concordant.calibration.attaching.attached import Attached
 
 CLASSES = 3
 MEANS = torch.randn(2, CLASSES, 8, generator=torch.Generator().manual_seed(3))

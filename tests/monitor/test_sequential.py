@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from concord.errors import UsageError
-from concord.monitor.sequential import POWERS, SequentialTests, Urn, check_guarantee, log_bets, threshold
+from concordant.errors import UsageError
+from concordant.monitor.sequential import POWERS, SequentialTests, Urn, check_guarantee, log_bets, threshold
 
 
 def run(p, guarantee="run-length"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from concord.errors import UsageError
-from concord.monitor.evidence import ABSENT, Evidence
-from concord.monitor.watch import Watch
+from concordant.errors import UsageError
+from concordant.monitor.evidence import ABSENT, Evidence
+from concordant.monitor.watch import Watch
 
 NAMES = ("a", "b", "c")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from concord.proof.grid import Family, Grid
-from concord.proof.making import Places, make_proof
-from concord.proof.outcomes import read_cell
-from concord.proof.plan import make_plan
-from concord.proof.searching import chosen_of
-from concord.sweep.space import Choices
+from concordant.proof.grid import Family, Grid
+from concordant.proof.making import Places, make_proof
+from concordant.proof.outcomes import read_cell
+from concordant.proof.plan import make_plan
+from concordant.proof.searching import chosen_of
+from concordant.sweep.space import Choices
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Made:
 
     @property
     def plan(self):
-        from concord.files import read_json
+        from concordant.files import read_json
 
         tuned = {"digits": chosen_of(read_json(self.results / "search" / "digits.json"))}
         return make_plan(self.grid, self.out, tuned)

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from concord.errors import DataError
-from concord.proof.blocks import PENDING, blocks, fill, fill_documents, has_blocks, read_table
-from concord.proof.table import Table
-from concord.proof.writing import write_table_files
+from concordant.errors import DataError
+from concordant.proof.blocks import PENDING, blocks, fill, fill_documents, has_blocks, read_table
+from concordant.proof.table import Table
+from concordant.proof.writing import write_table_files
 
 KNOWN = {"one": "first", "two": "second"}
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from concord.errors import DataError
-from concord.files import read_json, write_json
-from concord.proof.cellfile import asked_of, path_of, read_cell_file, read_cell_files
-from concord.proof.comparing import place_of
-from concord.proof.questions import tables_of
+from concordant.errors import DataError
+from concordant.files import read_json, write_json
+from concordant.proof.cellfile import asked_of, path_of, read_cell_file, read_cell_files
+from concordant.proof.comparing import place_of
+from concordant.proof.questions import tables_of
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def test_the_tables_of_a_cell_are_those_of_its_runs(made, cell, path):
 
 def test_the_file_says_what_was_asked_and_what_it_was_made_with(made, cell, path):
     values = json.loads(path.read_text())
-    assert values["schema"] == "concord.cell/1"
+    assert values["schema"] == "concordant.cell/1"
     assert (values["family"], values["fusion"], values["commit"]) == ("digits", "lf-dnn", "abc")
     assert values["asked"] == asked_of(made.grid, made.plan)
     assert values["asked"]["config"]["seeds"] == 2
     assert set(values["asked"]["config"]["tuned"]) == set(cell.labels)
     assert values["asked"]["ablations"]["calibrators"] == list(cell.ablations)
-    assert {"torch", "concord"} <= set(values["versions"])
+    assert {"torch", "concordant"} <= set(values["versions"])
     assert "processor" in values["hardware"]
     assert not set(place_of(cell)) & set(values["tables"]["clean"]["scores"])
 
@@ -61,7 +61,7 @@ def test_a_file_that_is_none_is_refused_with_all_its_faults(path, tmp_path):
     values["tables"]["place"]["scores"]["label"]["at"][0] = 99
     write_json(tmp_path / "a.json", values)
     expected = (
-        r"a.json is no concord.cell/1 document: schema: .*; tables.clean: rows lacks the columns p; tables.removal: "
+        r"a.json is no concordant.cell/1 document: schema: .*; tables.clean: rows lacks the columns p; tables.removal: "
         r"columns of scores have 2 different lengths; tables.place: scores has a column that points to words that are "
         r"not there; .*extra.*; remove it to run the cell again"
     )
@@ -82,6 +82,6 @@ def test_the_faults_of_all_files_are_named(made, tmp_path):
 
     cells = [replace(made.grid.cells[0], fusion=name) for name in ("lf-dnn", "lmf", "tfn")]
     (tmp_path / "digits--lf-dnn.json").write_text("{")
-    write_json(tmp_path / "digits--lmf.json", {"schema": "concord.cell/1"})
+    write_json(tmp_path / "digits--lmf.json", {"schema": "concordant.cell/1"})
     with pytest.raises(DataError, match=r"(?s)digits--lf-dnn.json cannot be read as JSON.*digits--lmf.json is no"):
         read_cell_files(tmp_path, cells)

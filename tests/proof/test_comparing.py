@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from concord.analysis.statistics import holm
-from concord.proof.comparing import compare_seeds, corrected, sign_flips
-from concord.proof.writing import difference_text, mark
+from concordant.analysis.statistics import holm
+from concordant.proof.comparing import compare_seeds, corrected, sign_flips
+from concordant.proof.writing import difference_text, mark
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from concord.analysis.corrupting import Ground
-from concord.data.benchmarks import prepare
-from concord.proof.conditions import CLEAN, applied, conditions, oracle_of
+from concordant.analysis.corrupting import Ground
+from concordant.data.benchmarks import prepare
+from concordant.proof.conditions import CLEAN, applied, conditions, oracle_of
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from concord.proof.figures import SHOWN, draw_detection, draw_leads, draw_shares
-from concord.proof.table import Table
-from concord.report.colours import colour_of
-from concord.report.table import shown
+from concordant.proof.figures import SHOWN, draw_detection, draw_leads, draw_shares
+from concordant.proof.table import Table
+from concordant.report.colours import colour_of
+from concordant.report.table import shown
 
 OTHERS = ("none", "none+perturbed", "self", "gmu")
 PLACES = (("scene15", "lf-dnn"), ("scene15", "lmf"), ("digits", "tfn"))

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from concord.data.benchmarks import BENCHMARKS
-from concord.fusion import FUSIONS
-from concord.proof.grid import FULL, QUICK, WIDE
-from concord.proof.plan import base_config, make_plan
-from concord.rivals import ABLATIONS
+from concordant.data.benchmarks import BENCHMARKS
+from concordant.fusion import FUSIONS
+from concordant.proof.grid import FULL, QUICK, WIDE
+from concordant.proof.plan import base_config, make_plan
+from concordant.rivals import ABLATIONS
 
 
 def test_the_full_grid_is_what_was_promised():

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from concord.errors import DataError
-from concord.files import read_json, write_json
-from concord.proof.blocks import PENDING, blocks, fill, fill_documents, read_table
-from concord.proof.grid import FULL, Grid
-from concord.proof.making import Places, make_proof
-from concord.proof.summary import read_summary
-from concord.proof.verdict import leads, losses, verdict, what_came
-from concord.proof.writing import score_lines
-from concord.report.table import shown
+from concordant.errors import DataError
+from concordant.files import read_json, write_json
+from concordant.proof.blocks import PENDING, blocks, fill, fill_documents, read_table
+from concordant.proof.grid import FULL, Grid
+from concordant.proof.making import Places, make_proof
+from concordant.proof.summary import read_summary
+from concordant.proof.verdict import leads, losses, verdict, what_came
+from concordant.proof.writing import score_lines
+from concordant.report.table import shown
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = {
@@ -41,7 +41,7 @@ def test_every_question_has_its_files(made):
 
 def test_the_summary_is_the_tables(made):
     values = json.loads((made.results / "summary.json").read_text())
-    assert values["schema"] == "concord.summary/1"
+    assert values["schema"] == "concordant.summary/1"
     assert read_summary(values) == made.summary
     assert values["made_with"]["command"] == "here"
     assert values["made_with"]["searched"] == {"digits": True}
@@ -62,7 +62,7 @@ def test_a_summary_that_is_none_is_refused_with_all_its_faults(made):
     values = read_json(made.results / "summary.json")
     values["cells"][0]["clean"]["p_holm"] = 2
     values["cells"][1]["extra"] = 1
-    with pytest.raises(DataError, match=r"this is no concord.summary/1 document: .*p_holm.*; .*extra"):
+    with pytest.raises(DataError, match=r"this is no concordant.summary/1 document: .*p_holm.*; .*extra"):
         read_summary(values)
 
 

@@ -1,16 +1,16 @@
-"""What stressing wrote and reading makes of it, against what `concord run` and `concord stress` say."""
+"""What stressing wrote and reading makes of it, against what `concordant run` and `concordant stress` say."""
 
 import numpy as np
 import pytest
 
-from concord.analysis.severity import measure_corruption
-from concord.analysis.study import prepare_of
-from concord.analysis.trained import open_runs
-from concord.errors import DataError
-from concord.files import read_json
-from concord.proof.conditions import CONTROL
-from concord.proof.outcomes import MEAN, SEEN, UNSEEN, read_run
-from concord.proof.stressing import FILE, stress_all
+from concordant.analysis.severity import measure_corruption
+from concordant.analysis.study import prepare_of
+from concordant.analysis.trained import open_runs
+from concordant.errors import DataError
+from concordant.files import read_json
+from concordant.proof.conditions import CONTROL
+from concordant.proof.outcomes import MEAN, SEEN, UNSEEN, read_run
+from concordant.proof.stressing import FILE, stress_all
 
 
 def test_scores_are_those_of_the_run(made, cell):
@@ -23,7 +23,7 @@ def test_scores_are_those_of_the_run(made, cell):
             assert ours.values[f"removal.{name}"].mean() == pytest.approx(score["accuracy"])
 
 
-def test_corruption_oracle_and_detection_are_those_of_concord_stress(made, cell):
+def test_corruption_oracle_and_detection_are_those_of_concordant_stress(made, cell):
     runs = open_runs(made.out / "digits" / "lf-dnn")
     task = prepare_of(runs.config, None, seed=0)
     model = runs.model(task, runs.variant("context"), 0)

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from concord.files import read_json
-from concord.proof.blocks import read_table
-from concord.proof.page import SHOWN, proof_page
-from concord.proof.summary import read_summary
-from concord.proof.table import Table
-from concord.proof.verdict import made_line, what_came
-from concord.proof.writing import score_lines
+from concordant.files import read_json
+from concordant.proof.blocks import read_table
+from concordant.proof.page import SHOWN, proof_page
+from concordant.proof.summary import read_summary
+from concordant.proof.table import Table
+from concordant.proof.verdict import made_line, what_came
+from concordant.proof.writing import score_lines
 
 FIGURES = ("leads.png", "shares.png")
 

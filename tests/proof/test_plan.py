@@ -2,9 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from concord.errors import DataError, UsageError
-from concord.proof.grid import Family, Grid
-from concord.proof.plan import base_config, make_plan, plan_cell
+from concordant.errors import DataError, UsageError
+from concordant.proof.grid import Family, Grid
+from concordant.proof.plan import base_config, make_plan, plan_cell
 
 FAMILIES = (
     Family("scenes", "scene15", ("lf-dnn", "lmf"), "lf-dnn", 3, recipe={"steps": 40, "width": 12}),

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from concord.errors import ConcordError, DataError
-from concord.files import read_json
-from concord.proof import making
-from concord.proof.blocks import blocks
-from concord.proof.grid import Family
-from concord.proof.making import Places, make_proof, write_tables
-from concord.proof.verdict import made_line, standing
+from concordant.errors import ConcordantError, DataError
+from concordant.files import read_json
+from concordant.proof import making
+from concordant.proof.blocks import blocks
+from concordant.proof.grid import Family
+from concordant.proof.making import Places, make_proof, write_tables
+from concordant.proof.verdict import made_line, standing
 
 ROOT = Path(__file__).parents[2]
 MISSING = "1 of 2 cells so far; not run yet: digits (lmf)."
@@ -49,11 +49,11 @@ def test_a_changed_question_is_asked_anew(made, kept, changed, monkeypatch):
 
     def refused(experiments, **_):
         asked.extend(one.name for one in experiments)
-        raise ConcordError("not here")
+        raise ConcordantError("not here")
 
     monkeypatch.setattr(making, "train_all", refused)
     with pytest.raises(
-        ConcordError, match="1 of 1 cells failed, the tables are of the others: digits/lf-dnn: not here"
+        ConcordantError, match="1 of 1 cells failed, the tables are of the others: digits/lf-dnn: not here"
     ):
         make_proof(replace(made.grid, **changed), kept)
     assert asked == ["digits/lf-dnn", "digits/lf-dnn ablations"]
@@ -104,7 +104,7 @@ def test_what_cannot_be_run_leaves_the_others_alone(made, kept):
     other = Family("none", "scene15", ("lf-dnn",), "lf-dnn", 2)
     grid = replace(made.grid, families=(other, *made.grid.families), budget=0)
     with pytest.raises(
-        ConcordError, match=r"1 of 2 cells failed, the tables are of the others: none/lf-dnn: .*nowhere"
+        ConcordantError, match=r"1 of 2 cells failed, the tables are of the others: none/lf-dnn: .*nowhere"
     ):
         make_proof(grid, kept, data=kept.results / "nowhere", jobs=1)
     assert read_json(kept.results / "summary.json")["made_with"]["missing"] == ["none/lf-dnn"]

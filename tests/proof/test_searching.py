@@ -3,18 +3,18 @@ from dataclasses import replace
 
 import pytest
 
-from concord.analysis.study import prepare_of
-from concord.errors import DataError
-from concord.experiment.config import Variant
-from concord.experiment.training import train
-from concord.files import read_json
-from concord.proof.plan import base_config
-from concord.proof.searching import candidate, chosen_of, known_search, search, search_family
+from concordant.analysis.study import prepare_of
+from concordant.errors import DataError
+from concordant.experiment.config import Variant
+from concordant.experiment.training import train
+from concordant.files import read_json
+from concordant.proof.plan import base_config
+from concordant.proof.searching import candidate, chosen_of, known_search, search, search_family
 
 
 def test_every_method_has_the_same_candidates_and_the_best_on_validation_is_chosen(made):
     table = read_json(made.results / "search" / "digits.json")
-    assert table["schema"] == "concord.search/1"
+    assert table["schema"] == "concordant.search/1"
     labels = ["none", "none+perturbed", "self", "uncertainty", "after-fusion", "context"]
     assert list(table["chosen"]) == labels
     recipes = {label: [row["recipe"] for row in table["candidates"] if row["label"] == label] for label in labels}
@@ -53,8 +53,8 @@ def test_a_search_goes_on_where_it_was_and_a_committed_one_is_taken(made, tmp_pa
 
 
 def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
-    from concord.experiment.paired import Job
-    from concord.proof import searching
+    from concordant.experiment.paired import Job
+    from concordant.proof import searching
 
     seen = []
 
@@ -70,8 +70,8 @@ def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
 
 
 def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
-    from concord.experiment.paired import Job
-    from concord.proof.searching import FILE, try_candidate
+    from concordant.experiment.paired import Job
+    from concordant.proof.searching import FILE, try_candidate
 
     config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
     wild = config.model_copy(update={"recipe": config.recipe.model_copy(update={"learning_rate": 1e30})})
@@ -99,12 +99,12 @@ def test_a_search_of_something_else_is_not_taken(made):
 def test_a_candidate_of_unseen_groups_is_scored_on_a_group_that_it_was_not_trained_on(made, tmp_path, monkeypatch):
     import numpy as np
 
-    from concord.calibration import Perturbation
-    from concord.experiment.batches import open_tensors
-    from concord.experiment.paired import Job
-    from concord.experiment.validation import validation_score
-    from concord.proof import searching
-    from concord.proof.unseen import leave_group_out
+    from concordant.calibration import Perturbation
+    from concordant.experiment.batches import open_tensors
+    from concordant.experiment.paired import Job
+    from concordant.experiment.validation import validation_score
+    from concordant.proof import searching
+    from concordant.proof.unseen import leave_group_out
 
     def prepared(*args, **options):
         task = prepare_of(*args, **options)

@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from concord.analysis.asking import Answer
-from concord.analysis.trained import WEIGHTS
-from concord.data.part import Part
-from concord.errors import DataError
-from concord.experiment.config import make_config
-from concord.experiment.folder import ExperimentFolder
-from concord.experiment.paired import Job
-from concord.proof.stressing import ASKED, FILE, TOLD, _table, _write, asked_of, open_questions
+from concordant.analysis.asking import Answer
+from concordant.analysis.trained import WEIGHTS
+from concordant.data.part import Part
+from concordant.errors import DataError
+from concordant.experiment.config import make_config
+from concordant.experiment.folder import ExperimentFolder
+from concordant.experiment.paired import Job
+from concordant.proof.stressing import ASKED, FILE, TOLD, _table, _write, asked_of, open_questions
 
 CONFIG = make_config("digits", calibrators=("none", "self"), seeds=2)
 NAMES = ("left", "right")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from concord.errors import DataError
-from concord.files import read_json
-from concord.proof.cellfile import read_cell_files
-from concord.proof.grid import FULL, Family, Grid
-from concord.proof.summary import made_with, read_summary, rows_of, summarise
-from concord.proof.table import Table
+from concordant.errors import DataError
+from concordant.files import read_json
+from concordant.proof.cellfile import read_cell_files
+from concordant.proof.grid import FULL, Family, Grid
+from concordant.proof.summary import made_with, read_summary, rows_of, summarise
+from concordant.proof.table import Table
 
 SCORE = {"mean", "difference", "p_holm"}
 KEYS = {
@@ -49,7 +49,7 @@ def tables(rows):
 def test_the_document_has_the_keys_of_its_schema_and_no_others(tables):
     document = summarise(GRID, tables, {"command": "here"}).document()
     assert set(document) == {"schema", "made_with", "cells"}
-    assert document["schema"] == "concord.summary/1"
+    assert document["schema"] == "concordant.summary/1"
     assert document["made_with"] == {"command": "here"}
     for cell in document["cells"]:
         assert set(cell) == KEYS
@@ -110,7 +110,7 @@ def test_what_no_summary_can_say_is_refused(tables, place, value, said):
     inner[last] = value
     with pytest.raises(DataError) as caught:
         read_summary(document)
-    assert str(caught.value).startswith("this is no concord.summary/1 document: cells.0.")
+    assert str(caught.value).startswith("this is no concordant.summary/1 document: cells.0.")
     assert said in str(caught.value)
 
 

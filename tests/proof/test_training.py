@@ -1,8 +1,8 @@
-from concord.analysis.recorder import DEFAULT_EVERY
-from concord.proof import training
-from concord.proof.grid import Family, Grid
-from concord.proof.plan import make_plan
-from concord.proof.training import is_observed, train_all
+from concordant.analysis.recorder import DEFAULT_EVERY
+from concordant.proof import training
+from concordant.proof.grid import Family, Grid
+from concordant.proof.plan import make_plan
+from concordant.proof.training import is_observed, train_all
 
 GRID = Grid(
     (Family("a", "digits", ("lf-dnn", "lmf"), "lf-dnn", 1), Family("b", "digits", ("tfn",), "tfn", 1, ablated=False)),

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.data.benchmarks import prepare
-from concord.errors import UsageError
-from concord.proof.unseen import leave_group_out
+from concordant.data.benchmarks import prepare
+from concordant.errors import UsageError
+from concordant.proof.unseen import leave_group_out
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from concord.files import read_json
-from concord.proof.summary import read_summary
-from concord.proof.table import Table
-from concord.proof.verdict import (
+from concordant.files import read_json
+from concordant.proof.summary import read_summary
+from concordant.proof.table import Table
+from concordant.proof.verdict import (
     READING,
     every_loss,
     leads,
@@ -20,7 +20,7 @@ from concord.proof.verdict import (
     verdict,
     what_came,
 )
-from concord.report.table import shown
+from concordant.report.table import shown
 
 MADE = {
     "command": "make results",
@@ -54,7 +54,7 @@ def entry(
 
 
 def document(*cells):
-    return {"schema": "concord.summary/1", "made_with": MADE, "cells": list(cells)}
+    return {"schema": "concordant.summary/1", "made_with": MADE, "cells": list(cells)}
 
 
 DRAWN = np.random.default_rng(0)

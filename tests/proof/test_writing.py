@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from concord.proof.blocks import read_table
-from concord.proof.table import Table
-from concord.proof.writing import (
+from concordant.proof.blocks import read_table
+from concordant.proof.table import Table
+from concordant.proof.writing import (
     MARKS,
     as_csv,
     as_page,
@@ -18,7 +18,7 @@ from concord.proof.writing import (
     value_text,
     write_table_files,
 )
-from concord.report.table import shown
+from concordant.report.table import shown
 
 
 def parsed(text):

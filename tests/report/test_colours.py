@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from concord.report.colours import COLOURS, colour_of, dash_of, marker_of
-from concord.rivals import CALIBRATORS
+from concordant.report.colours import COLOURS, colour_of, dash_of, marker_of
+from concordant.rivals import CALIBRATORS
 
 DARK = "#15181b"
 

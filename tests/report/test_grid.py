@@ -3,7 +3,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from concord.report.grid import cells_of, grid_lines, grid_page, grid_section, grid_table, headings_of, legend, mark
+from concordant.report.grid import cells_of, grid_lines, grid_page, grid_section, grid_table, headings_of, legend, mark
 
 
 def comparison(to, condition, difference, p_holm):

@@ -2,7 +2,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from concord.report.listing import full_list, modalities_text, short_list
+from concordant.report.listing import full_list, modalities_text, short_list
 
 FUSION = {
     "kind": "fusion",

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from concord.errors import ConcordError
-from concord.files import read_json
-from concord.report.markdown import END, START, brief, fill, page
+from concordant.errors import ConcordantError
+from concordant.files import read_json
+from concordant.report.markdown import END, START, brief, fill, page
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,5 +53,5 @@ def test_fill_replaces_what_stands_between_the_marks_and_nothing_else():
     before = f"a\n{START}\nold\n{END}\nz\n"
     assert fill(before, "new\n") == f"a\n{START}\n\nnew\n\n{END}\nz\n"
     assert fill(fill(before, "new\n"), "new\n") == fill(before, "new\n")
-    with pytest.raises(ConcordError, match="the document has no lines"):
+    with pytest.raises(ConcordantError, match="the document has no lines"):
         fill("nothing", "new")

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ContextualCalibrator
-from concord.analysis import LoopRecorder, measure_corruption, measure_features, measure_removal
-from concord.errors import UsageError
-from concord.report.own import write_own_report
+from concordant import ContextualCalibrator
+from concordant.analysis import LoopRecorder, measure_corruption, measure_features, measure_removal
+from concordant.errors import UsageError
+from concordant.report.own import write_own_report
 
 
 @pytest.fixture(scope="module")

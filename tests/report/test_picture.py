@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from concord.files import read_json
-from concord.report.picture import draw
+from concordant.files import read_json
+from concordant.report.picture import draw
 
 ROOT = Path(__file__).parents[2]
 

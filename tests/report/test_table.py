@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from concord.report.table import (
+from concordant.report.table import (
     comparison_table,
     detection_table,
     label_of,

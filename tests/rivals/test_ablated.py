@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from concord.calibration.calibrator import ContextualCalibrator
-from concord.data.benchmarks import prepare
-from concord.errors import UsageError
-from concord.experiment.config import make_config
-from concord.experiment.training import train
-from concord.rivals import CALIBRATORS, AblatedCalibrator, CalibratorEntry
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.data.benchmarks import prepare
+from concordant.errors import UsageError
+from concordant.experiment.config import make_config
+from concordant.experiment.training import train
+from concordant.rivals import CALIBRATORS, AblatedCalibrator, CalibratorEntry
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 

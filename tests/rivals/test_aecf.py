@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.rivals import EntropyGate
-from concord.rivals.aecf import relative_entropy, softmax_over
+from concordant.errors import UsageError
+from concordant.rivals import EntropyGate
+from concordant.rivals.aecf import relative_entropy, softmax_over
 
 SIZES = {"text": 4, "audio": 3, "video": 2}
 

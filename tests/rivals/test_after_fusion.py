@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from concord.calibration.calibrator import ContextualCalibrator
-from concord.data.benchmarks import prepare
-from concord.errors import UsageError
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.model import build_model
-from concord.rivals import AfterFusion
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.data.benchmarks import prepare
+from concordant.errors import UsageError
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.model import build_model
+from concordant.rivals import AfterFusion
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 

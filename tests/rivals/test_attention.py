@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.rivals import ModalityAttention
+from concordant.errors import UsageError
+from concordant.rivals import ModalityAttention
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 

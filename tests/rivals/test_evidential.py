@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.rivals import ConflictEvidential, Evidential
-from concord.rivals.evidential import conflict, dempster, evidential_loss, uncertainty
+from concordant.errors import UsageError
+from concordant.rivals import ConflictEvidential, Evidential
+from concordant.rivals.evidential import conflict, dempster, evidential_loss, uncertainty
 
 SIZES = {"text": 4, "audio": 3, "video": 2}
 

@@ -1,7 +1,7 @@
 import pytest
 
-from concord.errors import UsageError
-from concord.rivals import JointGate, SelfGate
+from concordant.errors import UsageError
+from concordant.rivals import JointGate, SelfGate
 
 
 @pytest.mark.parametrize("kind", [SelfGate, JointGate])

@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from concord.rivals import GatedUnits
-from concord.rivals.gate import Gate
+from concordant.rivals import GatedUnits
+from concordant.rivals.gate import Gate
 
 SIZES = {"text": 4, "audio": 3}
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from concord.calibration.base import Calibrator
-from concord.calibration.calibrator import ContextualCalibrator
-from concord.errors import UsageError
-from concord.modalities import LAYOUTS
-from concord.rivals import ABLATIONS, CALIBRATORS
+from concordant.calibration.base import Calibrator
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.errors import UsageError
+from concordant.modalities import LAYOUTS
+from concordant.rivals import ABLATIONS, CALIBRATORS
 
 SIZES = {"text": 768, "audio": 74, "vision": 35}
 

@@ -1,7 +1,7 @@
 import torch
 
-from concord import seeding
-from concord.rivals.joint_gate import JointGate
+from concordant import seeding
+from concordant.rivals.joint_gate import JointGate
 
 SIZES = {"text": 4, "audio": 3, "vision": 5}
 

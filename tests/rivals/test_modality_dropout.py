@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.rivals import ModalityDropout
-from concord.rivals.modality_dropout import keep_one
+from concordant.errors import UsageError
+from concordant.rivals import ModalityDropout
+from concordant.rivals.modality_dropout import keep_one
 
 SIZES = {"text": 4, "audio": 3, "video": 2}
 

@@ -1,8 +1,8 @@
 import torch
 
-from concord import seeding
-from concord.calibration.perturbation import Perturbation, perturb
-from concord.rivals.none import NoCalibrator
+from concordant import seeding
+from concordant.calibration.perturbation import Perturbation, perturb
+from concordant.rivals.none import NoCalibrator
 
 SIZES = {"text": 4, "audio": 3}
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from concord.calibration.outcome import Modulation, Summaries
-from concord.rivals.passing import Passing
+from concordant.calibration.outcome import Modulation, Summaries
+from concordant.rivals.passing import Passing
 
 SIZES = {"text": 3, "audio": 2}
 

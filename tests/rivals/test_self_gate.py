@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from concord import seeding
-from concord.rivals.gate import Squeeze
-from concord.rivals.self_gate import SelfGate
+from concordant import seeding
+from concordant.rivals.gate import Squeeze
+from concordant.rivals.self_gate import SelfGate
 
 SIZES = {"text": 4, "audio": 3}
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.errors import UsageError
-from concord.rivals import ConfidenceWeights
-from concord.rivals.uncertainty import confidence, ranking_loss, relative_weights, share_of_best
+from concordant.errors import UsageError
+from concordant.rivals import ConfidenceWeights
+from concordant.rivals.uncertainty import confidence, ranking_loss, relative_weights, share_of_best
 
 SIZES = {"text": 4, "audio": 3}
 

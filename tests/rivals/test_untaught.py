@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from concord.rivals import CALIBRATORS
-from concord.rivals.untaught import Untaught
+from concordant.rivals import CALIBRATORS
+from concordant.rivals.untaught import Untaught
 
 UNTAUGHT = [name for name in CALIBRATORS if issubclass(CALIBRATORS[name].build, Untaught)]
 

@@ -3,10 +3,10 @@ import re
 import pytest
 import torch
 
-from concord.calibration import fused
-from concord.errors import UsageError
-from concord.fusion import FUSIONS
-from concord.speed import accelerator, bandwidth, measuring, overhead
+from concordant.calibration import fused
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS
+from concordant.speed import accelerator, bandwidth, measuring, overhead
 
 
 @pytest.fixture
@@ -77,6 +77,6 @@ def test_the_whole_command_runs_where_the_device_is_the_cpu_by_another_name(monk
     monkeypatch.setattr(accelerator, "SHAPES", ((3, 5, 4),))
     found = measuring.measure_all(device="cpu:0", quick=True, only=["bandwidth_bound", "overhead"])
     assert found["device"] == "cpu:0"
-    assert found["command"] == "concord speed --device cpu:0 --quick --only bandwidth_bound,overhead"
+    assert found["command"] == "concordant speed --device cpu:0 --quick --only bandwidth_bound,overhead"
     assert {r["device"] for r in found["bandwidth_bound"]} == {"cpu:0"}
     assert {r["calibrator"] for r in found["overhead"]} == {"none", "joint", "context", "none, clean"}

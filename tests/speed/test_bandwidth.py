@@ -1,6 +1,6 @@
 import pytest
 
-from concord.speed import bandwidth
+from concordant.speed import bandwidth
 
 
 class Clock:

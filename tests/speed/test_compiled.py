@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from concord.speed import compiled
-from concord.speed.overhead import VECTORS
+from concordant.speed import compiled
+from concordant.speed.overhead import VECTORS
 
 
 def test_compiled_models_are_timed_against_both_bases():

@@ -6,10 +6,10 @@ import torch
 
 pytest.importorskip("datasets")
 
-from concord.data.store import Store
-from concord.data.stored import everything
-from concord.experiment.prefetch import Clock
-from concord.speed import data_path
+from concordant.data.store import Store
+from concordant.data.stored import everything
+from concordant.experiment.prefetch import Clock
+from concordant.speed import data_path
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +44,7 @@ def test_all_routes_give_the_same_batches_but_for_padding(tmp_path):
 
 def test_what_is_measured():
     found = data_path.measure(instances=10, epochs=2, fusion="lf-dnn")
-    assert found["schema"] == "concord.data_path/1"
+    assert found["schema"] == "concordant.data_path/1"
     assert [row["route"] for row in found["routes"]] == ["in memory", "read ahead", "read on demand", "plain loop"]
     assert found["routes"][0]["ratio"] == 1
     for row in found["routes"]:

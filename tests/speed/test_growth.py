@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from concord.speed.growth import AXES, Axis, measure, measure_rows, work_of
+from concordant.speed.growth import AXES, Axis, measure, measure_rows, work_of
 
 
 class Clock:
@@ -36,8 +36,8 @@ def test_the_exponent_is_that_of_the_time(monkeypatch):
 
         return work
 
-    monkeypatch.setattr("concord.speed.growth.work_of", quadratic)
-    monkeypatch.setattr("concord.speed.growth.calls_for", lambda action, seconds: 1)
+    monkeypatch.setattr("concordant.speed.growth.work_of", quadratic)
+    monkeypatch.setattr("concordant.speed.growth.calls_for", lambda action, seconds: 1)
     axis = Axis("steps", (2, 4, 16), {"modalities": 2, "features": 3, "instances": 4})
     records = measure(axis, calibrators=["context"], repetitions=2, clock=clock)
     assert [record["phase"] for record in records] == ["train", "inference"]
@@ -50,7 +50,7 @@ def test_the_exponent_is_that_of_the_time(monkeypatch):
 @pytest.mark.parametrize("phase", ["train", "inference"])
 def test_the_work_is_the_calibrators(phase, monkeypatch):
     seen = []
-    from concord.calibration.calibrator import ContextualCalibrator
+    from concordant.calibration.calibrator import ContextualCalibrator
 
     forward = ContextualCalibrator.forward
 

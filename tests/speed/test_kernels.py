@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from concord.speed import kernels
+from concordant.speed import kernels
 
 triton = pytest.importorskip("triton", reason="the kernels are written in Triton, which is not installed here")
 if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7):

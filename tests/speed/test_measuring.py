@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from concord.errors import DataError, UsageError
-from concord.speed import bandwidth, measuring
-from concord.speed.measuring import SCHEMA, measure_all
-from concord.speed.page import page
-from concord.speed.timing import Spread
+from concordant.errors import DataError, UsageError
+from concordant.speed import bandwidth, measuring
+from concordant.speed.measuring import SCHEMA, measure_all
+from concordant.speed.page import page
+from concordant.speed.timing import Spread
 
 
 def test_unknown_sections_are_refused_with_the_choices():
@@ -27,8 +27,8 @@ def test_a_section_alone_on_one_thread_and_threads_put_back(monkeypatch):
     assert seen == [(1, {"repetitions": 5})]
     assert torch.get_num_threads() == threads
     assert steps == [(0, 1, "rows: by the size of the dataset")]
-    assert document["schema"] == SCHEMA == "concord.speed/1"
-    assert document["command"] == "concord speed --quick --only rows"
+    assert document["schema"] == SCHEMA == "concordant.speed/1"
+    assert document["command"] == "concordant speed --quick --only rows"
     assert document["rows"] == [{"rows": [1], "setting": "vectors", "ratio": [1.0]}]
     assert "overhead" not in document
     assert document["versions"]["torch"]

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from concord.speed.memory import measure, peak_bytes
-from concord.speed.overhead import VECTORS
+from concordant.speed.memory import measure, peak_bytes
+from concordant.speed.overhead import VECTORS
 
 MEBI = 2**20
 

@@ -1,8 +1,8 @@
 import torch
 from torch import nn
 
-from concord.speed.operators import measure, operators_of
-from concord.speed.overhead import VECTORS
+from concordant.speed.operators import measure, operators_of
+from concordant.speed.overhead import VECTORS
 
 
 def test_operators_of_the_backward_pass_count_too():

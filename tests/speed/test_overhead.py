@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from concord.fusion import FUSIONS
-from concord.rivals import CALIBRATORS
-from concord.speed import overhead
-from concord.speed.overhead import (
+from concordant.fusion import FUSIONS
+from concordant.rivals import CALIBRATORS
+from concordant.speed import overhead
+from concordant.speed.overhead import (
     ALIGNED,
     BY_FUSION,
     CLEAN,

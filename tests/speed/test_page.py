@@ -1,12 +1,12 @@
 import re
 
-from concord.speed.page import page
+from concordant.speed.page import page
 
 MADE = {
-    "schema": "concord.speed/1",
+    "schema": "concordant.speed/1",
     "quick": True,
-    "command": "concord speed --quick",
-    "versions": {"concord": "0.1.0", "torch": "2.13.0"},
+    "command": "concordant speed --quick",
+    "versions": {"concordant": "0.1.0", "torch": "2.13.0"},
     "hardware": {"processor": "a processor", "cores": 2, "accelerator": "none"},
     "skipped": [],
 }
@@ -35,8 +35,8 @@ def rows_of(text, heading):
 
 def test_a_document_without_measurements_is_its_head():
     text = page(MADE)
-    assert "`concord speed --quick --json results/speed.json --page docs/performance.md`" in text
-    assert "a processor, 2 cores, accelerator none, concord 0.1.0, torch 2.13.0" in text
+    assert "`concordant speed --quick --json results/speed.json --page docs/performance.md`" in text
+    assert "a processor, 2 cores, accelerator none, concordant 0.1.0, torch 2.13.0" in text
     assert "##" not in text
 
 

@@ -1,10 +1,10 @@
-from concord.speed.page import page
+from concordant.speed.page import page
 
 MADE = {
-    "schema": "concord.speed/1",
+    "schema": "concordant.speed/1",
     "quick": False,
     "device": "cuda",
-    "command": "concord speed --device cuda",
+    "command": "concordant speed --device cuda",
     "versions": {"torch": "2.11.0"},
     "hardware": {"processor": "a processor", "cores": 16, "accelerator": "a GPU"},
     "skipped": ["one thing"],
@@ -48,7 +48,7 @@ MADE = {
 def test_a_page_of_a_gpu_says_how_it_was_timed_and_what_each_kernel_is_to_its_bound():
     text = page(MADE)
     assert text.startswith("# Performance on a GPU\n")
-    assert "`concord speed --device cuda --json results/speed-gpu.json --page docs/performance-gpu.md`" in text
+    assert "`concordant speed --device cuda --json results/speed-gpu.json --page docs/performance-gpu.md`" in text
     assert "a processor, 16 cores, accelerator a GPU, torch 2.11.0" in text
     assert "| pool | (2, 3, 4) | yes | 1.25 | 5.50 |" in text
     assert "| (2, 3, 4) |  | eager | yes | 2.00 (1.90 to 2.10) | 0.50 |" in text

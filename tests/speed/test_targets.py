@@ -1,4 +1,4 @@
-from concord.speed.targets import TARGETS, Target, dearer_than_joint
+from concordant.speed.targets import TARGETS, Target, dearer_than_joint
 
 
 def test_a_target_reads_the_records_that_it_is_for():

@@ -2,7 +2,7 @@ import gc
 
 import pytest
 
-from concord.speed.timing import Spread, calls_for, interleaved, ratios, spread
+from concordant.speed.timing import Spread, calls_for, interleaved, ratios, spread
 
 
 def test_spread_is_median_and_quartiles():

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from concord.errors import UsageError
-from concord.sweep.folder import SweepFolder
-from concord.sweep.grid_file import Grid, Resources
+from concordant.errors import UsageError
+from concordant.sweep.folder import SweepFolder
+from concordant.sweep.grid_file import Grid, Resources
 
 GRID = Grid(benchmarks=("digits",), seeds=2)
 
@@ -15,7 +15,7 @@ def test_a_folder_belongs_to_one_grid(tmp_path):
     folder = SweepFolder(tmp_path / "x" / "s")
     folder.claim(GRID)
     folder.claim(GRID)
-    assert json.loads(folder.mark.read_text())["schema"] == "concord.sweep/1"
+    assert json.loads(folder.mark.read_text())["schema"] == "concordant.sweep/1"
     folder.claim(GRID.model_copy(update={"resources": Resources(cpus=2), "retries": 9}))  # how, not what
     with pytest.raises(UsageError) as caught:
         folder.claim(Grid(benchmarks=("digits",), seeds=3))

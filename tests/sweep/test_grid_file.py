@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from concord.errors import ConcordError, UsageError
-from concord.sweep.grid_file import Grid, Resources, Search, read_grid
+from concordant.errors import ConcordantError, UsageError
+from concordant.sweep.grid_file import Grid, Resources, Search, read_grid
 
 
 def test_a_grid_file_is_read_whole(grid_file):
@@ -37,7 +37,7 @@ retries: 1
     assert (grid.search.budget, grid.search.seeds, set(grid.search.values)) == (12, 1, {"learning_rate", "dropout"})
 
 
-def test_what_is_left_out_is_that_of_concord_run():
+def test_what_is_left_out_is_that_of_concordant_run():
     grid = Grid(benchmarks=("digits",))
     assert grid.fusions is None
     assert grid.calibrators == ("none", "self", "joint", "context")
@@ -112,6 +112,6 @@ def test_an_absent_file_and_an_absent_reader(tmp_path, monkeypatch):
         read_grid(tmp_path / "nowhere.yaml")
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(
-        ConcordError, match=r"need PyYAML, which is not installed: pip install 'concord-fusion\[scale\]'"
+        ConcordantError, match=r"need PyYAML, which is not installed: pip install 'concordant\[scale\]'"
     ):
         read_grid(tmp_path / "nowhere.yaml")

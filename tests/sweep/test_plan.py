@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from concord.errors import UsageError
-from concord.experiment.config import make_config
-from concord.sweep.grid_file import Grid
-from concord.sweep.plan import make_plan
+from concordant.errors import UsageError
+from concordant.experiment.config import make_config
+from concordant.sweep.grid_file import Grid
+from concordant.sweep.plan import make_plan
 
 
 def test_a_grid_is_benchmarks_by_methods_by_fusions():
@@ -43,19 +43,19 @@ def test_without_fusions_each_benchmark_has_its_own():
 
 def test_data_are_named_so_that_every_machine_finds_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CONCORD_DATA", raising=False)
+    monkeypatch.delenv("CONCORDANT_DATA", raising=False)
     grid = Grid(benchmarks=("digits",))
     assert make_plan(grid)[0].data is None
     assert make_plan(grid, data="mine")[0].data == str(tmp_path / "mine")
     assert make_plan(grid, data="s3://bucket/mine")[0].data == "s3://bucket/mine"
-    monkeypatch.setenv("CONCORD_DATA", "memory://mine")
+    monkeypatch.setenv("CONCORDANT_DATA", "memory://mine")
     assert make_plan(grid)[0].data == "memory://mine"
 
 
 def test_a_prepared_dataset_goes_by_its_own_name(tmp_path):
     pytest.importorskip("datasets")
-    from concord.data.formats.own_numpy import read_numpy
-    from concord.data.writing import write_store
+    from concordant.data.formats.own_numpy import read_numpy
+    from concordant.data.writing import write_store
 
     draws = np.random.default_rng(0)
     arrays = {name: draws.standard_normal((30, 4)) for name in ("a", "b")}

@@ -1,6 +1,6 @@
 """Ray: workers that are killed cost a retry and no result; what cannot work is said in a sentence.
 
-One cluster of this machine serves all tests here; it is started as `concord sweep` starts its own.
+One cluster of this machine serves all tests here; it is started as `concordant sweep` starts its own.
 """
 
 import importlib.util
@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from concord.errors import ConcordError, UsageError
-from concord.sweep import ray_engine
-from concord.sweep.grid_file import Grid, Resources, read_grid
-from concord.sweep.plan import make_plan
-from concord.sweep.ray_engine import RayEngine
-from concord.sweep.signature import signature
-from concord.sweep.sweeping import run_sweep
+from concordant.errors import ConcordantError, UsageError
+from concordant.sweep import ray_engine
+from concordant.sweep.grid_file import Grid, Resources, read_grid
+from concordant.sweep.plan import make_plan
+from concordant.sweep.ray_engine import RayEngine
+from concordant.sweep.signature import signature
+from concordant.sweep.sweeping import run_sweep
 
 # Not imported here: Ray reads its settings when it is, and the cluster below sets some.
 if importlib.util.find_spec("ray") is None:
@@ -37,7 +37,7 @@ recipe: {steps: 10, width: 8}
 """
 START = """
 import sys
-from concord.sweep.ray_engine import RayEngine
+from concordant.sweep.ray_engine import RayEngine
 with RayEngine(cpus=2):
     import ray
     sys.stderr.write(ray.get_runtime_context().gcs_address + "\\n")
@@ -114,7 +114,19 @@ def kill_one(doing, killed, stop):
 def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
     """The command is interrupted; going on, a worker is killed: all results are there, none twice, none anew."""
     (tmp_path / "grid.yaml").write_text(GRID)
-    words = [sys.executable, "-m", "concord", "sweep", "grid.yaml", "--out", "s", "--address", address, "--json", "-"]
+    words = [
+        sys.executable,
+        "-m",
+        "concordant",
+        "sweep",
+        "grid.yaml",
+        "--out",
+        "s",
+        "--address",
+        address,
+        "--json",
+        "-",
+    ]
     first = subprocess.Popen(
         words,
         cwd=tmp_path,
@@ -132,7 +144,7 @@ def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
     out, error = first.communicate(timeout=120)
     assert first.returncode == 130
     assert out == ""
-    assert "concord: stopped; s/log.txt says how far; give the same command again to go on" in error
+    assert "concordant: stopped; s/log.txt says how far; give the same command again to go on" in error
     before = marks(tmp_path)
     assert 2 <= len(before) < 6
 
@@ -146,7 +158,7 @@ def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
             make_plan(grid),
             tmp_path / "s",
             engine=lambda: RayEngine(address=address),
-            command="concord sweep",
+            command="concordant sweep",
             progress=lambda done, total, line: lines.append(line),
         )
     finally:
@@ -180,7 +192,7 @@ def test_a_trial_that_kills_every_worker_fails_after_its_retries(tmp_path, addre
     monkeypatch.setattr(ray_engine, "_body", deadly)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=1, retries=1)
     found = run_sweep(
-        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
+        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concordant sweep"
     )
     assert (found["state"], found["retried"]) == ("failed", 1)
     assert found["failed"] == [{"trial": "digits/concat: none, seed 0", "error": "its worker process died, 2 times"}]
@@ -196,7 +208,7 @@ def test_what_was_not_foreseen_is_a_failed_trial_with_its_trace(tmp_path, addres
     monkeypatch.setattr(ray_engine, "_body", broken)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
     found = run_sweep(
-        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
+        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concordant sweep"
     )
     assert sorted((one["trial"], one["error"]) for one in found["failed"]) == [
         (f"digits/concat: none, seed {seed}", "unexpected: TypeError: a bug") for seed in (0, 1)
@@ -214,9 +226,9 @@ def test_a_worker_that_refuses_ends_the_sweep(tmp_path, address, monkeypatch):
 
     monkeypatch.setattr(ray_engine, "_body", other)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
-    with pytest.raises(ConcordError, match="a worker has another installation"):
+    with pytest.raises(ConcordantError, match="a worker has another installation"):
         run_sweep(
-            grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concord sweep"
+            grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concordant sweep"
         )
     assert json.loads((tmp_path / "s" / "sweep.json").read_text())["state"] == "stopped"
 
@@ -230,23 +242,23 @@ def test_what_no_machine_has_is_said(address):
         assert not engine.local
 
 
-def test_a_worker_with_another_concord_refuses():
+def test_a_worker_with_another_concordant_refuses():
     body = ray_engine._body()
-    other = {**signature(), "concord": "0.0.1", "code": "beef"}
+    other = {**signature(), "concordant": "0.0.1", "code": "beef"}
     outcome = body("{}", other)
     assert outcome["state"] == "refused"
     here = signature()
     assert outcome["error"] == (
-        f"a worker has another installation (code: there {here['code']}, here beef; concord: there "
-        f"{here['concord']}, here 0.0.1); install the same on every machine"
+        f"a worker has another installation (code: there {here['code']}, here beef; concordant: there "
+        f"{here['concordant']}, here 0.0.1); install the same on every machine"
     )
 
 
-def test_a_worker_without_concord_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "concord.sweep.signature", None)
+def test_a_worker_without_concordant_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "concordant.sweep.signature", None)
     assert ray_engine._body()("{}", {}) == {
         "state": "refused",
-        "error": "a worker has no Concord that can sweep; install this version on every machine",
+        "error": "a worker has no Concordant that can sweep; install this version on every machine",
     }
 
 
@@ -258,14 +270,14 @@ def test_wrong_use_and_absence_are_sentences(monkeypatch):
     assert RayEngine(cpus=2).local
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConcordError, match=r"needs Ray, which is not installed: pip install 'concord-fusion\[scale\]'"):
+    with pytest.raises(ConcordantError, match=r"needs Ray, which is not installed: pip install 'concordant\[scale\]'"):
         RayEngine()
 
 
 def test_no_cluster_at_an_address_is_said():
     with (
         pytest.raises(
-            ConcordError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.+\); docs/scale.md says how one is"
+            ConcordantError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.+\); docs/scale.md says how one is"
         ),
         RayEngine(address="127.0.0.1:1"),
     ):

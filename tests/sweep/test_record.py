@@ -2,12 +2,12 @@
 
 import json
 
-from concord.experiment.folder import ExperimentFolder
-from concord.sweep.folder import SCHEMA, SweepFolder
-from concord.sweep.grid_file import Grid
-from concord.sweep.plan import make_plan
-from concord.sweep.record import document_of
-from concord.sweep.trial import ABOUT
+from concordant.experiment.folder import ExperimentFolder
+from concordant.sweep.folder import SCHEMA, SweepFolder
+from concordant.sweep.grid_file import Grid
+from concordant.sweep.plan import make_plan
+from concordant.sweep.record import document_of
+from concordant.sweep.trial import ABOUT
 
 GRID = Grid(
     benchmarks=("digits",),
@@ -30,12 +30,18 @@ def test_a_document_tells_what_is_there(tmp_path):
         (run / ABOUT).write_text(json.dumps({"cpus": 1, **machine}))
     (out.path / "search.json").write_text(json.dumps({"chosen": {"none": None}}))
     found = document_of(
-        GRID, plan, folder, {"digits/sum: none, seed 0": "why"}, state="stopped", command="concord sweep x", retried=1
+        GRID,
+        plan,
+        folder,
+        {"digits/sum: none, seed 0": "why"},
+        state="stopped",
+        command="concordant sweep x",
+        retried=1,
     )
     assert (found["schema"], found["state"], found["command"], found["retried"]) == (
         SCHEMA,
         "stopped",
-        "concord sweep x",
+        "concordant sweep x",
         1,
     )
     assert (found["trials"], found["runs"], found["finished"]) == (2 * 3 * (2 + 3 * 2), 12, 3)

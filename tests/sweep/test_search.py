@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from concord.experiment.config import make_config
-from concord.sweep.grid_file import Grid, Search
-from concord.sweep.plan import Experiment
-from concord.sweep.search import candidates, place, table_of, tuned
-from concord.sweep.space import draw
+from concordant.experiment.config import make_config
+from concordant.sweep.grid_file import Grid, Search
+from concordant.sweep.plan import Experiment
+from concordant.sweep.search import candidates, place, table_of, tuned
+from concordant.sweep.space import draw
 
 CONFIG = make_config("digits", calibrators=("none", "context"), seeds=4)
 ONE = Experiment("digits", "concat", CONFIG, None)
@@ -50,7 +50,7 @@ def test_the_best_mean_is_chosen_and_the_first_of_equals(scored):
 
 
 def test_the_table_holds_every_candidate(scored):
-    assert scored["schema"] == "concord.search/1"
+    assert scored["schema"] == "concordant.search/1"
     assert [(row["label"], row["candidate"]) for row in scored["candidates"]] == [
         (n, k) for n in LABELS for k in (0, 1, 2)
     ]

@@ -1,16 +1,16 @@
 import shutil
 from pathlib import Path
 
-import concord
-from concord.experiment.surroundings import versions
-from concord.sweep.signature import code_of, signature
+import concordant
+from concordant.experiment.surroundings import versions
+from concordant.sweep.signature import code_of, signature
 
-SOURCE = Path(concord.__file__).parent
+SOURCE = Path(concordant.__file__).parent
 
 
 def test_a_signature_is_versions_and_the_code():
     found = signature()
-    assert found["concord"] == concord.__version__
+    assert found["concordant"] == concordant.__version__
     assert found["torch"] == versions()["torch"].split("+")[0]
     assert found["python"].count(".") == 1
     assert found["code"] == code_of(SOURCE)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from concord.sweep.space import Choices, Span, draw, read_space, written
+from concordant.sweep.space import Choices, Span, draw, read_space, written
 
 GIVEN = {"learning_rate": {"log": ["1e-4", 0.01]}, "dropout": {"uniform": [0, 0.5]}, "width": [16, 32, 64]}
 

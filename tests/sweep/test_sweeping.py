@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from concord.analysis.study import study
-from concord.errors import ConcordError, DataError, UsageError
-from concord.report.html import read_all
-from concord.sweep import trial as trials
-from concord.sweep.grid_file import Grid
-from concord.sweep.plan import make_plan
-from concord.sweep.sweeping import failures, run_sweep
+from concordant.analysis.study import study
+from concordant.errors import ConcordantError, DataError, UsageError
+from concordant.report.html import read_all
+from concordant.sweep import trial as trials
+from concordant.sweep.grid_file import Grid
+from concordant.sweep.plan import make_plan
+from concordant.sweep.sweeping import failures, run_sweep
 
 SHORT = {"calibrators": ("none", "context"), "seeds": 1, "recipe": {"steps": 4, "width": 8}}
 ONE = Grid(benchmarks=("digits",), **SHORT)
@@ -23,7 +23,7 @@ SEARCHED = Grid(
     search={"budget": 2, "space": {"learning_rate": {"log": [1e-3, 1e-2]}, "width": [4, 6]}},
 )
 LABELS = ("none", "none+perturbed", "context")
-COMMAND = "concord sweep grid.yaml"
+COMMAND = "concordant sweep grid.yaml"
 
 
 def sweep(grid, out, engine, **options):
@@ -40,7 +40,7 @@ def test_a_stopped_sweep_goes_on_and_does_nothing_twice(tmp_path, here):
     with pytest.raises(KeyboardInterrupt):
         sweep(TWO, out, first)
     assert json.loads((out / "sweep.json").read_text())["state"] == "stopped"
-    with pytest.raises(DataError, match="holds no finished experiment; give the concord sweep command again"):
+    with pytest.raises(DataError, match="holds no finished experiment; give the concordant sweep command again"):
         read_all(out)
     before = state_of(out)
     assert len(before) == 4
@@ -80,7 +80,7 @@ def test_what_a_killed_worker_had_begun_is_cleared_away(tmp_path, here):
     assert len(state_of(tmp_path / "s")) == 3
 
 
-def test_an_experiment_is_that_of_concord_run(tmp_path, here):
+def test_an_experiment_is_that_of_concordant_run(tmp_path, here):
     sweep(ONE, tmp_path / "s", here())
     config = make_plan(ONE)[0].config
     study(config, tmp_path / "r", jobs=1)
@@ -108,7 +108,7 @@ def test_a_search_comes_before_the_runs_and_they_have_its_recipes(tmp_path, here
     config = json.loads((folder / "config.json").read_text())
     assert config["tuned"] == {label: row["recipe"] for label, row in table["chosen"].items()}
     assert found["experiments"][0]["chosen"] == table["chosen"]
-    from concord.analysis.trained import open_runs
+    from concordant.analysis.trained import open_runs
 
     runs = open_runs(folder)  # the weights are those of each variant's own width
     for variant in runs.config.variants:
@@ -152,7 +152,7 @@ def test_a_variant_of_which_no_candidate_trains_fails_and_the_others_run(tmp_pat
 
     def train(task, config, variant, seed):
         if variant.label == "context":
-            raise ConcordError("training diverged at step 2")
+            raise ConcordantError("training diverged at step 2")
         return plain(task, config, variant, seed)
 
     monkeypatch.setattr(trials, "train", train)

@@ -1,4 +1,4 @@
-"""A trial as a worker does it: the numbers of `concord run`, whole or not at all, and never twice."""
+"""A trial as a worker does it: the numbers of `concordant run`, whole or not at all, and never twice."""
 
 import json
 import os
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from concord.analysis import study as studying
-from concord.analysis.study import prepare_of, study
-from concord.errors import ConcordError
-from concord.experiment.config import make_config
-from concord.sweep import trial as trials
-from concord.sweep.trial import ABOUT, MARK, Trial, perform, without_test
+from concordant.analysis import study as studying
+from concordant.analysis.study import prepare_of, study
+from concordant.errors import ConcordantError
+from concordant.experiment.config import make_config
+from concordant.sweep import trial as trials
+from concordant.sweep.trial import ABOUT, MARK, Trial, perform, without_test
 
 CONFIG = make_config("digits", calibrators=("none",), seeds=1, recipe={"steps": 6, "width": 8})
 
@@ -44,7 +44,7 @@ def test_a_trial_travels_as_json(sweep):
     assert a_run(sweep, label="none+perturbed").variant == CONFIG.variants[1]
 
 
-def test_a_run_is_the_one_of_concord_run(sweep):
+def test_a_run_is_the_one_of_concordant_run(sweep):
     one = a_run(sweep)
     assert perform(one) == {"state": "done"}
     study(CONFIG, sweep / "alone", jobs=1)
@@ -115,7 +115,7 @@ def test_failures_are_sentences_and_memory_is_told_apart(sweep, monkeypatch):
         monkeypatch.setattr(trials, "run_one", work)
         return perform(a_run(sweep))
 
-    assert failing(ConcordError("it diverged")) == {"state": "failed", "error": "it diverged"}
+    assert failing(ConcordantError("it diverged")) == {"state": "failed", "error": "it diverged"}
     assert failing(torch.OutOfMemoryError("of the card")) == {"state": "memory", "error": "out of memory (of the card)"}
     assert failing(MemoryError())["state"] == "memory"
     with pytest.raises(TypeError):  # not foreseen: the engine says so
@@ -175,7 +175,7 @@ def test_a_candidate_is_judged_by_validation_and_never_scores_the_test_part(swee
 
 def test_a_candidate_that_diverges_is_a_result(sweep, monkeypatch):
     def diverged(*_):
-        raise ConcordError("training diverged at step 3")
+        raise ConcordantError("training diverged at step 3")
 
     monkeypatch.setattr(trials, "train", diverged)
     one = a_candidate(sweep)
@@ -189,10 +189,10 @@ def test_a_test_part_is_emptied_in_memory_and_in_a_store(tmp_path):
     assert len(without_test(task).test) == 0
     assert without_test(task).train is task.train
     pytest.importorskip("datasets")
-    from concord.data.formats.own_numpy import read_numpy
-    from concord.data.store import Store
-    from concord.data.stored import everything
-    from concord.data.writing import write_store
+    from concordant.data.formats.own_numpy import read_numpy
+    from concordant.data.store import Store
+    from concordant.data.stored import everything
+    from concordant.data.writing import write_store
 
     np.savez(tmp_path / "mine.npz", label=np.arange(9) % 3, a=np.ones((9, 4)), b=np.ones((9, 2)))
     reading = read_numpy(tmp_path / "mine.npz")

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from concord.analysis.corruptions import KINDS
-from concord.analysis.corruptions.apart import outside_training
-from concord.calibration.perturbation import Perturbation
+from concordant.analysis.corruptions import KINDS
+from concordant.analysis.corruptions.apart import outside_training
+from concordant.calibration.perturbation import Perturbation
 
 
 @pytest.mark.parametrize("name", KINDS)

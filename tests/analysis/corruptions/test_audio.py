@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.analysis.corruptions import KINDS, Site
-from concord.analysis.corruptions.audio import impulse_response
-from concord.errors import UsageError
+from concordant.analysis.corruptions import KINDS, Site
+from concordant.analysis.corruptions.audio import impulse_response
+from concordant.errors import UsageError
 
 RATE, SAMPLES = 8000, 4000
 

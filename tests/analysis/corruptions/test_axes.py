@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.analysis.corruptions import KINDS
-from concord.analysis.corruptions.axes import (
+from concordant.analysis.corruptions import KINDS
+from concordant.analysis.corruptions.axes import (
     finished,
     how_many,
     lengths_of,
@@ -18,7 +18,7 @@ from concord.analysis.corruptions.axes import (
     stretch,
     valid_steps,
 )
-from concord.analysis.corruptions.kind import Site
+from concordant.analysis.corruptions.kind import Site
 
 SIZES = {"b": 3, "t": 4, "d": 2, "c": 2, "h": 2, "w": 5}
 every_layout = pytest.mark.parametrize("layout", ["btd", "bdt", "bcthw", "bt"])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.analysis.corruptions.donors import NOBODY, able, choose, filled
-from concord.analysis.corruptions.kind import Site
+from concordant.analysis.corruptions.donors import NOBODY, able, choose, filled
+from concordant.analysis.corruptions.kind import Site
 
 rows = st.sets(st.integers(0, 9), max_size=10).map(lambda chosen: np.array(sorted(chosen), np.int64))
 

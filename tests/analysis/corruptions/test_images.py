@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from concord.analysis.corruptions import KINDS, Site
+from concordant.analysis.corruptions import KINDS, Site
 
 LAYOUTS = {"bchw": (3, 20, 16), "bcthw": (2, 4, 20, 16)}
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)

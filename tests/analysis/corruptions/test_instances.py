@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.analysis.corruptions import KINDS, Site
-from concord.errors import UsageError
+from concordant.analysis.corruptions import KINDS, Site
+from concordant.errors import UsageError
 
 SHAPES = {"bd": (10,), "btd": (6, 4), "bdt": (4, 6), "bchw": (4, 3, 3), "bcthw": (1, 6, 3, 3), "bt": (50,)}
 every_layout = pytest.mark.parametrize("layout", SHAPES)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.analysis.corruptions.kind import Site, always, has_features, has_pixels, has_steps, is_wave, size
-from concord.errors import UsageError
+from concordant.analysis.corruptions.kind import Site, always, has_features, has_pixels, has_steps, is_wave, size
+from concordant.errors import UsageError
 
 
 def site(**changes):

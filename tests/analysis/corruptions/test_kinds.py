@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.analysis.corruptions import GROUPS, KINDS, SEVERITIES, Kind, Site
-from concord.analysis.corruptions.kind import always
-from concord.errors import UsageError
+from concordant.analysis.corruptions import GROUPS, KINDS, SEVERITIES, Kind, Site
+from concordant.analysis.corruptions.kind import always
+from concordant.errors import UsageError
 
 SHAPES = {"bd": (7,), "btd": (9, 4), "bdt": (4, 9), "bchw": (2, 10, 8), "bcthw": (1, 5, 9, 8), "bt": (600,)}
 every_kind = pytest.mark.parametrize("name", KINDS)

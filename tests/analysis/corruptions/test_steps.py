@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from concord.analysis.corruptions import KINDS, Site
-from concord.errors import UsageError
+from concordant.analysis.corruptions import KINDS, Site
+from concordant.errors import UsageError
 
 LAYOUTS = {"btd": (3,), "bdt": (3,), "bcthw": (2, 2, 2), "bt": ()}
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)

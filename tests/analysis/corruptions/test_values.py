@@ -4,8 +4,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from concord.analysis.corruptions import KINDS, Site
-from concord.analysis.corruptions.values import some_features
+from concordant.analysis.corruptions import KINDS, Site
+from concordant.analysis.corruptions.values import some_features
 
 
 def a_site(x, layout="bd", **more):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from concord.calibration.attaching.arguments import Arguments, check_addresses, parameters_of
-from concord.errors import UsageError
+from concordant.calibration.attaching.arguments import Arguments, check_addresses, parameters_of
+from concordant.errors import UsageError
 
 X, Y = torch.zeros(1), torch.ones(1)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ConcordError, UsageError, attach
+from concordant import ConcordantError, UsageError, attach
 
 SIZES = {"audio": 4, "visual": 4}
 TAPS = {name: name for name in SIZES}
@@ -72,7 +72,7 @@ class Careless(Model):
     def forward(self, audio, visual):
         try:
             return super().forward(audio, visual)
-        except ConcordError:
+        except ConcordantError:
             return torch.zeros(len(audio), 8)
 
 
@@ -84,7 +84,9 @@ def test_a_forward_that_calibrated_nothing_leaves_no_calibration_of_an_earlier_o
     attached(audio * torch.nan, visual)
     assert attached.calibration is None
     attached(audio, visual)
-    with pytest.raises(ConcordError, match="the model went through without calibrating anything; nothing was judged"):
+    with pytest.raises(
+        ConcordantError, match="the model went through without calibrating anything; nothing was judged"
+    ):
         attached.judge(audio * torch.nan, visual)
 
 

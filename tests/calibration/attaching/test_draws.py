@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from concord.calibration.attaching.draws import OwnStream, devices_of, put_back, remember
+from concordant.calibration.attaching.draws import OwnStream, devices_of, put_back, remember
 
 
 def drawn():

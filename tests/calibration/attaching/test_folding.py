@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from concord.calibration.attaching.folding import feature_size, fold, read_layouts, unfold, unfolded_layout
-from concord.errors import UsageError
+from concordant.calibration.attaching.folding import feature_size, fold, read_layouts, unfold, unfolded_layout
+from concordant.errors import UsageError
 
 
 @pytest.mark.parametrize(

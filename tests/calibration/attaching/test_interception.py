@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord.calibration.attaching.interception import calls_of, intercepted
+from concordant.calibration.attaching.interception import calls_of, intercepted
 
 
 def ten_times(module, run, args, kwargs):

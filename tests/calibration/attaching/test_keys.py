@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from concord import attach
-from concord.calibration.attach import without_calibrator
+from concordant import attach
+from concordant.calibration.attach import without_calibrator
 
 SIZES = {"audio": 4, "visual": 4}
 
@@ -55,7 +55,7 @@ def same(found, expected):
 def test_keys_are_the_model_s_whatever_its_parts_are_called():
     state, attached = Model().state_dict(), made()
     assert list(attached.model_state_dict()) == list(state)
-    assert [key for key in attached.state_dict() if not key.startswith("concord_calibrator.")] == list(state)
+    assert [key for key in attached.state_dict() if not key.startswith("concordant_calibrator.")] == list(state)
     assert list(attached.load_state_dict(state)) == [[], []]
     assert same(attached.model_state_dict(), state)
 
@@ -64,7 +64,7 @@ def test_the_calibrator_s_keys_are_dropped_at_every_depth():
     outer = Outer(made())
     found = without_calibrator(nn.ModuleDict({"module": outer}).state_dict())
     assert list(found) == [f"module.{key}" for key in Outer(Model()).state_dict()]
-    assert without_calibrator({"my_concord_calibrator.bias": 1}) == {"my_concord_calibrator.bias": 1}
+    assert without_calibrator({"my_concordant_calibrator.bias": 1}) == {"my_concordant_calibrator.bias": 1}
 
 
 ROUTES = {
@@ -105,4 +105,4 @@ def test_weights_are_taken_as_they_are_where_loading_assigns():
     attached.load_state_dict(state, assign=True)
     assert attached.model.head.weight.data_ptr() == state["head.weight"].data_ptr()
     name = "judges.audio.gate.bias"
-    assert attached.calibrator.get_parameter(name).data_ptr() == state[f"concord_calibrator.{name}"].data_ptr()
+    assert attached.calibrator.get_parameter(name).data_ptr() == state[f"concordant_calibrator.{name}"].data_ptr()

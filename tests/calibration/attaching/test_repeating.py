@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from concord import UsageError, attach
-from concord.calibration.attaching.repeating import State, check_checkpointing
-from concord.calibration.attaching.taps import read_tap
+from concordant import UsageError, attach
+from concordant.calibration.attaching.repeating import State, check_checkpointing
+from concordant.calibration.attaching.taps import read_tap
 
 TAP = read_tap("net", "taps['audio']")
 

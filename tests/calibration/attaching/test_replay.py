@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord import ConcordError, UsageError, attach
+from concordant import ConcordantError, UsageError, attach
 
 TAPS = {"audio": "audio", "visual": "visual"}
 
@@ -79,7 +79,7 @@ class Scaling(Skipping):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_forward_that_changes_its_input_itself_is_refused_in_every_mode(mode, made_within):
     attached, audio = made(Scaling()), torch.randn(6, 4)
-    with mode(), pytest.raises(ConcordError, match="the model changes its input in place before the taps"):
+    with mode(), pytest.raises(ConcordantError, match="the model changes its input in place before the taps"):
         attached(audio.clone() if made_within else audio, torch.randn(6, 3))
 
 

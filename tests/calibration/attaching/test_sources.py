@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from concord import UsageError, attach
-from concord.calibration.attaching.arguments import Arguments
-from concord.calibration.attaching.sources import batch_size, check_batch_size, check_sources, sourced, taps_among
-from concord.calibration.attaching.taps import Tap
-from concord.modalities import AUTO
+from concordant import UsageError, attach
+from concordant.calibration.attaching.arguments import Arguments
+from concordant.calibration.attaching.sources import batch_size, check_batch_size, check_sources, sourced, taps_among
+from concordant.calibration.attaching.taps import Tap
+from concordant.modalities import AUTO
 
 NAMES = ("audio", "visual")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
-from concord.calibration.attaching.structure import (
+from concordant.calibration.attaching.structure import (
     at_path,
     described,
     differs,

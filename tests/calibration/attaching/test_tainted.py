@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.calibration.attaching.tainted import Ancestry, Tainted, is_tainted, plain, taint
+from concordant.calibration.attaching.tainted import Ancestry, Tainted, is_tainted, plain, taint
 
 
 def tainted():

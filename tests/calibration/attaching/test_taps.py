@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from concord.calibration.attaching.taps import Tap, core_of, find_module, read_tap
-from concord.errors import UsageError
+from concordant.calibration.attaching.taps import Tap, core_of, find_module, read_tap
+from concordant.errors import UsageError
 
 
 @pytest.mark.parametrize(

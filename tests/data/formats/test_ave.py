@@ -9,10 +9,10 @@ pytest.importorskip("datasets")
 
 import h5py
 
-from concord.data.formats.ave import PUBLISHED, read_ave
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.formats.ave import PUBLISHED, read_ave
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 ROWS = 40
 

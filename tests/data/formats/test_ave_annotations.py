@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from concord.data.formats.ave_annotations import Annotation, class_names, read_annotations
-from concord.errors import DataError
+from concordant.data.formats.ave_annotations import Annotation, class_names, read_annotations
+from concordant.errors import DataError
 
 
 def test_a_header_is_passed_over_and_classes_count_by_first_appearance(tmp_path):

@@ -6,11 +6,11 @@ import pytest
 pytest.importorskip("av")
 pytest.importorskip("datasets")
 
-from concord.data.formats.ave_annotations import class_names, read_annotations
-from concord.data.formats.ave_media import DEFAULT, SPLITS, read_ave_media, read_lists
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data.formats.ave_annotations import class_names, read_annotations
+from concordant.data.formats.ave_media import DEFAULT, SPLITS, read_ave_media, read_lists
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 OPTIONS = replace(DEFAULT, size=(32, 32), may_fail=0.5)
 ANNOTATIONS = """Category&VideoID&Quality&Start&End

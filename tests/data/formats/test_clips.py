@@ -8,14 +8,14 @@ pytest.importorskip("av")
 pytest.importorskip("datasets")
 pytest.importorskip("soundfile")
 
-from concord.data.card import Card, LabelCard
-from concord.data.formats.clips import MediaOptions, audio_card, audio_visual, film_card, reading
-from concord.data.formats.listing import Row
-from concord.data.formats.one_clip import fitting, packed, pictures, unpacked
-from concord.data.media.spectrogram import SPECTROGRAMS
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.card import Card, LabelCard
+from concordant.data.formats.clips import MediaOptions, audio_card, audio_visual, film_card, reading
+from concordant.data.formats.listing import Row
+from concordant.data.formats.one_clip import fitting, packed, pictures, unpacked
+from concordant.data.media.spectrogram import SPECTROGRAMS
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 OPTIONS = MediaOptions("ogm-ge", fps=5, frames=2, size=(32, 32), may_fail=0.5)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

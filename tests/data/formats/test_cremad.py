@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.data.formats.cremad import CLASS_COUNTS, DEFAULT, EMOTIONS, SPLITS, read_cremad, read_splits
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.formats.cremad import CLASS_COUNTS, DEFAULT, EMOTIONS, SPLITS, read_cremad, read_splits
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 pytest.importorskip("av")
 pytest.importorskip("datasets")

@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.data.formats.kinetics_sounds import CLASS_COUNTS, DEFAULT, SPLITS, read_kinetics_sounds, read_lists
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data.formats.kinetics_sounds import CLASS_COUNTS, DEFAULT, SPLITS, read_kinetics_sounds, read_lists
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 pytest.importorskip("av")
 pytest.importorskip("datasets")

@@ -3,8 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from concord.data.formats.listing import Row, find_lists, frames_of, index_media, media_size, read_lines, shared_groups
-from concord.errors import DataError
+from concordant.data.formats.listing import (
+    Row,
+    find_lists,
+    frames_of,
+    index_media,
+    media_size,
+    read_lines,
+    shared_groups,
+)
+from concordant.errors import DataError
 
 
 def put(path, text="x"):

@@ -9,9 +9,9 @@ pytest.importorskip("datasets")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.formats.mmsa import MMSA
-from concord.data.formats.sentiment import read_sentiment
-from concord.errors import DataError
+from concordant.data.formats.mmsa import MMSA
+from concordant.data.formats.sentiment import read_sentiment
+from concordant.errors import DataError
 
 STEPS = {"text": 6, "audio": 9, "vision": 6}
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from concord.data.formats.mult import MULT, MULTIBENCH
-from concord.data.formats.sentiment import read_sentiment
-from concord.errors import DataError
+from concordant.data.formats.mult import MULT, MULTIBENCH
+from concordant.data.formats.sentiment import read_sentiment
+from concordant.errors import DataError
 
 NAMES = ("text", "audio", "vision")
 

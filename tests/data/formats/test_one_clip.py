@@ -10,10 +10,10 @@ pytest.importorskip("soundfile")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.formats.listing import Row
-from concord.data.formats.one_clip import audio_and_frames, fitting, packed, picked, unpacked
-from concord.data.media.decoding import Clip
-from concord.errors import DataError
+from concordant.data.formats.listing import Row
+from concordant.data.formats.one_clip import audio_and_frames, fitting, packed, picked, unpacked
+from concordant.data.media.decoding import Clip
+from concordant.errors import DataError
 
 
 def clip(audio, picture, span=None):

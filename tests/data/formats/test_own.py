@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from concord.data.card import ModalityCard
-from concord.data.formats.own import label_card, own_card
-from concord.errors import DataError
+from concordant.data.card import ModalityCard
+from concordant.data.formats.own import label_card, own_card
+from concordant.errors import DataError
 
 
 @pytest.mark.parametrize(

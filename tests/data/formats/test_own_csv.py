@@ -8,10 +8,10 @@ pytest.importorskip("datasets")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.formats.own_csv import read_csv
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data.formats.own_csv import read_csv
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.data.formats.pickles import read_pickle
-from concord.errors import DataError
+from concordant.data.formats.pickles import read_pickle
+from concordant.errors import DataError
 
 VALUES = {
     "train": {
@@ -212,7 +212,7 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_the_scan_knows_every_opcode_that_python_writes():
-    from concord.data.formats import pickles
+    from concordant.data.formats import pickles
 
     counted = {opcode.name for opcode in pickletools.opcodes if opcode.arg and opcode.arg.n < 0}
     known = {*pickles._COUNTED, *pickles._LINES, "GLOBAL", "INST"}

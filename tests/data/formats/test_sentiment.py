@@ -10,10 +10,10 @@ pytest.importorskip("datasets")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concord.data.formats.sentiment import read_sentiment
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError
+from concordant.data.formats.sentiment import read_sentiment
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError
 
 TEXT, AUDIO, VISION = 7, 5, 6
 PARTS = ("train", "valid", "test")

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord.data.formats.ucf101 import DEFAULT, SPLITS, read_classes, read_ucf101
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.formats.ucf101 import DEFAULT, SPLITS, read_classes, read_ucf101
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 av = pytest.importorskip("av")
 pytest.importorskip("datasets")

@@ -7,10 +7,10 @@ pytest.importorskip("datasets")
 
 from scipy.io import savemat
 
-from concord.data.formats.utd_mhad_mat import read_utd_mhad
-from concord.data.store import Store
-from concord.data.writing import write_store
-from concord.errors import DataError, UsageError
+from concordant.data.formats.utd_mhad_mat import read_utd_mhad
+from concordant.data.store import Store
+from concordant.data.writing import write_store
+from concordant.errors import DataError, UsageError
 
 
 def stored(folder, to, **options):

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.data.formats.values import LARGEST, Repairs, finite_float32
-from concord.errors import DataError
+from concordant.data.formats.values import LARGEST, Repairs, finite_float32
+from concordant.errors import DataError
 
 
 @given(st.lists(st.floats(width=64), max_size=20))

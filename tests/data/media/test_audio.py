@@ -6,8 +6,8 @@ pytest.importorskip("av")
 
 import soundfile
 
-from concord.data.media.audio import NoSoundError, read_audio
-from concord.errors import DataError
+from concordant.data.media.audio import NoSoundError, read_audio
+from concordant.errors import DataError
 
 
 def tone(rate, seconds=1.0, hertz=440.0):

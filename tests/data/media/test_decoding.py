@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concord.data.media.decoding import Clip, decode
-from concord.errors import DataError
+from concordant.data.media.decoding import Clip, decode
+from concordant.errors import DataError
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -106,7 +106,7 @@ def test_processes_give_the_same_and_one_that_dies_takes_one_clip_along(tmp_path
         import os, sys
         from pathlib import Path
         import numpy as np
-        from concord.data.media.decoding import Clip, decode
+        from concordant.data.media.decoding import Clip, decode
 
         def work(clip):
             value = int(clip.files[0].read_text())

@@ -5,8 +5,8 @@ pytest.importorskip("cv2")
 
 from scipy.ndimage import gaussian_filter, shift
 
-from concord.data.media.flow import METHODS, flow_from_images, optical_flow
-from concord.errors import UsageError
+from concordant.data.media.flow import METHODS, flow_from_images, optical_flow
+from concordant.errors import UsageError
 
 
 @pytest.mark.parametrize("method", METHODS)

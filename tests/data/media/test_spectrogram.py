@@ -7,9 +7,9 @@ pytest.importorskip("transformers")
 import librosa
 from scipy.signal.windows import tukey
 
-from concord.data.media.audio import read_audio
-from concord.data.media.spectrogram import SPECTROGRAMS, fit
-from concord.errors import UsageError
+from concordant.data.media.audio import read_audio
+from concordant.data.media.spectrogram import SPECTROGRAMS, fit
+from concordant.errors import UsageError
 
 SHAPES = {
     "ogm-ge": (1, 257, 188),

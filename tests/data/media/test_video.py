@@ -6,8 +6,8 @@ pytest.importorskip("cv2")
 
 import cv2
 
-from concord.data.media.video import grey_frames, imagenet, load_images, pick, read_frames
-from concord.errors import DataError, UsageError
+from concordant.data.media.video import grey_frames, imagenet, load_images, pick, read_frames
+from concordant.errors import DataError, UsageError
 
 
 def numbers(frames):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from concord.experiment.methods.base import TrainingMethod, mean_over, presence_of
+from concordant.experiment.methods.base import TrainingMethod, mean_over, presence_of
 
 
 def test_the_base_leaves_loss_and_gradients_as_they_are():

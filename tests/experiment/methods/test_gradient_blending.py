@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.data.benchmarks import prepare
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.methods.gradient_blending import FLOOR, GradientBlending, blend
-from concord.experiment.model import build_model
+from concordant.data.benchmarks import prepare
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.methods.gradient_blending import FLOOR, GradientBlending, blend
+from concordant.experiment.model import build_model
 
 
 @pytest.fixture(scope="module")

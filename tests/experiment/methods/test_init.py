@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from concord.calibration import Perturbation
-from concord.data.benchmarks import prepare
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.methods import METHODS
-from concord.experiment.training import train, validation_score
+from concordant.calibration import Perturbation
+from concordant.data.benchmarks import prepare
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.methods import METHODS
+from concordant.experiment.training import train, validation_score
 
 
 @pytest.fixture(scope="module")

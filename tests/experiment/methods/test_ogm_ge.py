@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from concord.data.benchmarks import prepare
-from concord.errors import UsageError
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant, make_config
-from concord.experiment.methods.ogm_ge import GradientModulation, coefficients, unimodal_scores
-from concord.experiment.model import build_model
+from concordant.data.benchmarks import prepare
+from concordant.errors import UsageError
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.methods.ogm_ge import GradientModulation, coefficients, unimodal_scores
+from concordant.experiment.model import build_model
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from concord.data.part import Part, Task
-from concord.experiment.config import make_config
+from concordant.data.part import Part, Task
+from concordant.experiment.config import make_config
 
 CLASSES = 3
 

@@ -1,8 +1,8 @@
 import torch
 
-from concord import seeding
-from concord.experiment.batches import endless_rows, to_tensors
-from concord.experiment.vectorised.bank import Bank
+from concordant import seeding
+from concordant.experiment.batches import endless_rows, to_tensors
+from concordant.experiment.vectorised.bank import Bank
 
 
 def test_every_seed_gets_its_own_rows_in_its_own_order(small):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-import concord  # noqa: F401 - has the operator
-from concord.errors import ConcordError
-from concord.experiment.vectorised.capture import capture
+import concordant  # noqa: F401 - has the operator
+from concordant.errors import ConcordantError
+from concordant.experiment.vectorised.capture import capture
 
 
 def test_it_plays_what_it_recorded_with_other_values():
@@ -64,7 +64,7 @@ def test_constants_are_computed_once_and_the_same_only_once():
 
 
 def test_a_function_that_looks_at_values_is_refused():
-    with pytest.raises(ConcordError, match="looks at the values of tensors"):
+    with pytest.raises(ConcordantError, match="looks at the values of tensors"):
         capture(lambda x: x * 2 if x.sum() > 0 else x, torch.ones(2))
 
 
@@ -86,7 +86,7 @@ def test_what_changes_nothing_is_left_out():
 def test_a_tensor_that_was_checked_and_let_go_is_not_taken_for_another_one():
     def function(x):
         # x > 0 itself is nobody's from here on
-        present = torch.ops.concord.require_finite(torch.ones(3, 2, dtype=torch.bool), x > 0, "a")
+        present = torch.ops.concordant.require_finite(torch.ones(3, 2, dtype=torch.bool), x > 0, "a")
         new = [torch.from_numpy(np.full((3, 2), 10.0**number)) for number in range(8)]  # no operator made these
         return [one + present for one in new]
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from concord.experiment.config import Variant
-from concord.experiment.vectorised import choosing
-from concord.experiment.vectorised.choosing import choose, pays
+from concordant.experiment.config import Variant
+from concordant.experiment.vectorised import choosing
+from concordant.experiment.vectorised.choosing import choose, pays
 
 CONTEXT = Variant("context", True)
 

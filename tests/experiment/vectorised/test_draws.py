@@ -2,14 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from concord.experiment.vectorised.draws import Draws, NotStackableError, Replay, watch
+from concordant.experiment.vectorised.draws import Draws, NotStackableError, Replay, watch
 
 DEVICES = [
     "cpu",
     pytest.param(
         "cuda",
         marks=pytest.mark.skipif(
-            not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORD_TEST_GPU is not 1"
+            not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORDANT_TEST_GPU is not 1"
         ),
     ),
 ]

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from concord.errors import ConcordError
-from concord.experiment.vectorised.graphed import drawn, graphed
+from concordant.errors import ConcordantError
+from concordant.experiment.vectorised.graphed import drawn, graphed
 
 
 class _Stream:
@@ -88,9 +88,9 @@ def test_what_cannot_be_recorded_is_said():
         raise RuntimeError("operation not permitted when stream is capturing.\nmore")
 
     told = r"CUDA cannot record a step as a graph \(operation not permitted when stream is capturing\)$"
-    with pytest.raises(ConcordError, match=told):
+    with pytest.raises(ConcordantError, match=told):
         graphed(play, [], {}, torch.ones(1))
-    with pytest.raises(ConcordError, match=told):
+    with pytest.raises(ConcordantError, match=told):
         drawn(play, *(torch.Generator() for _ in range(3)))
 
 

@@ -1,4 +1,4 @@
-from concord.experiment.vectorised.groups import alike
+from concordant.experiment.vectorised.groups import alike
 
 
 def test_seeds_whose_batches_have_one_shape_are_together(small):

@@ -1,4 +1,4 @@
-from concord.experiment.vectorised.kept import Kept
+from concordant.experiment.vectorised.kept import Kept
 
 
 def test_the_latest_state_within_one_standard_error_of_the_best_is_kept():

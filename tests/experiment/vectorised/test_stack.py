@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from concord.experiment.vectorised.stack import Stack
+from concordant.experiment.vectorised.stack import Stack
 
 
 class Model(nn.Module):

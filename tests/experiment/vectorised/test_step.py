@@ -1,14 +1,14 @@
 import torch
 
-from concord.calibration import Perturbation
-from concord.experiment.batches import to_tensors
-from concord.experiment.config import Variant
-from concord.experiment.model import build_model
-from concord.experiment.training import LOSSES
-from concord.experiment.vectorised.bank import Bank
-from concord.experiment.vectorised.draws import Draws
-from concord.experiment.vectorised.stack import Stack
-from concord.experiment.vectorised.step import Step
+from concordant.calibration import Perturbation
+from concordant.experiment.batches import to_tensors
+from concordant.experiment.config import Variant
+from concordant.experiment.model import build_model
+from concordant.experiment.training import LOSSES
+from concordant.experiment.vectorised.bank import Bank
+from concordant.experiment.vectorised.draws import Draws
+from concordant.experiment.vectorised.stack import Stack
+from concordant.experiment.vectorised.step import Step
 
 
 def test_a_played_step_is_vmap_as_it_is(small):

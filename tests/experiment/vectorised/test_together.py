@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from concord.errors import ConcordError
-from concord.experiment.config import Variant, make_config
-from concord.experiment.devices import Devices
-from concord.experiment.training import train
-from concord.experiment.vectorised import together
-from concord.experiment.vectorised.together import train_together
-from concord.rivals import CALIBRATORS
+from concordant.errors import ConcordantError
+from concordant.experiment.config import Variant, make_config
+from concordant.experiment.devices import Devices
+from concordant.experiment.training import train
+from concordant.experiment.vectorised import together
+from concordant.experiment.vectorised.together import train_together
+from concordant.rivals import CALIBRATORS
 
 
 def far(one, other):
@@ -22,7 +22,7 @@ def far(one, other):
 
 
 needs_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORD_TEST_GPU is not 1"
+    not torch.cuda.is_available(), reason="PyTorch sees no CUDA device here, or CONCORDANT_TEST_GPU is not 1"
 )
 
 
@@ -139,13 +139,13 @@ def test_a_seed_that_diverges_is_left_out_and_harms_no_other(small):
     assert list(found) == [1]
     alone = train(small.task(1), config, variant, 1, devices=cpu)
     assert found[1].history[-1]["loss"] == pytest.approx(alone.history[-1]["loss"])
-    with pytest.raises(ConcordError, match="training diverged"):
+    with pytest.raises(ConcordantError, match="training diverged"):
         train(broken, config, variant, 0, devices=cpu)
 
 
 @pytest.mark.data
 def test_on_real_data(data_folder):
-    from concord.data.benchmarks import prepare
+    from concordant.data.benchmarks import prepare
 
     config = make_config("cmu-mosi-utterance", recipe={"steps": 30, "evaluations": 3})
     tasks = [prepare("cmu-mosi-utterance", seed=seed, data=data_folder) for seed in range(3)]

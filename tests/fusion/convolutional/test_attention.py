@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.attention import MapAttention, coarse
-from concord.modalities import LAYOUTS, to_positions
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.attention import MapAttention, coarse
+from concordant.modalities import LAYOUTS, to_positions
 
 
 def test_maps_with_many_places_are_averaged_onto_a_grid():

@@ -4,9 +4,9 @@ import pickle
 import torch
 import torch.nn.functional as F
 
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.centralnet import CentralNet
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.centralnet import CentralNet
+from concordant.modalities import LAYOUTS
 
 SPECS = {"a": FeatureSpec(4, LAYOUTS["bchw"]), "b": FeatureSpec(6, LAYOUTS["btd"])}
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.concat import ConcatMaps
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.concat import ConcatMaps
+from concordant.modalities import LAYOUTS
 
 
 def logits_of(model, joined):

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.film import FilmStreams
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.film import FilmStreams
+from concordant.modalities import LAYOUTS
 
 SPECS = {
     "audio": FeatureSpec(3, LAYOUTS["bchw"]),

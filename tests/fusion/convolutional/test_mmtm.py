@@ -1,9 +1,9 @@
 import numpy as np
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.mmtm import TransferFusion, TransferModule
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.mmtm import TransferFusion, TransferModule
+from concordant.modalities import LAYOUTS
 
 SPECS = {"a": FeatureSpec(4, LAYOUTS["bchw"]), "b": FeatureSpec(6, LAYOUTS["bcthw"])}
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.stages import Stage, enter, widths_of
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.stages import Stage, enter, widths_of
+from concordant.modalities import LAYOUTS
 
 MAP = FeatureSpec(4, LAYOUTS["bchw"])
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FUSIONS, FeatureSpec
-from concord.fusion.convolutional.streams import pool_stream, pooled_size
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS, FeatureSpec
+from concordant.fusion.convolutional.streams import pool_stream, pooled_size
+from concordant.modalities import LAYOUTS
 
 POOLED = [name for name in FUSIONS if "pooled" in FUSIONS[name].points]
 

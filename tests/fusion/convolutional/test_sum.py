@@ -1,8 +1,8 @@
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.convolutional.sum import SumLogits
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.convolutional.sum import SumLogits
+from concordant.modalities import LAYOUTS
 
 
 def test_logits_add_up_and_an_absent_stream_adds_nothing():

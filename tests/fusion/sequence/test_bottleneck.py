@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.bottleneck import BottleneckFusion
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.bottleneck import BottleneckFusion
+from concordant.modalities import LAYOUTS
 
 SPECS = {name: FeatureSpec(5, LAYOUTS["btd"]) for name in "ab"}
 SMALL = {"width": 8, "layers": 3, "heads": 2, "alone": 1, "bottlenecks": 2}

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.crossmodal import CrossmodalTransformer
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.crossmodal import CrossmodalTransformer
+from concordant.modalities import LAYOUTS
 
 SPECS = {name: FeatureSpec(5, LAYOUTS["btd"]) for name in "abc"}
 SMALL = {"width": 8, "heads": 2, "layers": 2, "memory_layers": 1}

@@ -1,8 +1,8 @@
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.late import LateDense
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.late import LateDense
+from concordant.modalities import LAYOUTS
 
 
 def test_logits_are_those_of_a_small_network_on_the_pooled_features():

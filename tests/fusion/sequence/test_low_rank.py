@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.low_rank import LowRankFusion
-from concord.fusion.sequence.tensor import outer_product
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.low_rank import LowRankFusion
+from concordant.fusion.sequence.tensor import outer_product
+from concordant.modalities import LAYOUTS
 
 SPECS = {name: FeatureSpec(3, LAYOUTS["bd"]) for name in "abc"}
 

@@ -1,8 +1,8 @@
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.memory import MemoryFusion
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.memory import MemoryFusion
+from concordant.modalities import LAYOUTS
 
 SPECS = {"a": FeatureSpec(3, LAYOUTS["btd"]), "b": FeatureSpec(2, LAYOUTS["btd"])}
 

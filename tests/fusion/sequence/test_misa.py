@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.misa import MisaFusion, masked_error, moment_discrepancy, orthogonality
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.misa import MisaFusion, masked_error, moment_discrepancy, orthogonality
+from concordant.modalities import LAYOUTS
 
 SPECS = {name: FeatureSpec(3, LAYOUTS["bd"]) for name in "abc"}
 

@@ -1,8 +1,8 @@
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.recurrent import EarlyLSTM, LateLSTM
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.recurrent import EarlyLSTM, LateLSTM
+from concordant.modalities import LAYOUTS
 
 SPECS = {"a": FeatureSpec(3, LAYOUTS["btd"]), "b": FeatureSpec(2, LAYOUTS["btd"])}
 

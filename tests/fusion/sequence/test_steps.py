@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concord.fusion.sequence.steps import align, compact, last_of
+from concordant.fusion.sequence.steps import align, compact, last_of
 
 
 def masks(rows, length):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from concord.errors import UsageError
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.tensor import TensorFusion, outer_product, widest
-from concord.modalities import LAYOUTS
+from concordant.errors import UsageError
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.tensor import TensorFusion, outer_product, widest
+from concordant.modalities import LAYOUTS
 
 
 def specs(count, size=3):

@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from concord.fusion import FeatureSpec
-from concord.fusion.sequence.transformer import TransformerFusion, sinusoids
-from concord.modalities import LAYOUTS
+from concordant.fusion import FeatureSpec
+from concordant.fusion.sequence.transformer import TransformerFusion, sinusoids
+from concordant.modalities import LAYOUTS
 
 
 @pytest.mark.parametrize(("length", "width"), [(1, 2), (7, 8), (5, 5), (3, 1)])

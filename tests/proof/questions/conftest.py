@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from concord.proof.grid import Cell, Family
-from concord.proof.outcomes import CellOutcomes, RunOutcomes
+from concordant.proof.grid import Cell, Family
+from concordant.proof.outcomes import CellOutcomes, RunOutcomes
 
 N, SEVERITIES, MODALITIES = 40, (1, 5), ("left", "right")
 KINDS = ("swap", "clipping")

@@ -1,7 +1,7 @@
 import pytest
 
-from concord.proof.questions.ablation import ablation, place
-from concord.proof.questions.scores import WORST
+from concordant.proof.questions.ablation import ablation, place
+from concordant.proof.questions.scores import WORST
 
 RESAMPLES = 50
 PARTS = ("context-no-support", "context-no-conflict")

@@ -1,4 +1,4 @@
-from concord.proof.questions.cost import ALL_PARAMETERS, PARAMETERS, RELATIVE, STEP, cost
+from concordant.proof.questions.cost import ALL_PARAMETERS, PARAMETERS, RELATIVE, STEP, cost
 
 
 def test_every_method_of_every_cell_has_its_own_four_numbers(drawn):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from concord.proof.questions.detection import GUESS, WHAT, detection
+from concordant.proof.questions.detection import GUESS, WHAT, detection
 
 RESAMPLES = 50
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from concord.proof.conditions import CONTROL
-from concord.proof.grid import Cell, Family
-from concord.proof.outcomes import CellOutcomes, RunOutcomes
-from concord.proof.questions.oracle import SHARE, TWIN, counted_conditions, oracle, share_of, shares_of
+from concordant.proof.conditions import CONTROL
+from concordant.proof.grid import Cell, Family
+from concordant.proof.outcomes import CellOutcomes, RunOutcomes
+from concordant.proof.questions.oracle import SHARE, TWIN, counted_conditions, oracle, share_of, shares_of
 
 N, SEVERITIES = 200, (1, 5)
 TOLD = {"swap": "oracle.left+right", "clipping": "oracle.left+right", CONTROL: "oracle.left+right"}

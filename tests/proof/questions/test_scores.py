@@ -2,7 +2,7 @@
 
 import pytest
 
-from concord.proof.questions.scores import WORST, asked_of, clean, corruption, corruption_kinds, removal
+from concordant.proof.questions.scores import WORST, asked_of, clean, corruption, corruption_kinds, removal
 
 RESAMPLES = 50
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from concord.proof.questions.stability import LOSS, SHARP, SPREADS, stability
+from concordant.proof.questions.stability import LOSS, SHARP, SPREADS, stability
 
 LABELS = ("none", "self", "context")
 DRAWS = np.random.default_rng(0).uniform(0.1, 2.0, (len(LABELS), 3, 2))

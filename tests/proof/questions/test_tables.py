@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concord import seeding
-from concord.analysis.bootstrap import paired_bootstrap
-from concord.analysis.statistics import holm
-from concord.proof.grid import Cell
-from concord.proof.outcomes import MEAN
-from concord.proof.questions.ablation import ablation, place
-from concord.proof.questions.cost import PARAMETERS, RELATIVE, cost
-from concord.proof.questions.detection import GUESS, detection
-from concord.proof.questions.scores import WORST, clean, corruption, corruption_kinds, removal
-from concord.proof.questions.stability import stability
-from concord.proof.table import joined
+from concordant import seeding
+from concordant.analysis.bootstrap import paired_bootstrap
+from concordant.analysis.statistics import holm
+from concordant.proof.grid import Cell
+from concordant.proof.outcomes import MEAN
+from concordant.proof.questions.ablation import ablation, place
+from concordant.proof.questions.cost import PARAMETERS, RELATIVE, cost
+from concordant.proof.questions.detection import GUESS, detection
+from concordant.proof.questions.scores import WORST, clean, corruption, corruption_kinds, removal
+from concordant.proof.questions.stability import stability
+from concordant.proof.table import joined
 
 RESAMPLES = 200
 

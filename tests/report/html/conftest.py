@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from concord.files import read_json
-from concord.report.html import RunDocuments
+from concordant.files import read_json
+from concordant.report.html import RunDocuments
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -60,7 +60,7 @@ def real():
 @pytest.fixture
 def write():
     """Return a function that writes the documents of a run, or of a grid, as their folder."""
-    from concord.files import write_json
+    from concordant.files import write_json
 
     def put(documents, folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from concord.report.html.documents import RunDocuments
+from concordant.report.html.documents import RunDocuments
 
 LABELS = ("none", "none+perturbed", "gmu", "context")
 MODALITIES = ("audio", "image")
@@ -26,7 +26,7 @@ KINDS = (
     ("blur", "Gaussian blur", "image", "pixels", [0.5, 1, 1.5, 2, 3], False),
 )
 AROUND = {
-    "versions": {"concord": "0.1.0", "python": "3.11.7", "torch": "2.13.0+cpu"},
+    "versions": {"concordant": "0.1.0", "python": "3.11.7", "torch": "2.13.0+cpu"},
     "hardware": {"processor": "AMD EPYC", "cores": 2, "accelerator": "none"},
 }
 SKILL = {"none": 0.0, "none+perturbed": 0.45, "gmu": 0.5, "context": 0.8}
@@ -38,12 +38,12 @@ def share(value):
 
 def head(kind, benchmark, fusion, modalities=MODALITIES):
     return {
-        "schema": f"concord.{kind}/1",
+        "schema": f"concordant.{kind}/1",
         "benchmark": benchmark,
         "fusion": fusion,
         "modalities": list(modalities),
         **AROUND,
-        "command": f"concord stress runs/example --{kind}",
+        "command": f"concordant stress runs/example --{kind}",
     }
 
 
@@ -86,7 +86,7 @@ def example_results(
         *(f"removal.{m}" for m in modalities),
     ]
     return {
-        "schema": "concord.results/1",
+        "schema": "concordant.results/1",
         "benchmark": benchmark,
         "fusion": fusion,
         "config": {
@@ -304,7 +304,7 @@ def example_features(
     matrix = lambda high: (high * draws.random((len(modalities), len(modalities)))).tolist()  # noqa: E731
     return {
         **head("features", benchmark, fusion, modalities),
-        "command": "concord inspect runs/example",
+        "command": "concordant inspect runs/example",
         "label": "context",
         "seed": 0,
         "classes": names,
@@ -355,7 +355,7 @@ def example_features(
 
 def example_check():
     return {
-        "schema": "concord.check/1",
+        "schema": "concordant.check/1",
         "folder": "data/av-digits",
         "failed": False,
         "findings": [
@@ -419,7 +419,7 @@ def example_grid(seed=0, *, rows=3, labels=LABELS, seeds=3, modalities=MODALITIE
             }
         )
     grid = {
-        "schema": "concord.grid/1",
+        "schema": "concordant.grid/1",
         "benchmark": "av-digits",
         "config": {**{k: v for k, v in inner[names[0]].results["config"].items() if k != "fusion"}, "method": "none"},
         **AROUND,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from concord.report.html import RunDocuments, write_report
+from concordant.report.html import RunDocuments, write_report
 
 CHROMIUM = Path(shutil.which("chromium") or "/usr/bin/chromium")
 ARGUMENTS = [

@@ -3,10 +3,10 @@ import re
 
 import pytest
 
-from concord.errors import DataError
-from concord.files import read_json, write_json
-from concord.report.html import read_all, read_documents, render
-from concord.report.html.shapes import SHAPES, Maybe, Some, fault_of
+from concordant.errors import DataError
+from concordant.files import read_json, write_json
+from concordant.report.html import read_all, read_documents, render
+from concordant.report.html.shapes import SHAPES, Maybe, Some, fault_of
 
 
 def test_a_folder_is_read_as_it_was_written(example, write, tmp_path):
@@ -51,7 +51,9 @@ def test_a_row_that_names_a_folder_elsewhere_is_not_followed(example, example_gr
 
 
 def test_an_absent_folder_and_a_file_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere does not exist; name the folder of a run, as concord run printed it"):
+    with pytest.raises(
+        DataError, match=r"nowhere does not exist; name the folder of a run, as concordant run printed it"
+    ):
         read_documents(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="file is a file, not a folder; name the folder of a run"):
@@ -59,7 +61,7 @@ def test_an_absent_folder_and_a_file_are_named(tmp_path):
 
 
 def test_an_unfinished_run_is_named(tmp_path):
-    text = re.escape(f"{tmp_path} holds no finished run; give the concord run command again to finish it")
+    text = re.escape(f"{tmp_path} holds no finished run; give the concordant run command again to finish it")
     with pytest.raises(DataError, match=f"^{text}$"):
         read_documents(tmp_path)
 
@@ -71,28 +73,31 @@ def change(folder, kind, **values):
 
 
 def test_a_newer_document_asks_for_an_upgrade(example, write, tmp_path):
-    path = change(write(example, tmp_path), "removal", schema="concord.removal/2")
-    text = (
-        f"{path} was written by a newer Concord (concord.removal/2, this one reads concord.removal/1); upgrade Concord"
-    )
+    path = change(write(example, tmp_path), "removal", schema="concordant.removal/2")
+    known = "(concordant.removal/2, this one reads concordant.removal/1)"
+    text = f"{path} was written by a newer Concordant {known}; upgrade Concordant"
     with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
         read_documents(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("schema", "found"),
-    [("concord.corruption/1", "schema 'concord.corruption/1'"), ("concord.removal/x", "schema"), (7, "schema 7")],
+    [
+        ("concordant.corruption/1", "schema 'concordant.corruption/1'"),
+        ("concordant.removal/x", "schema"),
+        (7, "schema 7"),
+    ],
 )
 def test_a_foreign_document_is_refused(example, write, tmp_path, schema, found):
     path = change(write(example, tmp_path), "removal", schema=schema)
-    with pytest.raises(DataError, match=f"{path} is no document of schema concord.removal/1; found {found}"):
+    with pytest.raises(DataError, match=f"{path} is no document of schema concordant.removal/1; found {found}"):
         read_documents(tmp_path)
 
 
 def test_a_document_without_a_schema_is_refused(example, write, tmp_path):
     folder = write(example, tmp_path)
     write_json(folder / "results.json", {"runs": []})
-    with pytest.raises(DataError, match=r"results.json is no document of schema concord.results/1; found no schema"):
+    with pytest.raises(DataError, match=r"results.json is no document of schema concordant.results/1; found no schema"):
         read_documents(folder)
 
 
@@ -108,7 +113,7 @@ def test_a_document_without_a_schema_is_refused(example, write, tmp_path):
 )
 def test_an_incomplete_document_says_what_it_lacks(example, write, tmp_path, kind, values, fault):
     path = change(write(example, tmp_path), kind, **values)
-    text = f"{path} {fault}, which concord.{kind}/1 must have; make it again"
+    text = f"{path} {fault}, which concordant.{kind}/1 must have; make it again"
     with pytest.raises(DataError, match=f"^{re.escape(text)}$"):
         read_documents(tmp_path)
 
@@ -147,7 +152,7 @@ def test_a_sweep_is_its_grids_and_single_experiments(example, example_grid, writ
     experiments = [{"name": f"digits/{row}", "group": "digits"} for row in ("a", "b")]
     experiments += [{"name": f"utd/{row}", "group": "utd"} for row in ("mult", "unfinished")]
     write_json(
-        tmp_path / "s" / "sweep.json", {"schema": "concord.sweep/1", "state": "failed", "experiments": experiments}
+        tmp_path / "s" / "sweep.json", {"schema": "concordant.sweep/1", "state": "failed", "experiments": experiments}
     )
     found = read_all(tmp_path / "s")
     assert [one.name for one in found] == ["digits", "utd, mult"]
@@ -161,12 +166,12 @@ def test_a_sweep_is_its_grids_and_single_experiments(example, example_grid, writ
     ("sweep", "text"),
     [
         (
-            {"schema": "concord.sweep/1", "state": "started", "experiments": []},
+            {"schema": "concordant.sweep/1", "state": "started", "experiments": []},
             "holds no finished experiment; give the",
         ),
-        ({"schema": "concord.sweep/2", "state": "started", "experiments": []}, "was written by a newer Concord"),
-        ({"schema": "concord.sweep/1", "state": "started"}, "lacks experiments, which concord.sweep/1 must have"),
-        ({"state": "started"}, "is no document of schema concord.sweep/1; found no schema"),
+        ({"schema": "concordant.sweep/2", "state": "started", "experiments": []}, "was written by a newer Concordant"),
+        ({"schema": "concordant.sweep/1", "state": "started"}, "lacks experiments, which concordant.sweep/1 must have"),
+        ({"state": "started"}, "is no document of schema concordant.sweep/1; found no schema"),
     ],
 )
 def test_a_sweep_that_cannot_be_reported(tmp_path, sweep, text):

@@ -3,13 +3,13 @@ import copy
 import numpy as np
 import pytest
 
-from concord.report.html import figures
-from concord.report.html.compact import compact, expanded
-from concord.report.html.figures.base import Figure, panels
-from concord.report.html.figures.dynamics import quantities, thinned
-from concord.report.html.figures.features import hover_text
-from concord.report.html.figures.severity import pooled
-from concord.report.html.page import sections
+from concordant.report.html import figures
+from concordant.report.html.compact import compact, expanded
+from concordant.report.html.figures.base import Figure, panels
+from concordant.report.html.figures.dynamics import quantities, thinned
+from concordant.report.html.figures.features import hover_text
+from concordant.report.html.figures.severity import pooled
+from concordant.report.html.page import sections
 
 
 def of(documents):

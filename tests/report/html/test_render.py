@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from concord.errors import UsageError
-from concord.report.html import RunDocuments, render, write_report
-from concord.report.html.render import POLICY, inside_script, json_text
+from concordant.errors import UsageError
+from concordant.report.html import RunDocuments, render, write_report
+from concordant.report.html.render import POLICY, inside_script, json_text
 
 SECTIONS = [
     "Summary",
@@ -103,10 +103,12 @@ def test_hostile_names_are_text_and_nothing_else(hostile, page):
 def test_a_section_that_was_not_analysed_names_the_command(example):
     found = render([RunDocuments("one", results=example.results, folder="runs/one")])
     codes = re.findall(r"<code>(.*?)</code>", found)
-    assert "concord stress runs/one --corruption" in codes
-    assert "concord stress runs/one --removal" in codes
-    assert codes.count("concord inspect runs/one") == 2
-    assert any(code.startswith("concord run av-digits") and code.endswith("--dynamics --out FOLDER") for code in codes)
+    assert "concordant stress runs/one --corruption" in codes
+    assert "concordant stress runs/one --removal" in codes
+    assert codes.count("concordant inspect runs/one") == 2
+    assert any(
+        code.startswith("concordant run av-digits") and code.endswith("--dynamics --out FOLDER") for code in codes
+    )
 
 
 def test_several_runs_have_a_block_each_and_one_joint_table(example, real):
@@ -121,9 +123,11 @@ def test_the_appendix_tells_how_to_compute_it_again(example):
     page = render([replace(example, dynamics=None)])
     appendix = page[page.index('<section id="appendix"') :]
     assert "<dt>version of torch</dt><dd>2.13.0+cpu</dd>" in appendix
-    command = "concord run av-digits --fusion transformer --calibrators none,gmu,context --seeds 3 --protocol speakers"
+    command = (
+        "concordant run av-digits --fusion transformer --calibrators none,gmu,context --seeds 3 --protocol speakers"
+    )
     assert command in appendix
-    assert "concord stress runs/example --removal" in appendix
+    assert "concordant stress runs/example --removal" in appendix
     assert "2 of 64 features are the same in every instance" in appendix
 
 

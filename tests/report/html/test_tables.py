@@ -3,9 +3,9 @@ import copy
 import numpy as np
 import pytest
 
-from concord.report.html import tables
-from concord.report.html.page import sections
-from concord.report.html.tables.base import Cell, Table, best, number, spread
+from concordant.report.html import tables
+from concordant.report.html.page import sections
+from concordant.report.html.tables.base import Cell, Table, best, number, spread
 
 
 def of(documents):

@@ -1,6 +1,6 @@
 import copy
 
-from concord.report.html import RunDocuments, words
+from concordant.report.html import RunDocuments, words
 
 
 def test_what_was_compared_is_said_first(example):

@@ -1,1 +1,0 @@
-"""What `concord.attach` is made of: taps, layouts, random numbers, and the passes through the model."""

@@ -1,0 +1,126 @@
+"""From what a user has at hand (tensors, arrays, a torch Dataset) to a part that the analyses go through.
+
+Axis letters: N instances, T steps; the rest is the modality's layout without its batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from concordant.data.part import AnyPart, Floats, Part
+from concordant.data.stored import StoredPart
+from concordant.errors import UsageError
+
+_BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
+
+
+def as_part(
+    data: Any,  # noqa: ANN401
+    labels: Any = None,  # noqa: ANN401
+    *,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    masks: Mapping[str, Any] | None = None,
+    present: Mapping[str, Any] | None = None,
+) -> AnyPart:
+    """Return instances as a part.
+
+    Args:
+        data: modality -> tensor or array (N, ...); or a torch Dataset of (features by modality, label); or a part.
+        labels: class indices or real numbers (N,); for a mapping only.
+        ids: one name an instance; None = their numbers.
+        groups: what each belongs to, for statistics that resample whole groups.
+        masks: modality -> bool (N, T), True at valid steps.
+        present: modality -> bool (N,), True where the instance has the modality.
+
+    Raises:
+        UsageError: names all that does not fit: no modality, no labels, other lengths, values that are not finite.
+    """
+    if isinstance(data, (Part, StoredPart)):
+        return data
+    if not isinstance(data, Mapping):
+        data, labels = _from_dataset(data)
+    if labels is None:
+        raise UsageError("labels must be given beside features by modality: class indices or real numbers (N,)")
+    truth = _array(labels)
+    truth = truth.astype(np.int64) if truth.dtype.kind in "iub" else truth.astype(np.float32)
+    inputs = {name: _array(x).astype(np.float32) for name, x in data.items()}
+    masked = {name: _array(x).astype(np.bool_) for name, x in (masks or {}).items()}
+    here = {name: _array(x).astype(np.bool_) for name, x in (present or {}).items()}
+    faults = _faults(inputs, truth, masked, here)
+    names = np.array([str(n) for n in range(len(truth))] if ids is None else [str(one) for one in ids])
+    belong = None if groups is None else np.array([str(one) for one in groups])
+    for what, values in (("ids", names), ("groups", belong)):
+        if values is not None and len(values) != len(truth):
+            faults.append(f"{what} must name {len(truth)} instances, as labels do; found {len(values)}")
+    if faults:
+        raise UsageError("; ".join(faults))
+    return Part(inputs, truth, names, belong, masked, here)
+
+
+def layouts_of(part: AnyPart, layouts: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return modality -> layout, batch first: as given, else read off the number of axes.
+
+    Raises:
+        UsageError: a layout has another number of axes than the modality, or the number tells nothing.
+    """
+    found = {}
+    for name, shape in part.shapes.items():
+        layout = (layouts or {}).get(name, _BY_AXES.get(len(shape) + 1))
+        if layout is None or len(layout) != len(shape) + 1 or not layout.startswith("b"):
+            raise UsageError(
+                f"layouts[{name!r}] must be one of bd, btd, bdt, bchw, bcthw with {len(shape) + 1} axes, as its "
+                f"features have; found {layout!r}"
+            )
+        found[name] = layout
+    return found
+
+
+def _from_dataset(data: Any) -> tuple[dict[str, Any], Any]:  # noqa: ANN401
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        raise UsageError(
+            f"data must be features by modality, a torch Dataset with a length, or a part; found {type(data).__name__}"
+        )
+    rows = [data[number] for number in range(len(data))]
+    if not rows or not isinstance(rows[0], (tuple, list)) or not isinstance(rows[0][0], Mapping):
+        raise UsageError("a Dataset must give (features by modality, label) for each instance, and have one at least")
+    features = {name: np.stack([_array(row[0][name]) for row in rows]) for name in rows[0][0]}
+    return features, np.stack([_array(row[1]) for row in rows])
+
+
+def _array(values: Any) -> NDArray[Any]:  # noqa: ANN401
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _faults(
+    inputs: Mapping[str, Floats],
+    labels: NDArray[Any],
+    masks: Mapping[str, NDArray[np.bool_]],
+    present: Mapping[str, NDArray[np.bool_]],
+) -> list[str]:
+    faults = []
+    if not inputs:
+        faults.append("features must name one modality or more; found none")
+    if labels.ndim != 1 or not len(labels):
+        faults.append(f"labels must have shape (N,) with N of 1 or more; found {labels.shape}")
+        return faults
+    for name, x in inputs.items():
+        if x.ndim < 2 or len(x) != len(labels):
+            faults.append(f"features of {name!r} must have shape ({len(labels)}, ...); found {x.shape}")
+        elif not np.isfinite(x[present[name]] if name in present else x).all():
+            faults.append(
+                f"features of {name!r} hold NaN or infinity; leave those instances out, or mark them in `present`"
+            )
+    for what, known in (("masks", masks), ("present", present)):
+        for name, values in known.items():
+            if name not in inputs:
+                faults.append(f"{what} names {name!r}, which is not among the modalities {list(inputs)}")
+            elif len(values) != len(labels) or values.ndim != (2 if what == "masks" else 1):
+                shape = f"({len(labels)}, T)" if what == "masks" else f"({len(labels)},)"
+                faults.append(f"{what}[{name!r}] must have shape {shape}; found {values.shape}")
+    return faults

@@ -1,0 +1,8 @@
+"""The paper: summary, comparison, modulation, joined in the calibrator."""
+
+from concordant.calibration.base import Calibrator
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.outcome import Calibration
+from concordant.calibration.perturbation import Perturbation, repeat_targets, with_copies
+
+__all__ = ["Calibration", "Calibrator", "ContextualCalibrator", "Perturbation", "repeat_targets", "with_copies"]

@@ -1,0 +1,134 @@
+"""Reading NumPy archives of the data folder, with every fault of a file said in one sentence.
+
+Archives are read without pickle, so that nothing a file holds is ever executed.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant.errors import DataError
+
+VARIABLE = "CONCORDANT_DATA"
+FALLBACK = Path("..") / "shared" / "data"
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What an array of an archive must look like.
+
+    Args:
+        rows: what its first axis counts; all columns with the same word must have the same length.
+        shape: of a row; None stands for any size.
+        kinds: NumPy's kind letters that are accepted: "f" floating point, "i" and "u" integers, "U" text.
+        classes: number of classes where the column holds class indices, else None.
+    """
+
+    rows: str
+    shape: tuple[int | None, ...] = ()
+    kinds: str = "f"
+    classes: int | None = None
+
+
+def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] = ()) -> Path:
+    """Return the data folder: the one given, else the one CONCORDANT_DATA names, else ../shared/data.
+
+    Args:
+        option: what the caller named.
+        files: which files will be read from it, for the error.
+
+    Raises:
+        DataError: it is not there.
+    """
+    named = named_data(option)
+    folder = Path(named) if named is not None else FALLBACK
+    if not folder.is_dir():
+        source = "--data" if option is not None else VARIABLE if named is not None else "neither --data nor " + VARIABLE
+        raise DataError(
+            f"the data folder {folder} is not there (named by {source}); "
+            f"name the folder that holds {' and '.join(files) or 'the .npz files'} with --data or {VARIABLE}"
+        )
+    return folder
+
+
+def named_data(option: Path | str | None) -> Path | str | None:
+    """Return what names the data folder: the option, else CONCORDANT_DATA; None where neither does."""
+    return option if option is not None else os.environ.get(VARIABLE) or None
+
+
+def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict[str, Array]:
+    """Read the named arrays of `folder/file` and check each.
+
+    Raises:
+        DataError: the file is absent, truncated or no NumPy archive; arrays are missing or have a wrong
+            shape or type; rows do not match; values are not finite; labels are out of range.
+    """
+    path = folder / file
+    if not path.is_file():
+        raise DataError(
+            f"{file} is expected in {folder}, and is not there; name another folder with --data or {VARIABLE}"
+        )
+    try:
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} must be a NumPy archive (.npz); found a single array")
+        with opened as archive:
+            missing = [name for name in columns if name not in archive.files]
+            if missing:
+                raise DataError(
+                    f"{path} has no array {', '.join(missing)}; found {', '.join(archive.files) or 'none'}; "
+                    "is it another file under this name?"
+                )
+            arrays = {name: archive[name] for name in columns}
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as a NumPy archive ({error}); copy or download it again") from None
+    for name, column in columns.items():
+        _check(path, name, arrays[name], column)
+    _check_rows(path, arrays, columns)
+    return arrays
+
+
+def _check(path: Path, name: str, array: Array, column: Column) -> None:
+    """Raise DataError on the first fault of one array."""
+    if not isinstance(array, np.ndarray):  # NumPy hands out members of an archive that are no arrays as bytes
+        raise DataError(f"{path}: {name} must be an array; found {type(array).__name__}")
+    expected = f"({', '.join([column.rows, *('any' if size is None else str(size) for size in column.shape)])})"
+    fits = array.ndim == 1 + len(column.shape) and all(
+        size in (None, found) for size, found in zip(column.shape, array.shape[1:], strict=True)
+    )
+    if not fits or len(array) == 0:
+        raise DataError(f"{path}: {name} must have shape {expected} with rows; found {array.shape}")
+    if array.dtype.kind not in column.kinds:
+        raise DataError(f"{path}: {name} must be of NumPy kind {' or '.join(column.kinds)}; found {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        raise DataError(
+            f"{path}: {name} must be finite; found NaN or infinity in {len(np.unique(bad[:, 0]))} rows, "
+            f"first at {tuple(int(i) for i in bad[0])}; mend or drop those rows"
+        )
+    if column.classes is not None and (array.min() < 0 or array.max() >= column.classes):
+        raise DataError(
+            f"{path}: {name} must be class indices 0 to {column.classes - 1}; found {array.min()} to {array.max()}"
+        )
+
+
+def _check_rows(path: Path, arrays: Mapping[str, Array], columns: Mapping[str, Column]) -> None:
+    """Raise DataError where arrays that should have as many rows have not."""
+    first: dict[str, str] = {}
+    for name, column in columns.items():
+        other = first.setdefault(column.rows, name)
+        if len(arrays[name]) != len(arrays[other]):
+            raise DataError(
+                f"{path}: {name} and {other} must have as many rows; found {len(arrays[name])} and {len(arrays[other])}"
+            )

@@ -1,0 +1,183 @@
+"""Published lists of clips, and where the media that they name lie.
+
+Lists stand in the folder that was named or a little below it; media bear the names of the clips anywhere below it,
+as files or as folders of extracted frames. All is found before anything is decoded, so that what is missing can be
+said at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from concordant.errors import DataError
+
+FILMS = (".mp4", ".mkv", ".webm", ".avi", ".flv")
+IMAGES = (".jpg", ".jpeg", ".png")
+_DEEPEST = 3  # folders below the one that was named in which lists are looked for
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip of a list, and what of it lies on disk.
+
+    Args:
+        id: its name, unique within the dataset.
+        split: where the list puts it.
+        label: class index.
+        media: role -> file, or folder of frames: "audio", "picture", or what the work of a reader asks for.
+        missing: what is not there, as paths with "<clip>" for the name.
+        group: what it belongs to; None where clips are independent.
+        span: seconds from and to which it is taken; None: all of it.
+    """
+
+    id: str
+    split: str
+    label: int
+    media: Mapping[str, Path]
+    missing: tuple[str, ...] = ()
+    group: str | None = None
+    span: tuple[float, float] | None = None
+
+    def found(self, media: Mapping[str, Path | None], expected: Mapping[str, str]) -> Row:
+        """Return the row with its media, and with what was expected for each of them that is not there."""
+        there = {role: path for role, path in media.items() if path is not None}
+        return replace(
+            self, media=there, missing=tuple(dict.fromkeys(expected[role] for role in media if role not in there))
+        )
+
+
+def find_lists(folder: Path, names: Sequence[str], lists: Path | None = None) -> Path:
+    """Return the folder that holds all lists: `lists`, or the one nearest below `folder`.
+
+    Raises:
+        DataError: there is none, and all lists that are missing are named; or there are two equally near.
+    """
+    root = folder if lists is None else lists
+    if not root.is_dir():
+        raise DataError(f"the folder {root} is not there; expected one with {', '.join(names)}")
+    level, best = [root], set[str]()
+    for _ in range(1 if lists is not None else _DEEPEST + 1):
+        held = {place: {name for name in names if (place / name).is_file()} for place in level}
+        complete = [place for place, found in held.items() if len(found) == len(names)]
+        if len(complete) > 1:
+            raise DataError(f"{root} has {', '.join(names)} in {complete[0]} and in {complete[1]}; name one of them")
+        if complete:
+            return complete[0]
+        best = max([best, *held.values()], key=len)
+        level = [below for place in level for below in _folders(place)]
+    missing = [name for name in names if name not in best]
+    below = "" if lists is not None else f", nor up to {_DEEPEST} folders below it,"
+    raise DataError(
+        f"{root} does not hold{below} {', '.join(missing)}; expected {', '.join(names)} side by side, as published"
+    )
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a list that are not empty, with their numbers; a byte-order mark is passed over.
+
+    Raises:
+        DataError: it cannot be read as text, or has no line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list of clips ({error})") from None
+    found = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise DataError(f"{path} names no clip")
+    return found
+
+
+def once(path: Path, number: int, clip: str, seen: dict[str, str]) -> None:
+    """Note where a clip is listed.
+
+    Raises:
+        DataError: it is listed already.
+    """
+    if clip in seen:
+        raise DataError(f"{path}, line {number}: {clip} is listed already, in {seen[clip]}; every clip may occur once")
+    seen[clip] = f"{path.name}, line {number}"
+
+
+def index_media(
+    folder: Path, clips: Iterable[str], suffixes: Sequence[str], *, exact: bool = True
+) -> dict[str, list[Path]]:
+    """Find what bears the names of clips anywhere below a folder.
+
+    Args:
+        folder: where to look; hidden folders are passed over.
+        clips: their names.
+        suffixes: of files that count.
+        exact: tell small letters from capitals.
+
+    Returns:
+        Clip -> its files and its folders of frames, in the order of their paths.
+
+    Raises:
+        DataError: the folder is not there.
+    """
+    if not folder.is_dir():
+        raise DataError(f"the folder {folder} is not there; expected one with the media in it or below it")
+    clips, been = list(clips), set[str]()
+    wanted = {clip if exact else clip.lower(): list[Path]() for clip in clips}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (true := os.path.realpath(parent)) in been:  # links may go round
+            folders.clear()
+            continue
+        been.add(true)
+        for name in files:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in suffixes and (found := wanted.get(stem if exact else stem.lower())) is not None:
+                found.append(Path(parent, name))
+        below = []
+        for name in folders:
+            if (found := wanted.get(name if exact else name.lower())) is not None:
+                found.append(Path(parent, name))
+            elif not name.startswith("."):
+                below.append(name)
+        folders[:] = below
+    return {clip: sorted(wanted[clip if exact else clip.lower()]) for clip in clips}
+
+
+def first(paths: Iterable[Path], fits: Callable[[Path], bool]) -> Path | None:
+    """Return the first path that fits, or None."""
+    return next((path for path in paths if fits(path)), None)
+
+
+def frames_of(folder: Path) -> list[Path]:
+    """Return the images of a folder, in the order of the numbers in their names."""
+    names = (os.path.splitext(name) for name in os.listdir(folder))
+    images = [(stem, suffix) for stem, suffix in names if suffix.lower() in IMAGES]
+    return [folder / f"{stem}{suffix}" for stem, suffix in sorted(images, key=lambda one: (len(one[0]), *one))]
+
+
+def media_size(rows: Iterable[Row], *roles: str) -> dict[str, Any]:
+    """Return number and bytes of the media files of some roles, and how many of which kind, for a card."""
+    kinds, total = Counter[str](), 0
+    for place in {row.media[role] for row in rows for role in roles if role in row.media}:
+        for path in frames_of(place) if place.is_dir() else [place]:
+            kinds[path.suffix.lower()] += 1
+            total += path.stat().st_size
+    return {"files": kinds.total(), "bytes": total, "kinds": dict(sorted(kinds.items()))}
+
+
+def shared_groups(rows: Sequence[Row], groups: str) -> list[str]:
+    """Say how many groups are in both train and test, if any."""
+    of = {split: {row.group for row in rows if row.split == split} for split in ("train", "test")}
+    both = len(of["train"] & of["test"])
+    if not both:
+        return []
+    return [
+        f"{'all ' if both == len(of['train'] | of['test']) else ''}{both} {groups} are both in train and in test: "
+        f"the published split says little on {groups} that were not trained on; --protocol folds keeps them apart"
+    ]
+
+
+def _folders(place: Path) -> list[Path]:
+    with os.scandir(place) as entries:
+        return sorted(Path(one.path) for one in entries if one.is_dir() and not one.name.startswith("."))

@@ -1,0 +1,200 @@
+"""UCF-101 (Soomro et al., 2012): 101 actions of 13,320 clips, from frames and the optical flow between them.
+
+Lists lie in `ucfTrainTestlist`: `trainlist01.txt`, rows `Class/v_Class_g08_c01.avi 1`; `testlist01.txt`, without the
+number; `classInd.txt`, rows `1 Class`. Clips of one group (g08) are cut from one video. Media are the films, or
+`<clip>/frame_00001.jpg` with flow as grey images in `u/<clip>` and `v/<clip>`; names are matched whatever the case of
+their letters, since the films of HandstandPushups spell it in two ways.
+Shapes: rgb (3, T, H, W); flow (2, T, H, W) to the right and down, in pixels a frame.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant.data.card import Card, LabelCard, ModalityCard
+from concordant.data.digest import sources
+from concordant.data.formats.clips import MediaOptions, film_card, frames_taken, reading
+from concordant.data.formats.listing import (
+    Row,
+    find_lists,
+    first,
+    index_media,
+    media_size,
+    once,
+    read_lines,
+    shared_groups,
+)
+from concordant.data.formats.one_clip import picked, pictures, unpacked
+from concordant.data.media.decoding import Clip
+from concordant.data.media.flow import FARNEBACK, flow_from_images, optical_flow
+from concordant.data.media.video import grey_frames, imagenet, load_images, pick, read_frames
+from concordant.data.reading import Reading
+from concordant.errors import DataError, UsageError
+
+CLASS_LIST = "classInd.txt"
+#: Published numbers of clips of the first split.
+SPLITS = {"train": 9537, "test": 3783}
+#: As BalanceBenchmark takes frames.
+DEFAULT = MediaOptions(None, fps=1, frames=3)
+BOUND = 20.0  # pixels that black and white stand for in flow images
+_LINE = re.compile(r"(?P<name>\w+)/(?P<clip>v_\w+_(?P<group>g\d+)_c\d+)\.avi(?:\s+(?P<number>\d+))?")
+
+
+def read_ucf101(folder: Path, *, options: MediaOptions = DEFAULT, split: int = 1) -> Reading:
+    """Read the clips of one of the three splits.
+
+    Args:
+        folder: that has the lists and the media in it or below it.
+        options: how clips are decoded.
+        split: 1, 2 or 3.
+
+    Raises:
+        UsageError: there is no such split.
+        DataError: lists are absent or malformed, or more clips are missing than may fail.
+    """
+    if split not in (1, 2, 3):
+        raise UsageError(f"split must be 1, 2 or 3; found {split!r}")
+    lists = {part: f"{part}list{split:02d}.txt" for part in ("train", "test")}
+    place = find_lists(folder, (*lists.values(), CLASS_LIST))
+    classes = read_classes(place / CLASS_LIST)
+    rows = _with_media(folder, read_lists(place, lists, classes))
+    card = Card(
+        name="ucf101",
+        modalities={"rgb": film_card(options, rows), "flow": _flow_card(options, rows)},
+        label=LabelCard(classes=classes),
+        splits=tuple(lists),
+        groups="video group",
+        sources=sources(place, (*lists.values(), CLASS_LIST)),
+        notes=(f"split {split} of 3", *_order_note(classes), *shared_groups(rows, "video groups")),
+    )
+    work = partial(rgb_and_flow, fps=options.fps, frames=options.frames, size=options.size)
+    return reading(card, rows, work, options, folder)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Return the names of the classes in the order of their numbers.
+
+    Raises:
+        DataError: a line is not as it should be, or the numbers do not count from 1.
+    """
+    names: list[str] = []
+    for number, line in read_lines(path):
+        index, _, name = line.partition(" ")
+        if index != str(len(names) + 1) or not name or name in names:
+            raise DataError(f"{path}, line {number} must be '{len(names) + 1} Class', a new class; found {line!r}")
+        names.append(name)
+    return tuple(names)
+
+
+def read_lists(place: Path, lists: dict[str, str], classes: tuple[str, ...]) -> list[Row]:
+    """Return the clips of both lists, without their media.
+
+    Raises:
+        DataError: a line is not as it should be (file and number are said), or a clip occurs again.
+    """
+    rows, seen = [], dict[str, str]()
+    for part, file in lists.items():
+        for number, line in read_lines(place / file):
+            found = _LINE.fullmatch(line)
+            where = f"{place / file}, line {number}"
+            if found is None or (found["number"] is None) != (part == "test"):
+                expected = "Class/v_Class_g01_c01.avi" + (" and the number of the class" if part == "train" else "")
+                raise DataError(f"{where} must be {expected}; found {line!r}")
+            name = found["name"]
+            if name not in classes:
+                raise DataError(f"{where}: {name} must be a class of {CLASS_LIST}; found {line!r}")
+            label = classes.index(name)
+            if found["number"] not in (None, str(label + 1)):
+                raise DataError(f"{where}: {name} is class {label + 1} of {CLASS_LIST}; found {found['number']}")
+            once(place / file, number, found["clip"], seen)
+            rows.append(Row(found["clip"], part, label, {}, group=f"{name}_{found['group']}"))
+    return rows
+
+
+def rgb_and_flow(clip: Clip, *, fps: float, frames: int, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """Decode a clip to "rgb" (3, T, H, W) and "flow" (2, T, H, W), of as many frames.
+
+    Raises:
+        DataError: something of it is not there, or cannot be decoded.
+    """
+    media, _ = unpacked(clip)
+    rgb = imagenet(pictures(media["picture"], fps=fps, frames=frames, size=size))
+    flow = (
+        _computed(media["film"], frames, size) if "film" in media else _extracted(media["u"], media["v"], frames, size)
+    )
+    return {"rgb": rgb.astype(np.float16), "flow": flow.astype(np.float16)}
+
+
+def _computed(film: Path, frames: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the flow (2, T, H, W) at evenly spread frames of a film, each to the next one, at the film's own size."""
+    import cv2
+
+    shown = read_frames(film)
+    if len(shown) < 2:
+        raise DataError(f"{film} has one frame only; optical flow needs two")
+    pairs = [grey_frames(shown[place : place + 2]) for place in pick(len(shown) - 1, frames)]
+    flow = np.concatenate([optical_flow(pair) for pair in pairs], 1)
+    scaled = [[cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR) for one in axis] for axis in flow]
+    return np.asarray(scaled, np.float32)
+
+
+def _extracted(u: Path, v: Path, frames: int, size: tuple[int, int]) -> NDArray[np.float32]:
+    across, down = picked(u, frames), picked(v, frames)
+    if [path.name for path in across] != [path.name for path in down]:
+        raise DataError(f"{u} and {v} must hold images of the same names; found {across[-1].name} and {down[-1].name}")
+    u_images, v_images = (load_images(paths, size=size, grey=True) for paths in (across, down))
+    return flow_from_images(u_images, v_images, bound=BOUND)
+
+
+def _flow_card(options: MediaOptions, rows: list[Row]) -> ModalityCard:
+    made: dict[str, Any] = {}
+    if any("film" in row.media for row in rows):
+        made["of films"] = {"method": "Farnebäck, from a frame to the next, at the size of the film", **FARNEBACK}
+    if any("u" in row.media for row in rows):
+        made["of images"] = {"bound": BOUND}
+    taken = {name: value for name, value in frames_taken(options).items() if "second" not in name}
+    return ModalityCard(
+        kind="motion",
+        layout="bcthw",
+        shape=(2, None, *options.size),
+        dtype="float16",
+        unit="pixels a frame, at the size of the source",
+        preprocessing={**taken, **made, "media": media_size(rows, "film", "u", "v")},
+    )
+
+
+def _with_media(folder: Path, rows: list[Row]) -> list[Row]:
+    """Return the clips with the places of their pictures and their flow; what was extracted comes before films."""
+    found = index_media(folder, (row.id for row in rows), (".avi",), exact=False)
+    complete = []
+    for row in rows:
+        folders = [path for path in found[row.id] if path.is_dir()]
+        film = first(found[row.id], lambda path: path.suffix.lower() == ".avi" and path.is_file())
+        u, v = (first(folders, partial(_under, folder, axis)) for axis in ("u", "v"))
+        frames = first(folders, lambda path: not (_under(folder, "u", path) or _under(folder, "v", path)))
+        flow: dict[str, Path | None] = {"film": film} if film is not None and None in (u, v) else {"u": u, "v": v}
+        expected = {
+            "picture": "<clip>/frame_00001.jpg or <clip>.avi",
+            "u": "u/<clip>/frame000001.jpg or <clip>.avi",
+            "v": "v/<clip>/frame000001.jpg or <clip>.avi",
+        }
+        complete.append(row.found({"picture": frames or film, **flow}, expected))
+    return complete
+
+
+def _under(folder: Path, name: str, path: Path) -> bool:
+    return name in path.relative_to(folder).parts[:-1]
+
+
+def _order_note(classes: tuple[str, ...]) -> list[str]:
+    """Say which classes have another index where classes are counted by the alphabet, as some projects do."""
+    moved = [name for name, other in zip(classes, sorted(classes), strict=True) if name != other]
+    if not moved:
+        return []
+    return [f"classes count as in {CLASS_LIST}; by the alphabet (capitals first) others come for: {', '.join(moved)}"]

@@ -1,0 +1,191 @@
+"""Datasets behind a URL, through fsspec: a local copy that is whole, known by its digest, and renewed when they change.
+
+`--data s3://bucket/folder`, or any other URL that fsspec opens, names what a data folder would: archives, or a prepared
+dataset. What is read of it is copied once into a cache: the folder that CONCORDANT_CACHE names, else `concordant` in
+the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from concordant.data.archives import VARIABLE
+from concordant.data.card import CARD
+from concordant.data.digest import sha256
+from concordant.data.store import STATE, data_files
+from concordant.data.writing import FAILURES
+from concordant.errors import DataError
+from concordant.files import read_json, write_atomically, write_json
+
+CACHE = "CONCORDANT_CACHE"
+INFO = "dataset_info.json"  # of `datasets`
+RECORD = ".source.json"  # of a cached folder: where it is from, and file -> stamp, size, sha256
+# What storage says of a file that changes when the file does; each kind of storage says some of it.
+STAMPS = (
+    "size",
+    "mtime",
+    "created",
+    "ETag",
+    "LastModified",
+    "last_modified",
+    "Last-Modified",
+    "Content-MD5",
+    "md5Hash",
+)
+
+
+def is_url(text: Path | str | None) -> bool:
+    """Say whether a data folder was named by a URL.
+
+    >>> is_url("s3://bucket/data"), is_url("data"), is_url(None)
+    (True, False, False)
+    """
+    return isinstance(text, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
+def cache_folder() -> Path:
+    """Return where copies are kept."""
+    named = os.environ.get(CACHE)
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "concordant"
+
+
+def fetch(url: str, files: Sequence[str]) -> Path:
+    """Return a local folder that holds these files of a URL; those that are there and unchanged are not copied again.
+
+    Args:
+        url: of the folder.
+        files: names in it, all of which must be there.
+
+    Raises:
+        DataError: the storage cannot be reached, a file is not there, or the cache cannot be written.
+    """
+    return _Copy(url).bring(files)
+
+
+def fetch_store(url: str, name: str) -> Path:
+    """Return a local copy of a prepared dataset.
+
+    Args:
+        url: of its folder, or of the folder in which it has its own.
+        name: of the dataset.
+
+    Raises:
+        DataError: as for `fetch`, or there is no prepared dataset.
+    """
+    for place in (url, f"{url.rstrip('/')}/{name}"):
+        copy = _Copy(place)
+        if not copy.has(CARD):
+            continue
+        folder = copy.bring((CARD, STATE))
+        extra = [file for file in (INFO, FAILURES) if copy.has(file)]
+        return copy.bring([*data_files(folder), *extra])
+    raise DataError(
+        f"no prepared dataset {name} is at {_shown(url)}: there is neither {CARD} nor {name}/{CARD}, or "
+        f"the place cannot be reached; name another with --data or {VARIABLE}"
+    )
+
+
+class _Copy:
+    """The copy of one remote folder."""
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        self.url = url
+        with self._reaching():
+            self.storage, self.root = url_to_fs(url)
+        self.folder = cache_folder() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+
+    def has(self, file: str) -> bool:
+        # Not `isfile`, which says no where storage cannot be reached; of HTTP this one does so too.
+        try:
+            with self._reaching():
+                return bool(self.storage.info(self._place(file))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def bring(self, files: Sequence[str]) -> Path:
+        """Copy what is not there or has changed; two processes do not copy at once."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _alone(self.folder / ".lock"):
+                path = self.folder / RECORD
+                known = read_json(path)["files"] if path.is_file() else {}
+                for file in files:
+                    info = self._info(file)
+                    if not self._fresh(file, known.get(file), info):
+                        known[file] = self._copied(file, info)
+                        write_json(path, {"url": _shown(self.url), "files": known})
+        except OSError as error:
+            raise DataError(
+                f"the cache {cache_folder()} cannot be written ({error.strerror or error}); name another with {CACHE}"
+            ) from None
+        return self.folder
+
+    def _info(self, file: str) -> dict[str, Any]:
+        if not self.has(file):
+            raise DataError(
+                f"{file} is expected at {_shown(self.url)}, and is not there, or the place cannot be reached; "
+                f"name another with --data or {VARIABLE}"
+            )
+        with self._reaching():
+            found: dict[str, Any] = self.storage.info(self._place(file))
+        return {key: str(found[key]) for key in STAMPS if found.get(key) is not None}
+
+    def _fresh(self, file: str, known: dict[str, Any] | None, info: dict[str, Any]) -> bool:
+        path = self.folder / file
+        return known is not None and path.is_file() and path.stat().st_size == known["bytes"] and known["stamp"] == info
+
+    def _copied(self, file: str, info: dict[str, Any]) -> dict[str, Any]:
+        def write(temporary: Path) -> None:
+            with self._reaching():
+                self.storage.get_file(self._place(file), str(temporary))
+            found = temporary.stat().st_size
+            if "size" in info and int(info["size"]) != found:
+                raise DataError(f"{file} of {_shown(self.url)} arrived with {found} of {info['size']} bytes; try again")
+
+        write_atomically(self.folder / file, write)
+        path = self.folder / file
+        return {"stamp": info, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+    def _place(self, file: str) -> str:
+        return f"{self.root.rstrip('/')}/{file}"
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what a kind of storage raises into one sentence; each raises errors of its own."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except ImportError as error:
+            raise DataError(f"{_shown(self.url)} cannot be opened: {error}") from None
+        except Exception as error:
+            raise DataError(
+                f"{_shown(self.url)} cannot be read ({type(error).__name__}: {error}); see that the address is right "
+                "and that it can be reached from here"
+            ) from None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process of this machine is in the block."""
+    with path.open("w") as handle:
+        try:
+            import fcntl
+        except ImportError:  # not a POSIX system: go without
+            pass
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _shown(url: str) -> str:
+    """Return a URL without the name and password that it may hold."""
+    return re.sub(r"//[^/@]*@", "//", url)

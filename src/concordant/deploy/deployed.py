@@ -1,0 +1,183 @@
+"""A trained model as others use it: unscaled inputs go in, and it can be built again from what it says of itself.
+
+Scaling is that of training, in float64 as there, so that the numbers are the same.
+Shapes: inputs in their layouts, batch first; logits (B, C); reliability (B, M).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from concordant.data.part import Part, Task
+from concordant.data.scaling import CLIP, Scale
+from concordant.errors import DataError
+from concordant.experiment.config import Config
+from concordant.experiment.model import Output, build_model
+from concordant.faults import explain
+from concordant.rivals import CALIBRATORS
+
+SCHEMA: Literal["concordant.model/1"] = "concordant.model/1"
+
+
+class Description(BaseModel):
+    """All that is needed to build a model again, but its weights.
+
+    Args:
+        config: the experiment that it was trained in.
+        label: its calibrator, as results name it.
+        seed: of the run.
+        classes: class names, by index; of real labels, what is below 0 and what is not.
+        kind: of the labels.
+        layouts: modality -> layout of its inputs, in the declared order.
+        shapes: modality -> shape of one instance; of sequences the longest.
+        table: Markdown tables of the results, for people.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_: Literal["concordant.model/1"] = Field(default=SCHEMA, alias="schema")
+    config: Config
+    label: str
+    seed: int = Field(ge=0)
+    classes: tuple[str, ...] = Field(min_length=1)
+    kind: Literal["class", "real"]
+    layouts: dict[str, Literal["bd", "btd", "bchw", "bcthw"]]
+    shapes: dict[str, tuple[int, ...]]
+    table: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities, in the declared order: that of the columns of reliability."""
+        return self.config.modalities
+
+    def time(self, name: str) -> int | None:
+        """Return which axis of a modality's inputs is time, or None."""
+        layout = self.layouts[name]
+        return layout.index("t") if "t" in layout else None
+
+    def values(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_description(values: Mapping[str, Any], where: str) -> Description:
+    """Check a description.
+
+    Args:
+        values: what JSON held.
+        where: the file, for faults.
+
+    Raises:
+        DataError: names all faults at once.
+    """
+    try:
+        found = Description.model_validate(values)
+    except ValidationError as error:
+        raise DataError(f"{where} describes no model of Concordant: {explain(error)}") from None
+    faults = []
+    if found.label not in [variant.label for variant in found.config.variants]:
+        faults.append(f"label {found.label!r} is none of its configuration")
+    for what, known in (("layouts", found.layouts), ("shapes", found.shapes)):
+        if set(known) != set(found.names):
+            faults.append(f"{what} must name {', '.join(found.names)}; found {', '.join(known)}")
+    for name, shape in found.shapes.items():
+        axes = found.layouts.get(name, "")[1:]
+        if axes and (len(shape) != len(axes) or min(shape) < 1):
+            faults.append(f"shapes.{name} must have a size of 1 or more for each axis of {axes!r}; found {shape}")
+    if faults:
+        raise DataError(f"{where} describes no model of Concordant: {'; '.join(faults)}")
+    return found
+
+
+class DeployedModel(nn.Module):
+    """A trained model that reads inputs as they were measured.
+
+    Args:
+        description: a `Description`, as JSON has it.
+
+    Raises:
+        DataError: the description cannot be used.
+    """
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        super().__init__()
+        self.description = about = read_description(description, "the description")
+        variant = next(one for one in about.config.variants if one.label == about.label)
+        self.model = build_model(_empty_task(about), about.config, variant, about.seed)
+        self.scales = nn.ModuleDict({name: InputScale(about.layouts[name], about.shapes[name]) for name in about.names})
+        self.has_reliability = CALIBRATORS[variant.calibrator].build.has_reliability
+        self.eval()
+
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Output:
+        """Return logits and what the calibrator found.
+
+        Args:
+            inputs: modality -> unscaled inputs in its layout, batch first.
+            masks: modality -> bool (B, T), True at valid steps; no entry means that all are.
+            present: modality -> bool (B,), True where the instance has the modality; no entry means everywhere.
+        """
+        scaled = {}
+        for name in self.description.names:
+            mask = None if masks is None else masks.get(name)
+            here = None if present is None else present.get(name)
+            scaled[name] = self.scales[name](inputs[name], mask, here)
+        out: Output = self.model(scaled, masks, present)
+        return out
+
+    def set_scales(self, scales: Mapping[str, Scale]) -> None:
+        """Take the scales that were fitted on the training part."""
+        for name, scale in scales.items():
+            for buffer, values in zip(self.scales[name].buffers(), (scale.mean, scale.std), strict=True):
+                buffer.copy_(torch.from_numpy(np.asarray(values)).reshape(buffer.shape))
+
+
+class InputScale(nn.Module):
+    """What `concordant.data.scaling.apply` does, as a module.
+
+    Args:
+        layout: of the inputs, batch first.
+        shape: of one instance.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layout: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        feature = layout.index("c" if "c" in layout else "d")
+        sizes = [shape[axis - 1] if axis == feature else 1 for axis in range(len(layout))]
+        self.layout = layout
+        self.register_buffer("mean", torch.zeros(sizes, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(sizes, dtype=torch.float64))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, here: Tensor | None = None) -> Tensor:
+        """Return scaled inputs, float32, within ±6, 0 where a feature is constant or a value does not count."""
+        varies = self.std > 0
+        scaled = (x.double() - self.mean) / torch.where(varies, self.std, 1.0)
+        scaled = torch.where(varies, scaled.clamp(-CLIP, CLIP), 0.0).float()
+        for valid, axes in ((mask, "bt"), (here, "b")):
+            if valid is not None:
+                for axis, letter in enumerate(self.layout):
+                    if letter not in axes:
+                        valid = valid.unsqueeze(axis)
+                scaled = torch.where(valid, scaled, 0.0)
+        return scaled
+
+
+def _empty_task(about: Description) -> Task:
+    """Return a task without instances: what `build_model` needs to know of one."""
+    inputs = {name: np.zeros((0, *about.shapes[name]), np.float32) for name in about.names}
+    nobody = Part(inputs, np.zeros(0, np.int64), np.zeros(0, np.str_))
+    layouts: dict[str, str] = {name: about.layouts[name] for name in about.names}
+    return Task(about.classes, layouts, nobody, nobody, nobody, about.kind)

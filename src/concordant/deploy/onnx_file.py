@@ -1,0 +1,131 @@
+"""ONNX: a traced graph as a file that names its axes, and ONNX Runtime as a function of the same inputs.
+
+The optimiser of PyTorch's ONNX exporter is left out: it drops additions of small constants, and with them the floor
+under a standard deviation; ONNX Runtime optimises by itself when it loads a file.
+Shapes: as for a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concordant.deploy.graph import KINDS, Entry, Inputs, tracing
+from concordant.errors import ConcordantError, UsageError
+
+OUTPUTS = ("logits", "reliability")
+INSTALL = "pip install 'concordant[export]'"
+Runner = Callable[[Inputs], tuple[Tensor, Tensor]]
+
+
+def to_onnx(program: torch.export.ExportedProgram, inputs: Sequence[Entry], about: dict[str, str]) -> Any:  # noqa: ANN401
+    """Return the ONNX model of a graph.
+
+    Args:
+        program: the graph.
+        inputs: its inputs, in order.
+        about: key -> text, kept in the file.
+
+    Raises:
+        ConcordantError: onnx or onnxscript is not installed.
+        UsageError: ONNX has no operator for something in the graph.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - PyTorch's exporter needs it
+    except ImportError as missing:
+        raise ConcordantError(f"ONNX needs {missing.name}, which is not installed: {INSTALL}") from None
+    with tracing():
+        try:
+            converted = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                input_names=[entry.name for entry in inputs],
+                output_names=list(OUTPUTS),
+            )
+        except Exception as error:
+            raise UsageError(f"ONNX cannot express this model ({_last(error)}); use --format torch-export") from error
+    if converted is None:  # pragma: no cover - only of the old exporter
+        raise ConcordantError("PyTorch's ONNX exporter returned nothing; use --format torch-export")
+    model = converted.model_proto
+    _name_axes(model, inputs)
+    onnx.helper.set_model_props(model, about)
+    onnx.checker.check_model(model)
+    return model
+
+
+def write_onnx(model: Any, path: Path) -> None:  # noqa: ANN401 - onnx has no types here
+    """Write an ONNX model; its weights are within, for there is one file then."""
+    import onnx
+
+    onnx.save_model(model, str(path))
+
+
+def runtime(path: Path, *, threads: int | None = None) -> Runner:
+    """Return a function that asks ONNX Runtime.
+
+    Args:
+        path: of the file.
+        threads: within an operator; None = as ONNX Runtime likes.
+
+    Raises:
+        ConcordantError: onnxruntime is not installed, or cannot load the file.
+    """
+    try:
+        import onnxruntime  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise ConcordantError(f"the check needs onnxruntime, which is not installed: {INSTALL}") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes share no base of their own
+        raise ConcordantError(
+            f"onnxruntime {onnxruntime.__version__} cannot load the ONNX file ({_last(error)}); if the file is whole, "
+            "a newer onnxruntime may"
+        ) from error
+    taken = {entry.name for entry in session.get_inputs()}
+
+    def run(given: Inputs) -> tuple[Tensor, Tensor]:
+        logits, reliability = session.run(list(OUTPUTS), {k: v for k, v in named(given).items() if k in taken})
+        return torch.from_numpy(logits), torch.from_numpy(reliability)
+
+    return run
+
+
+def named(given: Inputs) -> dict[str, Any]:
+    """Return what a graph takes, as arrays by the names of its inputs."""
+    return {
+        f"{kind}_{name}": x.numpy() for kind, tensors in zip(KINDS, given, strict=True) for name, x in tensors.items()
+    }
+
+
+def _name_axes(model: Any, inputs: Sequence[Entry]) -> None:  # noqa: ANN401
+    """Give the axes of any size their names, of inputs and outputs; drop what is noted of values in between."""
+    shapes = {entry.name: entry.shape for entry in inputs}
+    known: dict[str, str] = {}
+    for value in model.graph.input:
+        for axis, wanted in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
+            if isinstance(wanted, str):
+                known[axis.dim_param] = wanted
+                axis.dim_param = wanted
+    for value in model.graph.output:
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = known.get(axis.dim_param, "batch")
+    del model.graph.value_info[:]
+
+
+def _last(error: BaseException) -> str:
+    """Return what an exception was raised from in the first place, which says what is missing, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:200] or type(error).__name__

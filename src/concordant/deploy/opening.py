@@ -1,0 +1,140 @@
+"""From one trained run of a folder to a model that can leave it, and from a shared folder back to the model.
+
+The scaling is fitted on the run's own training part, piece by piece, so that nothing of the size of a dataset is
+held in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from concordant.analysis.comparisons import OURS
+from concordant.analysis.trained import WEIGHTS, TrainedRuns, load_weights, read_weights
+from concordant.data.benchmark import Parts
+from concordant.data.scaling import fit_pieces
+from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
+from concordant.deploy.raw import raw_parts
+from concordant.errors import DataError, UsageError
+from concordant.experiment.config import Variant
+from concordant.files import read_json
+from concordant.report.markdown import brief
+
+SHARED_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One run, opened to leave its folder.
+
+    Args:
+        runs: the folder.
+        label: which method.
+        seed: which seed.
+        model: the model, with its weights and scaling, in evaluation mode.
+        parts: the split of its seed, not scaled.
+    """
+
+    runs: TrainedRuns
+    label: str
+    seed: int
+    model: DeployedModel
+    parts: Parts
+
+
+def choose(runs: TrainedRuns, label: str | None, seed: int) -> Variant:
+    """Return which run is meant.
+
+    Args:
+        runs: the folder.
+        label: a method; None = ours, else the last of the folder.
+        seed: which seed.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    chosen = label if label is not None else (OURS if OURS in runs.labels else runs.labels[-1])
+    variant = runs.variant(chosen)
+    if not 0 <= seed < runs.config.seeds:
+        raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")
+    return variant
+
+
+def open_deployed(
+    runs: TrainedRuns,
+    *,
+    label: str | None = None,
+    seed: int = 0,
+    data: Path | str | None = None,
+    kind: type[DeployedModel] = DeployedModel,
+) -> Deployed:
+    """Open one run of a folder.
+
+    Args:
+        runs: the folder.
+        label: which method; None = ours, else the last of the folder.
+        seed: which seed.
+        data: the data folder, on whose training part the scaling is fitted.
+        kind: the class of the model.
+
+    Raises:
+        UsageError: there is no such run.
+        DataError: the data or the weights cannot be used.
+    """
+    variant = choose(runs, label, seed)
+    parts = raw_parts(runs.config, seed, runs.source(data))
+    description = {
+        "schema": SCHEMA,
+        "config": runs.config.model_dump(mode="json"),
+        "label": variant.label,
+        "seed": seed,
+        "classes": list(parts.classes),
+        "kind": parts.kind,
+        "layouts": dict(parts.layouts),
+        "shapes": {name: list(shape) for name, shape in parts.train.shapes.items()},
+        "table": brief(read_json(runs.path / "results.json")),
+    }
+    model = kind(description=description)
+    load_weights(model.model, runs.folder(variant, seed) / WEIGHTS)
+    model.set_scales(fit_pieces(parts.train.pieces(), parts.layouts))
+    return Deployed(runs, variant.label, seed, model.eval(), parts)
+
+
+def load_shared(folder: Path) -> DeployedModel:
+    """Return the model of a folder that `concordant share` made.
+
+    Args:
+        folder: with config.json and model.safetensors.
+
+    Raises:
+        DataError: a file is absent, broken, or not of this model.
+    """
+    path = folder / "config.json"
+    values = read_json(path).get("description")
+    if not isinstance(values, dict):
+        raise DataError(f"{path} describes no model; name a folder that `concordant share` made")
+    read_description(values, str(path))
+    model = DeployedModel(values)
+    load_checked(model, folder / SHARED_WEIGHTS)
+    return model.eval()
+
+
+def load_checked(model: DeployedModel, path: Path) -> None:
+    """Put weights and scaling into a model, all of them.
+
+    Raises:
+        DataError: the file is absent or broken, or its tensors are not those of the model.
+    """
+    state = read_weights(path, "share the model again")
+    wanted = model.state_dict()
+    other = sorted(
+        {name for name in (*wanted, *state) if name not in wanted or name not in state}
+        | {name for name in wanted if name in state and state[name].shape != wanted[name].shape}
+    )
+    if other:
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        raise DataError(
+            f"{path} holds other tensors than config.json describes: {', '.join(other[:3])}{more}; "
+            "share the model again"
+        )
+    model.load_state_dict(state)

@@ -1,0 +1,238 @@
+"""`concordant predict`: what a trained run says of many instances, with the reliability of each modality.
+
+A row an instance: id, group, label, prediction (class names, or numbers), confidence (null of numbers), and
+reliability_<modality> (null where the modality is absent, or the method gives none). Instances are read, asked and
+written piece by piece, so that a store of any size needs the memory of one piece.
+Axis letters: N instances of a piece, M modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant.analysis.asking import ask
+from concordant.analysis.trained import open_runs
+from concordant.data.benchmarks import BENCHMARKS, folder_of
+from concordant.data.card import CARD
+from concordant.data.part import Part
+from concordant.deploy.deployed import DeployedModel
+from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
+from concordant.deploy.raw import Instances, all_instances, raw_parts
+from concordant.errors import UsageError
+from concordant.experiment.surroundings import digests, versions
+from concordant.files import write_atomically
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA = "concordant.predictions/1"
+SUFFIXES = (".parquet", ".csv")
+ROWS = 2048  # asked and written at a time
+Progress = Callable[[int, int, str], None]
+
+
+class _Writer(Protocol):
+    def write_table(self, table: pa.Table) -> None: ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model, and what it is asked about."""
+
+    model: DeployedModel
+    instances: Instances
+
+
+def predict_run(
+    folder: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    trained_on: Path | None = None,
+    label: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the predictions of a trained run; return how many, and the mean reliabilities.
+
+    Args:
+        folder: of `concordant run`, or one that `concordant share` made.
+        out: a file that ends in .parquet or .csv.
+        data: the data folder, whose test part is asked about; or a prepared dataset that the run was not trained on,
+            of which every instance is. None = the data folder that `concordant run` finds.
+        trained_on: the data folder of the training, where `data` is another; a shared folder needs none.
+        label: which method of a folder of `concordant run`; None = ours, else the last.
+        seed: which seed of it.
+        progress: called with the instances done, all of them, and "".
+
+    Raises:
+        UsageError: an argument is wrong.
+        DataError: the data or the weights cannot be used.
+    """
+    if out.suffix not in SUFFIXES:
+        raise UsageError(f"--out must end in {' or '.join(SUFFIXES)}; found {out}")
+    asked = open_asked(folder, data=data, trained_on=trained_on, label=label, seed=seed)
+    totals = Totals(len(asked.model.description.names))
+
+    def write(temporary: Path) -> None:
+        with _writer(temporary, schema_of(asked)) as writer:
+            for table in tables(asked, totals):
+                writer.write_table(table)
+                if progress is not None:
+                    progress(totals.instances, len(asked.instances.part), "")
+
+    try:
+        write_atomically(out, write)
+    except OSError as error:
+        raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
+    about = asked.model.description
+    return {
+        "schema": SCHEMA,
+        "file": str(out),
+        "instances": totals.instances,
+        "benchmark": about.config.benchmark,
+        "fusion": about.config.fusion,
+        "label": about.label,
+        "seed": about.seed,
+        "accuracy": totals.right / totals.instances if totals.known and totals.instances else None,
+        "reliability": dict(zip(about.names, totals.means(), strict=True)) if asked.model.has_reliability else None,
+        "versions": versions(),
+    }
+
+
+def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, label: str | None, seed: int) -> Asked:
+    """Return the model of a folder, and the instances that are meant. Args: as for `predict_run`."""
+    store = data if data is not None and (data / CARD).is_file() else None
+    if (folder / SHARED_WEIGHTS).is_file():
+        if label is not None or seed or trained_on is not None:
+            raise UsageError(
+                f"{folder} holds one model and its scaling; leave --calibrator, --seed and --trained-on out"
+            )
+        model = load_shared(folder)
+        about = model.description
+        if store is not None:
+            return Asked(model, all_instances(store, about))
+        _check_embedded(about.config.benchmark, data)
+        parts = raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data))
+        return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
+    runs = open_runs(folder)
+    files = BENCHMARKS[runs.config.benchmark].files  # none where the data are embedded
+    other = store is not None and (not files or digests(store, files) != runs.files)
+    if store is None:
+        _check_embedded(runs.config.benchmark, data)
+    if trained_on is not None and not other:
+        raise UsageError("--trained-on goes with --data that names another prepared dataset; leave it out")
+    found = open_deployed(runs, label=label, seed=seed, data=trained_on if other else data)
+    if store is not None and other:
+        return Asked(found.model, all_instances(store, found.model.description))
+    parts = found.parts
+    return Asked(found.model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
+
+
+def _check_embedded(benchmark: str, data: Path | None) -> None:
+    """Refuse a data folder that nothing would be read from.
+
+    Raises:
+        UsageError: the benchmark's data are embedded, and the folder is no prepared dataset.
+    """
+    if data is not None and not BENCHMARKS[benchmark].files:
+        raise UsageError(
+            f"--data {data} is no prepared dataset, and {benchmark} reads no files; leave it out to predict the test "
+            "part, or prepare a dataset with `concordant data`"
+        )
+
+
+def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:
+    """Yield the rows of all instances, in order, some at a time."""
+    for piece in asked.instances.part.pieces():
+        for start in range(0, len(piece), ROWS):
+            yield _table(asked, piece.take(slice(start, start + ROWS)), totals)
+
+
+def schema_of(asked: Asked) -> pa.Schema:
+    """Return the columns."""
+    import pyarrow as pa
+
+    about = asked.model.description
+    said = pa.string() if about.kind == "class" else pa.float32()
+    known = pa.string() if asked.instances.classes else pa.float32()
+    fixed = [("id", pa.string()), ("group", pa.string()), ("label", known), ("prediction", said)]
+    return pa.schema([*fixed, ("confidence", pa.float32()), *((f"reliability_{n}", pa.float32()) for n in about.names)])
+
+
+class Totals:
+    """What is known of all rows together."""
+
+    def __init__(self, modalities: int) -> None:
+        self.instances = 0
+        self.right = 0
+        self.known = True
+        self._sum, self._count = np.zeros(modalities), np.zeros(modalities)
+
+    def add(
+        self, right: NDArray[np.bool_] | None, reliability: NDArray[Any] | None, present: NDArray[np.bool_]
+    ) -> None:
+        """Count a piece: what was right (N,), reliabilities and presence (N, M)."""
+        self.instances += len(present)
+        self.known = self.known and right is not None
+        self.right += 0 if right is None else int(right.sum())
+        if reliability is not None:
+            self._sum += np.where(present, reliability, 0).sum(0)
+            self._count += present.sum(0)
+
+    def means(self) -> list[float | None]:
+        """Return the mean reliability of each modality where it is present; None where it never is."""
+        return [float(s / n) if n else None for s, n in zip(self._sum, self._count, strict=True)]
+
+
+def _table(asked: Asked, part: Part, totals: Totals) -> pa.Table:
+    import pyarrow as pa
+
+    about, classes = asked.model.description, asked.instances.classes
+    answer = ask(asked.model, part)
+    real = about.kind == "real"
+    names = np.array(about.classes, dtype=object)
+    said = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]
+    labels = np.array(classes, dtype=object)[part.labels] if classes else part.labels
+    right = None if real or not classes else said == labels
+    reliability = answer.reliability if asked.model.has_reliability else None
+    totals.add(right, reliability, answer.present)
+    columns = [
+        pa.array(part.ids.tolist(), pa.string()),
+        pa.array([None] * len(part) if part.groups is None else part.groups.tolist(), pa.string()),
+        pa.array(labels.tolist(), pa.string() if classes else pa.float32()),
+        pa.array(said.tolist(), pa.float32() if real else pa.string()),
+        pa.nulls(len(part), pa.float32()) if real else pa.array(_confidence(answer.logits), pa.float32()),
+    ]
+    for column in range(len(about.names)):
+        gone = ~answer.present[:, column]
+        known = None if reliability is None else reliability[:, column]
+        columns.append(pa.nulls(len(part), pa.float32()) if known is None else pa.array(known, pa.float32(), mask=gone))
+    return pa.table(columns, schema=schema_of(asked))
+
+
+def _confidence(logits: NDArray[Any]) -> NDArray[Any]:
+    """Return the probability of the most probable class, (N,)."""
+    return np.asarray(1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1))
+
+
+@contextmanager
+def _writer(path: Path, schema: pa.Schema) -> Iterator[_Writer]:
+    """Open a file for tables, by its suffix."""
+    if path.suffix == ".csv":
+        from pyarrow.csv import CSVWriter
+
+        with CSVWriter(str(path), schema) as writer:
+            yield writer
+        return
+    from pyarrow.parquet import ParquetWriter
+
+    with ParquetWriter(str(path), schema, compression="zstd") as writer:
+        yield writer

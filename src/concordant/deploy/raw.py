@@ -1,0 +1,105 @@
+"""Instances as they were measured: the unscaled parts of a run's benchmark, or all of another prepared dataset.
+
+What is in a store stays there until it is asked for.
+Axis letters: N instances; the rest is the modality's layout without its batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from concordant.data.benchmark import Parts
+from concordant.data.benchmarks import BENCHMARKS
+from concordant.data.part import AnyPart, Part
+from concordant.data.store import Store
+from concordant.data.stored import StoredPart, everything
+from concordant.deploy.deployed import Description
+from concordant.errors import DataError
+from concordant.experiment.config import Config
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Unscaled instances that a model can be asked about.
+
+    Args:
+        part: the instances.
+        classes: the names of their labels, by index; none where labels are numbers.
+    """
+
+    part: AnyPart
+    classes: tuple[str, ...]
+
+
+def raw_parts(config: Config, seed: int, source: Path | None) -> Parts:
+    """Return the split of one seed, not scaled.
+
+    Args:
+        config: the experiment.
+        seed: of the split.
+        source: what `concordant.data.benchmarks.folder_of` returned.
+    """
+    benchmark = BENCHMARKS[config.benchmark]
+    parts = benchmark.split(benchmark.load(source), seed, config.protocol)
+    return replace(
+        parts,
+        layouts={name: parts.layouts[name] for name in config.modalities},
+        train=only(parts.train, config.modalities),
+        valid=only(parts.valid, config.modalities),
+        test=only(parts.test, config.modalities),
+    )
+
+
+def only(part: AnyPart, names: tuple[str, ...]) -> AnyPart:
+    """Return the part with these modalities alone."""
+    if isinstance(part, StoredPart):
+        return replace(part, modalities=names)
+    if not isinstance(part, Part):
+        raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
+    return replace(
+        part,
+        inputs=_chosen(part.inputs, names),
+        masks=_chosen(part.masks, names),
+        present=_chosen(part.present, names),
+    )
+
+
+def all_instances(folder: Path, about: Description) -> Instances:
+    """Return every instance of a prepared dataset.
+
+    Args:
+        folder: of the dataset.
+        about: the model that will be asked.
+
+    Raises:
+        DataError: it is no dataset, or lacks a modality, or has one of another layout or size.
+    """
+    whole = everything(Store(folder))
+    missing = [name for name in about.names if name not in whole.modalities]
+    if missing:
+        raise DataError(
+            f"{folder} has no modality {', '.join(missing)}, which the model reads; it has "
+            f"{', '.join(whole.modalities)}"
+        )
+    part = replace(whole, modalities=about.names)
+    layouts, shapes, faults = part.layouts, part.shapes, []
+    for name in about.names:
+        wanted, found = _said(about.layouts[name], about.shapes[name]), _said(layouts[name], shapes[name])
+        if found != wanted:
+            faults.append(f"{name} must be {wanted} an instance; found {found}")
+    if faults:
+        raise DataError(f"{folder} does not fit the model: {'; '.join(faults)}; prepare it as the training data were")
+    return Instances(part, whole.store.card.label.classes)
+
+
+def _chosen(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: values[name] for name in names if name in values}
+
+
+def _said(layout: str, shape: tuple[int, ...]) -> str:
+    """Return a layout and the sizes of an instance, as two that fit each other have them in common."""
+    sizes = ["T" if axis == "t" else str(size) for axis, size in zip(layout[1:], shape, strict=True)]
+    return f"{layout} with {' x '.join(sizes)}"

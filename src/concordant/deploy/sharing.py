@@ -1,0 +1,69 @@
+"""`concordant share`: one trained run as a folder that others can load, weights only as safetensors.
+
+FOLDER/model.safetensors  weights, and the scaling of the inputs
+FOLDER/config.json        what the model is
+FOLDER/README.md          the model card
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from concordant.analysis.trained import TrainedRuns
+from concordant.deploy.opening import open_deployed
+from concordant.errors import ConcordantError, UsageError
+from concordant.experiment.surroundings import versions
+
+SCHEMA = "concordant.shared/1"
+
+
+def share_run(
+    runs: TrainedRuns, out: Path, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
+) -> dict[str, Any]:
+    """Write one trained run as a folder for others; return what it is.
+
+    Args:
+        runs: a folder of `concordant run`.
+        out: the folder; it must not exist, or be empty.
+        label: which method; None = ours, else the last of the folder.
+        seed: which seed.
+        data: the data folder, on whose training part the scaling is fitted.
+
+    Raises:
+        UsageError: there is no such run, or the folder is in use.
+        ConcordantError: huggingface_hub is not installed.
+        DataError: the data or the weights cannot be used.
+    """
+    try:
+        from concordant.deploy.pretrained import PretrainedModel
+    except ImportError as missing:
+        raise ConcordantError(
+            f"sharing needs {missing.name}, which is not installed: pip install 'concordant[export]'"
+        ) from None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is in use; name a new folder with --out")
+    found = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel)
+    model = found.model
+    if not isinstance(model, PretrainedModel):  # for the type checker
+        raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
+    partial = out.with_name(f".{out.name}.partial")  # so that nobody finds half of a folder
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
+    return {
+        "schema": SCHEMA,
+        "folder": str(out),
+        "files": {path.name: path.stat().st_size for path in sorted(out.iterdir())},
+        "label": found.label,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "versions": versions(),
+    }

@@ -1,0 +1,71 @@
+"""Encoders: from one modality's inputs to the features that are calibrated; chosen by the inputs' layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from concordant.encoders.base import Encoder
+from concordant.encoders.map import FilmEncoder, FilmMapEncoder, MapEncoder
+from concordant.encoders.resnet import ResNetEncoder
+from concordant.encoders.sequence import SequenceEncoder
+from concordant.encoders.vector import VectorEncoder
+from concordant.errors import UsageError
+
+__all__ = [
+    "MAPS",
+    "Encoder",
+    "FilmEncoder",
+    "FilmMapEncoder",
+    "MapEncoder",
+    "ResNetEncoder",
+    "SequenceEncoder",
+    "VectorEncoder",
+    "build_encoder",
+]
+
+
+KINDS = ("small", "resnet18")
+MAPS = ("bchw", "bcthw")  # layouts that a ResNet-18 reads; for the others there is one kind only
+
+
+def build_encoder(
+    layout: str,
+    shape: Sequence[int],
+    *,
+    size: int = 64,
+    dropout: float = 0.1,
+    kind: str = "small",
+    maps: bool = False,
+    stages: int = 4,
+) -> Encoder:
+    """Return the encoder of inputs with this layout.
+
+    Args:
+        layout: "bd", "btd", "bchw" or "bcthw".
+        shape: of one instance, without the batch axis: (D,), (T, D), (C, H, W) or (C, T, H, W).
+        size: features that come out; 64 as in the published baselines of this size.
+        dropout: on the features, in training.
+        kind: "small", or "resnet18" for maps and films.
+        maps: keep the maps of films, for convolutional fusions; otherwise each frame becomes a vector.
+        stages: how many of the four stages of a ResNet-18 are kept.
+
+    Raises:
+        UsageError: no encoder reads this layout, or there is no such kind.
+
+    >>> build_encoder("btd", (64, 60)).feature_layout
+    'btd'
+    """
+    if kind not in KINDS:
+        raise UsageError(f"unknown kind of encoder {kind!r}; choose from: {', '.join(KINDS)}")
+    if layout == "bd":
+        return VectorEncoder(inputs=shape[0], size=size, dropout=dropout)
+    if layout == "btd":
+        return SequenceEncoder(inputs=shape[1], size=size, dropout=dropout)
+    if layout in MAPS and kind == "resnet18":
+        return ResNetEncoder(inputs=shape[0], frames=layout == "bcthw", stages=stages)
+    if layout == "bchw":
+        return MapEncoder(inputs=shape[0], height=shape[1], width=shape[2], size=size, dropout=dropout)
+    if layout == "bcthw":
+        film = FilmMapEncoder if maps else FilmEncoder
+        return film(inputs=shape[0], size=size, dropout=dropout)
+    raise UsageError(f"no encoder reads inputs with layout {layout!r}; choose from: bd, btd, bchw, bcthw")

@@ -1,0 +1,132 @@
+"""The encoders of maps: a few small convolutions with group normalisation, for images, spectrograms and frames.
+
+Not batch normalisation, which scales up for good what is faint in clean data, fine textures above all: noise on
+an input then drowns everything else.
+
+Shapes: a map (B, C, H, W) -> features (B, D, H', W'); a film (B, C, T, H, W), frame by frame, -> (B, T, D), or
+-> (B, D, T, H', W') where its maps are kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from concordant.encoders.base import Encoder
+
+GROUPS = 4  # of channels that are normalised together
+GRID = 4  # rows and columns that a frame keeps before it becomes a vector
+
+
+def _convolution(inputs: int, size: int, kernel: int = 3, *, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, size, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(GROUPS, size), size), nn.ReLU())
+
+
+def _halve() -> nn.Module:
+    # ceil_mode: a side of odd length loses nothing, and one of length 1 stays.
+    return nn.MaxPool2d(2, ceil_mode=True)
+
+
+class MapEncoder(Encoder):
+    """Encode a map by a small convolutional network.
+
+    Maps with a long side above 16 are halved before the last stage once more than smaller ones.
+
+    Args:
+        inputs: channels C.
+        height: rows H.
+        width: columns W.
+        size: channels that come out.
+        dropout: on whole feature channels, in training.
+    """
+
+    def __init__(self, *, inputs: int, height: int, width: int, size: int = 64, dropout: float = 0.1) -> None:
+        super().__init__(size, "bchw")
+        stages: list[nn.Module] = []
+        channels = inputs
+        if max(height, width) > 16:
+            stages += [_convolution(channels, size // 4), _halve()]
+            channels = size // 4
+        stages += [_convolution(channels, size // 2), _halve()]
+        self.stages = nn.Sequential(*stages, _convolution(size // 2, size), nn.Dropout2d(dropout))
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode (B, C, H, W) as (B, D, H', W'); masks of maps are not supported and stay None."""
+        features: Tensor = self.stages(x)
+        return features, mask
+
+
+class FilmEncoder(Encoder):
+    """Encode every frame of a film by two convolutions and a coarse grid, so that a sequence comes out.
+
+    Args:
+        inputs: channels C of a frame.
+        size: features that come out, a frame.
+        dropout: on whole features, in training.
+    """
+
+    def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
+        super().__init__(size, "btd")
+        # Strided from the start: there are T times as many frames as there are instances.
+        self.frame = nn.Sequential(
+            _convolution(inputs, size // 4, 5, stride=2),
+            _convolution(size // 4, size // 2, 3, stride=2),
+            nn.AdaptiveAvgPool2d(GRID),
+        )
+        self.project = nn.Linear(GRID * GRID * (size // 2), size)
+        self.along = nn.Conv1d(size, size, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode (B, C, T, H, W) as (B, T, D); the mask of steps (B, T) stays as it is."""
+        frames = x.transpose(1, 2).flatten(0, 1)  # (B*T, C, H, W)
+        steps = self.project(self.frame(frames).flatten(1)).unflatten(0, (x.shape[0], x.shape[2]))
+        steps = steps.relu().transpose(1, 2)  # (B, D, T)
+        if mask is not None:
+            steps = torch.where(mask.unsqueeze(1), steps, 0)
+        return self.dropout(self.along(steps).relu().transpose(1, 2)), mask
+
+
+class FilmMapEncoder(Encoder):
+    """Encode every frame of a film by two convolutions, then look along time; maps come out.
+
+    Args:
+        inputs: channels C of a frame.
+        size: channels that come out.
+        dropout: on whole feature channels, in training.
+    """
+
+    def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
+        super().__init__(size, "bcthw")
+        self.frame = nn.Sequential(
+            _convolution(inputs, size // 4, 5, stride=2),
+            _convolution(size // 4, size // 2, 3, stride=2),
+            nn.AdaptiveAvgPool2d(GRID),
+        )
+        self.along = nn.Conv3d(size // 2, size, (3, 1, 1), padding=(1, 0, 0))
+        self.dropout = nn.Dropout3d(dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode (B, C, T, H, W) as (B, D, T, H', W'); the mask of frames (B, T) becomes one of places."""
+        frames = x.transpose(1, 2).flatten(0, 1)  # (B*T, C, H, W)
+        maps = self.frame(frames).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+        if mask is not None:
+            maps = torch.where(mask[:, None, :, None, None], maps, 0)
+        features: Tensor = self.dropout(self.along(maps).relu())
+        return features, mask_of_places(mask, features)
+
+
+def mask_of_places(mask: Tensor | None, features: Tensor) -> Tensor | None:
+    """Return a mask of frames (B, T) as one of all places (B, T*H*W) of features (B, D, T, H, W)."""
+    if mask is None:
+        return None
+    return mask[:, :, None, None].expand(-1, -1, *features.shape[3:]).flatten(1)

@@ -1,0 +1,28 @@
+"""The encoder of vectors: one linear layer and a ReLU. (B, D_in) -> (B, D)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from concordant.encoders.base import Encoder
+
+
+class VectorEncoder(Encoder):
+    """Project a vector to `size` features.
+
+    Args:
+        inputs: columns of the vector.
+        size: features that come out.
+        dropout: on the inputs' projection, in training.
+    """
+
+    def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
+        super().__init__(size, "bd")
+        self.project = nn.Linear(inputs, size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode (B, D_in) as (B, D)."""
+        return self.dropout(self.project(x).relu()), mask

@@ -1,0 +1,121 @@
+"""MBT: modalities talk to each other through a few tokens only.
+
+Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021, for any number of modalities.
+Each has its own transformer; from one layer on its steps also attend to a few bottleneck tokens, which every
+modality updates by itself and whose updates are averaged over the modalities that are present. The classes
+are read off each modality's own class token, and the logits averaged.
+The modalities meet behind the layers before that one, and this is where a calibrator stands.
+Shapes: features (B, L_m, D_m) -> tokens (B, 1 + L_m, W), bottleneck (B, N, W), logits (B, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from concordant.errors import UsageError
+from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
+from concordant.fusion.base import FeatureSpec, Fusion, mean_of
+from concordant.modalities import LAYOUTS, to_positions
+
+
+class BottleneckFusion(Fusion):
+    """Fuse through bottleneck tokens.
+
+    Args:
+        features: modality -> what it hands over.
+        classes: number of logits.
+        width: of a token; even. Width, layers and heads default to the paper's, which are ViT-B's.
+        layers: of each modality's transformer.
+        heads: attention heads.
+        alone: how many layers come before modalities meet; 8 as in the paper, below `layers`.
+        bottlenecks: how many tokens they share; 4 as in the paper.
+        dropout: in the layers and before the head, in training.
+
+    Raises:
+        UsageError: `alone` is not below `layers`, or `bottlenecks` below 1.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, FeatureSpec],
+        *,
+        classes: int,
+        width: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        alone: int = 8,
+        bottlenecks: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(features, classes=classes)
+        if not 0 <= alone < layers or bottlenecks < 1:
+            raise UsageError(
+                f"alone must lie between 0 and layers - 1, and bottlenecks be 1 or more; "
+                f"found alone {alone}, layers {layers}, bottlenecks {bottlenecks}"
+            )
+        self.meeting = {name: FeatureSpec(width, LAYOUTS["btd"]) for name in features}
+        self.project = nn.ModuleDict({name: nn.Linear(self.specs[name].size, width) for name in self.names})
+        self.start = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.names})
+
+        def blocks(count: int) -> nn.ModuleDict:
+            return nn.ModuleDict(
+                {
+                    name: nn.ModuleList(
+                        AttentionBlock(width, heads, cross=False, dropout=dropout) for _ in range(count)
+                    )
+                    for name in self.names
+                }
+            )
+
+        self.before, self.after = blocks(alone), blocks(layers - alone)
+        self.bottleneck = nn.Parameter(0.02 * torch.randn(bottlenecks, width))
+        self.normalise = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, classes)
+
+    def encode(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return every modality's tokens (B, 1 + L, W), its class token first, and which are valid."""
+        tokens, left = {}, {}
+        for name in self.names:
+            steps = to_positions(features[name], self.specs[name].layout)
+            valid = valid_steps(steps, masks.get(name), present.get(name))
+            token = self.project[name](known_steps(steps, valid))
+            token = token + sinusoids(token.shape[1], token.shape[2], token)
+            start = self.start[name].to(token.dtype).expand(token.shape[0], 1, -1)
+            x = torch.cat([start, token], 1)
+            # The class token of a modality with nothing to it is not valid either.
+            valid = torch.cat([valid.any(1, keepdim=True), valid], 1)
+            for block in self.before[name]:  # type: ignore[attr-defined]
+                x = block(x, ignored=~valid)
+            tokens[name] = x
+            if name in masks or name in present:
+                left[name] = valid
+        return tokens, left
+
+    def join(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return logits (B, C)."""
+        tokens = {name: features[name] for name in self.names}
+        valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in tokens.items()}
+        tokens = {name: known_steps(x, valid[name]) for name, x in tokens.items()}
+        here = [valid[name].any(1) for name in self.names]
+        first = tokens[self.names[0]]
+        shared = self.bottleneck.to(first.dtype).expand(first.shape[0], -1, -1)
+        always = torch.ones(shared.shape[:2], dtype=torch.bool, device=first.device)
+        ignored = {name: ~torch.cat([always, valid[name]], 1) for name in self.names}
+        count = shared.shape[1]
+        for layer in range(len(self.after[self.names[0]])):  # type: ignore[arg-type]
+            updates = []
+            for name in self.names:
+                x = self.after[name][layer](torch.cat([shared, tokens[name]], 1), ignored=ignored[name])  # type: ignore[index]
+                updates.append(x[:, :count])
+                tokens[name] = x[:, count:]
+            shared = mean_of(updates, here, shared)
+        starts = [tokens[name][:, 0] for name in self.names]
+        return mean_of([self.head(self.dropout(self.normalise(x))) for x in starts], here)

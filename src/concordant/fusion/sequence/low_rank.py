@@ -1,0 +1,71 @@
+"""Low-rank fusion: tensor fusion whose weights are a sum of products of one factor a modality.
+
+Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL 2018. The outer product
+is never made: each modality is multiplied by its own factors, and the results by each other, so that the cost
+grows with the number of modalities and not with its exponent.
+Shapes: [1; z_m] (B, Z + 1), factors (R, Z + 1, C) a modality, logits (B, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from concordant.errors import UsageError
+from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.sequence.tensor import Subnetworks
+
+
+class LowRankFusion(Fusion):
+    """Classify by a low-rank tensor of all modalities.
+
+    Args:
+        features: modality -> what it hands over.
+        classes: number of logits.
+        size: of each z_m; 32 as in tensor fusion.
+        rank: number of products, R; 4, which the paper finds enough.
+        dropout: on the pooled features, in training.
+
+    Raises:
+        UsageError: `size` or `rank` below 1.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, FeatureSpec],
+        *,
+        classes: int,
+        size: int = 32,
+        rank: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(features, classes=classes)
+        for name, value in (("size", size), ("rank", rank)):
+            if value < 1:
+                raise UsageError(f"{name} must be 1 or more; found {value}")
+        self.subnetworks = Subnetworks({name: self.specs[name].size for name in self.names}, size=size, dropout=dropout)
+        self.factors = nn.ParameterDict(
+            {name: nn.Parameter(nn.init.xavier_normal_(torch.empty(rank, size + 1, classes))) for name in self.names}
+        )
+        with torch.no_grad():  # the constant starts as 1, so that a product is not small because it is long
+            for factor in self.factors.values():
+                factor[:, 0] = 1.0
+        self.weights = nn.Parameter(nn.init.normal_(torch.empty(rank), std=rank**-0.5))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    def join(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return logits (B, C)."""
+        steps = {name: self.positions(name, features) for name in self.names}
+        vectors = self.subnetworks(steps, masks, present)
+        return self.contract([vectors[name] for name in self.names])
+
+    def contract(self, vectors: list[Tensor]) -> Tensor:
+        """Return logits (B, C) from [1; z_m] of all modalities, in the order of `names`."""
+        product = self.weights[:, None]  # (R, 1), then (B, R, C)
+        for name, vector in zip(self.names, vectors, strict=True):
+            product = product * torch.einsum("bd,rdc->brc", vector, self.factors[name])
+        return product.sum(1) + self.bias

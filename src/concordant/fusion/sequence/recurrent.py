@@ -1,0 +1,112 @@
+"""Recurrent fusions: one LSTM over the joined steps of all modalities (early), or one a modality (late).
+
+Baselines of the sentiment literature (EF-LSTM and LF-LSTM in Tsai et al., ACL 2019, and in MMSA, Yu et al.,
+ACL 2020) on the LSTM of Hochreiter and Schmidhuber (1997), for any number of modalities. The early one needs
+common steps; how they are made of sequences that are not aligned is said in `steps.align`.
+Shapes: early, (B, S, D_1 + ... + D_M) -> (B, W) -> logits (B, C); late, (B, L_m, D_m) -> (B, W) a modality,
+which is where they meet, -> (B, M W) -> logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from concordant.fusion.attention import valid_steps
+from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.sequence.steps import align, compact, last_of
+from concordant.modalities import LAYOUTS, to_positions
+
+
+class EarlyLSTM(Fusion):
+    """Join the features step by step, read them by one LSTM, classify its last state.
+
+    Args:
+        features: modality -> what it hands over.
+        classes: number of logits.
+        hidden: width of the LSTM; 128, of the order of the published baselines, which tune it.
+        layers: of the LSTM.
+        shares: common steps that sequences of different lengths are cut into.
+        dropout: between the LSTM's layers and before the head, in training.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, FeatureSpec],
+        *,
+        classes: int,
+        hidden: int = 128,
+        layers: int = 2,
+        shares: int = 20,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(features, classes=classes)
+        self.shares = shares
+        joined = sum(spec.size for spec in features.values())
+        between = dropout if layers > 1 else 0.0
+        self.lstm = nn.LSTM(joined, hidden, num_layers=layers, batch_first=True, dropout=between)
+        self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU())
+        self.head = nn.Linear(hidden, classes)
+
+    def join(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return logits (B, C)."""
+        steps = {name: self.positions(name, features) for name in self.names}
+        valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in steps.items()}
+        aligned, any_valid = align(steps, valid, shares=self.shares)
+        moved, lengths = compact(torch.cat([aligned[name] for name in self.names], 2), any_valid)
+        states, _ = self.lstm(moved)
+        logits: Tensor = self.head(self.hidden(last_of(states, lengths)))
+        return logits
+
+
+class LateLSTM(Fusion):
+    """Read every modality by an LSTM of its own; classify the last states side by side.
+
+    The modalities meet as vectors, behind the LSTMs, and this is where a calibrator stands.
+
+    Args:
+        features: modality -> what it hands over.
+        classes: number of logits.
+        hidden: width of each LSTM and of the joint hidden layer.
+        dropout: on the last states and before the head, in training.
+    """
+
+    def __init__(
+        self, features: Mapping[str, FeatureSpec], *, classes: int, hidden: int = 128, dropout: float = 0.1
+    ) -> None:
+        super().__init__(features, classes=classes)
+        self.meeting = {name: FeatureSpec(hidden, LAYOUTS["bd"]) for name in features}
+        self.lstms = nn.ModuleDict(
+            {name: nn.LSTM(self.specs[name].size, hidden, batch_first=True) for name in self.names}
+        )
+        self.hidden = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(len(self.names) * hidden, hidden), nn.ReLU(), nn.Dropout(dropout)
+        )
+        self.head = nn.Linear(hidden, classes)
+
+    def encode(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the last state of every modality's LSTM, (B, hidden)."""
+        vectors = {}
+        for name in self.names:
+            steps = to_positions(features[name], self.specs[name].layout)
+            moved, lengths = compact(steps, valid_steps(steps, masks.get(name), present.get(name)))
+            states, _ = self.lstms[name](moved)
+            vectors[name] = last_of(states, lengths)
+        return vectors, {}
+
+    def join(
+        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return logits (B, C)."""
+        known = []
+        for name in self.names:
+            here = present.get(name)
+            known.append(features[name] if here is None else torch.where(here.unsqueeze(1), features[name], 0))
+        logits: Tensor = self.head(self.hidden(torch.cat(known, 1)))
+        return logits

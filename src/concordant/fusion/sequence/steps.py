@@ -1,0 +1,75 @@
+"""Steps for recurrent fusions: valid ones to the front, and those of all modalities onto common ones.
+
+Shapes: steps (B, L, D), valid (B, L), common steps (B, S, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from concordant.fusion.attention import known_steps
+
+
+def compact(steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Move the valid steps to the front, in their order.
+
+    Returns:
+        steps (B, L, D), zeros behind the valid ones; and how many are valid, (B,).
+    """
+    places = torch.arange(valid.shape[1], device=valid.device)
+    # Keys that are all different: not every runtime of exported graphs sorts stably.
+    order = (places + valid.shape[1] * (~valid).long()).argsort(dim=1)  # (B, L)
+    moved = known_steps(steps, valid).gather(1, order.unsqueeze(-1).expand_as(steps))
+    return moved, valid.sum(1)
+
+
+def last_of(states: Tensor, lengths: Tensor) -> Tensor:
+    """Return the state (B, W) after the last of the first `lengths` steps of (B, L, W); 0 where there are none."""
+    index = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
+    last = states.gather(1, index).squeeze(1)
+    return torch.where(lengths.unsqueeze(1) > 0, last, 0)
+
+
+def align(steps: Mapping[str, Tensor], valid: Mapping[str, Tensor], *, shares: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Bring all modalities onto common steps.
+
+    Vectors, of one step, stand at every common step. Sequences of one length are aligned already and stay as
+    they are. Otherwise each instance's own valid duration is cut into equal shares, and a common step is the
+    mean over a share.
+
+    Args:
+        steps: modality -> (B, L_m, D_m).
+        valid: modality -> bool (B, L_m); whatever else stands in `steps` has no influence.
+        shares: how many common steps sequences of different lengths are cut into.
+
+    Returns:
+        modality -> (B, S, D_m), zeros where it has nothing; and bool (B, S), True where any has something.
+    """
+    lengths = {x.shape[1] for x in steps.values()} - {1}
+    common = shares if len(lengths) > 1 else max(lengths, default=1)
+    aligned: dict[str, Tensor] = {}
+    found = []
+    for name, x in steps.items():
+        known, here = known_steps(x, valid[name]), valid[name]
+        if x.shape[1] == 1:
+            known, here = known.expand(-1, common, -1), here.expand(-1, common)
+        elif len(lengths) > 1:
+            known, here = _mean_shares(known, here, common), here.any(1, keepdim=True).expand(-1, common)
+        aligned[name] = known
+        found.append(here)
+    return aligned, torch.stack(found).any(0)
+
+
+def _mean_shares(known: Tensor, valid: Tensor, shares: int) -> Tensor:
+    """Return the means (B, S, D) over equal shares of each row's valid steps; a step may fall into several."""
+    count = valid.sum(1, keepdim=True).clamp(min=1).float()  # (B, 1)
+    rank = (valid.cumsum(1) - 1).float()
+    start, stop = (rank / count).unsqueeze(1), ((rank + 1) / count).unsqueeze(1)  # (B, 1, L)
+    edges = torch.arange(shares + 1, device=known.device, dtype=torch.float32) / shares
+    low, high = edges[:-1, None], edges[1:, None]  # (S, 1)
+    overlap = (torch.minimum(stop, high) - torch.maximum(start, low)).clamp(min=0) * shares  # (B, S, L)
+    weight = torch.where(valid.unsqueeze(1), overlap, 0).to(known.dtype)
+    return weight @ known

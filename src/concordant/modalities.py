@@ -1,0 +1,284 @@
+"""The ground floor: named features with masks and presence, and the one place where their shapes are checked.
+
+Axis letters, here and everywhere: B batch, T time, D feature size, H W height and width, M modalities,
+L positions of one modality (1 for a vector, T for a sequence, H*W or T*H*W for a map), K comparison size,
+C classes. A layout names the axes of one modality's tensor: "bd", "btd", "bdt", "tbd", "bchw", "bcthw"
+(c is a map's feature axis).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from concordant.errors import UsageError
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the axes of one modality's tensor are.
+
+    Args:
+        name: the axis letters, for example "btd".
+
+    Attributes:
+        batch: index of the batch axis.
+        feature: index of the feature axis: d, or c in a map.
+        positions: indices of the axes over which features repeat, in order; none for a vector.
+    """
+
+    name: str
+    # Looked up at every call, so worked out once.
+    batch: int = field(init=False, repr=False, compare=False)
+    feature: int = field(init=False, repr=False, compare=False)
+    positions: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        batch, feature = self.name.index("b"), self.name.index("c" if "c" in self.name else "d")
+        object.__setattr__(self, "batch", batch)
+        object.__setattr__(self, "feature", feature)
+        object.__setattr__(self, "positions", tuple(i for i in range(len(self.name)) if i not in (batch, feature)))
+
+
+LAYOUTS: dict[str, Layout] = {name: Layout(name) for name in ("bd", "btd", "bdt", "tbd", "bchw", "bcthw")}
+_RESERVED = torch.nn.ModuleDict()  # its attributes cannot be keys of a module dictionary
+_BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
+
+
+@dataclass(frozen=True)
+class ModalityBatch:
+    """Features that passed the checks, with everything about them in one shape.
+
+    Args:
+        names: every declared modality, in the declared order; column m of `present` is names[m].
+        features: modality -> tensor in its layout; a modality absent from the whole batch has no entry.
+        masks: modality -> bool (B, L), True at valid positions; no entry means that all are valid.
+        present: bool (B, M), True where the instance has the modality and at least one valid position.
+        layouts: modality -> its layout.
+        complete: True when no mask and no presence was given and nothing is empty, so that every position
+            of every given modality counts; work on masks is then skipped.
+        copies: True when the first half of the instances are untouched, and the second half are the same with one
+            modality of each perturbed, wherever it has two.
+    """
+
+    names: tuple[str, ...]
+    features: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    present: Tensor
+    layouts: dict[str, Layout]
+    complete: bool
+    copies: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of instances, B."""
+        return self.present.shape[0]
+
+    @property
+    def everywhere(self) -> bool:
+        """True when every instance is known to have every modality, at every position."""
+        return self.complete and len(self.features) == len(self.names)
+
+    def column(self, name: str) -> Tensor:
+        """Presence of one modality, bool (B,)."""
+        return self.present[:, self.names.index(name)]
+
+
+def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, fewest: int = 2) -> dict[str, str]:
+    """Check declared modalities and return modality -> layout name ("auto": read from the tensor).
+
+    Args:
+        sizes: modality -> feature size.
+        layouts: one for all, or modality -> layout.
+        fewest: how many modalities there must be.
+
+    Raises:
+        UsageError: all faults at once: fewer modalities than that, sizes that are not positive integers,
+            unknown layouts, layouts of modalities that are not declared.
+    """
+    faults = []
+    if len(sizes) < fewest:
+        faults.append(
+            f"sizes must name at least {'two modalities' if fewest == 2 else 'one modality'}; "
+            f"found {list(sizes) or 'none'}"
+        )
+    for name, size in sizes.items():
+        if not isinstance(name, str) or not name or "." in name or hasattr(_RESERVED, name):
+            faults.append(f"{name!r} cannot name a modality: use a plain word, without dots, unknown to PyTorch")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            faults.append(f"sizes[{name!r}] must be a positive integer, the feature size; found {size!r}")
+    given = dict.fromkeys(sizes, layouts) if isinstance(layouts, str) else dict(layouts)
+    choices = (AUTO, *LAYOUTS)
+    for name, layout in given.items():
+        if name not in sizes:
+            faults.append(f"layouts names {name!r}, which is not among the modalities {list(sizes)}")
+        if layout not in choices:
+            faults.append(f"unknown layout {layout!r} for {name!r}; choose from: {', '.join(choices)}")
+    if faults:
+        raise UsageError("; ".join(faults))
+    return {name: given.get(name, AUTO) for name in sizes}
+
+
+def gather(
+    features: Mapping[str, Tensor],
+    *,
+    sizes: Mapping[str, int],
+    layouts: Mapping[str, str],
+    masks: Mapping[str, Tensor] | None = None,
+    present: Mapping[str, Tensor] | None = None,
+) -> ModalityBatch:
+    """Check one batch and bring its masks and presence into one shape.
+
+    Args:
+        features: modality -> floating point tensor in its layout. Modalities may differ in size, length,
+            layout and dtype; a modality may be left out, and is then absent from the whole batch.
+        sizes: modality -> feature size D.
+        layouts: modality -> layout name or "auto" (2 axes "bd", 3 "btd", 4 "bchw", 5 "bcthw").
+        masks: modality -> bool, batch first, then the layout's positions: (B, T) for sequences,
+            (B, H, W) for "bchw", (B, T) or (B, T, H, W) for "bcthw", or flat (B, L); True = valid.
+            None = all valid.
+            A sequence without a valid step is absent.
+        present: modality -> bool (B,), True = the instance has it. None = all present.
+
+    Raises:
+        UsageError: names the modality, what was expected and what was found.
+    """
+    if not isinstance(features, Mapping) or not features:
+        raise UsageError(
+            f"features must be a dictionary from modality to tensor with at least one of {list(sizes)}; "
+            f"found {'an empty one' if isinstance(features, Mapping) else type(features).__name__}"
+        )
+    masks = {} if masks is None else masks
+    present = {} if present is None else present
+    for argument, given in (("features", features), ("masks", masks), ("present", present)):
+        if not isinstance(given, Mapping):
+            raise UsageError(f"{argument} must be a dictionary from modality to tensor; found {type(given).__name__}")
+        unknown = [name for name in given if name not in sizes]
+        if unknown:
+            raise UsageError(f"{argument} names {unknown}; the modalities are {list(sizes)}")
+    resolved = {name: _check_features(name, x, sizes[name], layouts[name]) for name, x in features.items()}
+    first = next(iter(features))
+    batch = features[first].shape[resolved[first].batch]
+    device = features[first].device
+    for name, x in features.items():
+        if x.shape[resolved[name].batch] != batch:
+            raise UsageError(
+                f"features[{name!r}] has {x.shape[resolved[name].batch]} instances and features[{first!r}] "
+                f"has {batch}; all modalities of a call need the same batch size"
+            )
+        if x.device != device:
+            raise UsageError(f"features[{name!r}] is on {x.device} and features[{first!r}] on {device}")
+    flat = {}
+    for name, mask in masks.items():
+        if name not in features:
+            raise UsageError(f"masks names {name!r}, but features has no such modality in this call")
+        flat[name] = _check_mask(name, mask, features[name], resolved[name])
+    columns = [_presence(name, features, present, flat, batch, device) for name in sizes]
+    return ModalityBatch(
+        names=tuple(sizes),
+        features=dict(features),
+        masks=flat,
+        present=torch.stack(columns, 1),
+        layouts=resolved,
+        complete=not masks and not present and all(x.numel() for x in features.values()),
+    )
+
+
+def to_positions(x: Tensor, layout: Layout) -> Tensor:
+    """View a modality's tensor as (B, L, D)."""
+    if not layout.positions:
+        return x.unsqueeze(1)
+    moved = x.permute(layout.batch, *layout.positions, layout.feature)
+    return moved.flatten(1, -2)
+
+
+def from_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
+    """Bring (B, L, D) back into the shape of `like`, a tensor in `layout`."""
+    if not layout.positions:
+        return values.squeeze(1)
+    order = (layout.batch, *layout.positions, layout.feature)
+    moved = values.reshape([like.shape[axis] for axis in order])
+    return moved.permute([order.index(axis) for axis in range(like.dim())])
+
+
+def over_features(values: Tensor, layout: Layout) -> Tensor:
+    """Bring one number a feature, (B, D), into a shape that broadcasts over the layout."""
+    for axis in sorted(layout.positions):
+        values = values.unsqueeze(axis)
+    return values
+
+
+def over_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
+    """Bring one value a position, (B, L) or (B, 1), into a shape that broadcasts over `like`."""
+    if values.shape[1] == 1:
+        shape = [like.shape[axis] if axis == layout.batch else 1 for axis in range(like.dim())]
+        return values.reshape(shape)
+    size = [1 if axis == layout.feature else like.shape[axis] for axis in range(like.dim())]
+    order = (layout.batch, *layout.positions, layout.feature)
+    moved = values.reshape([size[axis] for axis in order])
+    return moved.permute([order.index(axis) for axis in range(like.dim())])
+
+
+def _check_features(name: str, x: Tensor, size: int, layout: str) -> Layout:
+    """Return the layout of one modality's tensor after checking it."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise UsageError(f"features[{name!r}] must be a floating point tensor; found {found}")
+    if layout == AUTO:
+        if x.dim() not in _BY_AXES:
+            raise UsageError(f"features[{name!r}] must have 2 to 5 axes; found shape {tuple(x.shape)}")
+        layout = _BY_AXES[x.dim()]
+    where = LAYOUTS[layout]
+    if x.dim() != len(layout) or x.shape[where.feature] != size:
+        raise UsageError(
+            f"features[{name!r}] must have layout {layout!r} with feature size {size}; found shape {tuple(x.shape)}"
+        )
+    return where
+
+
+def _check_mask(name: str, mask: Tensor, x: Tensor, layout: Layout) -> Tensor:
+    """Return the mask of one modality as bool (B, L)."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        found = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise UsageError(f"masks[{name!r}] must be a bool tensor, True at valid positions; found {found}")
+    if not layout.positions:
+        raise UsageError(f"masks[{name!r}] is given for a vector; say with `present` which instances have it")
+    batch = x.shape[layout.batch]
+    expected: Sequence[int] = (batch, *(x.shape[axis] for axis in layout.positions))
+    if layout.name == "bcthw" and tuple(mask.shape) == tuple(expected[:2]):
+        mask = mask[:, :, None, None].expand(*expected)
+    if mask.dim() == 2 and mask.shape[0] == batch and mask.shape[1] == math.prod(expected[1:]):
+        mask = mask.reshape(*expected)  # positions flat, as everything inside has them
+    if tuple(mask.shape) != tuple(expected):
+        raise UsageError(f"masks[{name!r}] must have shape {tuple(expected)}; found {tuple(mask.shape)}")
+    if mask.device != x.device:
+        raise UsageError(f"masks[{name!r}] is on {mask.device} and features[{name!r}] on {x.device}")
+    return mask.flatten(1)
+
+
+def _presence(
+    name: str,
+    features: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    batch: int,
+    device: torch.device,
+) -> Tensor:
+    """Return bool (B,): the instance is said to have the modality and has a valid position of it."""
+    here = present.get(name)
+    if here is not None:
+        if not isinstance(here, Tensor) or here.dtype != torch.bool or tuple(here.shape) != (batch,):
+            found = f"{here.dtype} {tuple(here.shape)}" if isinstance(here, Tensor) else type(here).__name__
+            raise UsageError(f"present[{name!r}] must be a bool tensor of shape ({batch},); found {found}")
+        if name not in features and not torch.compiler.is_compiling() and bool(here.any()):
+            raise UsageError(f"present[{name!r}] is True somewhere, but features has no such modality")
+    if name not in features or features[name].numel() == 0:
+        return torch.zeros(batch, dtype=torch.bool, device=device)
+    has = torch.ones(batch, dtype=torch.bool, device=device) if here is None else here.to(device)
+    return has & masks[name].any(1) if name in masks else has

@@ -1,0 +1,6 @@
+"""Watching sensors in production: which modality has gone bad, with a guaranteed rate of false alarms."""
+
+from concordant.monitor.alarm import Alarm
+from concordant.monitor.monitor import Monitor
+
+__all__ = ["Alarm", "Monitor"]

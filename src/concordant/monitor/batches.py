@@ -1,0 +1,112 @@
+"""What a monitor is given, cut into batches, and the evidence of batches, joined into one.
+
+Shapes: features batch first; evidence (N, M), summaries (N, S).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from concordant.analysis.asking import BATCH
+from concordant.data.part import Part
+from concordant.data.stored import StoredPart
+from concordant.errors import UsageError
+from concordant.experiment.batches import Tensors, open_tensors
+from concordant.modalities import LAYOUTS
+from concordant.monitor.evidence import Evidence
+
+
+def joined(parts: Sequence[Evidence]) -> Evidence:
+    """Return the evidence of all instances, in their order.
+
+    A modality that is absent from a whole batch has no known length of summary there; it takes that of the others.
+
+    Raises:
+        UsageError: the parts are of different modalities, or of features of different sizes.
+    """
+    names = parts[0].names
+    if any(one.names != names for one in parts):
+        raise UsageError(f"all batches must have the modalities {list(names)}; found {[one.names for one in parts]}")
+    summaries = {}
+    for name in names:
+        sizes = {one.summaries[name].shape[1] for one in parts if not np.isnan(one.summaries[name]).all()}
+        if len(sizes) > 1:
+            raise UsageError(f"features of {name!r} must have one size in all batches; found {sorted(sizes)}")
+        size = sizes.pop() if sizes else 1
+        summaries[name] = np.concatenate(
+            [
+                one.summaries[name] if one.summaries[name].shape[1] == size else np.full((len(one), size), np.nan)
+                for one in parts
+            ]
+        )
+    return Evidence(
+        names,
+        np.concatenate([one.reliability for one in parts]),
+        np.concatenate([one.agreement for one in parts]),
+        np.concatenate([one.level for one in parts]),
+        summaries,
+    )
+
+
+def is_single(features: Mapping[str, Tensor], axes: Mapping[str, int]) -> bool:
+    """Say whether these are a single instance's features, one axis short of those of the clean data.
+
+    Raises:
+        UsageError: some are and some are not, or they have other numbers of axes.
+    """
+    short = {name: axes[name] - x.dim() for name, x in features.items() if name in axes}
+    if short and set(short.values()) not in ({0}, {1}):
+        expected = ", ".join(f"{name} with {axes[name]}" for name in short)
+        found = ", ".join(f"{name} with {features[name].dim()}" for name in short)
+        raise UsageError(
+            f"features must have the axes of the clean data ({expected}), or for a single instance all one fewer; "
+            f"found {found}"
+        )
+    return bool(short) and set(short.values()) == {1}
+
+
+def alone(values: Mapping[str, Any] | None, layouts: Mapping[str, str] | None = None) -> dict[str, Tensor] | None:
+    """Return a single instance's values as a batch of one; its axis comes first unless a layout says otherwise."""
+    if values is None:
+        return None
+    axes = {name: _batch_axis(name, layouts) for name in values}
+    return {name: torch.as_tensor(x).unsqueeze(axes[name]) for name, x in values.items()}
+
+
+def batches(
+    data: Any,  # noqa: ANN401
+    masks: Mapping[str, Tensor] | None,
+    present: Mapping[str, Tensor] | None,
+    layouts: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Any, Mapping[str, Tensor] | None, Mapping[str, Tensor] | None]]:
+    """Yield inputs, masks and presence, batch by batch; time-first features come as the one batch that they are.
+
+    Raises:
+        UsageError: the data are neither features by modality, nor a part, nor something to go through.
+    """
+    if isinstance(data, Mapping):
+        inputs = {name: torch.as_tensor(x) for name, x in data.items()}
+        if any(_batch_axis(name, layouts) for name in inputs):
+            yield inputs, masks, present
+            return
+        labels = torch.zeros(len(next(iter(inputs.values()), ())))
+        for batch in Tensors(inputs, labels, dict(masks or {}), dict(present or {})).chunks(BATCH):
+            yield batch.inputs, batch.masks, batch.present
+    elif isinstance(data, (Part, StoredPart)):
+        for batch in open_tensors(data).chunks(BATCH):
+            yield batch.inputs, batch.masks, batch.present
+    elif isinstance(data, Iterable) and not isinstance(data, (str, Tensor)):
+        for item in data:
+            yield (item[0] if isinstance(item, (tuple, list)) else item), None, None
+    else:
+        raise UsageError(f"data must be features by modality, a part, or a loader of them; found {type(data).__name__}")
+
+
+def _batch_axis(name: str, layouts: Mapping[str, str] | None) -> int:
+    layout = (layouts or {}).get(name)
+    return LAYOUTS[layout].batch if layout in LAYOUTS else 0

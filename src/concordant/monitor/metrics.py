@@ -1,0 +1,113 @@
+"""A monitor's numbers for Prometheus, by prometheus_client, which is imported here and nowhere else.
+
+Numbers are read when they are asked for, so that the stream is not slowed down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from concordant.errors import UsageError
+from concordant.monitor.alarm import KINDS
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from concordant.monitor.monitor import Monitor
+
+STATES = ("ok", *KINDS)
+
+
+class MonitorCollector:
+    """Gives a monitor's numbers to a Prometheus registry.
+
+    Args:
+        monitor: whose numbers they are.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+
+    def describe(self) -> list[Any]:
+        """Return nothing: what there is depends on the modalities, which are learnt later."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics; none before the monitor has learnt."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        if not self.monitor.learnt:
+            return
+        watch, status = self.monitor.watch, self.monitor.status
+        instances = CounterMetricFamily("concordant_monitor_instances", "Instances seen since the monitor learnt")
+        instances.add_metric([], watch.number)
+        state = GaugeMetricFamily(
+            "concordant_modality_state", "1 for the state that a modality is in", labels=["modality", "state"]
+        )
+        reliability = GaugeMetricFamily(
+            "concordant_modality_reliability",
+            "Place of the last reliabilities among the clean ones; 0.5 is usual",
+            labels=["modality"],
+        )
+        evidence = GaugeMetricFamily(
+            "concordant_modality_evidence",
+            "Logarithm of the largest statistic of a modality's tests, over that of the threshold; 1 raises an alarm",
+            labels=["modality"],
+        )
+        alarms = CounterMetricFamily("concordant_alarms", "Alarms raised", labels=["modality", "kind"])
+        for name, known in status.items():
+            for one in STATES:
+                state.add_metric([name, one], float(known["state"] == one))
+            if known["reliability"] is not None:
+                reliability.add_metric([name], known["reliability"])
+            evidence.add_metric([name], math.log1p(known["martingale"]) / math.log1p(watch.threshold))
+            for kind in KINDS:
+                alarms.add_metric([name, kind], watch.raised[name, kind])
+        yield from (instances, state, reliability, evidence, alarms)
+
+
+def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> None:
+    """Offer a monitor's numbers in a registry.
+
+    Args:
+        monitor: whose numbers they are.
+        registry: None = prometheus_client's global one.
+
+    Raises:
+        UsageError: prometheus_client is not installed.
+    """
+    client = _client()
+    (client.REGISTRY if registry is None else registry).register(MonitorCollector(monitor))
+
+
+def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # noqa: ANN401 - a WSGI server
+    """Serve a monitor's numbers over HTTP from a thread of its own; return the server, whose `shutdown()` ends it.
+
+    Args:
+        monitor: whose numbers they are.
+        port: 0 = any free one; the server's `server_port` says which.
+        address: to listen on; "0.0.0.0" lets other machines in.
+
+    Raises:
+        UsageError: prometheus_client is not installed, or the port cannot be had.
+    """
+    client = _client()
+    registry = client.CollectorRegistry()
+    register(monitor, registry)
+    try:
+        server, _ = client.start_http_server(port, addr=address, registry=registry)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"port {port} of {address} cannot be served ({error}); choose another") from None
+    return server
+
+
+def _client() -> Any:  # noqa: ANN401 - a module
+    try:
+        import prometheus_client
+    except ImportError:
+        raise UsageError(
+            "metrics need prometheus_client, which is not installed: pip install 'concordant[monitor]'"
+        ) from None
+    return prometheus_client

@@ -1,0 +1,70 @@
+"""The contextual calibrator with parts of it switched off: what each part is worth.
+
+With nothing switched off it is `ContextualCalibrator`, bit for bit.
+Shapes: as for every calibrator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.outcome import Modulation, Summaries
+from concordant.errors import UsageError
+
+
+class AblatedCalibrator(ContextualCalibrator):
+    """A contextual calibrator without some of its parts.
+
+    Args: as for `ContextualCalibrator`, with
+        support: the cues show where modalities agree, the positive cosines.
+        conflict: the cues show where they contradict each other, the negative cosines.
+        reliability: the instance-wise modulation; without it reliability is 1, and nothing is taught what was
+            perturbed.
+        gates: the dimension-wise modulation; without it gates are 1.
+        heard: the modalities' opinions of the classes, where they have any, are cues.
+
+    Raises:
+        UsageError: neither reliability nor gates are left, or as for `ContextualCalibrator`.
+    """
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        support: bool = True,
+        conflict: bool = True,
+        reliability: bool = True,
+        gates: bool = True,
+        heard: bool = True,
+        **options: Any,  # noqa: ANN401 - those of the calibrator
+    ) -> None:
+        super().__init__(sizes, **options)
+        if not reliability and not gates:
+            raise UsageError("reliability and gates cannot both be switched off: nothing would be modulated")
+        self.support, self.conflict, self.gates, self.heard = support, conflict, gates, heard
+        self.has_reliability = reliability
+
+    def seen(self, cosines: Tensor) -> Tensor:
+        """Return the agreement without what is switched off."""
+        shown = cosines if self.support else cosines.clamp(max=0)
+        return shown if self.conflict else shown.clamp(min=0)
+
+    def _opinion_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
+        overlaps, certainties = super()._opinion_cues(opinions, present, everywhere=everywhere)
+        return (overlaps, certainties) if self.heard else (torch.zeros_like(overlaps), torch.zeros_like(certainties))
+
+    def modulate(self, summaries: Summaries) -> Modulation:
+        """Return the modulation without what is switched off."""
+        found = super().modulate(summaries)
+        if not self.has_reliability:
+            found = replace(found, shift=torch.zeros_like(found.shift))
+        if not self.gates:
+            ones = {name: torch.ones_like(gate) for name, gate in found.gates.items()}
+            found = replace(found, gates=ones, stacked=None)
+        return found

@@ -1,0 +1,180 @@
+"""Evidential decisions: each modality gives evidence for the classes, and the opinions are combined.
+
+Trusted multi-view classification (TMC), Han et al., ICLR 2021: evidence e_m >= 0 makes a Dirichlet distribution
+alpha_m = e_m + 1, an opinion with belief b_m = e_m / S_m for each class and uncertainty u_m = C / S_m, where S_m is
+the sum of alpha_m; opinions are combined by the reduced Dempster rule. Its conflict-aware form (RCML), Xu et al.,
+AAAI 2024, averages the evidence instead and adds a loss on the conflict between opinions. The losses are the
+evidential cross-entropy and the divergence from the uniform Dirichlet distribution, which comes in slowly
+(Sensoy et al., NeurIPS 2018), of each modality and of what is combined.
+The decision stands in for that of the fusion behind, which must keep modalities apart to the end: a late one.
+Shapes: summaries (B, S_m) -> evidence (B, M, C) -> decision: log alpha, logits (B, C), whose softmax is the mean
+of the combined distribution; reliability 1 - u_m, (B, M).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from concordant.calibration.base import linear
+from concordant.calibration.modulation import shift_from_reliability
+from concordant.calibration.outcome import Modulation, Summaries
+from concordant.calibration.perturbation import Perturbation
+from concordant.errors import UsageError
+from concordant.rivals.untaught import Untaught
+
+
+class Evidential(Untaught):
+    """Decide by opinions that the reduced Dempster rule combines (TMC).
+
+    Args: as for `Untaught`, with
+        classes: number of classes, C; 2 or more.
+        annealing: training passes over which the divergence comes in.
+
+    Raises:
+        UsageError: fewer than two classes, or `annealing` below 1.
+    """
+
+    needs_classes = True
+    conflict_weight = 0.0
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        classes: int,
+        layouts: str | Mapping[str, str] = "auto",
+        annealing: int = 500,
+        nonfinite: str = "raise",
+        perturbation: Perturbation | bool | None = True,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
+        faults = [] if classes >= 2 else [f"classes must be 2 or more; found {classes}"]
+        if annealing < 1:
+            faults.append(f"annealing must be 1 or more; found {annealing}")
+        if faults:
+            raise UsageError("; ".join(faults))
+        self.annealing = annealing
+        self.heads = nn.ModuleDict({name: nn.Linear(self.summary_size(name), classes) for name in self.names})
+        self.passes: Tensor
+        self.register_buffer("passes", torch.zeros((), dtype=torch.long))
+
+    def modulate(self, summaries: Summaries) -> Modulation:
+        """Return the evidence of each modality, none where it is absent, and 1 - u_m as a shift."""
+        found = []
+        for index, name in enumerate(self.names):
+            vector = F.dropout(summaries.vectors[name], self.dropout, self.training)
+            evidence = F.softplus(linear(self.heads[name], vector))  # type: ignore[arg-type]
+            found.append(torch.where(summaries.present[:, index, None], evidence, 0))
+        opinions = torch.stack(found, 1)  # (B, M, C)
+        certainty = 1 - uncertainty(opinions)
+        shift = shift_from_reliability(torch.where(summaries.present, certainty, 1))
+        ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
+        return Modulation(shift, ones, opinions=opinions)
+
+    def decide(self, modulation: Modulation, present: Tensor) -> Tensor | None:
+        """Return log alpha of the combined opinion."""
+        if modulation.opinions is None:
+            return None
+        return torch.log(self.combine(modulation.opinions, present) + 1)
+
+    def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
+        """Return the evidence (B, C) of all modalities together."""
+        return dempster(evidence)
+
+    def own_loss(
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+    ) -> Tensor | None:
+        """Return the evidential losses of all modalities and of their combination; None without labels."""
+        if labels is None or modulation.opinions is None:
+            return None
+        self.passes += 1
+        share = (self.passes / self.annealing).clamp(max=1)  # a tensor: code may not look at values everywhere
+        evidence = modulation.opinions
+        total = evidential_loss(self.combine(evidence, present), labels, present.any(1), share)
+        for index in range(len(self.names)):
+            total = total + evidential_loss(evidence[:, index], labels, present[:, index], share)
+        if self.conflict_weight:
+            total = total + self.conflict_weight * conflict(evidence, present).mean()
+        return total
+
+
+class ConflictEvidential(Evidential):
+    """Decide by averaged evidence, with a loss on the conflict between opinions (RCML). Args: as `Evidential`."""
+
+    conflict_weight = 1.0
+
+    def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
+        """Return the mean evidence of the present modalities."""
+        return evidence.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+
+
+def uncertainty(evidence: Tensor) -> Tensor:
+    """Return u = C / S of evidence (..., C), in (0, 1]."""
+    classes = evidence.shape[-1]
+    return classes / (evidence.sum(-1) + classes)
+
+
+def dempster(evidence: Tensor) -> Tensor:
+    """Return the evidence (B, C) that the reduced Dempster rule makes of (B, M, C), one modality after another.
+
+    TMC, definition 4. Without evidence an opinion is vacuous, and leaves the others as they are.
+    """
+    classes = evidence.shape[2]
+    total = evidence.sum(2, keepdim=True) + classes
+    beliefs, doubts = evidence / total, classes / total  # (B, M, C), (B, M, 1)
+    belief, doubt = beliefs[:, 0], doubts[:, 0]
+    for index in range(1, evidence.shape[1]):
+        other, its_doubt = beliefs[:, index], doubts[:, index]
+        agreed = belief * other
+        clash = belief.sum(1, keepdim=True) * other.sum(1, keepdim=True) - agreed.sum(1, keepdim=True)
+        kept = (1 - clash).clamp(min=torch.finfo(clash.dtype).eps)
+        belief = (agreed + belief * its_doubt + other * doubt) / kept
+        doubt = doubt * its_doubt / kept
+    return belief * classes / doubt
+
+
+def evidential_loss(evidence: Tensor, labels: Tensor, here: Tensor, share: float | Tensor) -> Tensor:
+    """Return the evidential cross-entropy and `share` of the divergence, the mean over instances that count.
+
+    TMC, equations 7 to 9.
+
+    Args:
+        evidence: (B, C).
+        labels: class indices (B,).
+        here: bool (B,).
+        share: how much of the divergence counts, in [0, 1].
+    """
+    alpha = evidence + 1
+    true = F.one_hot(labels, evidence.shape[1]).to(alpha.dtype)
+    fit = (true * (torch.digamma(alpha.sum(1, keepdim=True)) - torch.digamma(alpha))).sum(1)
+    misled = true + (1 - true) * alpha  # without the evidence for the true class
+    total = misled.sum(1)
+    classes = torch.tensor(float(evidence.shape[1]), device=alpha.device, dtype=alpha.dtype)
+    divergence = (
+        torch.lgamma(total)
+        - torch.lgamma(classes)
+        - torch.lgamma(misled).sum(1)
+        + ((misled - 1) * (torch.digamma(misled) - torch.digamma(total).unsqueeze(1))).sum(1)
+    )
+    loss = fit + share * divergence
+    return torch.where(here, loss, 0).sum() / here.sum().clamp(min=1)
+
+
+def conflict(evidence: Tensor, present: Tensor) -> Tensor:
+    """Return the mean conflict (B,) over ordered pairs of present modalities, in [0, 1].
+
+    RCML: the distance of the projected probabilities times the certainty of both.
+    """
+    classes = evidence.shape[2]
+    doubt = uncertainty(evidence)  # (B, M)
+    projected = (evidence + 1) / (evidence.sum(2, keepdim=True) + classes)  # b + u / C
+    distance = (projected.unsqueeze(1) - projected.unsqueeze(2)).abs().sum(3) / 2  # (B, M, M)
+    certain = (1 - doubt) * present
+    clash = distance * certain.unsqueeze(1) * certain.unsqueeze(2)
+    count = present.sum(1)
+    return clash.sum((1, 2)) / (count * (count - 1)).clamp(min=1)

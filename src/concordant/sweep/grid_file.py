@@ -1,0 +1,185 @@
+"""The grid file of `concordant sweep`: read, and checked as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from concordant.data.benchmarks import BENCHMARKS, is_store
+from concordant.errors import ConcordantError, UsageError
+from concordant.experiment.config import Recipe
+from concordant.experiment.methods import METHODS
+from concordant.faults import explain
+from concordant.fusion import FUSIONS
+from concordant.registry import Registry
+from concordant.rivals import CALIBRATORS
+from concordant.sweep.space import Space, read_space
+
+INSTALL = "pip install 'concordant[scale]'"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Search(_Frozen):
+    """A random search of the recipe, for each calibrator by itself.
+
+    Args:
+        budget: candidates that are tried for every calibrator, the same for all.
+        space: field of the recipe -> a list of values, {log: [low, high]} or {uniform: [low, high]}.
+        seeds: with how many seeds a candidate is trained; it is judged by the mean of its validation scores.
+        seed: of the draws.
+    """
+
+    budget: int = Field(ge=1)
+    space: dict[str, Any] = Field(min_length=1)
+    seeds: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @field_validator("space")
+    @classmethod
+    def _space_is_right(cls, space: dict[str, Any]) -> dict[str, Any]:
+        faults = read_space(space)[1]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return space
+
+    @property
+    def values(self) -> Space:
+        """What is searched."""
+        return read_space(self.space)[0]
+
+
+class Resources(_Frozen):
+    """What every trial is given.
+
+    Args:
+        cpus: cores, and so many threads it computes with.
+        gpus: share of a GPU, from 0 to 1; 0 = it does not see any.
+    """
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0, le=1)
+
+
+class Grid(_Frozen):
+    """What a sweep runs: every benchmark with every fusion and method; in each all calibrators and seeds, paired.
+
+    Args:
+        benchmarks: of `concordant list benchmarks`, or folders or URLs of prepared datasets.
+        fusions: "<fusion>" or "<fusion>@<point>"; None = each benchmark's own.
+        calibrators: what is compared.
+        methods: of `concordant list methods`.
+        seeds: how many, counted from 0.
+        protocol: how benchmarks are split; None = each one's first.
+        modalities: which are used; None = all.
+        calibrate: where calibrators stand; None = each fusion's first point.
+        preset: sizes of the fusions, "small" or "paper".
+        encoders: "small" or "resnet18".
+        recipe: fields of the recipe that differ from each benchmark's.
+        search: a search of the recipe before; None = without.
+        resources: of each trial.
+        retries: how often a trial is tried again whose worker died or ran out of memory.
+    """
+
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    fusions: tuple[str, ...] | None = Field(default=None, min_length=1)
+    calibrators: tuple[str, ...] = Field(default=("none", "self", "joint", "context"), min_length=1)
+    methods: tuple[str, ...] = Field(default=("none",), min_length=1)
+    seeds: int = Field(default=5, ge=1)
+    protocol: str | None = None
+    modalities: tuple[str, ...] | None = None
+    calibrate: str | None = None
+    preset: Literal["small", "paper"] = "small"
+    encoders: Literal["small", "resnet18"] = "small"
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    search: Search | None = None
+    resources: Resources = Resources()
+    retries: int = Field(default=3, ge=0)
+
+    @field_validator("benchmarks", "fusions", "calibrators", "methods")
+    @classmethod
+    def _names_exist(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        choices: dict[str, Registry[Any]] = {
+            "benchmarks": BENCHMARKS,
+            "fusions": FUSIONS,
+            "calibrators": CALIBRATORS,
+            "methods": METHODS,
+        }
+        known, faults = choices[str(info.field_name)], []
+        for name in dict.fromkeys(names or ()):
+            plain = name.partition("@")[0] if info.field_name == "fusions" else name
+            if plain not in known and not (info.field_name == "benchmarks" and is_store(name)):
+                faults.append(f"unknown {known.kind} {plain!r}; choose from: {', '.join(known)}")
+        faults += [f"{name} is named more than once; name each once" for name in _twice(names or ())]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return names
+
+    @field_validator("recipe")
+    @classmethod
+    def _recipe_is_right(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        try:
+            Recipe.model_validate(recipe)
+        except ValidationError as error:
+            raise ValueError(explain(error)) from None
+        return recipe
+
+    @model_validator(mode="after")
+    def _searched_once(self) -> Grid:
+        both = [] if self.search is None else [name for name in self.recipe if name in self.search.space]
+        if both:
+            raise ValueError(f"{', '.join(both)} of the recipe is searched; leave it out of recipe, or of search.space")
+        return self
+
+
+def _twice(names: tuple[str, ...]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def read_grid(path: Path) -> Grid:
+    """Read a grid file.
+
+    Args:
+        path: of the YAML file; JSON is YAML too.
+
+    Raises:
+        UsageError: it is not there, is no YAML, or something in it is wrong: all faults at once.
+        ConcordantError: PyYAML is not installed.
+    """
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise ConcordantError(f"grid files need PyYAML, which is not installed: {INSTALL}") from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ANN401
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            for place, key in enumerate(keys):
+                if key in keys[:place]:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{key} stands there twice", problem_mark=node.value[place][0].start_mark
+                    )
+            found: dict[Hashable, Any] = super().construct_mapping(node, deep)
+            return found
+
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the grid file {path} cannot be read ({error}); name a YAML file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise UsageError(f"{path}{where}: no YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold names and values such as 'benchmarks: [digits]'; found {values!r}")
+    try:
+        return Grid.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explain(error)}") from None

@@ -1,0 +1,26 @@
+"""What two machines must have in common for their numbers to stand in one table."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import concordant
+from concordant.experiment.surroundings import versions
+
+
+@lru_cache(maxsize=1)
+def signature() -> dict[str, str]:
+    """Return the versions that numbers depend on, without builds ("+cpu") and Python's patch, and the code's digest."""
+    found = {name: version.partition("+")[0] for name, version in versions().items()}
+    found["python"] = ".".join(found["python"].split(".")[:2])
+    return {**found, "code": code_of(Path(concordant.__file__).parent)}
+
+
+def code_of(root: Path) -> str:
+    """Return a digest of a package's own files: a version alone does not tell one checkout from another."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]

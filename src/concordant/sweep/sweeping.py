@@ -1,0 +1,274 @@
+"""The whole of `concordant sweep`: plan, hand out, gather; what is finished is never done again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from concordant.analysis.grid import run_grid
+from concordant.analysis.study import prepare_of, study
+from concordant.data.benchmarks import BENCHMARKS, folder_of
+from concordant.errors import ConcordantError, UsageError
+from concordant.experiment.config import Config
+from concordant.experiment.folder import ExperimentFolder
+from concordant.experiment.model import check_encoders, check_labels
+from concordant.experiment.surroundings import digests
+from concordant.files import read_json, write_json
+from concordant.sweep.folder import SweepFolder
+from concordant.sweep.grid_file import Grid, Resources
+from concordant.sweep.plan import Experiment
+from concordant.sweep.record import document_of
+from concordant.sweep.search import candidates, table_of, tuned
+from concordant.sweep.trial import Trial
+
+Progress = Callable[[int, int, str], None]
+
+
+class Engine(Protocol):
+    """What does trials; `concordant.sweep.ray_engine.RayEngine` is one."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *about: Any) -> None: ...  # noqa: ANN401
+
+    @property
+    def local(self) -> bool:
+        """Say whether it has this machine alone."""
+
+    def shortage(self, resources: Resources) -> str | None:
+        """Return a sentence where no machine has what a trial asks for, else None."""
+
+    def run(
+        self,
+        trials: Sequence[Trial],
+        *,
+        resources: Resources,
+        retries: int,
+        done: Callable[[Trial, dict[str, Any]], Iterable[Trial]],
+        lost: Callable[[Trial, str, int], None],
+    ) -> None:
+        """Do all trials, and those that `done` returns."""
+
+
+def run_sweep(
+    grid: Grid,
+    plan: Sequence[Experiment],
+    out: Path,
+    *,
+    engine: Callable[[], Engine],
+    command: str,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a sweep, or go on with one, and return what sweep.json holds.
+
+    Args:
+        grid: what is asked for.
+        plan: its experiments, as `make_plan` returns them.
+        out: the sweep's folder, which all machines must see.
+        engine: starts what does the trials; not called where nothing is left to do.
+        command: that gave the sweep, for the reports.
+        progress: called with the finished trials, all trials, and a line about the last one.
+
+    Raises:
+        UsageError: the folder belongs to another grid, or a trial asks for more than this machine has.
+        DataError: the data are absent or cannot be used; nothing has been trained then.
+        ConcordantError: the engine cannot be used, or a worker has another Concordant.
+    """
+    files = {one.name: _checked(one) for one in plan}
+    folder = SweepFolder(out)
+    folder.claim(grid)
+    with folder.locked():
+        folder.clean()
+        sweep = _Sweep(grid, plan, folder, files, progress)
+        state = "stopped"
+        try:
+            todo = sweep.start()
+            if todo:
+                with engine() as workers:
+                    sweep.check(workers)
+                    workers.run(todo, resources=grid.resources, retries=grid.retries, done=sweep.done, lost=sweep.lost)
+            sweep.gather(command)
+            state = "finished" if not sweep.failed else "failed"
+        finally:
+            folder.clean()  # of what killed workers had begun
+            folder.note(state)
+            found = document_of(grid, plan, folder, sweep.failed, state=state, command=command, retried=sweep.retried)
+            folder.write(found)
+    return found
+
+
+class _Sweep:
+    """What a sweep knows while it is under way."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        plan: Sequence[Experiment],
+        folder: SweepFolder,
+        files: Mapping[str, dict[str, str]],
+        progress: Progress | None,
+    ) -> None:
+        self.grid, self.folder, self.files, self.progress = grid, folder, files, progress
+        self.plan = {one.name: one for one in plan}
+        self.configs: dict[str, Config] = {}  # of the experiments that are searched or need no search
+        self.left: dict[str, int] = {}  # candidates of an experiment that are not done
+        self.failed: dict[str, str] = {}  # name of a trial -> why
+        self.retried = 0
+        per_label = grid.seeds + (grid.search.budget * grid.search.seeds if grid.search is not None else 0)
+        self.total = sum(per_label * len(one.config.variants) for one in plan)
+        self.count = self.total
+
+    def start(self) -> list[Trial]:
+        """Return the trials that can be done at once; count what is there already."""
+        todo: list[Trial] = []
+        for one in self.plan.values():
+            waiting = self._candidates(one)
+            self.left[one.name] = len(waiting)
+            todo += waiting or self._runs(one)
+            if waiting:  # its runs wait for the choice
+                self.count -= self.grid.seeds * len(one.config.variants)
+        self.count -= len(todo)
+        self.folder.note(f"{self.count} of {self.total} trials are done")
+        self._say("")
+        return todo
+
+    def check(self, workers: Engine) -> None:
+        """Say or raise where no machine has what a trial asks for."""
+        shortage = workers.shortage(self.grid.resources)
+        if shortage is not None:
+            if workers.local:
+                raise UsageError(f"{shortage}; ask for less in resources, or name a cluster with --address")
+            self.folder.note(f"{shortage}; waiting for one that has it")
+            self._say(f"{shortage}; waiting for one that has it")
+
+    def done(self, trial: Trial, outcome: dict[str, Any]) -> list[Trial]:
+        """Take in what became of a trial; return the trials that can be done from now on."""
+        self.count += 1
+        if outcome["state"] == "failed":
+            self.failed[trial.name] = outcome["error"]
+            self.folder.note(f"failed: {trial.name}: {outcome['error']}")
+            if "trace" in outcome:
+                self.folder.note(outcome["trace"])
+        else:
+            self.folder.note(trial.name)
+        self._say(trial.name if outcome["state"] == "done" else f"failed: {trial.name}")
+        if trial.candidate is None:
+            return []
+        self.left[trial.experiment] -= 1
+        if self.left[trial.experiment]:
+            return []
+        one = self.plan[trial.experiment]
+        todo = self._runs(one)
+        self.count += self.grid.seeds * len(one.config.variants) - len(todo)  # there already, or failed before it began
+        return todo
+
+    def lost(self, trial: Trial, why: str, times: int) -> None:
+        """Note that a trial is handed out again."""
+        self.retried += 1
+        line = f"{trial.name}: {why}; tried again ({times} of {self.grid.retries})"
+        self.folder.note(line)
+        self._say(line)
+
+    def gather(self, command: str) -> None:
+        """Write what `concordant run` writes when all of its runs are there, of every experiment that is whole."""
+        for group in dict.fromkeys(one.group for one in self.plan.values()):
+            rows = [one for one in self.plan.values() if one.group == group]
+            whole = [one for one in rows if self._whole(one)]
+            sheet = self.folder.path / group / "grid.json"
+            if len(rows) > 1 and len(whole) == len(rows) and not sheet.exists():
+                configs = {one.row: self.configs[one.name] for one in rows}
+                grid = run_grid(configs, self.folder.path / group, alone=False, data=rows[0].data, jobs=1)
+                config = {**grid["config"]}
+                if self.grid.search is not None:  # rows and variants have recipes of their own: search.json of each
+                    config["search"] = self.grid.search.model_dump(mode="json")
+                write_json(sheet, {**grid, "config": config, "command": command})
+            for one in whole:
+                path = ExperimentFolder(self.folder.path / one.name).results
+                results = read_json(path) if path.exists() else None
+                if results is None:
+                    results = study(self.configs[one.name], path.parent, data=one.data, jobs=1)
+                if results.get("command") != command:  # `concordant run` alone does not compute it again
+                    write_json(path, {**results, "command": command})
+
+    def _candidates(self, one: Experiment) -> list[Trial]:
+        search = self.grid.search
+        if search is None:
+            return []
+        found = candidates(one, self.grid, search, sweep=self.folder.path, files=self.files[one.name])
+        return [trial for trial in found if not trial.finished]
+
+    def _runs(self, one: Experiment) -> list[Trial]:
+        """Take the experiment's folder, with the recipes that were chosen; return the runs that are to be done."""
+        config, search = one.config, self.grid.search
+        out = ExperimentFolder(self.folder.path / one.name)
+        barred: set[str] = set()
+        if search is not None:
+            if any(name.startswith(f"{one.name}: ") for name in self.failed):  # a candidate without a result
+                return self._none(one, "a trial of its search failed")
+            table = table_of(one, search, self.folder.path)
+            chosen = tuned(table)
+            barred = {variant.label for variant in config.variants} - set(chosen)
+            config = config.model_copy(update={"tuned": chosen})
+        out.claim(config, self.files[one.name])
+        if search is not None:
+            write_json(out.path / "search.json", table)
+        self.configs[one.name] = config
+        todo = []
+        for seed in range(config.seeds):
+            for variant in config.variants:
+                trial = Trial(
+                    experiment=one.name,
+                    config=config,
+                    label=variant.label,
+                    seed=seed,
+                    sweep=self.folder.path,
+                    target=out.run(variant, seed),
+                    data=one.data,
+                    files=self.files[one.name],
+                    cpus=self.grid.resources.cpus,
+                    gpus=self.grid.resources.gpus,
+                )
+                if variant.label in barred:
+                    self.failed[trial.name] = "no candidate of its search could be trained"
+                elif not trial.finished:
+                    todo.append(trial)
+        return todo
+
+    def _none(self, one: Experiment, why: str) -> list[Trial]:
+        for seed in range(one.config.seeds):
+            for variant in one.config.variants:
+                self.failed[f"{one.name}: {variant.label}, seed {seed}"] = why
+        return []
+
+    def _whole(self, one: Experiment) -> bool:
+        config = self.configs.get(one.name)
+        if config is None:
+            return False
+        out = ExperimentFolder(self.folder.path / one.name)
+        return all(out.finished(variant, seed) for variant in config.variants for seed in range(config.seeds))
+
+    def _say(self, line: str) -> None:
+        if self.progress is not None:
+            self.progress(self.count, self.total, line)
+
+
+def _checked(one: Experiment) -> dict[str, str]:
+    """Show faults of the data before a folder is taken; return name -> SHA-256 of the files that are read."""
+    source = folder_of(one.config.benchmark, one.data)
+    task = prepare_of(one.config, source, seed=0)
+    check_encoders(task, one.config)
+    check_labels(task, one.config)
+    return digests(source, BENCHMARKS[one.config.benchmark].files)
+
+
+def failures(found: Mapping[str, Any]) -> ConcordantError | None:
+    """Return the error of a sweep of which some trials failed, else None."""
+    failed = found["failed"]
+    if not failed:
+        return None
+    first = failed[0]
+    return ConcordantError(
+        f"{len(failed)} of {found['trials']} trials failed: {first['trial']}: {first['error']}; all are in "
+        f"{found['folder']}/log.txt, and the same command tries them again"
+    )

@@ -1,0 +1,195 @@
+"""One trial, as a worker does it: a run of an experiment, or a candidate of a search.
+
+A trial is put together aside and then moved to its place as a whole, so that a result is never there in half and
+never twice: where another attempt came first, that one stays.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from concordant.analysis.study import prepare_of, run_one
+from concordant.data.benchmarks import BENCHMARKS, folder_of
+from concordant.data.part import AnyPart, Task
+from concordant.data.stored import StoredPart
+from concordant.errors import ConcordantError, DataError
+from concordant.experiment.config import Config, Variant
+from concordant.experiment.paired import Job
+from concordant.experiment.surroundings import digests, hardware, versions
+from concordant.experiment.training import train
+from concordant.files import write_json
+
+MARK = "sweep.json"  # by which a worker sees that it has the sweep's folder before it
+DONE = "run.json"
+ABOUT = "trial.json"  # beside run.json: on what the run was computed
+TEMPORARY = ".tmp"
+
+
+class Trial(BaseModel):
+    """What a worker needs to know; it travels as JSON.
+
+    Args:
+        experiment: name of the experiment.
+        config: of the experiment, tuned where it was searched; of a candidate, with the candidate's recipe.
+        label: of the variant.
+        seed: the run's.
+        sweep: the sweep's folder.
+        target: where the result goes: a folder of a run, a JSON file of a candidate.
+        data: the data folder or its URL.
+        files: name -> SHA-256 of the data files that it must read.
+        cpus: threads that it computes with.
+        gpus: share of a GPU.
+        candidate: its number in a search; None = it is a run.
+        fields: what the candidate changes in the recipe.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    experiment: str
+    config: Config
+    label: str
+    seed: int
+    sweep: Path
+    target: Path
+    data: str | None
+    files: dict[str, str]
+    cpus: int = 1
+    gpus: float = 0
+    candidate: int | None = None
+    fields: dict[str, float | int] = {}
+
+    @property
+    def name(self) -> str:
+        """How lines of progress call it."""
+        which = f", candidate {self.candidate}" if self.candidate is not None else ""
+        return f"{self.experiment}: {self.label}{which}, seed {self.seed}"
+
+    @property
+    def variant(self) -> Variant:
+        """The calibrator, and whether training perturbs."""
+        return next(one for one in self.config.variants if one.label == self.label)
+
+    @property
+    def finished(self) -> bool:
+        """Say whether the result is there."""
+        return (self.target / DONE if self.candidate is None else self.target).exists()
+
+
+def perform(trial: Trial) -> dict[str, Any]:
+    """Do a trial, unless its result is there already; return what is known of it.
+
+    Returns:
+        "state": "done"; or "failed", with the sentence under "error"; or "memory" where the worker had too little.
+        A candidate that cannot be trained is done: that is its result.
+    """
+    import torch
+
+    if not (trial.sweep / MARK).is_file():
+        error = f"the worker does not see {trial.sweep}; name with --out a folder on storage that all machines share"
+        return {"state": "failed", "error": error}
+    try:
+        if not trial.finished:
+            with _resources(trial):
+                _search(trial) if trial.candidate is not None else _run(trial)
+    except ConcordantError as error:
+        return {"state": "failed", "error": str(error)}
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        return {"state": "memory", "error": f"out of memory ({error})"}
+    return {"state": "done"}
+
+
+def _run(trial: Trial) -> None:
+    """Train, stress and write one run, as `concordant run` does."""
+    attempt = trial.target.with_name(f".{trial.target.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    try:
+        run_one(Job(trial.config, trial.variant, trial.seed, attempt, _source(trial)))
+        about = {"cpus": trial.cpus, "gpus": trial.gpus, "versions": versions(), "hardware": hardware()}
+        write_json(attempt / ABOUT, about)
+        _move(attempt, trial.target)
+    finally:
+        shutil.rmtree(attempt, ignore_errors=True)
+
+
+def _move(attempt: Path, target: Path) -> None:
+    """Put a whole run in its place, unless another attempt has."""
+    try:
+        attempt.rename(target)  # one step; refused where the target is there
+    except OSError as error:
+        if not (target / DONE).exists():
+            raise DataError(f"{target} cannot be written ({error.strerror}); see that it is writable") from None
+
+
+def _search(trial: Trial) -> None:
+    """Train one candidate and write its validation score; the test part is not even there."""
+    found: dict[str, Any] = {
+        "label": trial.label,
+        "candidate": trial.candidate,
+        "seed": trial.seed,
+        "recipe": trial.fields,
+        "validation": None,
+        "error": None,
+    }
+    task = without_test(prepare_of(trial.config, _source(trial), seed=trial.seed))
+    try:
+        trained = train(task, trial.config, trial.variant, trial.seed)
+    except ConcordantError as error:
+        found["error"] = str(error)
+    else:
+        kept = next(one for one in trained.history if one["step"] == trained.best_step)
+        found |= {
+            "validation": kept["validation"],
+            "best_step": trained.best_step,
+            "train_seconds": trained.seconds,
+        }
+    found |= {"versions": versions(), "hardware": hardware()}
+    write_json(trial.target, found)
+
+
+def without_test(task: Task) -> Task:
+    """Return a task whose test part is empty: what a search may see."""
+    nothing = np.arange(0)
+    rest: AnyPart = task.test.rows(nothing) if isinstance(task.test, StoredPart) else task.test.take(nothing)
+    return replace(task, test=rest)
+
+
+def _source(trial: Trial) -> Path | None:
+    """Return the data folder, whose files must be those that the sweep was planned with."""
+    folder = folder_of(trial.config.benchmark, trial.data)
+    found = _digests(folder, BENCHMARKS[trial.config.benchmark].files)
+    other = sorted(name for name, digest in trial.files.items() if found.get(name) != digest)
+    if other:
+        raise DataError(
+            f"{', '.join(other)} in {folder} of the worker is another file than where the sweep was started; "
+            "see that all machines read the same data"
+        )
+    return folder
+
+
+@lru_cache(maxsize=8)
+def _digests(folder: Path | None, files: tuple[str, ...]) -> dict[str, str]:
+    return digests(folder, files)
+
+
+@contextmanager
+def _resources(trial: Trial) -> Iterator[None]:
+    """Compute with as many threads as there are cores for the trial."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(trial.cpus)
+    try:
+        with threadpool_limits(trial.cpus):
+            yield
+    finally:
+        torch.set_num_threads(threads)
