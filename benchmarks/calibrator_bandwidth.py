@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from concordant.experiment.surroundings import hardware, versions
 from concordant.files import write_json
 from concordant.speed import bandwidth
+from concordant.training.provenance import hardware, versions
 
 WHOLE = (64, 500, 512)
 LENGTHS = [(8, length, 64) for length in (10, 100, 1000, 10_000)]

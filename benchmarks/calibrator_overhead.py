@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from concordant.experiment.surroundings import hardware, versions
 from concordant.files import write_json
 from concordant.fusion import FUSIONS
 from concordant.speed import overhead
+from concordant.training.provenance import hardware, versions
 
 CHOSEN = [
     (overhead.VECTORS, "lf-dnn", "small"),

@@ -12,8 +12,8 @@ import json
 
 import torch
 
-from concordant.experiment.surroundings import hardware, versions
 from concordant.speed.data_path import measure
+from concordant.training.provenance import hardware, versions
 
 
 def main() -> None:

@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
-from concordant.analysis.dynamics import SUMMARY, train_observed
-from concordant.analysis.study import prepare_of
-from concordant.data.benchmarks import folder_of
+from concordant.benchmarks.catalogue import folder_of
 from concordant.data.part import Task
+from concordant.dynamics.runs import SUMMARY, train_observed
 from concordant.errors import ConcordantError
-from concordant.experiment.config import Config, Variant, make_config
-from concordant.experiment.paired import Job
-from concordant.experiment.surroundings import hardware, versions
-from concordant.experiment.training import train
 from concordant.files import read_json
+from concordant.study.experiment import prepare_of
+from concordant.training.config import Config, Variant, make_config
+from concordant.training.loop import train
+from concordant.training.paired import Job
+from concordant.training.provenance import hardware, versions
 
 EVERY = (1, 10, 25)
 

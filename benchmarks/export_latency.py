@@ -20,16 +20,16 @@ from typing import Any
 
 import torch
 
-from concordant.analysis.study import study
-from concordant.analysis.trained import TrainedRuns, open_runs
 from concordant.deploy.export import cases, write_checked
 from concordant.deploy.graph import Inputs, changed
 from concordant.deploy.onnx_file import named, runtime
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError
-from concordant.experiment.config import make_config
-from concordant.experiment.surroundings import hardware, versions
 from concordant.files import write_json
+from concordant.study.experiment import study
+from concordant.training.config import make_config
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import TrainedRuns, open_runs
 
 WARM = 20
 INSTANCES = 16

@@ -26,7 +26,7 @@ from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.collate import Collate
 from concordant.data.store import Instance, Store
 from concordant.data.writing import write_store
-from concordant.experiment.surroundings import hardware, versions
+from concordant.training.provenance import hardware, versions
 
 INSTANCES = 22_856
 SIZES = {"text": (50, 768), "audio": (500, 74), "vision": (500, 35)}  # steps at the most, features

@@ -28,7 +28,7 @@ from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.collate import Collate
 from concordant.data.store import Instance, Store
 from concordant.data.writing import write_store
-from concordant.experiment.surroundings import hardware, versions
+from concordant.training.provenance import hardware, versions
 
 SIZES = {"text": (50, 768), "audio": (375, 5), "vision": (500, 20)}
 BATCH = 64

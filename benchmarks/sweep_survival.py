@@ -23,7 +23,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from concordant.experiment.surroundings import hardware, versions
+from concordant.training.provenance import hardware, versions
 
 GRID = """
 benchmarks: [digits]

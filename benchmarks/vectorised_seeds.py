@@ -12,8 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
-from concordant.experiment.surroundings import hardware, versions
 from concordant.speed.vectorised import measure_seeds
+from concordant.training.provenance import hardware, versions
 
 FULL = (
     {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "calibrator": "none"},

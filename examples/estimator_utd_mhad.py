@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from concordant import CalibratedClassifier, DataError
-from concordant.data import utd_mhad
+from concordant.benchmarks import utd_mhad
 from concordant.data.archives import find_data_folder
 from concordant.estimator import Modalities
 

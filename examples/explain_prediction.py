@@ -20,17 +20,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from concordant.analysis.explaining import Usual, explain
-from concordant.analysis.inspecting import open_inspected
-from concordant.analysis.observed import Observed, observe
-from concordant.analysis.study import study
-from concordant.analysis.trained import open_runs
 from concordant.data.part import Part
 from concordant.data.scaling import apply, fit_pieces
 from concordant.deploy.raw import raw_parts
 from concordant.estimator.explanation import Explanation
-from concordant.experiment.config import make_config
 from concordant.report.colours import colour_of
+from concordant.study.experiment import study
+from concordant.training.config import make_config
+from concordant.training.runs import open_runs
+from concordant.visualisation.explain import Usual, explain
+from concordant.visualisation.inspection import open_inspected
+from concordant.visualisation.trace import Observed, observe
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("explained"), help="where the pictures go; default: explained")

@@ -13,16 +13,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from concordant.analysis.inspecting import inspect_features, open_inspected
-from concordant.analysis.stressing import stress_corruption, stress_removal
-from concordant.analysis.study import study
-from concordant.analysis.trained import open_runs
 from concordant.errors import ConcordantError
-from concordant.experiment.config import make_config
 from concordant.files import read_json, write_json, write_text
 from concordant.report.analyses_page import analyses_page, numbers_of
 from concordant.report.html import read_documents, write_report
 from concordant.report.severity_picture import draw_severity
+from concordant.study.experiment import study
+from concordant.study.stress import stress_corruption, stress_removal
+from concordant.training.config import make_config
+from concordant.training.runs import open_runs
+from concordant.visualisation.inspection import inspect_features, open_inspected
 
 HERE = Path(__file__).resolve().parent
 PICTURE = "ravdess"

@@ -19,19 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import CalibratedClassifier
-from concordant.analysis.corrupting import Ground, corrupt_part, victims
-from concordant.analysis.corruptions import KINDS
-from concordant.data import utd_mhad
+from concordant.benchmarks import utd_mhad
+from concordant.benchmarks.handwritten import HANDWRITTEN
+from concordant.benchmarks.scene15 import SCENE15
 from concordant.data.archives import Column, find_data_folder, read_archive
-from concordant.data.handwritten import HANDWRITTEN
 from concordant.data.part import Part
 from concordant.data.scaling import scale_parts
-from concordant.data.scene15 import SCENE15
 from concordant.data.splits import stratified
 from concordant.errors import ConcordantError
 from concordant.estimator import Modalities
-from concordant.experiment.surroundings import hardware, versions
 from concordant.files import read_json, write_json, write_text
+from concordant.robustness.corrupting import Ground, corrupt_part, victims
+from concordant.robustness.corruptions import KINDS
+from concordant.training.provenance import hardware, versions
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 3

@@ -21,14 +21,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from concordant import seeding
-from concordant.analysis.trained import load_weights
-from concordant.data.benchmarks import prepare
+from concordant.benchmarks.catalogue import prepare
 from concordant.data.part import Floats, Part, Task
 from concordant.errors import ConcordantError
-from concordant.experiment.config import Config, Variant, make_config
-from concordant.experiment.model import MultimodalModel, build_model
-from concordant.experiment.surroundings import hardware, versions
-from concordant.experiment.training import train
 from concordant.files import read_json, write_atomically, write_json, write_text
 from concordant.monitor import Alarm
 from concordant.monitor.batches import joined
@@ -36,6 +31,11 @@ from concordant.monitor.evidence import Evidence
 from concordant.monitor.monitor import Monitor
 from concordant.monitor.sequential import threshold
 from concordant.monitor.watch import Watch
+from concordant.training.config import Config, Variant, make_config
+from concordant.training.loop import train
+from concordant.training.model import MultimodalModel, build_model
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import load_weights
 
 Rows = NDArray[np.int64]
 HERE = Path(__file__).resolve().parent

@@ -21,18 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from concordant import fit_plugin, seeding
-from concordant.analysis.bootstrap import Outcomes, paired_bootstrap
-from concordant.analysis.corruption import CORRUPTIONS, corrupt
-from concordant.calibration.plugin import STEPS
-from concordant.data.benchmarks import prepare
+from concordant.attach.fit import STEPS
+from concordant.benchmarks.catalogue import prepare
 from concordant.data.part import AnyPart, Part, Task
 from concordant.errors import ConcordantError
-from concordant.experiment.batches import to_tensors
-from concordant.experiment.config import Variant, make_config
-from concordant.experiment.surroundings import hardware, versions
-from concordant.experiment.training import train
 from concordant.files import write_json, write_text
 from concordant.report.markdown import fill
+from concordant.robustness.corruption import CORRUPTIONS, corrupt
+from concordant.statistics.bootstrap import Outcomes, paired_bootstrap
+from concordant.training.batches import to_tensors
+from concordant.training.config import Variant, make_config
+from concordant.training.loop import train
+from concordant.training.provenance import hardware, versions
 
 BENCHMARK = "utd-mhad"
 BATCH = 64

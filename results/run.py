@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from concordant.analysis.grid import make_grid, run_grid
-from concordant.analysis.study import study
 from concordant.errors import ConcordantError
-from concordant.experiment.config import make_config
 from concordant.files import read_json, write_json, write_text
 from concordant.report.grid import grid_page
 from concordant.report.markdown import brief, fill, page
 from concordant.report.picture import draw
+from concordant.study.experiment import study
+from concordant.study.grid import make_grid, run_grid
+from concordant.training.config import make_config
 
 HERE = Path(__file__).resolve().parent
 PICTURE = "digits"

@@ -21,22 +21,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from concordant.analysis.asking import ask
-from concordant.analysis.corrupting import Ground
-from concordant.analysis.study import prepare_of
+from concordant.benchmarks.catalogue import folder_of, natures_of
 from concordant.calibration import ContextualCalibrator
-from concordant.data.benchmarks import folder_of, natures_of
 from concordant.data.part import Part, Task
 from concordant.errors import ConcordantError
-from concordant.experiment.surroundings import hardware, versions
-from concordant.experiment.training import train
 from concordant.files import read_json, write_json
 from concordant.proof.conditions import CLEAN, CONTROL, conditions
 from concordant.proof.grid import FULL
 from concordant.proof.plan import base_config
 from concordant.proof.unseen import leave_group_out
 from concordant.rivals import CALIBRATORS
+from concordant.robustness.corrupting import Ground
+from concordant.robustness.predict import ask
 from concordant.sweep.trial import without_test
+from concordant.training.loop import train
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
 
 KEPT = Path(__file__).resolve().parent / "trials.json"
 RECIPE = "recipe."  # before the name of one of its fields

@@ -9,7 +9,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from concordant import Perturbation, attach, fit_plugin
-from concordant.cli import app
+from concordant.cli.main import app
 from concordant.errors import ConcordantError
 from concordant.rivals import CALIBRATORS
 

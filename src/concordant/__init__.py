@@ -6,6 +6,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from concordant.attach.attach import attach
+from concordant.attach.fit import fit_plugin
 from concordant.calibration import (
     Calibration,
     Calibrator,
@@ -14,8 +16,6 @@ from concordant.calibration import (
     repeat_targets,
     with_copies,
 )
-from concordant.calibration.attach import attach
-from concordant.calibration.plugin import fit_plugin
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.rivals import JointGate, NoCalibrator, SelfGate
 

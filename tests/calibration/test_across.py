@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from concordant.calibration import Perturbation, with_copies
 from concordant.calibration.across import copies_across, whole_batch
-from concordant.calibration.outcome import Modulation
 from concordant.calibration.ranks import Ranks
+from concordant.calibration.result import Modulation
 from concordant.modalities import LAYOUTS, gather
 
 AXES = {"t": 5, "d": 2, "c": 2, "h": 2, "w": 3}

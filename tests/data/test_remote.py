@@ -11,8 +11,8 @@ import fsspec
 import numpy as np
 import pytest
 
+from concordant.benchmarks.catalogue import folder_of, is_store, prepare, store_at, stored_as
 from concordant.data import remote
-from concordant.data.benchmarks import folder_of, is_store, prepare, store_at, stored_as
 from concordant.data.formats.own_numpy import read_numpy
 from concordant.data.remote import CACHE, RECORD, fetch, fetch_store, is_url
 from concordant.data.store import Store

@@ -5,10 +5,10 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concordant.data.benchmarks import prepare
+from concordant.benchmarks.catalogue import prepare
+from concordant.benchmarks.prepared import find_store, split
 from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.part import Part
-from concordant.data.prepared import find_store, split
 from concordant.data.scaling import fit, fit_pieces
 from concordant.data.store import Instance, Store
 from concordant.data.stored import StoredPart, everything, memory_budget

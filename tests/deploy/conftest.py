@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from concordant.deploy.deployed import DeployedModel
-from concordant.experiment.config import make_config
+from concordant.training.config import make_config
 
 SEQUENCES = {"a": ("btd", (20, 5)), "b": ("btd", (13, 4)), "c": ("bd", (6,))}
 MAPS = {"a": ("bchw", (1, 12, 12)), "b": ("bcthw", (1, 9, 12, 12))}
@@ -74,6 +74,6 @@ def batch():
 @pytest.fixture(scope="session")
 def shared_run(digits_run):
     """The folder of a short experiment on the digits, opened."""
-    from concordant.analysis.trained import open_runs
+    from concordant.training.runs import open_runs
 
     return open_runs(digits_run)

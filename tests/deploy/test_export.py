@@ -30,7 +30,7 @@ def exported(shared_run, tmp_path_factory):
 def test_an_onnx_file_of_a_run_answers_as_its_predictions_file_says(exported, shared_run, digits_run):
     import pyarrow.parquet as pq
 
-    from concordant.experiment.batches import to_tensors
+    from concordant.training.batches import to_tensors
 
     _, path = exported
     found = open_deployed(shared_run)

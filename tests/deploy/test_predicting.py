@@ -9,15 +9,15 @@ pytest.importorskip("datasets")
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from concordant.analysis.study import study
-from concordant.analysis.trained import open_runs
 from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.store import Instance
 from concordant.data.writing import write_store
 from concordant.deploy.opening import open_deployed
 from concordant.deploy.predicting import Totals, open_asked, predict_run, tables
 from concordant.errors import DataError, UsageError
-from concordant.experiment.config import make_config
+from concordant.study.experiment import study
+from concordant.training.config import make_config
+from concordant.training.runs import open_runs
 
 
 def make(folder, *, kind="class", count=80, seed=0, sensor=4, classes=("low", "mid", "high")):

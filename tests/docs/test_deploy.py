@@ -18,9 +18,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from concordant.analysis.trained import open_runs  # noqa: E402
-from concordant.data import digits  # noqa: E402
+from concordant.benchmarks import digits  # noqa: E402
 from concordant.fusion import FUSIONS  # noqa: E402
+from concordant.training.runs import open_runs  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")

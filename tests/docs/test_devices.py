@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from concordant.cli import app
+from concordant.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")

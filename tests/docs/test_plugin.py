@@ -42,7 +42,7 @@ def test_the_numbers_of_the_text_are_those_of_the_code(script):
     import inspect
 
     from concordant import fit_plugin
-    from concordant.calibration import plugin
+    from concordant.attach import fit as plugin
 
     assert plugin.VARIATION == 0.5
     assert inspect.signature(fit_plugin).parameters["tolerance"].default == 2

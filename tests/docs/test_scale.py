@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from concordant.experiment.config import Recipe
 from concordant.sweep.grid_file import Grid, read_grid
+from concordant.training.config import Recipe
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")

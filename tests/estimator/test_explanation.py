@@ -1,5 +1,5 @@
-from concordant.analysis.explaining import Verdict
 from concordant.estimator import Explanation
+from concordant.visualisation.explain import Verdict
 
 
 def verdict(modality, **more):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from concordant import ConcordantError
 from concordant.estimator.fitting import Plan, Targets, _losses, _score, build, fit_model, new_optimizer, one_pass
 from concordant.estimator.inputs import Form
-from concordant.experiment.batches import Tensors
+from concordant.training.batches import Tensors
 
 PLAN = Plan(
     fusion="lf-dnn",

@@ -36,7 +36,7 @@ def test_the_view_that_was_spoilt_is_the_one_that_is_distrusted(tmp_path):
 
 
 def test_a_run_is_opened_and_a_digit_chosen(digits_run, tmp_path):
-    from concordant.analysis.trained import open_runs
+    from concordant.training.runs import open_runs
 
     sample = str(open_runs(digits_run).task(0, None).test.ids[5])
     out = run("--out", str(tmp_path), "--run", str(digits_run), "--sample", sample).stdout

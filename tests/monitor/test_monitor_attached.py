@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from concordant import Monitor, UsageError, attach, fit_plugin
-from concordant.calibration.attaching.attached import Attached
+from concordant.attach.wrapper import Attached
 
 CLASSES = 3
 MEANS = torch.randn(2, CLASSES, 8, generator=torch.Generator().manual_seed(3))

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from concordant.analysis.statistics import holm
 from concordant.proof.comparing import compare_seeds, corrected, sign_flips
 from concordant.proof.writing import difference_text, mark
+from concordant.statistics.significance import holm
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 10])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from concordant.analysis.detection import whether_auroc, which_auroc
 from concordant.proof.components import placements, whether_components, which_components
+from concordant.robustness.detection import whether_auroc, which_auroc
 
 
 @pytest.fixture

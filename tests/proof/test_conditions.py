@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from concordant.analysis.corrupting import Ground
-from concordant.data.benchmarks import prepare
+from concordant.benchmarks.catalogue import prepare
 from concordant.proof.conditions import CLEAN, applied, conditions, oracle_of
+from concordant.robustness.corrupting import Ground
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from concordant.data.benchmarks import BENCHMARKS
+from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.fusion import FUSIONS
 from concordant.proof.grid import FULL, QUICK, WIDE
 from concordant.proof.plan import base_config, make_plan

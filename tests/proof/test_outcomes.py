@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from concordant.analysis.severity import measure_corruption
-from concordant.analysis.study import prepare_of
-from concordant.analysis.trained import open_runs
 from concordant.errors import DataError
 from concordant.files import read_json
 from concordant.proof.conditions import CONTROL
 from concordant.proof.outcomes import MEAN, SEEN, UNSEEN, read_run
 from concordant.proof.stressing import FILE, stress_all
+from concordant.robustness.curves import measure_corruption
+from concordant.training.runs import open_runs, prepare_of
 
 
 def test_scores_are_those_of_the_run(made, cell):

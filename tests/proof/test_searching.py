@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import pytest
 
-from concordant.analysis.study import prepare_of
 from concordant.errors import DataError
-from concordant.experiment.config import Variant
-from concordant.experiment.training import train
 from concordant.files import read_json
 from concordant.proof.plan import base_config
 from concordant.proof.searching import candidate, chosen_of, known_search, search, search_family
+from concordant.training.config import Variant
+from concordant.training.loop import train
+from concordant.training.runs import prepare_of
 
 
 def test_every_method_has_the_same_candidates_and_the_best_on_validation_is_chosen(made):
@@ -53,8 +53,8 @@ def test_a_search_goes_on_where_it_was_and_a_committed_one_is_taken(made, tmp_pa
 
 
 def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
-    from concordant.experiment.paired import Job
     from concordant.proof import searching
+    from concordant.training.paired import Job
 
     seen = []
 
@@ -70,8 +70,8 @@ def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
 
 
 def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
-    from concordant.experiment.paired import Job
     from concordant.proof.searching import FILE, try_candidate
+    from concordant.training.paired import Job
 
     config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
     wild = config.model_copy(update={"recipe": config.recipe.model_copy(update={"learning_rate": 1e30})})
@@ -100,11 +100,11 @@ def test_a_candidate_of_unseen_groups_is_scored_on_a_group_that_it_was_not_train
     import numpy as np
 
     from concordant.calibration import Perturbation
-    from concordant.experiment.batches import open_tensors
-    from concordant.experiment.paired import Job
-    from concordant.experiment.validation import validation_score
     from concordant.proof import searching
     from concordant.proof.unseen import leave_group_out
+    from concordant.training.batches import open_tensors
+    from concordant.training.paired import Job
+    from concordant.training.validation import validation_score
 
     def prepared(*args, **options):
         task = prepare_of(*args, **options)

@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from concordant.analysis.asking import Answer
-from concordant.analysis.trained import WEIGHTS
 from concordant.data.part import Part
 from concordant.errors import DataError
-from concordant.experiment.config import make_config
-from concordant.experiment.folder import ExperimentFolder
-from concordant.experiment.paired import Job
 from concordant.proof.stressing import ASKED, FILE, TOLD, _table, _write, asked_of, open_questions
+from concordant.robustness.predict import Answer
+from concordant.training.config import make_config
+from concordant.training.folder import ExperimentFolder
+from concordant.training.paired import Job
+from concordant.training.runs import WEIGHTS
 
 CONFIG = make_config("digits", calibrators=("none", "self"), seeds=2)
 NAMES = ("left", "right")

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from concordant.analysis.study import prepare_of
-from concordant.experiment.config import Variant, make_config
-from concordant.experiment.training import train
 from concordant.files import read_json
 from concordant.proof.grid import Cell
 from concordant.proof.plan import Experiment
 from concordant.proof.timing import FILE, stepper, time_cell
+from concordant.training.config import Variant, make_config
+from concordant.training.loop import train
+from concordant.training.runs import prepare_of
 
 
 def test_times_are_measured_once_in_turn(made, tmp_path):

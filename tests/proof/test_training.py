@@ -1,4 +1,4 @@
-from concordant.analysis.recorder import DEFAULT_EVERY
+from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.proof import training
 from concordant.proof.grid import Family, Grid
 from concordant.proof.plan import make_plan

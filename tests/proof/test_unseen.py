@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concordant.data.benchmarks import prepare
+from concordant.benchmarks.catalogue import prepare
 from concordant.errors import UsageError
 from concordant.proof.unseen import leave_group_out
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from concordant.analysis.inspecting import explain_sample, inspect_features, open_inspected
-from concordant.analysis.stressing import stress_corruption, stress_removal
-from concordant.analysis.trained import open_runs
 from concordant.report.analyses import corruption_tables, explanation_table, feature_tables, removal_tables
 from concordant.report.analyses_page import analyses_page, numbers_of
 from concordant.report.html import read_documents
 from concordant.report.severity_picture import curves_of, draw_severity
+from concordant.study.stress import stress_corruption, stress_removal
+from concordant.training.runs import open_runs
+from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected
 
 
 @pytest.fixture(scope="module")

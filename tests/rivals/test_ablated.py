@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from concordant.benchmarks.catalogue import prepare
 from concordant.calibration.calibrator import ContextualCalibrator
-from concordant.data.benchmarks import prepare
 from concordant.errors import UsageError
-from concordant.experiment.config import make_config
-from concordant.experiment.training import train
 from concordant.rivals import CALIBRATORS, AblatedCalibrator, CalibratorEntry
+from concordant.training.config import make_config
+from concordant.training.loop import train
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 

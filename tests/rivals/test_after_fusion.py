@@ -1,13 +1,13 @@
 import pytest
 import torch
 
+from concordant.benchmarks.catalogue import prepare
 from concordant.calibration.calibrator import ContextualCalibrator
-from concordant.data.benchmarks import prepare
 from concordant.errors import UsageError
-from concordant.experiment.batches import to_tensors
-from concordant.experiment.config import Variant, make_config
-from concordant.experiment.model import build_model
 from concordant.rivals import AfterFusion
+from concordant.training.batches import to_tensors
+from concordant.training.config import Variant, make_config
+from concordant.training.model import build_model
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from concordant.calibration.outcome import Modulation, Summaries
+from concordant.calibration.result import Modulation, Summaries
 from concordant.rivals.passing import Passing
 
 SIZES = {"text": 3, "audio": 2}

@@ -8,8 +8,8 @@ pytest.importorskip("datasets")
 
 from concordant.data.store import Store
 from concordant.data.stored import everything
-from concordant.experiment.prefetch import Clock
 from concordant.speed import data_path
+from concordant.training.prefetch import Clock
 
 
 @pytest.fixture(scope="module", autouse=True)

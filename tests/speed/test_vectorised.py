@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from concordant.data.benchmarks import prepare
-from concordant.experiment.training import Trained
+from concordant.benchmarks.catalogue import prepare
 from concordant.speed.vectorised import bytes_of, distance, measure_seeds
+from concordant.training.loop import Trained
 
 
 def test_both_ways_are_timed_and_give_the_same():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from concordant.errors import UsageError
-from concordant.experiment.config import make_config
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import make_plan
+from concordant.training.config import make_config
 
 
 def test_a_grid_is_benchmarks_by_methods_by_fusions():

@@ -2,12 +2,12 @@
 
 import json
 
-from concordant.experiment.folder import ExperimentFolder
 from concordant.sweep.folder import SCHEMA, SweepFolder
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import make_plan
 from concordant.sweep.record import document_of
 from concordant.sweep.trial import ABOUT
+from concordant.training.folder import ExperimentFolder
 
 GRID = Grid(
     benchmarks=("digits",),

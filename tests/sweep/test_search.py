@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from concordant.experiment.config import make_config
 from concordant.sweep.grid_file import Grid, Search
 from concordant.sweep.plan import Experiment
 from concordant.sweep.search import candidates, place, table_of, tuned
 from concordant.sweep.space import draw
+from concordant.training.config import make_config
 
 CONFIG = make_config("digits", calibrators=("none", "context"), seeds=4)
 ONE = Experiment("digits", "concat", CONFIG, None)

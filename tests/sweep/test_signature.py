@@ -2,8 +2,8 @@ import shutil
 from pathlib import Path
 
 import concordant
-from concordant.experiment.surroundings import versions
 from concordant.sweep.signature import code_of, signature
+from concordant.training.provenance import versions
 
 SOURCE = Path(concordant.__file__).parent
 

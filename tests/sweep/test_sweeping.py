@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from concordant.analysis.study import study
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.report.html import read_all
+from concordant.study.experiment import study
 from concordant.sweep import trial as trials
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import make_plan
@@ -108,7 +108,7 @@ def test_a_search_comes_before_the_runs_and_they_have_its_recipes(tmp_path, here
     config = json.loads((folder / "config.json").read_text())
     assert config["tuned"] == {label: row["recipe"] for label, row in table["chosen"].items()}
     assert found["experiments"][0]["chosen"] == table["chosen"]
-    from concordant.analysis.trained import open_runs
+    from concordant.training.runs import open_runs
 
     runs = open_runs(folder)  # the weights are those of each variant's own width
     for variant in runs.config.variants:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from concordant.analysis import study as studying
-from concordant.analysis.study import prepare_of, study
 from concordant.errors import ConcordantError
-from concordant.experiment.config import make_config
+from concordant.study import experiment as studying
+from concordant.study.experiment import study
 from concordant.sweep import trial as trials
 from concordant.sweep.trial import ABOUT, MARK, Trial, perform, without_test
+from concordant.training.config import make_config
+from concordant.training.runs import prepare_of
 
 CONFIG = make_config("digits", calibrators=("none",), seeds=1, recipe={"steps": 6, "width": 8})
 

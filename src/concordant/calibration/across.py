@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from concordant.calibration.outcome import Modulation
 from concordant.calibration.perturbation import Perturbation, Perturbed, beside, perturb, vary, with_copies
 from concordant.calibration.ranks import Ranks
+from concordant.calibration.result import Modulation
 from concordant.modalities import LAYOUTS, ModalityBatch, from_positions, to_positions
 
 

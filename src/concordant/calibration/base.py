@@ -22,10 +22,10 @@ from concordant.calibration.finite import require_finite, surely_finite
 from concordant.calibration.fused import fused
 from concordant.calibration.modulation import START, reliability_from_shift
 from concordant.calibration.objective import FEWEST_CLASSES, agreement_loss, intact_loss
-from concordant.calibration.outcome import Calibration, Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation, as_settings, perturb
 from concordant.calibration.perturbation_vectors import side_by_side
 from concordant.calibration.ranks import Ranks
+from concordant.calibration.result import Calibration, Modulation, Summaries
 from concordant.calibration.scaling import scaled
 from concordant.calibration.summary import (
     RunningStandardiser,

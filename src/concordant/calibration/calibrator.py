@@ -19,11 +19,11 @@ from concordant import seeding
 from concordant.calibration.base import Calibrator, linear
 from concordant.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise, pair_cues
 from concordant.calibration.modulation import gate_from_activation
-from concordant.calibration.opinions import CUE_SIZE, certainty, opinion_loss, overlap
-from concordant.calibration.outcome import Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation
+from concordant.calibration.result import Modulation, Summaries
 from concordant.calibration.stacking import dropout_stacked, linear_stacked, several_stacked
 from concordant.calibration.tracing import values_are_known
+from concordant.calibration.unimodal import CUE_SIZE, certainty, opinion_loss, overlap
 from concordant.errors import UsageError
 
 EVIDENCE = 16  # width of a modality's own evidence

@@ -17,6 +17,7 @@ from concordant.files import read_json, write_json
 
 CARD = "concordant.json"
 VERSION = 1
+WHOLE = "all"  # the split of a dataset that has none
 Layout = Literal["bd", "btd", "bchw", "bcthw"]
 Kind = Literal["text", "audio", "vision", "motion", "other"]
 

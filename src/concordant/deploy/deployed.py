@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from concordant.data.part import Part, Task
 from concordant.data.scaling import CLIP, Scale
 from concordant.errors import DataError
-from concordant.experiment.config import Config
-from concordant.experiment.model import Output, build_model
 from concordant.faults import explain
 from concordant.rivals import CALIBRATORS
+from concordant.training.config import Config
+from concordant.training.model import Output, build_model
 
 SCHEMA: Literal["concordant.model/1"] = "concordant.model/1"
 

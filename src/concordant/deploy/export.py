@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from concordant.analysis.trained import TrainedRuns
 from concordant.data.part import AnyPart
 from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.graph import Inputs, changed, complete, entries, time, trace
 from concordant.deploy.onnx_file import OUTPUTS, Runner, runtime, to_onnx, write_onnx
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError, UsageError
-from concordant.experiment.batches import to_tensors
-from concordant.experiment.surroundings import versions
 from concordant.files import write_atomically
+from concordant.training.batches import to_tensors
+from concordant.training.provenance import versions
+from concordant.training.runs import TrainedRuns
 
 SCHEMA = "concordant.export/1"
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}

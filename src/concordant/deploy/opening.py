@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from concordant.analysis.comparisons import OURS
-from concordant.analysis.trained import WEIGHTS, TrainedRuns, load_weights, read_weights
-from concordant.data.benchmark import Parts
+from concordant.benchmarks.benchmark import Parts
 from concordant.data.scaling import fit_pieces
 from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
 from concordant.deploy.raw import raw_parts
 from concordant.errors import DataError, UsageError
-from concordant.experiment.config import Variant
 from concordant.files import read_json
 from concordant.report.markdown import brief
+from concordant.statistics.comparisons import OURS
+from concordant.training.config import Variant
+from concordant.training.runs import WEIGHTS, TrainedRuns, load_weights, read_weights
 
 SHARED_WEIGHTS = "model.safetensors"
 

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.analysis.asking import ask
-from concordant.analysis.trained import open_runs
-from concordant.data.benchmarks import BENCHMARKS, folder_of
+from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.card import CARD
 from concordant.data.part import Part
 from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
 from concordant.errors import UsageError
-from concordant.experiment.surroundings import digests, versions
 from concordant.files import write_atomically
+from concordant.robustness.predict import ask
+from concordant.training.provenance import digests, versions
+from concordant.training.runs import open_runs
 
 if TYPE_CHECKING:
     import pyarrow as pa

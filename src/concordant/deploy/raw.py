@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from concordant.data.benchmark import Parts
-from concordant.data.benchmarks import BENCHMARKS
+from concordant.benchmarks.benchmark import Parts
+from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.data.part import AnyPart, Part
 from concordant.data.store import Store
 from concordant.data.stored import StoredPart, everything
 from concordant.deploy.deployed import Description
 from concordant.errors import DataError
-from concordant.experiment.config import Config
+from concordant.training.config import Config
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def raw_parts(config: Config, seed: int, source: Path | None) -> Parts:
     Args:
         config: the experiment.
         seed: of the split.
-        source: what `concordant.data.benchmarks.folder_of` returned.
+        source: what `concordant.benchmarks.catalogue.folder_of` returned.
     """
     benchmark = BENCHMARKS[config.benchmark]
     parts = benchmark.split(benchmark.load(source), seed, config.protocol)

@@ -11,10 +11,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from concordant.analysis.trained import TrainedRuns
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError, UsageError
-from concordant.experiment.surroundings import versions
+from concordant.training.provenance import versions
+from concordant.training.runs import TrainedRuns
 
 SCHEMA = "concordant.shared/1"
 

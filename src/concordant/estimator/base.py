@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from concordant.analysis.asking import Answer, ask
-from concordant.analysis.explaining import Usual, explain
-from concordant.analysis.observed import observe
 from concordant.data.part import Floats, Part
 from concordant.data.scaling import apply, fit_pieces
 from concordant.estimator.columns import Group, apply_groups, group_columns, with_absent
@@ -32,6 +29,9 @@ from concordant.estimator.parameters import faults_of, seed_of, steps_for
 from concordant.estimator.splitting import hold_out
 from concordant.estimator.weights import sample_weights
 from concordant.rivals import CALIBRATORS
+from concordant.robustness.predict import Answer, ask
+from concordant.visualisation.explain import Usual, explain
+from concordant.visualisation.trace import observe
 
 ALONE = "x"  # the modality that a table without groups is
 FEW_ROWS = 500  # up to here dropout is strong

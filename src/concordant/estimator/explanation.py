@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from concordant.analysis.explaining import Verdict
-from concordant.analysis.observed import Observed
+from concordant.visualisation.explain import Verdict
+from concordant.visualisation.trace import Observed
 
 _UNUSUAL = 2.0  # standard deviations from the usual
 

@@ -25,11 +25,11 @@ from concordant.data.part import Floats, Part
 from concordant.encoders import build_encoder
 from concordant.errors import ConcordantError
 from concordant.estimator.inputs import Form
-from concordant.experiment.batches import Tensors, endless_rows, to_tensors
-from concordant.experiment.model import MultimodalModel, class_options
 from concordant.fusion import FUSIONS, FeatureSpec
 from concordant.modalities import LAYOUTS
 from concordant.rivals import CALIBRATORS
+from concordant.training.batches import Tensors, endless_rows, to_tensors
+from concordant.training.model import MultimodalModel, class_options
 
 EVALUATIONS, PATIENCE = 10, 5  # as in a recipe of `concordant run`
 VALIDATION_COPIES = 2  # perturbed copies of the held-out instances: one alone is a noisy judge

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from concordant.analysis.asking import BATCH
 from concordant.data.part import Part
 from concordant.data.stored import StoredPart
 from concordant.errors import UsageError
-from concordant.experiment.batches import Tensors, open_tensors
 from concordant.modalities import LAYOUTS
 from concordant.monitor.evidence import Evidence
+from concordant.robustness.predict import BATCH
+from concordant.training.batches import Tensors, open_tensors
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:

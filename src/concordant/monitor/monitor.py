@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from concordant.analysis.asking import Model, calibration_of, call, device_of, evaluating, parameters_of
+from concordant.attach.structure import map_tensors
+from concordant.attach.taps import core_of
+from concordant.attach.wrapper import Attached
 from concordant.calibration import Calibration, Calibrator
-from concordant.calibration.attaching.attached import Attached
-from concordant.calibration.attaching.structure import map_tensors
-from concordant.calibration.attaching.taps import core_of
 from concordant.errors import DataError, UsageError
-from concordant.experiment.batches import Tensors
 from concordant.files import read_json, write_json
 from concordant.monitor.alarm import Alarm
 from concordant.monitor.batches import alone, batches, is_single, joined
 from concordant.monitor.evidence import Evidence, evidence_of
 from concordant.monitor.sequential import check_guarantee
 from concordant.monitor.watch import Watch
+from concordant.robustness.predict import Model, calibration_of, call, device_of, evaluating, parameters_of
+from concordant.training.batches import Tensors
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

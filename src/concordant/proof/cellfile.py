@@ -17,7 +17,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from concordant.errors import DataError
-from concordant.experiment.surroundings import hardware, versions
 from concordant.faults import explain
 from concordant.files import read_json, write_text
 from concordant.proof.comparing import Row, place_of_cell
@@ -25,6 +24,7 @@ from concordant.proof.grid import Cell, Grid
 from concordant.proof.plan import Experiment
 from concordant.proof.questions import blank_tables
 from concordant.proof.table import Table
+from concordant.training.provenance import hardware, versions
 
 SCHEMA: Literal["concordant.cell/1"] = "concordant.cell/1"
 DIGITS = 6

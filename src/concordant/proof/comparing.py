@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.analysis.bootstrap import Outcomes, PairedDifference, paired_bootstraps
-from concordant.analysis.statistics import holm, wilcoxon
 from concordant.proof.grid import Cell
 from concordant.proof.outcomes import CellOutcomes
+from concordant.statistics.bootstrap import Outcomes, PairedDifference, paired_bootstraps
+from concordant.statistics.significance import holm, wilcoxon
 
 Row = dict[str, Any]
 Floats = NDArray[np.float64]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.analysis.detection import standardise
+from concordant.robustness.detection import standardise
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 def which_components(reliability: Floats, untouched: Floats, usual: Floats, hit: Bools) -> Floats:
     """Return the components (n,) of telling the modality that was hit from those that were not.
 
-    Their mean is `concordant.analysis.detection.which_auroc`.
+    Their mean is `concordant.robustness.detection.which_auroc`.
 
     Args:
         reliability: (N, M) of the corrupted instances, NaN where absent.
@@ -42,7 +42,7 @@ def which_components(reliability: Floats, untouched: Floats, usual: Floats, hit:
 def whether_components(reliability: Floats, untouched: Floats, usual: Floats, hit: Bools) -> Floats:
     """Return the components (n,) of telling a corrupted instance from itself before, by its least reliable modality.
 
-    Their mean is `concordant.analysis.detection.whether_auroc`.
+    Their mean is `concordant.robustness.detection.whether_auroc`.
 
     Args:
         reliability: (N, M) of the corrupted instances, NaN where absent.

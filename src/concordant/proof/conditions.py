@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from concordant.analysis.corrupting import Ground, corrupt_part, victims
-from concordant.analysis.corruptions import KINDS, Kind
-from concordant.analysis.removal import keep, with_presence
 from concordant.data.part import Bools, Part
+from concordant.robustness.corrupting import Ground, corrupt_part, victims
+from concordant.robustness.corruptions import KINDS, Kind
+from concordant.robustness.removal import keep, with_presence
 
 CLEAN = "clean"
 CONTROL = "same-class-swap"  # what is swapped in says the same: no corruption that should cost anything

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from concordant.data.benchmarks import BENCHMARKS
+from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
 from concordant.sweep.space import Choices, Space, Span

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from concordant.analysis.study import Progress
 from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json, write_text
 from concordant.proof.blocks import FOLDER, SUMMARY
@@ -38,6 +37,7 @@ from concordant.proof.training import is_observed, train_all
 from concordant.proof.verdict import made_line, standing
 from concordant.proof.writing import write_table_files
 from concordant.report.html import read_documents, write_report
+from concordant.study.experiment import Progress
 
 SEARCH = "search"
 CELLS = "cells"

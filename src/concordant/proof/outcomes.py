@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.analysis.bootstrap import Outcomes
-from concordant.analysis.corruptions import KINDS
-from concordant.analysis.stress import agree
 from concordant.data.part import Strings
 from concordant.errors import DataError
-from concordant.experiment.folder import ExperimentFolder
 from concordant.proof.components import whether_components, which_components
 from concordant.proof.conditions import CLEAN, CONTROL
 from concordant.proof.grid import Cell
 from concordant.proof.plan import Experiment
 from concordant.proof.stressing import FILE, TOLD, VALIDATION
+from concordant.robustness.corruptions import KINDS
+from concordant.robustness.stress import agree
+from concordant.statistics.bootstrap import Outcomes
+from concordant.training.folder import ExperimentFolder
 
 Values = NDArray[np.float64]
 MEAN, SEEN, UNSEEN = "corruption.mean", "corruption.seen", "corruption.unseen"

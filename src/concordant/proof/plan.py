@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from concordant.errors import DataError
-from concordant.experiment.config import Config, Recipe, make_config
 from concordant.faults import explain
 from concordant.proof.grid import Cell, Family, Grid
+from concordant.training.config import Config, Recipe, make_config
 
 Tuned = Mapping[str, Mapping[str, float | int]]  # label -> recipe fields
 

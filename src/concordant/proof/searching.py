@@ -14,24 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from concordant.analysis.study import Progress, prepare_of
+from concordant.benchmarks.catalogue import folder_of
 from concordant.calibration import Perturbation
-from concordant.data.benchmarks import folder_of
 from concordant.data.part import Part
 from concordant.errors import ConcordantError, DataError
-from concordant.experiment.batches import open_tensors
-from concordant.experiment.config import Config, Recipe
-from concordant.experiment.paired import Job, default_jobs, run_all
-from concordant.experiment.surroundings import hardware, versions
-from concordant.experiment.training import Trained, train
-from concordant.experiment.validation import validation_score
 from concordant.files import read_json, write_json
 from concordant.proof.grid import Family, Grid
 from concordant.proof.plan import Tuned, base_config
 from concordant.proof.unseen import leave_group_out
+from concordant.study.experiment import Progress
 from concordant.sweep.search import SCHEMA
 from concordant.sweep.space import draw, written
 from concordant.sweep.trial import without_test
+from concordant.training.batches import open_tensors
+from concordant.training.config import Config, Recipe
+from concordant.training.loop import Trained, train
+from concordant.training.paired import Job, default_jobs, run_all
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
+from concordant.training.validation import validation_score
 
 FILE = "candidate.json"
 SEED = 0  # of the draws

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concordant.analysis.asking import Answer, ask
-from concordant.analysis.corrupting import Ground
-from concordant.analysis.predictions import write_table
-from concordant.analysis.study import Progress, prepare_of
-from concordant.analysis.trained import WEIGHTS, load_weights
-from concordant.data.benchmarks import folder_of, natures_of, waves_of
+from concordant.benchmarks.catalogue import folder_of, natures_of, waves_of
 from concordant.data.digest import sha256
 from concordant.data.part import AnyPart, Bools, Part, Task
 from concordant.errors import ConcordantError, DataError, UsageError
-from concordant.experiment.config import Config, Variant
-from concordant.experiment.folder import ExperimentFolder
-from concordant.experiment.model import build_model
-from concordant.experiment.paired import Job, default_jobs, run_all
 from concordant.proof.conditions import Condition, applied, conditions, oracle_of
 from concordant.proof.plan import Experiment
+from concordant.robustness.corrupting import Ground
+from concordant.robustness.predict import Answer, ask
+from concordant.robustness.predictions import write_table
+from concordant.study.experiment import Progress
+from concordant.training.config import Config, Variant
+from concordant.training.folder import ExperimentFolder
+from concordant.training.model import build_model
+from concordant.training.paired import Job, default_jobs, run_all
+from concordant.training.runs import WEIGHTS, load_weights, prepare_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,16 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from concordant import seeding
-from concordant.analysis.study import prepare_of
+from concordant.benchmarks.catalogue import folder_of
 from concordant.calibration import Perturbation, repeat_targets
-from concordant.data.benchmarks import folder_of
 from concordant.data.part import Task
-from concordant.experiment.batches import endless_rows, open_tensors
-from concordant.experiment.config import Config, Variant
-from concordant.experiment.model import build_model
-from concordant.experiment.surroundings import hardware, versions
 from concordant.files import read_json, write_json
 from concordant.proof.plan import Experiment
+from concordant.training.batches import endless_rows, open_tensors
+from concordant.training.config import Config, Variant
+from concordant.training.model import build_model
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
 
 FILE = "timing.json"
 TURNS, WARM_UP = 15, 3
@@ -68,7 +68,7 @@ def time_cell(experiment: Experiment, *, data: Path | str | None = None, turns: 
 
 
 def stepper(task: Task, config: Config, variant: Variant) -> Callable[[], Tensor]:
-    """Return a function that does one step of `concordant.experiment.training` and returns its loss."""
+    """Return a function that does one step of `concordant.training.loop` and returns its loss."""
     model = build_model(task, config, variant, 0).train()
     recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)

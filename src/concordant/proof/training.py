@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from concordant.analysis.recorder import DEFAULT_EVERY
-from concordant.analysis.study import Progress, study_all
+from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.proof.plan import Experiment
+from concordant.study.experiment import Progress, study_all
 
 
 def train_all(
@@ -29,7 +29,7 @@ def train_all(
         jobs: runs that go at once; None = one a core.
         progress: called with the finished runs, all runs, and a line about the last one.
 
-    Raises: as for `concordant.analysis.study.study_all`.
+    Raises: as for `concordant.study.experiment.study_all`.
     """
     for observed in (True, False):
         mine = {one.name: (one.config, one.folder) for one in experiments if is_observed(one) == observed}

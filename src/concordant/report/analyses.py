@@ -112,7 +112,7 @@ def feature_tables(document: Document) -> list[Table]:
     return [first, second]
 
 
-def explanation_table(explanation: Any) -> Table:  # noqa: ANN401 - concordant.analysis.inspecting.Explanation
+def explanation_table(explanation: Any) -> Table:  # noqa: ANN401 - concordant.visualisation.inspection.Explanation
     """Return one instance explained: reliability of each modality, who supports and contradicts it, its dimensions."""
     from rich.table import Table
 

@@ -1,6 +1,6 @@
 """A grid as one table: rows fusions, columns calibrators, accuracy clean and in the mean over the corruptions.
 
-What is computed is in grid.json (`concordant.analysis.grid`), here it is only set.
+What is computed is in grid.json (`concordant.study.grid`), here it is only set.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from concordant.analysis.loop import LoopRecorder
-from concordant.analysis.stability import summarise
-from concordant.analysis.stressing import together
+from concordant.dynamics.loop import LoopRecorder
+from concordant.dynamics.stability import summarise
 from concordant.errors import UsageError
-from concordant.experiment.surroundings import hardware, versions
 from concordant.report.html import RunDocuments, write_report
 from concordant.report.html.documents import check_document
+from concordant.study.stress import together
+from concordant.training.provenance import hardware, versions
 
 Found = Mapping[str, Any]
 ByModel = Mapping[str, Found | Sequence[Found]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concordant.analysis.comparisons import METRIC
+from concordant.statistics.comparisons import METRIC
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from concordant.calibration.calibrator import ContextualCalibrator
-from concordant.calibration.outcome import Modulation, Summaries
+from concordant.calibration.result import Modulation, Summaries
 from concordant.errors import UsageError
 
 

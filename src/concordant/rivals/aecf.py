@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from concordant import seeding
 from concordant.calibration.base import linear, zero_linear
 from concordant.calibration.modulation import shift_from_reliability
-from concordant.calibration.outcome import Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation
+from concordant.calibration.result import Modulation, Summaries
 from concordant.errors import UsageError
 from concordant.rivals.modality_dropout import keep_one
 from concordant.rivals.uncertainty import relative_weights

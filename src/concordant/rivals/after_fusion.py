@@ -18,7 +18,7 @@ from torch import Tensor
 
 from concordant.calibration.base import Pooled, zero_linear
 from concordant.calibration.calibrator import ContextualCalibrator, _Judge
-from concordant.calibration.outcome import Calibration
+from concordant.calibration.result import Calibration
 from concordant.calibration.scaling import pass_on
 from concordant.errors import UsageError
 from concordant.modalities import ModalityBatch

@@ -21,8 +21,8 @@ from concordant import seeding
 from concordant.calibration.base import Calibrator, linear, zero_linear
 from concordant.calibration.comparison import agreement, normalise
 from concordant.calibration.modulation import shift_from_reliability
-from concordant.calibration.outcome import Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation
+from concordant.calibration.result import Modulation, Summaries
 from concordant.errors import UsageError
 from concordant.rivals.uncertainty import relative_weights
 

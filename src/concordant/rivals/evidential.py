@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from concordant.calibration.base import linear
 from concordant.calibration.modulation import shift_from_reliability
-from concordant.calibration.outcome import Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation
+from concordant.calibration.result import Modulation, Summaries
 from concordant.errors import UsageError
 from concordant.rivals.untaught import Untaught
 

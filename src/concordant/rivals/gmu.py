@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from concordant.calibration.base import linear, zero_linear
-from concordant.calibration.outcome import Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation
+from concordant.calibration.result import Modulation, Summaries
 from concordant.rivals.untaught import Untaught
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from concordant.calibration.outcome import Modulation, Summaries
 from concordant.calibration.perturbation import Perturbation
+from concordant.calibration.result import Modulation, Summaries
 from concordant.errors import UsageError
 from concordant.rivals.passing import Passing
 from concordant.rivals.untaught import Untaught

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concordant.calibration.outcome import Modulation, Summaries
+from concordant.calibration.result import Modulation, Summaries
 from concordant.rivals.passing import Passing
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from concordant.calibration.base import Calibrator, Pooled
-from concordant.calibration.outcome import Summaries
+from concordant.calibration.result import Summaries
 from concordant.calibration.scaling import pass_on
 from concordant.modalities import ModalityBatch
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from concordant.calibration.outcome import Modulation, Summaries
+from concordant.calibration.result import Modulation, Summaries
 from concordant.rivals.gate import Gate
 
 

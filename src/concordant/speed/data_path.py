@@ -23,10 +23,10 @@ from concordant.data.part import Part, Task
 from concordant.data.store import Instance, Store
 from concordant.data.stored import StoredPart, everything
 from concordant.data.writing import write_store
-from concordant.experiment.batches import ReadTensors, Tensors, to_tensors
-from concordant.experiment.config import Recipe, Variant, make_config
-from concordant.experiment.model import MultimodalModel, build_model
-from concordant.experiment.prefetch import Clock
+from concordant.training.batches import ReadTensors, Tensors, to_tensors
+from concordant.training.config import Recipe, Variant, make_config
+from concordant.training.model import MultimodalModel, build_model
+from concordant.training.prefetch import Clock
 
 SIZES = {"text": (50, 768), "audio": (375, 5), "vision": (500, 20)}  # modality -> (longest T, D)
 CLASSES = ("negative", "neutral", "positive")

@@ -16,11 +16,11 @@ import torch
 
 from concordant import seeding
 from concordant.calibration import Calibrator
-from concordant.experiment.batches import AnyTensors, open_tensors
 from concordant.rivals import CALIBRATORS
 from concordant.speed.memory import peak_bytes
 from concordant.speed.overhead import VECTORS, actions_of, configure, example
 from concordant.speed.timing import calls_for, interleaved, ratios
+from concordant.training.batches import AnyTensors, open_tensors
 
 PHASES = ("train", "inference")
 

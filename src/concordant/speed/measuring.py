@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from concordant.errors import DataError, UsageError
-from concordant.experiment.surroundings import hardware, versions
 from concordant.fusion import FUSIONS
 from concordant.speed import accelerator, bandwidth, data_path, growth, memory, operators, overhead, vectorised
 from concordant.speed import compiled as compiling
+from concordant.training.provenance import hardware, versions
 
 SCHEMA = "concordant.speed/1"
 BRIEF_CALIBRATORS = ("none", "self", "joint", "context")

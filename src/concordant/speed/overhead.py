@@ -21,11 +21,11 @@ from concordant import seeding
 from concordant.calibration import Perturbation, repeat_targets
 from concordant.data.part import Part, Task
 from concordant.encoders import Encoder
-from concordant.experiment.config import Config, Recipe, Variant
-from concordant.experiment.model import MultimodalModel, build_model
 from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
 from concordant.speed.timing import Spread, calls_for, interleaved, ratios, spread
+from concordant.training.config import Config, Recipe, Variant
+from concordant.training.model import MultimodalModel, build_model
 
 CLEAN = "none, clean"
 PHASES = ("train", "inference")

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from concordant.data.benchmarks import prepare
+from concordant.benchmarks.catalogue import prepare
 from concordant.data.part import Part, Task
-from concordant.experiment.config import Config, Variant, make_config
-from concordant.experiment.devices import Devices
-from concordant.experiment.training import Trained, train
-from concordant.experiment.vectorised.choosing import choose, work_an_operator
-from concordant.experiment.vectorised.together import train_together
 from concordant.speed.timing import device_clock
+from concordant.training.config import Config, Variant, make_config
+from concordant.training.devices import Devices
+from concordant.training.loop import Trained, train
+from concordant.training.vectorised.choosing import choose, work_an_operator
+from concordant.training.vectorised.together import train_together
 
 
 def section(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from concordant.errors import UsageError
-from concordant.experiment.folder import lock
 from concordant.files import read_json, write_json
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.trial import DONE, MARK, TEMPORARY
+from concordant.training.folder import lock
 
 SCHEMA = "concordant.sweep/1"
 MAY_CHANGE = ("resources", "retries")  # between one command and the next that goes on

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from concordant.data.benchmarks import BENCHMARKS, is_store
+from concordant.benchmarks.catalogue import BENCHMARKS, is_store
 from concordant.errors import ConcordantError, UsageError
-from concordant.experiment.config import Recipe
-from concordant.experiment.methods import METHODS
 from concordant.faults import explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
 from concordant.sweep.space import Space, read_space
+from concordant.training.config import Recipe
+from concordant.training.methods import METHODS
 
 INSTALL = "pip install 'concordant[scale]'"
 

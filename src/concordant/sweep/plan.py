@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from concordant.benchmarks.catalogue import is_store, store_at, stored_as
 from concordant.data.archives import named_data
-from concordant.data.benchmarks import is_store, store_at, stored_as
 from concordant.data.remote import is_url
 from concordant.errors import UsageError
-from concordant.experiment.config import Config, make_config
 from concordant.sweep.grid_file import Grid
+from concordant.training.config import Config, make_config
 
 
 @dataclass(frozen=True)

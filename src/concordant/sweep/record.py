@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from concordant.experiment.folder import ExperimentFolder
-from concordant.experiment.surroundings import hardware, versions
 from concordant.files import read_json
 from concordant.sweep.folder import SCHEMA, SweepFolder
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import Experiment
 from concordant.sweep.trial import ABOUT
+from concordant.training.folder import ExperimentFolder
+from concordant.training.provenance import hardware, versions
 
 
 def document_of(

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from concordant.experiment.config import Recipe, Variant
-from concordant.experiment.surroundings import versions
 from concordant.files import read_json
 from concordant.sweep.grid_file import Grid, Search
 from concordant.sweep.plan import Experiment
 from concordant.sweep.space import draw, written
 from concordant.sweep.trial import Trial
+from concordant.training.config import Recipe, Variant
+from concordant.training.provenance import versions
 
 SCHEMA = "concordant.search/1"
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import concordant
-from concordant.experiment.surroundings import versions
+from concordant.training.provenance import versions
 
 
 @lru_cache(maxsize=1)

@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 
 from concordant import seeding
-from concordant.experiment.config import Recipe
 from concordant.faults import explain
+from concordant.training.config import Recipe
 
 FIELDS = tuple(Recipe.model_fields)
 SPANNED = tuple(name for name, field in Recipe.model_fields.items() if field.annotation is float)

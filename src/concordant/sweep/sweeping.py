@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from concordant.analysis.grid import run_grid
-from concordant.analysis.study import prepare_of, study
-from concordant.data.benchmarks import BENCHMARKS, folder_of
+from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.errors import ConcordantError, UsageError
-from concordant.experiment.config import Config
-from concordant.experiment.folder import ExperimentFolder
-from concordant.experiment.model import check_encoders, check_labels
-from concordant.experiment.surroundings import digests
 from concordant.files import read_json, write_json
+from concordant.study.experiment import study
+from concordant.study.grid import run_grid
 from concordant.sweep.folder import SweepFolder
 from concordant.sweep.grid_file import Grid, Resources
 from concordant.sweep.plan import Experiment
 from concordant.sweep.record import document_of
 from concordant.sweep.search import candidates, table_of, tuned
 from concordant.sweep.trial import Trial
+from concordant.training.config import Config
+from concordant.training.folder import ExperimentFolder
+from concordant.training.model import check_encoders, check_labels
+from concordant.training.provenance import digests
+from concordant.training.runs import prepare_of
 
 Progress = Callable[[int, int, str], None]
 

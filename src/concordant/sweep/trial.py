@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from concordant.analysis.study import prepare_of, run_one
-from concordant.data.benchmarks import BENCHMARKS, folder_of
+from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.part import AnyPart, Task
 from concordant.data.stored import StoredPart
 from concordant.errors import ConcordantError, DataError
-from concordant.experiment.config import Config, Variant
-from concordant.experiment.paired import Job
-from concordant.experiment.surroundings import digests, hardware, versions
-from concordant.experiment.training import train
 from concordant.files import write_json
+from concordant.study.experiment import run_one
+from concordant.training.config import Config, Variant
+from concordant.training.loop import train
+from concordant.training.paired import Job
+from concordant.training.provenance import digests, hardware, versions
+from concordant.training.runs import prepare_of
 
 MARK = "sweep.json"  # by which a worker sees that it has the sweep's folder before it
 DONE = "run.json"

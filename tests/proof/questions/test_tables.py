@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from concordant import seeding
-from concordant.analysis.bootstrap import paired_bootstrap
-from concordant.analysis.statistics import holm
 from concordant.proof.grid import Cell
 from concordant.proof.outcomes import MEAN
 from concordant.proof.questions.ablation import ablation, place
@@ -16,6 +14,8 @@ from concordant.proof.questions.detection import GUESS, detection
 from concordant.proof.questions.scores import WORST, clean, corruption, corruption_kinds, removal
 from concordant.proof.questions.stability import stability
 from concordant.proof.table import joined
+from concordant.statistics.bootstrap import paired_bootstrap
+from concordant.statistics.significance import holm
 
 RESAMPLES = 200
 

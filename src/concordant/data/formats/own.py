@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from concordant.data.card import Card, LabelCard, ModalityCard, Source
-from concordant.data.prepared import WHOLE
+from concordant.data.card import WHOLE, Card, LabelCard, ModalityCard, Source
 from concordant.data.store import BARE
 from concordant.errors import DataError
 from concordant.faults import explain

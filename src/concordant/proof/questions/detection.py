@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from concordant.analysis.bootstrap import Outcomes
 from concordant.proof.comparing import Asked, Row, compare_cell, corrected
 from concordant.proof.outcomes import CellOutcomes
 from concordant.proof.table import Table, score_row
+from concordant.statistics.bootstrap import Outcomes
 
 GUESS = "a guess"
 WHAT = ("which", "whether")

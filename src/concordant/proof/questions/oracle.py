@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from concordant.analysis.bootstrap import Outcomes
-from concordant.analysis.stressing import covering
 from concordant.proof.comparing import Asked, Row, compare_cell, corrected, mean_and_deviation, place_of
 from concordant.proof.conditions import CONTROL
 from concordant.proof.outcomes import CellOutcomes, RunOutcomes
 from concordant.proof.table import OURS, Table
+from concordant.statistics.bootstrap import Outcomes
+from concordant.study.stress import covering
 
 TWIN = "none+perturbed"
 SHARE = "share of the way"
@@ -58,7 +58,7 @@ def share_of(cell: CellOutcomes, label: str) -> float | None:
 
 
 def documents(cell: CellOutcomes, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the runs of some methods as `concordant.analysis.stressing.covering` reads them."""
+    """Return the runs of some methods as `concordant.study.stress.covering` reads them."""
     kinds = [kind for kind in cell.any.kinds if kind != CONTROL]
     return [
         {
@@ -76,7 +76,7 @@ def documents(cell: CellOutcomes, labels: Sequence[str]) -> list[dict[str, Any]]
 
 def counted_conditions(cell: CellOutcomes) -> list[tuple[str, str]]:
     """Return the conditions that count, each with that of its oracle."""
-    from concordant.analysis.stressing import LEAST_WAY
+    from concordant.study.stress import LEAST_WAY
 
     found = []
     for kind, told in cell.any.told.items():

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from concordant.experiment.config import command_words
 from concordant.report.html.documents import ANALYSES, RunDocuments
+from concordant.training.config import command_words
 
 Document = Mapping[str, Any]
 

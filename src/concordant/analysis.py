@@ -1,0 +1,33 @@
+"""What a trained model does when modalities are absent, wrong or at odds: the analyses of Concordant.
+
+The `measure_` functions take any callable `model(features) -> logits` and features by modality, a torch Dataset or a
+part; `LoopRecorder` looks on in any training loop. Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concordant.dynamics.gradients import gradient_cosines
+    from concordant.dynamics.loop import LoopRecorder
+    from concordant.robustness.curves import measure_corruption
+    from concordant.robustness.removal import measure_removal
+    from concordant.visualisation.features import measure_features
+
+_HOMES = {
+    "LoopRecorder": "dynamics.loop",
+    "gradient_cosines": "dynamics.gradients",
+    "measure_corruption": "robustness.curves",
+    "measure_features": "visualisation.features",
+    "measure_removal": "robustness.removal",
+}
+
+__all__ = ["LoopRecorder", "gradient_cosines", "measure_corruption", "measure_features", "measure_removal"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"concordant.{_HOMES[name]}"), name)

@@ -1,0 +1,285 @@
+"""`fit_plugin` teaches a calibrator to a model that is trained already: a few hundred steps, the model untouched.
+
+The loader gives (inputs, targets) as for the model. By default the calibrator learns from its own losses alone which
+feature was touched: a head that does not change would teach it to please the training rows, which it knows by heart.
+What it finds is applied only beyond a tolerance, so that whatever looks intact passes as it is.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from concordant import seeding
+from concordant.attach.arguments import Address
+from concordant.attach.attach import Attached, attach, call_with
+from concordant.attach.structure import map_tensors, tensors_of
+from concordant.calibration.modulation import START
+from concordant.calibration.objective import FEWEST_CLASSES
+from concordant.calibration.perturbation import Perturbation, repeat_targets
+from concordant.errors import ConcordantError, UsageError
+
+EVALUATIONS = 10
+STEPS = 400
+VARIATION = 0.5  # of intact features, in standard deviations
+HARMED = 0.05  # share of untouched validation instances that may be scaled down in a modality
+
+Batches = Iterable[tuple[Any, Tensor]]
+Loss = Callable[[Any, Tensor], Tensor]
+ONCE = "loader must give batches at every pass; it was empty (an iterator can be read only once)"
+
+
+def fit_plugin(
+    model: nn.Module,
+    loader: Batches,
+    taps: Mapping[str, Address],
+    *,
+    layout: str | Mapping[str, str] = "auto",
+    learn: str | None = None,
+    loss: Loss | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.01,
+    tolerance: float = 2.0,
+    validation: Batches | None = None,
+    freeze: str | None = "backbone",
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    **options: Any,  # noqa: ANN401 - each of its own type
+) -> Attached:
+    """Attach a calibrator to a trained model and train it.
+
+    Args:
+        model: a trained model; with freeze="backbone" none of its weights or buffers changes.
+        loader: gives (inputs, targets), again at every pass, and should shuffle; inputs are a tensor, a tuple of
+            arguments, or a dictionary of them.
+        taps: as for `attach`.
+        layout: as for `attach`.
+        learn: "reliability": the calibrator's own losses alone, over untouched and perturbed copies, gates stay 1, the
+            model's head does not run; "task": the task's loss as well, through the head. None = "reliability" beside
+            a frozen model, else "task". Then intact features are varied, too, by `Perturbation(variation=0.5)`, if
+            neither a perturbation nor a calibrator is given.
+        loss: of the model's output and the targets, a scalar; None = cross-entropy, or for real targets the mean
+            absolute error, of the output, its `logits`, or its first tensor; "reliability" uses it in validation alone.
+        epochs: passes over the loader.
+        steps: number of steps instead of epochs; 400 if neither is given.
+        learning_rate: the highest of a one-cycle schedule.
+        weight_decay: of AdamW.
+        tolerance: by how much a reliability logit may be below the usual 3 before anything is scaled down, with
+            learn="reliability" (see `ContextualCalibrator.tolerate`); with 0 clean scores fall.
+        validation: batches that are held out; best of people, places or devices that the model was not trained on.
+            "reliability": the tolerance of a modality is raised until at most one in twenty of these instances is
+            scaled down in it, and the calibrator is kept only if it makes no more mistakes on them, untouched, than
+            the model does without it; with a `loss` of your own or real targets, if no more loss. "task": the state
+            with the lowest loss is kept, over untouched and perturbed features, of ten moments and the start.
+            None = the last state is kept.
+        freeze: "backbone" trains the calibrator alone; None trains the model too.
+        seed: of the calibrator's weights and of the perturbations.
+        device: where to train; None = where the model is.
+        options: further arguments of `attach` (at, masks, present, calibrator, copies, ...).
+
+    Returns:
+        The attached model, in evaluation mode.
+
+    Warns:
+        UserWarning: the model made fewer mistakes without the calibrator, which is then left to change nothing.
+
+    Raises:
+        UsageError: the loader is empty, or an argument is wrong.
+        ConcordantError: the loss is not finite.
+    """
+    for name, value in (("epochs", epochs), ("steps", steps), ("learning_rate", learning_rate)):
+        if value is not None and not value > 0:
+            raise UsageError(f"{name} must be positive; found {value}")
+    if not 0 <= tolerance < math.inf:
+        raise UsageError(f"tolerance must not be negative, and finite; found {tolerance}")
+    learn = learn if learn is not None else "task" if freeze is None else "reliability"
+    if learn not in ("reliability", "task"):
+        raise UsageError(f"learn must be 'reliability' or 'task'; found {learn!r}")
+    alone = learn == "reliability"
+    if alone and freeze is None:
+        raise UsageError("learn='reliability' trains the calibrator alone; leave freeze='backbone' or use learn='task'")
+    if alone:
+        options = {"copies": True, **options}
+        if options.get("calibrator") is None:
+            options.setdefault("perturbation", Perturbation(variation=VARIATION))
+    if device is not None:
+        model = model.to(device)
+    where = next((p.device for p in model.parameters()), torch.device("cpu"))
+    first = next(iter(loader), None)
+    if not isinstance(first, (tuple, list)) or len(first) != 2:
+        raise UsageError(
+            "loader must give pairs (inputs, targets), inputs as a tuple of arguments, a dictionary or a tensor; found "
+            + ("nothing" if first is None else type(first).__name__)
+        )
+    if not isinstance(first[1], Tensor):
+        raise UsageError(
+            f"targets must be a tensor; found {type(first[1]).__name__}; convert it, by torch.as_tensor say"
+        )
+    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=_moved(first[0], where), **options)
+    if epochs is not None and steps is None:
+        steps = epochs * _count(loader)
+        if not steps:
+            raise UsageError(ONCE)
+    total = steps if steps is not None else STEPS
+    parameters = [p for p in attached.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=total)
+    score = loss if loss is not None else default_loss
+    judge_by = mistakes if alone and loss is None else score
+    moments = {round(total * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
+    best, best_state = math.inf, None
+    if validation is not None:  # the model as it came is one of the states to choose from
+        best = validation_loss(attached.eval(), validation, judge_by, seed=seed, perturbed=not alone)
+        best_state = copy.deepcopy(attached.state_dict())
+    with seeding.stream(seed, "fit_plugin", device=where):
+        attached.train()
+        for step, (inputs, targets) in enumerate(_endless(loader, total), start=1):
+            goal = _moved(targets, where)
+            attached.labels = class_labels(goal)
+            if alone:
+                call_with(attached.judge, _moved(inputs, where))
+                now = attached.auxiliary_loss()
+            else:
+                out = call_with(attached, _moved(inputs, where))
+                both = repeat_targets(goal) if attached.settings.copies else goal
+                now = score(out, both) + attached.auxiliary_loss()
+            optimizer.zero_grad()
+            now.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if step not in moments:
+                continue
+            if not math.isfinite(now.item()):
+                raise ConcordantError(f"the loss is {now.item()} at step {step}; choose a lower learning_rate")
+            if validation is not None and not alone:
+                found = validation_loss(attached.eval(), validation, score, seed=seed)
+                attached.train()
+                if found <= best:
+                    best, best_state = found, copy.deepcopy(attached.state_dict())
+    attached.eval()
+    if alone:
+        _tolerate(attached, tolerance, validation)
+        if validation is None or validation_loss(attached, validation, judge_by, seed=seed, perturbed=False) <= best:
+            return attached
+        warnings.warn(
+            "fit_plugin: the model makes fewer mistakes on the validation data without the calibrator, which is left "
+            "untrained and changes nothing; raise tolerance, or fit it on more data, best such as the model never saw",
+            stacklevel=2,
+        )
+    if best_state is not None:
+        attached.load_state_dict(best_state)
+    return attached
+
+
+@torch.no_grad()
+def _tolerate(attached: Attached, least: float, validation: Batches | None) -> None:
+    """Set the tolerance, at least `least`, so that few untouched validation instances are scaled down."""
+    if attached.calibrator is None:
+        raise ConcordantError("the calibrator is not built")
+    found: list[list[Tensor]] = [[] for _ in attached.calibrator.names]
+    where = next(attached.parameters()).device
+    for inputs, _ in validation or ():
+        judged = call_with(attached.judge, _moved(inputs, where))
+        for column, (logits, here) in enumerate(zip(judged.logits.T, judged.present.T, strict=True)):
+            found[column].append(logits[here].float())
+    margins = []
+    for parts in found:
+        below = START - torch.cat(parts) if parts else torch.zeros(0)
+        margins.append(max(least, below.quantile(1 - HARMED).item() if len(below) else least))
+    attached.calibrator.tolerate(margins)
+
+
+def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
+    """Return the cross-entropy of a model's logits, or for real targets the mean absolute error.
+
+    Raises:
+        UsageError: the output holds no tensor with a row for every target.
+    """
+    logits = logits_of(output)
+    if logits is None or logits.shape[:1] != targets.shape[:1]:
+        found = "no tensor" if logits is None else f"one of shape {tuple(logits.shape)}"
+        raise UsageError(
+            f"the model's output must be logits, have `logits`, or begin with them, one row for each of the "
+            f"{len(targets)} targets; found {found}; give `loss`"
+        )
+    if targets.is_floating_point():
+        return F.l1_loss(logits.float().reshape(targets.shape), targets)
+    return F.cross_entropy(logits.float(), targets)
+
+
+def mistakes(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
+    """Return the share of wrong classes, or for real targets the mean absolute error.
+
+    A loss will not do to compare models that are sure of themselves: it is that of the few worst mistakes.
+
+    Raises: as for `default_loss`.
+    """
+    loss, logits = default_loss(output, targets), logits_of(output)
+    if targets.is_floating_point() or targets.dim() != 1 or logits is None or logits.dim() != 2:
+        return loss
+    return (logits.argmax(1) != targets).float().mean()
+
+
+def logits_of(output: Any) -> Tensor | None:  # noqa: ANN401
+    """Return the logits in a model's output: itself, its `logits`, or its first tensor."""
+    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    return next(iter(tensors_of(output)), None)
+
+
+def class_labels(targets: Tensor) -> Tensor | None:
+    """Return class indices for the contrastive loss, or None where there are fewer than three classes, or none."""
+    if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
+        return None
+    return targets if int(targets.max()) >= FEWEST_CLASSES - 1 else None
+
+
+@torch.no_grad()
+def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: int, perturbed: bool = True) -> float:
+    """Return the mean loss over untouched and, if asked for, over perturbed features, the same at every call."""
+    where = next(attached.parameters()).device
+    draws = seeding.generator(seed, "fit_plugin", "validation", device=where)
+    total, count = 0.0, 0
+    for inputs, targets in batches:
+        given, goal = _moved(inputs, where), _moved(targets, where)
+        clean = float(loss(call_with(attached, given), goal))
+        hurt = clean
+        if perturbed:
+            with attached.perturbed(draws):
+                hurt = float(loss(call_with(attached, given), goal))
+        total, count = total + len(goal) * (clean + hurt) / 2, count + len(goal)
+    if not count:
+        raise UsageError("validation must give at least one batch; found none")
+    return total / count
+
+
+def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401
+    return map_tensors(value, lambda x: x.to(device))
+
+
+def _count(loader: Batches) -> int:
+    return len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader)
+
+
+def _endless(loader: Batches, steps: int) -> Iterator[tuple[Any, Tensor]]:
+    """Yield so many batches, from the start again when they run out."""
+    done = 0
+    while True:
+        before = done
+        for batch in loader:
+            yield batch
+            done += 1
+            if done == steps:
+                return
+        if done == before:
+            raise UsageError(ONCE)

@@ -1,0 +1,214 @@
+"""`concordant data`: list, prepare, check and describe datasets, and make one of your own arrays or tables."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from concordant.cli.terminal import Progress, make_console, progress_bar, put_json
+from concordant.errors import UsageError
+
+if TYPE_CHECKING:
+    from concordant.data.reading import Reading
+    from concordant.data.store import Instance
+
+data_app = typer.Typer(
+    help="Prepare datasets from the files that people have, and check them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JSON = Annotated[str | None, typer.Option("--json", help="Write the same as JSON here too; - = stdout.")]
+OUT = Annotated[Path, typer.Option(help="Folder of the dataset; must not exist, or be empty.")]
+NAME = Annotated[str | None, typer.Option(help="Name of the dataset; default: the file's.")]
+FOLDER = Annotated[Path, typer.Argument(help="Folder of a prepared dataset.")]
+
+
+@data_app.command("list")
+def list_command(json_to: JSON = None) -> None:
+    """List the datasets that can be prepared: size, licence, where to get them, which files they take."""
+    from rich.text import Text
+
+    from concordant.benchmarks.datasets import DATASETS
+
+    entries = [DATASETS[name] for name in DATASETS]
+    put_json(
+        json_to,
+        [
+            {**{k: v for k, v in vars(one).items() if k not in ("read", "classes")}, "published": dict(one.published)}
+            for one in entries
+        ],
+    )
+    if json_to == "-":
+        return
+    console = make_console(json_to)
+    for one in entries:
+        counts = ", ".join(f"{count:,} {split}" for split, count in one.published.items())
+        console.print(Text.assemble((one.name, "bold"), f"  {one.title}"))
+        for what, text in (
+            ("files", one.files),
+            ("from", one.home),
+            ("size", f"{one.size}; {counts}"),
+            ("licence", one.licence),
+            ("paper", one.citation),
+            *(("flaw", flaw) for flaw in one.flaws),
+        ):
+            console.print(f"  {what:8}{text}", soft_wrap=True)
+
+
+@data_app.command("prepare")
+def prepare_command(
+    name: Annotated[str, typer.Argument(help="A dataset of `concordant data list`.")],
+    source: Annotated[Path, typer.Option(help="The file or folder that it is read from.")],
+    out: OUT,
+    spectrogram: Annotated[
+        str | None, typer.Option(help="Recipe of the audio: ogm-ge, pmr, pmr-10s, mmpareto, mla, logmel.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second that are taken from films.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of these, how many a clip keeps.")] = None,
+    size: Annotated[str | None, typer.Option(help="Height and width of frames: 224, or 120x160.")] = None,
+    split: Annotated[int | None, typer.Option(help="Which of several published splits.")] = None,
+    lists: Annotated[Path | None, typer.Option(help="Folder of the split lists; default: within the source.")] = None,
+    processes: Annotated[int | None, typer.Option(help="That decode side by side; default: one a core.")] = None,
+    may_fail: Annotated[float | None, typer.Option(help="Share of the clips that may be missing or broken.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of decoded clips; default: beside the dataset, removed at the end.")
+    ] = None,
+    json_to: JSON = None,
+) -> None:
+    """Make a dataset of published files: checked, at true lengths, read from disk as it is needed."""
+    from concordant.benchmarks.datasets import DATASETS
+    from concordant.training.paired import default_jobs
+
+    dataset = DATASETS[name]
+    if not source.exists():
+        raise UsageError(f"--source {source} is not there; {name} takes {dataset.files} (from {dataset.home})")
+    asked = {
+        "spectrogram": spectrogram,
+        "fps": fps,
+        "frames": frames,
+        "size": None if size is None else _size(size),
+        "split": split,
+        "lists": lists,
+        "processes": processes,
+        "may_fail": may_fail,
+        "cache": cache,
+    }
+    given = {option: value for option, value in asked.items() if value is not None}
+    start, place = time.perf_counter(), out.resolve()
+    own = place.parent / f".{place.name}.decoded"
+    if name != "ave-clips" or given:  # which has features as well, that nothing is decoded of
+        given |= {} if "cache" in given or "cache" not in dataset.options else {"cache": own}
+        given |= {} if "processes" in given or "processes" not in dataset.options else {"processes": default_jobs()}
+    _store(dataset.open(source, given), out, json_to, start)
+    shutil.rmtree(own, ignore_errors=True)
+
+
+@data_app.command("from-numpy")
+def from_numpy_command(
+    path: Annotated[Path, typer.Argument(help="An .npz archive, or a folder of .npy files.")],
+    out: OUT,
+    name: NAME = None,
+    json_to: JSON = None,
+) -> None:
+    """Make a dataset of your own arrays; docs/own-data.md says how they are named."""
+    from concordant.data.formats.own_numpy import read_numpy
+
+    start = time.perf_counter()
+    _store(read_numpy(path, name=name), out, json_to, start)
+
+
+@data_app.command("from-csv")
+def from_csv_command(
+    path: Annotated[Path, typer.Argument(help="A CSV file with a line of column names.")],
+    out: OUT,
+    name: NAME = None,
+    json_to: JSON = None,
+) -> None:
+    """Make a dataset of your own table; docs/own-data.md says how columns are named."""
+    from concordant.data.formats.own_csv import read_csv
+
+    start = time.perf_counter()
+    _store(read_csv(path, name=name), out, json_to, start)
+
+
+@data_app.command("check")
+def check_command(folder: FOLDER, json_to: JSON = None) -> None:
+    """Say what is wrong with a dataset, in plain words; exit status 1 on an error, 0 with warnings."""
+    from concordant.benchmarks.datasets import DATASETS
+    from concordant.data.card import CARD, read_card
+    from concordant.data.checking import check
+    from concordant.errors import DataError
+
+    known = None
+    if (folder / CARD).is_file():
+        try:
+            name = read_card(folder).name
+        except DataError:  # the report says so
+            name = ""
+        if name in DATASETS:
+            known = DATASETS[name]
+    with progress_bar("checking") as progress:
+        report = check(
+            folder,
+            published=None if known is None else known.published,
+            published_classes=None if known is None else known.classes,
+            progress=progress,
+        )
+    put_json(json_to, report.to_json())
+    console = make_console(json_to)
+    for split, counts in report.counts.items():
+        shown = ", ".join(f"{name} {count:g}" for name, count in counts.items())
+        console.print(f"{split}: {shown}", soft_wrap=True)
+    for finding in report.findings:
+        console.print(f"{finding.level}: {finding.subject}: {finding.text}", soft_wrap=True)
+    errors = sum(finding.level == "error" for finding in report.findings)
+    warnings = sum(finding.level == "warning" for finding in report.findings)
+    console.print(f"{errors} errors, {warnings} warnings in {folder}")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@data_app.command("describe")
+def describe_command(folder: FOLDER) -> None:
+    """Print a data card in Markdown."""
+    from concordant.data.describing import describe
+
+    typer.echo(describe(folder))
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Return height and width."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise UsageError(f"--size must be a number such as 224, or height x width such as 120x160; found {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:
+    """Write a dataset, and say what it is."""
+    from concordant.data.writing import write_store
+
+    with progress_bar("preparing") as progress:
+        instances = reading.instances if progress is None else _watched(reading.instances, progress)
+        card = write_store(out, reading.card, instances, findings=reading.findings)
+    put_json(json_to, {"folder": str(out), **card.model_dump(mode="json")})
+    console = make_console(json_to)
+    console.print(f"{card.name}: {card.rows:,} instances of {', '.join(card.modalities)} in {out}")
+    for name, text in card.repairs.items():
+        console.print(f"repaired: {name}: {text}")
+    for note in card.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    console.print(f"{time.perf_counter() - start:.0f} s; next: concordant data check {out}, concordant run {out}")
+
+
+def _watched(instances: Iterable[Instance], progress: Progress) -> Iterator[Instance]:
+    for done, instance in enumerate(instances, 1):
+        progress(done, 0, instance.id)
+        yield instance

@@ -1,0 +1,114 @@
+"""The commands `concordant export`, `concordant share` and `concordant predict`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from concordant.cli.terminal import make_console, progress_bar, put_json
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` made.")]
+Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or ../shared/data.")]
+Method = Annotated[
+    str | None, typer.Option("--calibrator", help="Which method of the folder; default: context, or the last.")
+]
+Seed = Annotated[int, typer.Option(help="Which seed.")]
+Json = Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")]
+
+
+def export_command(
+    run: Run,
+    format_: Annotated[str, typer.Option("--format", help="onnx, or torch-export.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The file; default: model.onnx or model.pt2 in the folder.")] = None,
+    calibrator: Method = None,
+    seed: Seed = 0,
+    data: Data = None,
+    fixed_time: Annotated[
+        bool, typer.Option("--fixed-time", help="Sequences of the longest number of steps of training, not of any.")
+    ] = False,
+    json_to: Json = None,
+) -> None:
+    """Write a trained run as a file that needs no Concordant: unscaled inputs, masks and presence in, reliability out.
+
+    The file is checked against PyTorch on real test samples before it takes its place.
+    """
+    from concordant.deploy.export import export_run
+    from concordant.training.runs import open_runs
+
+    start, console = time.perf_counter(), make_console(json_to)
+    found = export_run(
+        open_runs(run), format=format_, out=out, label=calibrator, seed=seed, data=data, fixed_time=fixed_time
+    )
+    check = found["check"]
+    for entry in found["inputs"]:
+        console.print(f"{entry['name']}: {entry['dtype']} ({', '.join(map(str, entry['shape']))})", markup=False)
+    console.print(
+        f"{found['file']}: {found['label']} before {found['fusion']}, seed {found['seed']}, {found['bytes']:,} bytes; "
+        f"at most {check['largest_difference']:.0e} from PyTorch on {check['samples']} test samples "
+        f"({time.perf_counter() - start:.0f} s)",
+        markup=False,
+    )
+    put_json(json_to, found)
+
+
+def share_command(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The folder that is made.")],
+    calibrator: Method = None,
+    seed: Seed = 0,
+    data: Data = None,
+    json_to: Json = None,
+) -> None:
+    """Write a trained run as a folder that others can load: safetensors, configuration and a model card."""
+    from concordant.deploy.sharing import share_run
+    from concordant.training.runs import open_runs
+
+    found = share_run(open_runs(run), out, label=calibrator, seed=seed, data=data)
+    make_console(json_to).print(
+        f"{out}: {', '.join(found['files'])}; {found['label']}, seed {found['seed']}, {found['parameters']:,} "
+        "parameters; PretrainedModel.from_pretrained loads it, .push_to_hub(name) uploads it",
+        markup=False,
+    )
+    put_json(json_to, found)
+
+
+def predict_command(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` or `concordant share` made.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data folder, for its test part; or another prepared dataset, for all of its instances."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The file: .parquet or .csv.")] = Path("predictions.parquet"),
+    trained_on: Annotated[
+        Path | None, typer.Option(help="The data folder of the training, where --data names another dataset.")
+    ] = None,
+    calibrator: Method = None,
+    seed: Seed = 0,
+    json_to: Json = None,
+) -> None:
+    """Write predictions, with the reliability of each modality of every instance."""
+    from concordant.deploy.predicting import predict_run
+
+    start, console = time.perf_counter(), make_console(json_to)
+    with progress_bar("predicting") as progress:
+        found = predict_run(run, out, data=data, trained_on=trained_on, label=calibrator, seed=seed, progress=progress)
+    score = "" if found["accuracy"] is None else f", {100 * found['accuracy']:.1f} % right"
+    told = (
+        ""
+        if found["reliability"] is None
+        else "; mean reliability: "
+        + ", ".join(
+            f"{name} {'absent' if value is None else f'{value:.2f}'}" for name, value in found["reliability"].items()
+        )
+    )
+    console.print(
+        f"{out}: {found['instances']:,} instances by {found['label']}, seed {found['seed']}{score}{told} "
+        f"({time.perf_counter() - start:.0f} s)",
+        markup=False,
+    )
+    put_json(json_to, found)

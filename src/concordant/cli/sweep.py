@@ -1,0 +1,103 @@
+"""The command `concordant sweep`. Thin; what it does is in `concordant.sweep`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from concordant.cli.analyses import write_page
+from concordant.cli.terminal import make_console, progress_bar, put_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def sweep_command(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file; docs/scale.md says what it holds.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the results, which all machines must see; default: runs/<name of the file>."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data folder or URL; default: CONCORDANT_DATA, or ../shared/data.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, or auto inside of one; default: this machine alone.")
+    ] = None,
+    cpus: Annotated[int | None, typer.Option(help="Cores of this machine that are used; default: all.")] = None,
+    json_to: Annotated[str | None, typer.Option("--json", help="Write sweep.json here too; - = stdout.")] = None,
+) -> None:
+    """Run a grid of experiments, with a search of hyper-parameters where it asks for one, on one machine or many.
+
+    A command that was stopped goes on where it was when it is given again.
+    """
+    from concordant.sweep.grid_file import read_grid
+    from concordant.sweep.plan import make_plan
+    from concordant.sweep.ray_engine import RayEngine
+    from concordant.sweep.sweeping import failures, run_sweep
+
+    start = time.perf_counter()
+    asked = read_grid(grid)
+    plan = make_plan(asked, data=data, file=grid)
+    folder = out if out is not None else Path("runs") / grid.stem
+    engine = RayEngine(address=address, cpus=cpus)
+    words = ["concordant", "sweep", str(grid), "--out", str(folder), *(["--data", data] if data is not None else [])]
+    console = make_console(json_to)
+    try:
+        with progress_bar("sweep") as progress:
+            found = run_sweep(asked, plan, folder, engine=lambda: engine, command=shlex.join(words), progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"concordant: stopped; {folder}/log.txt says how far; give the same command again to go on", err=True
+        )
+        raise
+    for one in found["experiments"]:
+        _print_search(console, one)
+    _print_tables(console, found, folder)
+    for one in found["failed"]:
+        console.print(f"failed: {one['trial']}: {one['error']}", soft_wrap=True, markup=False)
+    again = f", {found['retried']} tried again after a worker died" if found["retried"] else ""
+    seconds = time.perf_counter() - start
+    console.print(f"{found['finished']} of {found['runs']} runs in {folder}{again}; this command took {seconds:.0f} s")
+    if any(one["results"] for one in found["experiments"]):
+        console.print(f"the report: {write_page(folder)}")
+    put_json(json_to, found)
+    error = failures(found)
+    if error is not None:
+        raise error
+
+
+def _print_search(console: Console, one: Mapping[str, Any]) -> None:
+    """Say what a search chose."""
+    for label, row in (one["chosen"] or {}).items():
+        if row is not None:
+            recipe = ", ".join(f"{name} {value:g}" for name, value in row["recipe"].items())
+            console.print(f"{one['name']}: {label}: {recipe} (validation {row['mean']:.3f})", markup=False)
+
+
+def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> None:
+    """Print what is whole: a grid of several fusions, or an experiment by itself."""
+    from concordant.files import read_json
+    from concordant.report.grid import grid_lines, grid_table, legend
+    from concordant.report.table import score_table, summary_line
+
+    for group in dict.fromkeys(one["group"] for one in found["experiments"]):
+        sheet = folder / group / "grid.json"
+        if sheet.is_file():
+            grid = read_json(sheet)
+            console.print(grid_table(grid))
+            console.print(legend(grid))
+            for line in grid_lines(grid):
+                console.print(line)
+            continue
+        for one in found["experiments"]:
+            if one["group"] == group and one["results"]:
+                results = read_json(folder / one["name"] / "results.json")
+                console.print(score_table(results))
+                if results["comparisons"]:
+                    console.print(summary_line(results))

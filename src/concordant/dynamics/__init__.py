@@ -1,0 +1,1 @@
+"""Training dynamics: gradients, conflicts, probes and stability, recorded while a model trains."""

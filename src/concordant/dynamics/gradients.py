@@ -1,0 +1,120 @@
+"""Do the modalities pull the fusion the same way? The cosine of the gradients of their losses.
+
+Each modality's loss is what the fusion loses with that modality alone present; a cosine below 0 means that a step
+that serves one modality harms the other (gradient conflict: Yu et al., "Gradient Surgery for Multi-Task Learning",
+NeurIPS 2020). Weights that only one modality reaches count too, with a gradient of 0 from the others: where a fusion
+keeps modalities apart until a linear head, cosines are near 0. Nothing here touches `.grad`, weights, running
+statistics, training modes or random streams. Shapes: logits (B, C); L losses give cosines (L, L).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from concordant.errors import UsageError
+from concordant.robustness.predict import evaluation_mode
+
+if TYPE_CHECKING:
+    from concordant.training.model import MultimodalModel, Output
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def gradient_cosines(losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dict[tuple[str, str], float | None]:
+    """Return the cosine of the gradients of each pair of losses, None where a gradient is zero or not finite.
+
+    Args:
+        losses: name -> a scalar; one that does not depend on the parameters has a gradient of zero.
+        parameters: shared by the losses; those that need no gradient do not count.
+
+    Raises:
+        UsageError: a loss is no scalar.
+
+    >>> weight = torch.tensor([1.0, 2.0], requires_grad=True)
+    >>> losses = {"audio": weight.sum(), "text": -weight.sum(), "vision": weight[0]}
+    >>> {pair: round(cosine, 4) for pair, cosine in gradient_cosines(losses, [weight]).items()}
+    {('audio', 'text'): -1.0, ('audio', 'vision'): 0.7071, ('text', 'vision'): -0.7071}
+    """
+    names = list(losses)
+    table = cosine_table(losses, parameters).tolist()
+    found: dict[tuple[str, str], float | None] = {}
+    for (row, one), (column, other) in combinations(enumerate(names), 2):
+        value = table[row][column]
+        found[one, other] = None if value != value else value  # NaN is not itself
+    return found
+
+
+def cosine_table(losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> Tensor:
+    """Return the cosines (L, L) on the device, NaN where a gradient is zero or not finite; as `gradient_cosines`."""
+    for name, loss in losses.items():
+        if loss.numel() != 1:
+            raise UsageError(f"losses[{name!r}] must be a scalar; found the shape {tuple(loss.shape)}")
+    if not losses:
+        return torch.empty(0, 0)
+    learned = [weight for weight in parameters if weight.requires_grad]
+    flat = torch.stack([_flat_gradient(loss, learned) for loss in losses.values()])  # (L, P)
+    products = flat @ flat.T
+    squares = products.diagonal()
+    scale = (squares[:, None] * squares[None, :]).sqrt()
+    cosines = (products / scale).clamp(-1, 1)
+    return torch.where((scale > 0) & scale.isfinite(), cosines, torch.nan)
+
+
+def modality_losses(model: MultimodalModel, out: Output, labels: Tensor, loss: Loss) -> dict[str, Tensor]:
+    """Return modality -> the loss of the fusion given that modality alone, for gradients of the fusion's weights.
+
+    The features are those that the fusion joined, calibrated and detached; the others are absent. The fusion is in
+    evaluation mode meanwhile, so that dropout draws nothing and no statistic runs on. All fusions of `FUSIONS` can
+    do with one modality; of a fusion that cannot, and raises or gives logits that are not finite, the modality is
+    left out, as is one that no instance has. Where the calibrator decides in the fusion's place nothing is returned.
+
+    Args:
+        model: what gave `out`.
+        out: of R >= B rows; the first B are looked at, so that labels of a batch mean its untouched half.
+        labels: (B,).
+        loss: of logits and labels, a mean over rows.
+    """
+    calibration, rows = out.calibration, len(labels)
+    if calibration.decision is not None:
+        return {}
+    fusion = model.fusion
+    kind = next(fusion.parameters()).dtype  # under mixed precision features may have another
+    features = {
+        name: x.detach().narrow(fusion.meeting[name].layout.batch, 0, rows).to(kind)
+        for name, x in calibration.features.items()
+    }
+    masks = {name: mask[:rows] for name, mask in out.masks.items()}
+    found = {}
+    # cuDNN has no gradient of recurrent layers in evaluation mode.
+    with evaluation_mode(fusion), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
+        for index, name in enumerate(calibration.names):
+            here = calibration.present[:rows, index]
+            if name not in features or not (calibration.complete or here.any()):
+                continue
+            alone = {other: here if other == name else torch.zeros_like(here) for other in calibration.names}
+            try:
+                logits = fusion.join(features, masks, alone).float()
+            except torch.OutOfMemoryError:
+                raise
+            except (IndexError, KeyError, RuntimeError, ValueError):  # it cannot do without the others
+                continue
+            value = loss(logits, labels) if calibration.complete else loss(logits[here], labels[here])
+            if value.isfinite():
+                found[name] = value
+    return found
+
+
+def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """Return one loss's gradient (P,), zeros where it does not depend on a parameter."""
+    if not parameters or not loss.requires_grad:
+        count = sum(weight.numel() for weight in parameters)
+        return torch.zeros(count, device=loss.device)
+    # The graph is kept: losses may share a part of it.
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+    return torch.cat([piece.flatten() for piece in pieces]).float()

@@ -1,0 +1,121 @@
+"""What a modality's encoder knows by itself: a linear probe on its pooled features.
+
+Ridge regression onto the classes in closed form, the same as scikit-learn's RidgeClassifier on standardised columns
+(alpha = 1); real labels are told apart by the side of 0.
+Shapes: pooled features (N, D); labels (N,).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from concordant.fusion.base import masked_mean
+from concordant.modalities import gather, to_positions
+from concordant.training.batches import Tensors
+
+if TYPE_CHECKING:
+    from concordant.training.batches import AnyTensors
+    from concordant.training.model import MultimodalModel
+
+ROWS = 512  # of each part that a probe looks at, at the most
+STRENGTH = 1.0  # of the ridge
+
+
+def ridge_probe(
+    train: Tensor, train_labels: Tensor, valid: Tensor, valid_labels: Tensor, *, strength: float = STRENGTH
+) -> float | None:
+    """Return the accuracy on `valid` of a ridge classifier of `train`; None with one class, or without rows.
+
+    Args:
+        train: (N, D).
+        train_labels: integers (N,).
+        valid: (V, D).
+        valid_labels: integers (V,).
+        strength: of the ridge, on standardised columns.
+    """
+    if not len(train) or not len(valid):
+        return None
+    # In double precision on the CPU: a small problem, and some accelerators have no doubles.
+    train, valid = train.detach().cpu().double(), valid.detach().cpu().double()
+    classes, index = torch.unique(train_labels.detach().cpu(), return_inverse=True)
+    if len(classes) < 2:
+        return None
+    mean, std = train.mean(0), train.std(0, unbiased=False)
+    std = torch.where(std > 0, std, 1)
+    x, held = (train - mean) / std, (valid - mean) / std
+    targets = 2 * F.one_hot(index, len(classes)).double() - 1  # (N, C)
+    offset = targets.mean(0)
+    ridge = x.T @ x + strength * torch.eye(x.shape[1], dtype=x.dtype)
+    weights = torch.linalg.solve(ridge, x.T @ (targets - offset))  # (D, C)
+    said = classes[(held @ weights + offset).argmax(1)]
+    return float((said == valid_labels.detach().cpu()).double().mean())
+
+
+def pooled(model: MultimodalModel, batch: Tensors) -> tuple[dict[str, Tensor], Tensor]:
+    """Return modality -> its encoder's features averaged over valid positions (B, D), and presence bool (B, M).
+
+    Args:
+        model: in evaluation mode.
+        batch: its inputs.
+    """
+    features: dict[str, Tensor] = {}
+    masks: dict[str, Tensor] = {}
+    sizes: dict[str, int] = {}
+    layouts: dict[str, str] = {}
+    with torch.no_grad():
+        for name, encoder in model.encoders.items():
+            sizes[name], layouts[name] = encoder.size, encoder.feature_layout  # type: ignore[assignment]
+            features[name], mask = encoder(batch.inputs[name], batch.masks.get(name), batch.present.get(name))
+            if mask is not None:
+                masks[name] = mask
+        given = gather(
+            features,
+            sizes=sizes,
+            layouts=layouts,
+            masks=masks,
+            present={name: here for name, here in batch.present.items() if name in features},
+        )
+        means = {}
+        for name, x in given.features.items():
+            flat = to_positions(x, given.layouts[name])
+            means[name] = masked_mean(flat, given.masks.get(name), given.column(name)).float()
+    return means, given.present
+
+
+def probes(model: MultimodalModel, train: AnyTensors, valid: AnyTensors) -> dict[str, float | None]:
+    """Return modality -> the validation accuracy of a probe of its encoder, over the instances that have it.
+
+    At most 512 instances of each part are looked at, evenly spaced.
+
+    Args:
+        model: in evaluation mode.
+        train: what the probe is fitted on.
+        valid: what it is scored on.
+    """
+    seen, held = evenly(train, ROWS), evenly(valid, ROWS)
+    seen_features, seen_here = pooled(model, seen)
+    held_features, held_here = pooled(model, held)
+    found = {}
+    for index, name in enumerate(model.encoders):
+        rows, others = seen_here[:, index], held_here[:, index]
+        found[name] = ridge_probe(
+            seen_features[name][rows],
+            sides(seen.labels[rows]),
+            held_features[name][others],
+            sides(held.labels[others]),
+        )
+    return found
+
+
+def evenly(part: AnyTensors, most: int) -> Tensors:
+    """Return at most `most` instances, evenly spaced, since parts may be sorted by class."""
+    return part.take(slice(None, None, max(1, -(-len(part) // most))))
+
+
+def sides(labels: Tensor) -> Tensor:
+    """Return class indices as they are, and of real labels whether they are 0 or more."""
+    return (labels >= 0).long() if labels.is_floating_point() else labels

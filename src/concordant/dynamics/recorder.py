@@ -1,0 +1,259 @@
+"""The observer that records training dynamics: gradients, conflict, updates, modulation, probes, validation.
+
+Of every `every`-th step, beginning with the first, it sees the inside; numbers stay on the device until the next
+evaluation, so that no step waits for them. It leaves no trace in what is trained (see
+`concordant.training.callbacks`). Shapes: features (R, ...) of R >= B rows, the first B untouched; reliability (B, M);
+gates (B, D).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from concordant.data.part import LabelKind
+from concordant.dynamics.gradients import Loss, cosine_table, modality_losses
+from concordant.dynamics.probe import ROWS, evenly, probes
+from concordant.dynamics.stability import sharpness
+from concordant.errors import UsageError
+from concordant.training.loop import LOSSES
+
+if TYPE_CHECKING:
+    from concordant.training.batches import AnyTensors
+    from concordant.training.model import MultimodalModel, Output
+
+DEFAULT_EVERY = 25  # at which observing costs less than a tenth of training (benchmarks/dynamics_cost.py)
+QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+_BATCH = 512
+Log = Callable[[dict[str, float], int], None]
+
+
+class Record(NamedTuple):
+    """One number: after or in which step, of what quantity, of which modality, pair or part ("" = the whole)."""
+
+    step: int
+    quantity: str
+    of: str
+    value: float  # NaN where there is none
+
+
+class Recorder:
+    """Record the dynamics of one training run; an `Observer`.
+
+    Quantities: "loss" of every step; of every `every`-th step "gradient_norm" of each modality's features as the
+    fusion joins them (both copies), "conflict" of each pair "a|b" (cosine of the gradients of the fusion's weights),
+    "update_ratio" of each part (norm of the step's change over the norm of the weights), and the quantiles
+    "reliability_q10", "_q50", "_q90" and "gate_q10", ... over the untouched instances that have the modality; at
+    evaluations "validation_loss", "validation_score" (accuracy, of real labels minus the mean absolute error; both
+    untouched, so that all variants are judged alike) and "probe" of each modality.
+
+    Args:
+        every: steps from one that is seen from the inside to the next.
+        kind: of the labels.
+        seed: of the directions of sharpness.
+        log: called at evaluations with "quantity/of" -> value and the step; None = nobody.
+
+    Attributes:
+        records: what is known so far.
+        seconds: what recording took. On an accelerator, of work that is only queued, as long as queueing took.
+
+    Raises:
+        UsageError: `every` below 1.
+    """
+
+    def __init__(
+        self, *, every: int = DEFAULT_EVERY, kind: LabelKind = "class", seed: int = 0, log: Log | None = None
+    ) -> None:
+        check_every(every)
+        self.every, self.kind, self.seed, self.log = every, kind, seed, log
+        self.records: list[Record] = []
+        self.seconds = 0.0
+        self._loss_of: Loss = LOSSES[kind]
+        self._losses: list[tuple[int, Tensor]] = []
+        self._pending: list[tuple[int, Sequence[tuple[str, str]], Tensor]] = []
+        self._labels: Tensor | None = None
+        self._weights: dict[str, list[Tensor]] = {}
+
+    def loss(self, step: int, loss: Tensor) -> None:
+        """Keep a step's loss."""
+        self._losses.append((step, loss))
+
+    def wants(self, step: int) -> bool:
+        """Say whether a step is one of every `every`, counted from the first."""
+        return (step - 1) % self.every == 0
+
+    def prepare(self, out: Output, labels: Tensor) -> None:
+        """Ask autograd to keep the gradients at the features."""
+        self._labels = labels
+        for x in out.calibration.features.values():
+            if x.requires_grad:
+                x.retain_grad()
+
+    def before_step(self, step: int, out: Output, model: MultimodalModel) -> None:
+        """Record gradients, conflict and modulation; keep the weights."""
+        if self._labels is None:
+            return
+        with self._at_work():
+            rows = len(self._labels)
+            self._record(step, _gradient_norms(out))
+            self._record(step, _modulation(out, rows, model.calibrator))
+            losses = modality_losses(model, out, self._labels, self._loss_of)
+            table = cosine_table(losses, list(model.fusion.parameters()))
+            place = {name: number for number, name in enumerate(losses)}
+            nothing = torch.full((), torch.nan, device=self._labels.device)
+            for one, other in combinations(out.calibration.names, 2):
+                known = one in place and other in place
+                value = table[place[one], place[other]] if known else nothing
+                self._record(step, {("conflict", f"{one}|{other}"): value})
+            self._weights = {part: [p.detach().clone() for p in own] for part, own in parts_of(model).items()}
+            self._labels = None
+
+    def after_step(self, step: int, model: MultimodalModel) -> None:
+        """Record how far the weights have moved."""
+        with self._at_work():
+            for part, own in parts_of(model).items():
+                before = self._weights[part]
+                moved = [now.detach() - then for now, then in zip(own, before, strict=True)]
+                size = _norm(before)
+                ratio = torch.where(
+                    size > 0, _norm(moved) / size, torch.nan
+                )  # of weights that start at 0 there is none
+                self._record(step, {("update_ratio", part): ratio})
+            self._weights = {}
+
+    def evaluated(self, step: int, model: MultimodalModel, score: float, train: AnyTensors, valid: AnyTensors) -> None:
+        """Record validation and probes, fetch what is still on the device, and hand it to the log."""
+        with self._at_work():
+            loss, plain = validate(model, valid, kind=self.kind)
+            known = [Record(step, "validation_loss", "", loss), Record(step, "validation_score", "", plain)]
+            for name, accuracy in probes(model, train, valid).items():
+                known.append(Record(step, "probe", name, torch.nan if accuracy is None else accuracy))
+            self.fetch()
+            self._keep(known)
+
+    def fetch(self) -> None:
+        """Bring what is still on the device into `records`."""
+        steps = [step for step, _ in self._losses]
+        losses = torch.stack([loss for _, loss in self._losses]).tolist() if steps else []
+        self._keep([Record(step, "loss", "", value) for step, value in zip(steps, losses, strict=True)])
+        values = torch.cat([values for _, _, values in self._pending]).tolist() if self._pending else []
+        keys = [(step, *key) for step, names, _ in self._pending for key in names]
+        self._keep([Record(*key, value) for key, value in zip(keys, values, strict=True)])
+        self._losses, self._pending = [], []
+
+    def finish(self, model: MultimodalModel, valid: AnyTensors) -> dict[str, float | None]:
+        """Return what is known of the state that is kept: its "final_score", untouched, and its "sharpness".
+
+        Sharpness is the mean rise of the validation loss (of at most 512 instances) under random shifts of the weights.
+        """
+        with self._at_work():
+            self.fetch()
+            few = evenly(valid, ROWS)
+            return {
+                "final_score": validate(model, valid, kind=self.kind)[1],
+                "sharpness": sharpness(model, lambda: validate(model, few, kind=self.kind)[0], seed=self.seed),
+            }
+
+    def _record(self, step: int, values: Mapping[tuple[str, str], Tensor]) -> None:
+        if values:
+            stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
+            self._pending.append((step, list(values), stacked))
+
+    def _keep(self, records: Sequence[Record]) -> None:
+        self.records += records
+        if self.log is None:
+            return
+        by_step: dict[int, dict[str, float]] = {}
+        for record in records:
+            if record.value == record.value and (record.quantity != "loss" or self.wants(record.step)):
+                # TensorBoard's names have no "|".
+                name = f"{record.quantity}/{record.of.replace('|', '-')}" if record.of else record.quantity
+                by_step.setdefault(record.step, {})[name] = record.value
+        for step, values in by_step.items():
+            self.log(values, step)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Count the time, and put the global streams of random numbers back."""
+        start = time.perf_counter()
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices=devices):
+            yield
+        self.seconds += time.perf_counter() - start
+
+
+def check_every(every: int) -> None:
+    """Refuse a distance between observed steps below 1.
+
+    Raises:
+        UsageError: says so.
+    """
+    if every < 1:
+        raise UsageError(f"dynamics must be 1 or more, the steps from one that is observed to the next; found {every}")
+
+
+def parts_of(model: MultimodalModel) -> dict[str, list[nn.Parameter]]:
+    """Return part -> its trainable parameters: "encoder.<modality>", "calibrator", "fusion"; parts without are none."""
+    parts: dict[str, nn.Module] = {f"encoder.{name}": encoder for name, encoder in model.encoders.items()}
+    parts |= {"calibrator": model.calibrator, "fusion": model.fusion}
+    found = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
+    return {name: own for name, own in found.items() if own}
+
+
+def validate(model: MultimodalModel, part: AnyTensors, *, kind: LabelKind) -> tuple[float, float]:
+    """Return the task's loss and the score on a part, untouched: accuracy, of real labels minus the absolute error.
+
+    Args:
+        model: in evaluation mode.
+        part: what is scored.
+        kind: of the labels.
+    """
+    loss, score = 0.0, 0.0
+    with torch.no_grad():
+        for batch in part.chunks(_BATCH):
+            logits = model(batch.inputs, batch.masks, batch.present).logits.float()
+            loss += float(LOSSES[kind](logits, batch.labels)) * len(batch)
+            score += float((logits.argmax(1) == batch.labels).sum()) if kind == "class" else 0.0
+    loss /= len(part)
+    return loss, score / len(part) if kind == "class" else -loss
+
+
+def _gradient_norms(out: Output) -> dict[tuple[str, str], Tensor]:
+    """Return the norm of the loss's gradient at each modality's features, NaN where no instance has it."""
+    found = {}
+    for index, name in enumerate(out.calibration.names):
+        here = out.calibration.present[:, index].any()
+        x = out.calibration.features.get(name)
+        norm = torch.full((), torch.nan, device=here.device)
+        if x is not None and x.requires_grad and x.grad is not None:
+            norm = torch.where(here, torch.linalg.vector_norm(x.grad.float()), norm)
+        found["gradient_norm", name] = norm
+    return found
+
+
+def _modulation(out: Output, rows: int, calibrator: nn.Module) -> dict[tuple[str, str], Tensor]:
+    """Return quantiles of reliability and gates over the untouched rows; of a calibrator that learns any."""
+    found: dict[tuple[str, str], Tensor] = {}
+    known = out.calibration
+    levels = torch.tensor(list(QUANTILES.values()), device=known.reliability.device)
+    for index, name in enumerate(known.names):
+        here = known.present[:rows, index]
+        values = {}
+        if getattr(calibrator, "has_reliability", True):
+            values["reliability"] = torch.where(here, known.reliability[:rows, index].detach().float(), torch.nan)
+        if next(calibrator.parameters(), None) is not None:
+            values["gate"] = torch.where(here[:, None], known.gates[name][:rows].detach().float(), torch.nan)
+        for quantity, numbers in values.items():
+            marks = torch.nanquantile(numbers.flatten(), levels)
+            found |= {(f"{quantity}_{mark}", name): marks[number] for number, mark in enumerate(QUANTILES)}
+    return found
+
+
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.nn.utils.get_total_norm([x.float() for x in tensors])

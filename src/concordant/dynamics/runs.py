@@ -1,0 +1,226 @@
+"""Training dynamics of the runs of a folder: recorded run by run while they train, then joined as dynamics.json.
+
+RUN/runs/<label>/seed-<s>/dynamics.parquet   a long table: step, quantity, of, value (null where there is none)
+RUN/runs/<label>/seed-<s>/dynamics-run.json  time and stability of the run
+RUN/runs/<label>/seed-<s>/tensorboard/       event files, written at every evaluation
+RUN/analyses/dynamics.json                   all of it, with a summary over seeds
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from concordant.data.part import Task
+from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, check_every
+from concordant.dynamics.stability import loss_variance, spikes, summarise
+from concordant.errors import ConcordantError, UsageError
+from concordant.files import read_json, write_json
+from concordant.robustness.predictions import read_tables, write_table
+from concordant.training.batches import open_tensors
+from concordant.training.config import Config, command_words
+from concordant.training.folder import ExperimentFolder
+from concordant.training.loop import Trained, train
+from concordant.training.paired import Job
+from concordant.training.provenance import hardware, versions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "DEFAULT_EVERY",
+    "Record",
+    "Recorder",
+    "check_able",
+    "check_observable",
+    "collect_dynamics",
+    "train_observed",
+]
+
+SCHEMA = "concordant.dynamics/1"
+TABLE, SUMMARY, EVENTS = "dynamics.parquet", "dynamics-run.json", "tensorboard"
+MOST_POINTS = 1000  # of a series in dynamics.json; the parquet files have all
+
+
+def train_observed(task: Task, job: Job) -> Trained:
+    """Train one run under observation and write what was seen; the weights are those of a run that nobody observes.
+
+    Args:
+        task: the split of the run's seed.
+        job: the run; its `dynamics` says how often to look, None = the default.
+
+    Returns:
+        The trained run; its `seconds` leave out what observing took.
+
+    Raises:
+        ConcordantError: training diverged, or TensorBoard is not installed.
+    """
+    require_tensorboard()
+    from lightning_fabric.loggers import TensorBoardLogger
+
+    every = DEFAULT_EVERY if job.dynamics is None else job.dynamics
+    shutil.rmtree(job.folder / EVENTS, ignore_errors=True)  # of a run that was stopped half-way
+    logger = TensorBoardLogger(str(job.folder), name=EVENTS, version="")
+    fabric = job.devices.fabric(logger)
+    _ = logger.experiment  # opened before the clock starts
+    recorder = Recorder(every=every, kind=task.kind, seed=job.seed, log=fabric.log_dict)
+    try:
+        trained = train(task, job.config, job.variant, job.seed, fabric=fabric, devices=job.devices, observer=recorder)
+        during = recorder.seconds
+        start = time.perf_counter()
+        final = recorder.finish(trained.model, open_tensors(task.valid).to(fabric.device))
+        seconds = trained.seconds + time.perf_counter() - start
+    finally:
+        logger.finalize("done")
+    losses = [record.value for record in recorder.records if record.quantity == "loss"]
+    entry = {
+        "label": job.variant.label,
+        "seed": job.seed,
+        "every": every,
+        "seconds": seconds,
+        "observing_seconds": recorder.seconds,
+        "stability": {"loss_variance": loss_variance(losses), "spikes": len(spikes(losses)), **final},
+    }
+    write_table(job.folder / TABLE, as_table(recorder.records))
+    write_json(job.folder / SUMMARY, entry)
+    return replace(trained, seconds=trained.seconds - during)
+
+
+def as_table(records: Sequence[Record]) -> pa.Table:
+    """Return records as a table with the columns step, quantity, of, value; NaN is null."""
+    import pyarrow as pa
+
+    columns = {
+        "step": pa.array([record.step for record in records], pa.int64()),
+        "quantity": pa.array([record.quantity for record in records], pa.string()),
+        "of": pa.array([record.of for record in records], pa.string()),
+        "value": pa.array([record.value for record in records], pa.float64(), from_pandas=True),
+    }
+    return pa.table(columns)
+
+
+def collect_dynamics(folder: Path) -> dict[str, Any]:
+    """Return what dynamics.json holds, from the files of all runs of a folder.
+
+    A series of more than 1000 points, the loss of a long run, is thinned evenly; the run's table has it whole.
+
+    Args:
+        folder: of an experiment whose runs were observed and are finished.
+
+    Raises:
+        DataError: a file is absent or cannot be read.
+        UsageError: the runs were observed at different distances.
+    """
+    config = config_of(folder)
+    runs, every = [], set()
+    for path in _run_folders(config, folder):
+        entry = read_json(path / SUMMARY)
+        every.add(entry.pop("every"))
+        stability = entry.pop("stability")
+        runs.append({**entry, "series": _series(read_tables([path / TABLE])), "stability": stability})
+    if len(every) != 1:
+        raise UsageError(
+            f"the runs in {folder} were observed every {' and every '.join(map(str, sorted(every)))} steps, which "
+            "makes no one table; name another folder with --out"
+        )
+    (distance,) = every
+    words = [*command_words(config.model_dump()), "--dynamics-every", str(distance), "--out", str(folder)]
+    return {
+        "schema": SCHEMA,
+        "benchmark": config.benchmark,
+        "fusion": config.fusion,
+        "modalities": list(config.modalities),
+        "every": distance,
+        "runs": runs,
+        "summary": summarise(runs),
+        "versions": versions(),
+        "hardware": hardware(),
+        "command": shlex.join(words),
+    }
+
+
+def check_observable(config: Config, folder: ExperimentFolder, every: int) -> None:
+    """Refuse to observe a folder whose finished runs were trained unobserved, or observed at another distance.
+
+    Args:
+        config: the experiment.
+        folder: its folder.
+        every: steps from one that is observed to the next.
+
+    Raises:
+        UsageError: says so in a sentence; nothing has been trained then.
+    """
+    for path in _run_folders(config, folder.path):
+        if not (path / "run.json").exists():
+            continue
+        if not (path / SUMMARY).exists():
+            raise UsageError(
+                f"the runs in {folder.path} were trained without --dynamics; name another folder with --out"
+            )
+        before = read_json(path / SUMMARY)["every"]
+        if before != every:
+            raise UsageError(
+                f"the runs in {folder.path} were observed every {before} steps, not every {every}; "
+                f"give --dynamics-every {before}, or name another folder with --out"
+            )
+
+
+def check_able(every: int) -> None:
+    """Refuse to observe at a distance below 1, or where TensorBoard is not installed.
+
+    Raises:
+        UsageError: says what the distance must be.
+        ConcordantError: says what to install.
+    """
+    check_every(every)
+    require_tensorboard()
+
+
+def require_tensorboard() -> None:
+    """Refuse to begin where TensorBoard is not installed.
+
+    Raises:
+        ConcordantError: says what to install.
+    """
+    try:
+        import_module("tensorboard")
+    except ImportError:
+        raise ConcordantError(
+            "training dynamics are logged to TensorBoard, which is not installed: pip install 'concordant[experiments]'"
+        ) from None
+
+
+def config_of(folder: Path) -> Config:
+    """Return the configuration that a folder belongs to.
+
+    Raises:
+        DataError: its config.json is absent or cannot be read.
+    """
+    found = read_json(folder / "config.json")
+    return Config.model_validate({name: value for name, value in found.items() if name in Config.model_fields})
+
+
+def _run_folders(config: Config, folder: Path) -> list[Path]:
+    """Return the folder of every run, seed by seed, as results.json lists them."""
+    experiment = ExperimentFolder(folder)
+    return [experiment.run(variant, seed) for variant in config.variants for seed in range(config.seeds)]
+
+
+def _series(table: pa.Table) -> list[dict[str, Any]]:
+    """Return a long table as one entry a quantity and what it is of, in the order of their first steps."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in table.to_pylist():
+        key = row["quantity"], row["of"]
+        entry = found.setdefault(key, {"quantity": key[0], "of": key[1], "step": [], "value": []})
+        entry["step"].append(row["step"])
+        entry["value"].append(row["value"])
+    for entry in found.values():
+        thin = slice(None, None, -(-len(entry["step"]) // MOST_POINTS))
+        entry["step"], entry["value"] = entry["step"][thin], entry["value"][thin]
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Statistics of paired runs: the hierarchical bootstrap, tests of significance, comparisons."""

@@ -1,0 +1,105 @@
+"""The comparisons of results.json: one method against every twin and rival, under every condition.
+
+Outcomes are accuracies of single instances, read from the predictions; "corruption.mean" is an instance's
+mean over the corruptions. Holm's correction is over all comparisons of the table.
+Axis letters: N test instances of one seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from concordant import seeding
+from concordant.statistics.bootstrap import Outcomes, PairedDifference, paired_bootstraps
+from concordant.statistics.significance import holm, wilcoxon
+
+METRIC = "accuracy"
+CLEAN = "clean"
+CORRUPTION_MEAN = "corruption.mean"
+OURS = "context"
+
+Correct = Mapping[tuple[str, int], Mapping[str, Outcomes]]  # (label, seed) -> condition -> outcomes
+
+
+def conditions(present: Sequence[str]) -> list[str]:
+    """Return the conditions in the order of the table, with the mean over the corruptions after the clean one."""
+    hurt = [name for name in present if name.startswith("corruption.")]
+    rest = [name for name in present if name.startswith("removal.")]
+    return [CLEAN, *([CORRUPTION_MEAN] if hurt else []), *hurt, *rest]
+
+
+def with_mean(outcomes: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+    """Return the outcomes of one run with each instance's mean over the corruptions added."""
+    hurt = [one for name, one in outcomes.items() if name.startswith("corruption.")]
+    if not hurt:
+        return dict(outcomes)
+    mean = np.mean([np.asarray(one.values, dtype=np.float64) for one in hurt], 0)
+    return {**outcomes, CORRUPTION_MEAN: Outcomes(mean, hurt[0].ids, hurt[0].groups)}
+
+
+def reference(labels: Sequence[str]) -> str | None:
+    """Return which method is compared with all others: ours, else the last one named; None if it is alone."""
+    if len(labels) < 2:
+        return None
+    return OURS if OURS in labels else labels[-1]
+
+
+def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000) -> list[dict[str, Any]]:
+    """Return the comparisons of the reference method with every other, condition by condition.
+
+    Args:
+        correct: what every run scored on every instance.
+        labels: the methods, in the order of the table.
+        resamples: of the bootstrap.
+    """
+    ours = reference(labels)
+    if ours is None:
+        return []
+    seeds = sorted({seed for label, seed in correct if label == ours})
+    full = {key: with_mean(one) for key, one in correct.items()}
+    asked = [
+        (other, condition)
+        for other in labels
+        if other != ours
+        for condition in conditions(list(correct[ours, seeds[0]]))
+    ]
+    sides = [
+        [{seed: full[label, seed][condition] for seed in seeds} for label in (ours, other)]
+        for other, condition in asked
+    ]
+    paired = paired_bootstraps(
+        [(of, to) for of, to in sides], seed=seeding.derive_seed(0, "bootstrap"), resamples=resamples
+    )
+    found = [
+        _entry(ours, other, condition, one, _by_seed(of) - _by_seed(to))
+        for (other, condition), one, (of, to) in zip(asked, paired, sides, strict=True)
+    ]
+    for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):
+        entry["p_holm"] = adjusted
+    return found
+
+
+def _by_seed(outcomes: Mapping[int, Outcomes]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.mean(outcomes[seed].values) for seed in sorted(outcomes)])
+
+
+def _entry(
+    ours: str, other: str, condition: str, paired: PairedDifference, by_seed: np.ndarray[Any, np.dtype[np.float64]]
+) -> dict[str, Any]:
+    return {
+        "of": ours,
+        "to": other,
+        "condition": condition,
+        "metric": METRIC,
+        "mean_of": paired.mean_of,
+        "mean_to": paired.mean_to,
+        "difference": paired.difference,
+        "ci95": list(paired.ci95),
+        "p_bootstrap": paired.p_value,
+        "p_holm": None,  # filled in when the whole table is known
+        "p_wilcoxon": wilcoxon(by_seed),
+        "seeds": paired.seeds,
+    }

@@ -1,0 +1,1 @@
+"""The whole of `concordant run` and `concordant stress`: train, evaluate, compare, write."""

@@ -1,0 +1,243 @@
+"""A grid on one benchmark: several fusions, each with every calibrator, and each with every modality alone.
+
+Every fusion is a paired experiment in a folder of its own, so that a stopped grid goes on where it was:
+DIR/<fusion>/ (with "@<point>" where the calibrator does not stand at the fusion's first point),
+DIR/<fusion>/alone/<modality>/, and DIR/grid.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant import seeding
+from concordant.errors import UsageError
+from concordant.files import write_json
+from concordant.fusion import FUSIONS
+from concordant.robustness.predictions import read_tables
+from concordant.robustness.stress import as_classes
+from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
+from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, METRIC, compare, reference
+from concordant.statistics.significance import holm
+from concordant.study.experiment import Progress, correctness, study_all
+from concordant.training.config import Config, Variant, make_config
+from concordant.training.devices import Devices
+from concordant.training.folder import ExperimentFolder
+
+SCHEMA = "concordant.grid/1"
+SHOWN = (CLEAN, CORRUPTION_MEAN)
+
+
+def make_grid(benchmark: str, fusions: Sequence[str], **options: Any) -> dict[str, Config]:  # noqa: ANN401
+    """Return the checked configuration of every row, by its name.
+
+    Args:
+        benchmark: its name.
+        fusions: "<fusion>" or "<fusion>@<point>", the latter to say where the calibrator stands.
+        options: as for `make_config`, for all rows.
+
+    Raises:
+        UsageError: names the faults of all rows at once.
+    """
+    configs, faults = {}, []
+    for row in dict.fromkeys(fusions):
+        fusion, _, point = row.partition("@")
+        try:
+            asked = {**options, "fusion": fusion, **({"calibrate": point} if point else {})}
+            configs[row] = make_config(benchmark, **asked)
+        except UsageError as error:
+            faults += [fault for fault in str(error).split("; ") if fault not in faults]
+    if not fusions:
+        faults.append("fusion must name one or more")
+    if faults:
+        raise UsageError("; ".join(faults))
+    return configs
+
+
+def run_grid(
+    configs: Mapping[str, Config],
+    out: Path,
+    *,
+    alone: bool = True,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    devices: Devices | None = None,
+    checkpoint_every: int | None = None,
+    vectorise: str = "auto",
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Run a grid, or go on with one, and return what grid.json holds.
+
+    Args:
+        configs: the rows, as `make_grid` returns them.
+        out: the grid's folder.
+        alone: train each fusion with each modality alone as well, clean, to say which row beats the best of them.
+        data: the data folder.
+        jobs: runs that go at once; None = one a core.
+        progress: called with the finished runs, all runs, and a line about the last one.
+        devices: where every run is trained, as for `study`.
+        checkpoint_every: as for `study`.
+        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        say: called with lines that tell how what is trained.
+
+    Returns:
+        Nothing in a process of torchrun or srun that is not the first.
+
+    Raises:
+        UsageError: a folder belongs to another configuration.
+        DataError: the data are absent or cannot be used.
+        ConcordantError: some runs failed; the others are kept.
+    """
+    experiments, lone = {}, {}
+    for row, config in configs.items():
+        experiments[row] = (config, out / row)
+        lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
+        for name, single in alone_configs(config).items() if alone else ():
+            experiments[lone[row][name]] = (single, out / row / "alone" / name)
+    how: dict[str, Any] = {"devices": devices, "checkpoint_every": checkpoint_every, "vectorise": vectorise, "say": say}
+    done = study_all(experiments, data=data, jobs=jobs, progress=progress, **how)
+    if not done:
+        return {}
+    rows = []
+    for row, config in configs.items():
+        singles = {name: done[key] for name, key in lone[row].items()}
+        rows.append(_row(row, config, done[row], singles, out / row))
+    _against_alone(rows, out)
+    first, results = next(iter(configs.values())), done[next(iter(configs))]
+    own = ("fusion", "calibrate", "tuned")  # of each row
+    shared = {key: value for key, value in first.model_dump(mode="json").items() if key not in own}
+    grid = {
+        "schema": SCHEMA,
+        "benchmark": first.benchmark,
+        "config": shared,
+        "versions": results["versions"],
+        "hardware": results["hardware"],
+        "rows": rows,
+        "overall": overall(out, list(configs), [variant.label for variant in first.variants]),
+    }
+    write_json(out / "grid.json", grid)
+    return grid
+
+
+def alone_configs(config: Config) -> dict[str, Config]:
+    """Return modality -> the same experiment with that modality alone."""
+    return {
+        name: config.model_copy(update={"modalities": (name,), "calibrators": ("none",), "method": "none"})
+        for name in config.modalities
+    }
+
+
+def _row(
+    row: str, config: Config, results: Mapping[str, Any], singles: Mapping[str, Mapping[str, Any]], folder: Path
+) -> dict[str, Any]:
+    """Return what the grid holds of one fusion."""
+    labels = [variant.label for variant in config.variants]
+    runs = {variant.label: [r for r in results["runs"] if _is(r, variant)] for variant in config.variants}
+    seconds = [r["train_seconds"] for one in (results, *singles.values()) for r in one["runs"]]
+    return {
+        "row": row,
+        "fusion": config.fusion,
+        "setting": FUSIONS[config.fusion].setting,
+        "calibrate": config.calibrate,
+        "fusion_parameters": runs[labels[0]][0]["model_parameters"] - runs[labels[0]][0]["parameters"],
+        "calibrator_parameters": {label: one[0]["parameters"] for label, one in runs.items()},
+        "scores": {
+            label: {
+                CLEAN: [r["clean"][METRIC] for r in one],
+                CORRUPTION_MEAN: [float(np.mean([s[METRIC] for s in r["corruption"].values()])) for r in one],
+            }
+            for label, one in runs.items()
+        },
+        "comparisons": [entry for entry in results["comparisons"] if entry["condition"] in SHOWN],
+        "majority": majority(folder),
+        "alone": {name: [r["clean"][METRIC] for r in one["runs"]] for name, one in singles.items()},
+        "best_alone": best_alone(singles),
+        "against_alone": {},
+        "train_minutes": sum(seconds) / 60,
+    }
+
+
+def _is(run: Mapping[str, Any], variant: Variant) -> bool:
+    return bool(run["calibrator"] == variant.calibrator and run["perturbed_training"] == variant.perturbed)
+
+
+def best_alone(singles: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return the modality that scores best alone, by its mean on the test part: the hardest one to beat."""
+    if not singles:
+        return None
+    return max(singles, key=lambda name: float(np.mean([run["clean"][METRIC] for run in singles[name]["runs"]])))
+
+
+def majority(folder: Path) -> float:
+    """Return the accuracy of whoever always says the most frequent class of the test part, the mean over seeds."""
+    table = read_tables([folder / "predictions.parquet"])
+    plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in ("seed", "condition", "label")}
+    clean = plain["condition"] == CLEAN
+    shares = []
+    for seed in np.unique(plain["seed"]):
+        labels = as_classes(plain["label"][clean & (plain["seed"] == seed)])
+        shares.append(np.unique(labels, return_counts=True)[1].max() / len(labels))
+    return float(np.mean(shares))
+
+
+def overall(out: Path, rows: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the comparisons of `compare`, clean and under corruption, of the mean over all rows.
+
+    An instance's outcome is the share of fusions that are right about it; seeds and instances are resampled, the
+    fusions are not: they are the ones that the grid is about.
+    """
+    if reference(labels) is None:
+        return []
+    tables = [correctness(read_tables([ExperimentFolder(out / row).predictions])) for row in rows]
+    mean: dict[tuple[str, int], dict[str, Outcomes]] = {}
+    for key, outcomes in tables[0].items():
+        mean[key] = {
+            condition: Outcomes(mean_values([table[key][condition] for table in tables]), one.ids, one.groups)
+            for condition, one in outcomes.items()
+            if condition == CLEAN or condition.startswith("corruption.")
+        }
+    return [entry for entry in compare(mean, labels) if entry["condition"] in SHOWN]
+
+
+def mean_values(outcomes: Sequence[Outcomes]) -> NDArray[np.float64]:
+    """Return the mean outcome of each instance, (N,)."""
+    values = np.stack([np.asarray(one.values, dtype=np.float64) for one in outcomes])
+    return np.asarray(values.mean(0))
+
+
+def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Compare every method of every row, clean, with the best modality alone; Holm over the whole grid."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        best = row["best_alone"]
+        if best is None:
+            continue
+        together = _clean(out / row["row"])
+        single = _clean(out / row["row"] / "alone" / best)["none"]
+        paired = paired_bootstraps(
+            [(one, single) for one in together.values()], seed=seeding.derive_seed(0, "bootstrap")
+        )
+        for label, one in zip(together, paired, strict=True):
+            entry: dict[str, Any] = {
+                "difference": one.difference,
+                "ci95": list(one.ci95),
+                "p_bootstrap": one.p_value,
+                "p_holm": None,
+            }
+            row["against_alone"][label] = entry
+            found.append(entry)
+    for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):
+        entry["p_holm"] = adjusted
+
+
+def _clean(folder: Path) -> dict[str, dict[int, Outcomes]]:
+    """Return label -> seed -> the outcomes on the clean test part."""
+    found: dict[str, dict[int, Outcomes]] = {}
+    for (label, seed), outcomes in correctness(read_tables([ExperimentFolder(folder).predictions])).items():
+        found.setdefault(label, {})[seed] = outcomes[CLEAN]
+    return found

@@ -1,0 +1,290 @@
+"""`concordant stress`: removal and corruption of every run in a folder, and what they say together.
+
+RUN/runs/<label>/seed-<s>/<analysis>.json  what one run gave; never computed twice for the same question
+RUN/analyses/<analysis>.json               all runs, with what is only known of them together
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant.benchmarks.catalogue import natures_of, waves_of
+from concordant.data.digest import sha256
+from concordant.data.part import Part, Task
+from concordant.errors import ConcordantError, DataError
+from concordant.files import read_json, shown, write_json
+from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
+from concordant.robustness.corrupting import check_kinds
+from concordant.robustness.corruptions import KINDS
+from concordant.robustness.curves import measure_corruption
+from concordant.robustness.removal import RATES, measure_removal
+from concordant.robustness.scoring import check_metric
+from concordant.training.metrics import PRIMARY
+from concordant.training.model import MultimodalModel, build_model
+from concordant.training.paired import Job, default_jobs, run_all
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import ANALYSES, WEIGHTS, TrainedRuns, load_weights
+
+REMOVAL = "concordant.removal/1"
+CORRUPTION = "concordant.corruption/1"
+Place = Literal["inputs", "features"]
+Progress = Callable[[int, int, str], None]
+Found = dict[str, Any]
+LEAST_WAY = 0.01  # of the score, from the twin to its oracle: less is noise
+
+
+def stress_removal(
+    runs: TrainedRuns,
+    *,
+    data: Path | str | None = None,
+    metric: str = PRIMARY,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Score every run with every subset of its modalities; return and write analyses/removal.json.
+
+    Args:
+        runs: a folder of `concordant run`.
+        data: the data folder; None = as for `concordant run`.
+        metric: what is followed.
+        jobs: runs that go at once; None = one a core.
+        progress: called with the finished runs, all runs, and a line about the last one.
+
+    Raises:
+        UsageError: the metric is unknown for these labels.
+        DataError: the data or weights cannot be used.
+    """
+    found = _all_runs(runs, "removal", {"metric": metric}, data, jobs, progress)
+    document = {
+        **_head(runs, REMOVAL, metric, f"concordant stress {shown(runs.path)} --removal"),
+        "rates": list(RATES),
+        "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
+        **_made_with(),
+    }
+    write_json(runs.path / ANALYSES / "removal.json", document)
+    return document
+
+
+def stress_corruption(
+    runs: TrainedRuns,
+    *,
+    data: Path | str | None = None,
+    metric: str = PRIMARY,
+    kinds: Sequence[str] | None = None,
+    at: Place = "inputs",
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Found:
+    """Score every run under every corruption; return and write analyses/corruption.json.
+
+    Args:
+        runs: a folder of `concordant run`.
+        data: the data folder; None = as for `concordant run`.
+        metric: what is followed.
+        kinds: some of the registry; None = all that can be applied.
+        at: what is corrupted: the "inputs" (and the waveforms behind them, where they are at hand), or the "features"
+            that arrive at the calibrator.
+        jobs: runs that go at once; None = one a core.
+        progress: called with the finished runs, all runs, and a line about the last one.
+
+    Raises:
+        UsageError: a kind or the metric is unknown, or no kind can be applied.
+        DataError: the data or weights cannot be used.
+    """
+    asked = [kind.name for kind in check_kinds(kinds, KINDS)]
+    found = _all_runs(runs, "corruption", {"metric": metric, "kinds": asked, "at": at}, data, jobs, progress)
+    command = f"concordant stress {shown(runs.path)} --corruption"
+    command += "" if kinds is None else f" --kinds {','.join(asked)}"
+    command += "" if at == "inputs" else f" --at {at}"
+    document = {
+        **_head(runs, CORRUPTION, metric, command),
+        "kinds": [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in found[0]["about"]],
+        **together(found, runs.labels),
+        **_made_with(),
+    }
+    write_json(runs.path / ANALYSES / "corruption.json", document)
+    return document
+
+
+def twin_of(labels: Sequence[str]) -> str | None:
+    """Return the twin that others are measured against: trained with perturbations too, where there is one."""
+    return next((label for label in ("none+perturbed", "none") if label in labels), None)
+
+
+def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None = None) -> Found:
+    """Return what is known of all runs together: errors relative to the twin's, and the share of the oracle's way.
+
+    Args:
+        found: what `measure_corruption` returned of each run, with "label" and "seed".
+        labels: the methods.
+        twin: the uncalibrated one; None = as `twin_of` says.
+    """
+    twin = twin if twin is not None else twin_of(labels)
+    twins = {one["seed"]: one for one in found if one["label"] == twin}
+    runs, oracle = [], []
+    for one in found:
+        kinds = one["kinds"]
+        run = {key: one[key] for key in ("label", "seed", "clean", "kinds", "mean", "area")}
+        run["mean_corruption_error"] = relative_error(kinds, twins[one["seed"]]["kinds"]) if twins else None
+        runs.append({**run, "worst": one["worst"], "diagram": one["diagram"]})
+        if "oracle" in one:
+            mean = float(np.mean([told["scores"] for told in one["oracle"].values()]))
+            oracle.append({"label": one["label"], "seed": one["seed"], "kinds": one["oracle"], "mean": mean})
+    judged = [label for label in labels if label != twin and not label.startswith("none")]
+    covered = [] if twin is None else [covering(found, label, twin) for label in judged]
+    return {"runs": runs, "oracle": oracle, "covered": covered}
+
+
+def relative_error(kinds: Mapping[str, Found], twin: Mapping[str, Found]) -> float | None:
+    """Return the mean corruption error: over kinds, the errors at all severities relative to the twin's.
+
+    After Hendrycks and Dietterich (ICLR 2019). 1 is the twin itself, less is better; kinds under which the twin makes
+    no error are left out, and None is left where it makes none at all.
+    """
+    shares = []
+    for name, found in kinds.items():
+        own, others = (sum(1 - score for score in one["scores"]) for one in (found, twin[name]))
+        if others > 0:
+            shares.append(own / others)
+    return float(np.mean(shares)) if shares else None
+
+
+def covering(found: Sequence[Found], label: str, twin: str) -> Found:
+    """Return which share of the way from the twin to its oracle a method covers, over all seeds.
+
+    1 = as good as the twin that is told what to leave out; negative = worse than the twin. Conditions count, kind by
+    kind and severity by severity, where the oracle is more than a point ahead of the twin: elsewhere the corrupted
+    modality is still of use, and there is no way to cover. None where no condition counts.
+    """
+    names = next(list(one["kinds"]) for one in found if one["label"] == twin)
+
+    def means(whose: str, part: str) -> NDArray[np.float64]:
+        """Return scores by kind and severity, the mean over seeds."""
+        runs = [[one[part][name]["scores"] for name in names] for one in found if one["label"] == whose]
+        return np.asarray(np.mean(runs, 0), dtype=np.float64)
+
+    base = means(twin, "kinds")
+    gain, way = means(label, "kinds") - base, means(twin, "oracle") - base
+    counts = way > LEAST_WAY
+
+    def share(rows: NDArray[np.bool_]) -> float | None:
+        return float(gain[rows].sum() / way[rows].sum()) if rows.any() else None
+
+    return {
+        "label": label,
+        "twin": twin,
+        "share": share(counts),
+        "conditions": int(counts.sum()),
+        "by_kind": {name: share(counts & (np.arange(len(names)) == row)[:, None]) for row, name in enumerate(names)},
+    }
+
+
+def _all_runs(
+    runs: TrainedRuns, analysis: str, asked: Found, data: Path | str | None, jobs: int | None, progress: Progress | None
+) -> list[Found]:
+    """Do an analysis of every run that has not had it, and return all, in the order of results.json."""
+    source = runs.source(data)
+    task = runs.task(0, source)
+    check_metric(asked["metric"], task.test.labels)
+    everything = [
+        Job(runs.config, variant, seed, runs.folder(variant, seed), source)
+        for seed in range(runs.config.seeds)
+        for variant in runs.config.variants
+    ]
+    todo = [job for job in everything if _known(job, analysis, asked) is None]
+    total, done = len(everything), len(everything) - len(todo)
+    if todo:
+        # A fault of one run's weights shows here, before hours are spent on the others.
+        runs.model(task, todo[0].variant, todo[0].seed)
+
+    def finished(job: Job, _: Found) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total, f"{job.variant.label}, seed {job.seed}")
+
+    work = partial(_work, analysis, asked)
+    failures = run_all(todo, work, processes=jobs if jobs is not None else default_jobs(), done=finished)
+    if failures:
+        raise ConcordantError("; ".join(sentence for _, sentence in failures))
+    order = list(runs.config.variants)
+    known = [_known(job, analysis, asked) for job in sorted(everything, key=lambda job: order.index(job.variant))]
+    return [one for one in known if one is not None]
+
+
+def _known(job: Job, analysis: str, asked: Found) -> Found | None:
+    """Return what a run gave before, if it was asked the same and its weights are the same."""
+    path = job.folder / f"{analysis}.json"
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if found.pop("asked", None) != {**asked, "weights": _digest(job)}:
+        return None
+    return found
+
+
+def _digest(job: Job) -> str:
+    path = job.folder / WEIGHTS
+    if not path.is_file():
+        raise DataError(f"{path} is missing; remove its folder and give the `concordant run` command again")
+    return sha256(path)
+
+
+def _work(analysis: str, asked: Found, job: Job) -> Found:
+    """Do one analysis of one run in a worker process, and write what it gave."""
+    task = TrainedRuns(job.folder, job.config, {}).task(job.seed, job.data)
+    model = build_model(task, job.config, job.variant, job.seed)
+    load_weights(model, job.folder / WEIGHTS)
+    model.eval()
+    if analysis == "removal":
+        found = measure_removal(model, task.test, metric=asked["metric"], train_labels=task.train.labels, seed=job.seed)
+    else:
+        found = _corruption(model, task, job, asked)
+    found = {"label": job.variant.label, "seed": job.seed, **found}
+    write_json(job.folder / f"{analysis}.json", {**found, "asked": {**asked, "weights": _digest(job)}})
+    return found
+
+
+def _corruption(model: MultimodalModel, task: Task, job: Job, asked: Found) -> Found:
+    options: Found = {"kinds": asked["kinds"], "metric": asked["metric"], "seed": job.seed}
+    options["oracle"] = job.variant.label == twin_of([variant.label for variant in job.config.variants])
+    if asked["at"] == "features":
+        valid, test = (features_of(model, part) for part in (task.valid, task.test))
+        layouts = feature_layouts(model)
+        no_images = dict.fromkeys(layouts, "features")
+        return measure_corruption(FromFeatures(model), test, valid=valid, layouts=layouts, natures=no_images, **options)
+    signals = {}
+    if isinstance(task.test, Part) and any(KINDS[name].group == "audio" for name in asked["kinds"]):
+        waves = waves_of(job.config.benchmark, seed=job.seed, data=job.data, protocol=job.config.protocol)
+        signals = {name: one for name, one in waves.items() if name in job.config.modalities}
+    return measure_corruption(
+        model,
+        task.test,
+        valid=task.valid,
+        layouts=task.layouts,
+        natures=natures_of(job.config.benchmark, job.data),
+        signals=signals,
+        standardised=True,
+        **options,
+    )
+
+
+def _head(runs: TrainedRuns, schema: str, metric: str, command: str) -> Found:
+    return {
+        "schema": schema,
+        "benchmark": runs.config.benchmark,
+        "fusion": runs.config.fusion,
+        "metric": metric,
+        "modalities": list(runs.config.modalities),
+        "command": command,
+    }
+
+
+def _made_with() -> Found:
+    return {"versions": versions(), "hardware": hardware()}

@@ -1,0 +1,276 @@
+"""The configuration of a paired experiment: what is compared, on what, under which recipe.
+
+It is checked as a whole, all faults at once, and written beside the results; a folder of results belongs to
+one configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from concordant.benchmarks.catalogue import BENCHMARKS
+from concordant.errors import UsageError
+from concordant.faults import explain
+from concordant.fusion import FUSIONS
+from concordant.registry import Registry
+from concordant.rivals import CALIBRATORS
+from concordant.training.methods import METHODS
+
+
+class Recipe(BaseModel):
+    """How every run of an experiment is trained, whatever its calibrator.
+
+    Args:
+        steps: of the optimiser, at the most.
+        batch: instances a step (each is seen untouched and, in perturbed training, perturbed as well).
+        learning_rate: the highest of the one-cycle schedule.
+        weight_decay: of AdamW.
+        dropout: of encoders, calibrator and fusion.
+        width: features that each encoder hands over.
+        evaluations: how often validation is scored, evenly spaced; of states within one standard error of the
+            best the latest is kept.
+        patience: evaluations in a row below that after which training stops.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(default=700, ge=1)
+    batch: int = Field(default=64, ge=2)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    width: int = Field(default=64, ge=2, multiple_of=2)
+    evaluations: int = Field(default=10, ge=1)
+    patience: int = Field(default=5, ge=1)
+
+
+class Variant(NamedTuple):
+    """One column of the comparison: a calibrator, and whether training perturbed the features."""
+
+    calibrator: str
+    perturbed: bool
+
+    @property
+    def label(self) -> str:
+        """How results name it: the calibrator, and "none+perturbed" for the twin trained with perturbations."""
+        return "none+perturbed" if self.calibrator == "none" and self.perturbed else self.calibrator
+
+
+class Config(BaseModel):
+    """A paired experiment.
+
+    Args:
+        benchmark: one of `concordant list benchmarks`.
+        fusion: one of `concordant list fusions`.
+        calibrators: some of `concordant list calibrators`; "none" is trained on clean batches and, once more,
+            with the perturbations of the others.
+        seeds: every seed is one split, one set of initial weights, one order of batches and perturbations.
+        protocol: how the benchmark is split.
+        modalities: which of the benchmark's are used; one alone is for "none" only.
+        calibrate: where the calibrator stands, one of the fusion's points: "features", or for convolutional
+            fusions "maps" (before pooling) and, in some, "pooled".
+        preset: sizes of the fusion: "small" trains on two cores, "paper" has what was published.
+        encoders: "small" ones for small inputs, or "resnet18" for images, spectrograms, depth and frames.
+        method: how the modalities' training is balanced, one of `concordant list methods`.
+        recipe: how each run is trained.
+        tuned: label of a variant -> the fields of the recipe that a search chose for it; none where nothing was
+            searched, and then not written either.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmark: str
+    fusion: str
+    calibrators: tuple[str, ...] = Field(min_length=1)
+    seeds: int = Field(ge=1)
+    protocol: str
+    modalities: tuple[str, ...] = Field(min_length=1)
+    calibrate: str
+    preset: Literal["small", "paper"] = "small"
+    encoders: Literal["small", "resnet18"] = "small"
+    method: str = "none"
+    recipe: Recipe = Recipe()
+    tuned: dict[str, dict[str, float | int]] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        if not self.tuned:
+            values.pop("tuned", None)
+        return values
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        faults = [
+            *_unknown("fusion", (self.fusion,), FUSIONS),
+            *_unknown("calibrator", self.calibrators, CALIBRATORS),
+            *_unknown("benchmark", (self.benchmark,), BENCHMARKS),
+            *_unknown("method", (self.method,), METHODS),
+        ]
+        if self.benchmark in BENCHMARKS:
+            benchmark = BENCHMARKS[self.benchmark]
+            faults += _unknown(f"protocol of {self.benchmark}", (self.protocol,), benchmark.protocols)
+            if not benchmark.stored:  # what a prepared dataset has is known when it is opened
+                faults += _unknown(f"modality of {self.benchmark}", self.modalities, benchmark.modalities)
+        for what, names in (("calibrators", self.calibrators), ("modalities", self.modalities)):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                faults.append(f"{what} names {', '.join(twice)} more than once; name each once")
+        faults += self._misfits()
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def _misfits(self) -> list[str]:
+        """Return what does not go together, of names that exist."""
+        faults = []
+        count = len(self.modalities)
+        if count == 1 and self.calibrators != ("none",):
+            faults.append(
+                f"one modality alone has nothing to be compared with; name two or more, or calibrators none; "
+                f"found {', '.join(self.calibrators)}"
+            )
+        if self.fusion in FUSIONS:
+            entry = FUSIONS[self.fusion]
+            if entry.most is not None and count > entry.most:
+                faults.append(f"{self.fusion} joins at most {entry.most} modalities; found {count}")
+            if self.calibrate not in entry.points:
+                faults.append(
+                    f"{self.fusion} can be calibrated at {' or '.join(entry.points)}; found {self.calibrate!r}"
+                )
+        deciding = [name for name in self.calibrators if name in CALIBRATORS and CALIBRATORS[name].late]
+        if deciding and self.fusion in FUSIONS and not FUSIONS[self.fusion].late:
+            late = ", ".join(name for name in FUSIONS if FUSIONS[name].late)
+            faults.append(
+                f"{', '.join(deciding)} decides for each modality alone and needs a late fusion, one of {late}; "
+                f"found {self.fusion}"
+            )
+        behind = [name for name in self.calibrators if name in CALIBRATORS and CALIBRATORS[name].fused]
+        if behind and self.fusion in FUSIONS and not FUSIONS[self.fusion].head:
+            faults.append(
+                f"{', '.join(behind)} stands before the head of the fusion, and {self.fusion} has no single one; "
+                "choose another fusion"
+            )
+        if deciding and self.method != "none":
+            faults.append(
+                f"{', '.join(deciding)} decides without the fusion, which {self.method} trains; leave one of them out"
+            )
+        return faults
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What is trained for every seed, in the order of the table; one modality alone only clean."""
+        if len(self.modalities) == 1:
+            return (Variant("none", False),)
+        found = []
+        for name in self.calibrators:
+            perturbed = CALIBRATORS[name].perturbed
+            found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, perturbed)]
+        return tuple(found)
+
+    def of(self, variant: Variant) -> Config:
+        """Return the experiment as the runs of a variant see it: with the recipe that was tuned for them, if any."""
+        if not self.tuned:
+            return self
+        recipe = {**self.recipe.model_dump(), **self.tuned.get(variant.label, {})}
+        return self.model_copy(update={"recipe": Recipe.model_validate(recipe), "tuned": {}})
+
+
+def make_config(
+    benchmark: str,
+    *,
+    fusion: str | None = None,
+    calibrators: tuple[str, ...] = ("none", "self", "joint", "context"),
+    seeds: int = 5,
+    protocol: str | None = None,
+    modalities: tuple[str, ...] | None = None,
+    calibrate: str | None = None,
+    preset: str = "small",
+    encoders: str = "small",
+    method: str = "none",
+    recipe: dict[str, Any] | None = None,
+) -> Config:
+    """Return the checked configuration of an experiment; what is left out comes from the benchmark.
+
+    Args:
+        benchmark: its name.
+        fusion: None = the benchmark's own.
+        calibrators: what is compared.
+        seeds: how many seeds, counted from 0.
+        protocol: None = the benchmark's first.
+        modalities: None = all of the benchmark.
+        calibrate: None = the fusion's first point.
+        preset: sizes of the fusion, "small" or "paper".
+        encoders: "small" or "resnet18".
+        method: how the modalities' training is balanced.
+        recipe: fields of `Recipe` that differ from the benchmark's.
+
+    Raises:
+        UsageError: names all faults at once.
+
+    >>> make_config("digits", seeds=2).fusion
+    'concat'
+    """
+    entry = BENCHMARKS[benchmark]
+    chosen = protocol if protocol is not None else entry.protocols[0]
+    known = entry.recipe_for(chosen) if chosen in entry.protocols else {}
+    joined = fusion if fusion is not None else entry.fusion
+    values = {
+        "benchmark": benchmark,
+        "fusion": joined,
+        "calibrators": calibrators,
+        "seeds": seeds,
+        "protocol": chosen,
+        "modalities": modalities if modalities is not None else entry.modalities,
+        "calibrate": calibrate if calibrate is not None else first_point(joined),
+        "preset": preset,
+        "encoders": encoders,
+        "method": method,
+        "recipe": {**known, **(recipe or {})},
+    }
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        whose = ""
+        if modalities is None and not entry.modalities:
+            whose = f"{benchmark} has the modalities of one's dataset: run that by its folder, or name them; "
+        raise UsageError(f"{whose}{explain(error)}") from None
+
+
+def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> list[str]:
+    """Return the words of the command that runs an experiment.
+
+    Args:
+        values: its configuration, as results.json and grid.json hold it.
+        fusion: what stands for the fusion, the rows of a grid; None = the configuration's own.
+
+    >>> command_words(make_config("digits", seeds=2).model_dump())[:7]
+    ['concordant', 'run', 'digits', '--fusion', 'concat', '--calibrators', 'none,self,joint,context']
+    """
+    words = ["concordant", "run", str(values["benchmark"]), "--fusion", fusion or str(values["fusion"])]
+    for key in ("calibrators", "seeds", "protocol", "modalities", "calibrate", "method", "preset", "encoders"):
+        value = values.get(key)
+        if value is not None:
+            words += [f"--{key}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
+    return [*words, "--steps", str(values["recipe"]["steps"])]
+
+
+def first_point(fusion: str) -> str:
+    """Return where a calibrator stands unless another point is named."""
+    return FUSIONS[fusion].points[0] if fusion in FUSIONS else "features"
+
+
+def _unknown(kind: str, names: tuple[str, ...], choices: Registry[Any] | tuple[str, ...]) -> list[str]:
+    """Return one fault for each name that is not among the choices."""
+    return [f"unknown {kind} {name!r}; choose from: {', '.join(choices)}" for name in names if name not in choices]

@@ -1,0 +1,1 @@
+"""Feature-level views: features before and after calibration, projections, and explained instances."""

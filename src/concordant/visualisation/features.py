@@ -1,0 +1,247 @@
+"""What calibration does to features: maps before and after, how far classes lie apart, gates, agreement, distrust.
+
+Axis letters: N instances, M modalities, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant import seeding
+from concordant.data.part import AnyPart, Part
+from concordant.data.scaling import fit_pieces
+from concordant.robustness.corrupting import Ground, corrupt_part, victims
+from concordant.robustness.corruptions import KINDS
+from concordant.robustness.own_data import as_part, layouts_of
+from concordant.robustness.predict import Model
+from concordant.robustness.stress import agree, as_classes
+from concordant.visualisation.explain import Usual, most_distrusted
+from concordant.visualisation.projection import Maps, pca_maps, tsne_maps
+from concordant.visualisation.separation import probe, probe_within, silhouette
+from concordant.visualisation.trace import Observed, observe
+
+POINTS = 400  # on a map
+INSTANCES = 2000  # that are looked at of each part
+GATE_KINDS = ("gaussian-noise", "dimension-replacement", "dimension-dropout", "clipping", "swap", "same-class-swap")
+Found = dict[str, Any]
+
+
+def measure_features(
+    model: Model,
+    data: Any,  # noqa: ANN401
+    labels: Any = None,  # noqa: ANN401
+    *,
+    train: AnyPart | None = None,
+    valid: AnyPart | None = None,
+    classes: Sequence[str] | None = None,
+    layouts: Mapping[str, str] | None = None,
+    natures: Mapping[str, str] | None = None,
+    standardised: bool = False,
+    seed: int = 0,
+    masks: Mapping[str, Any] | None = None,
+    present: Mapping[str, Any] | None = None,
+) -> Found:
+    """Look at what a calibrator does to features.
+
+    Args:
+        model: a model of `concordant run`; or a calibrator, or any callable whose output is a `Calibration` or has one
+            as `.calibration`.
+        data: what the model takes: modality -> tensor or array (N, ...), a torch Dataset of (features by modality,
+            label), or a part. Of more than 2,000 instances a random 2,000 are looked at.
+        labels: (N,), beside features by modality.
+        train: where the linear probe is fitted; None = cross-validated within `data`.
+        valid: untouched instances that tell what is usual; None = `data`.
+        classes: their names; None = their numbers.
+        layouts: modality -> layout, batch first; None = read off the number of axes.
+        natures: modality -> what its maps are, where they are no images.
+        standardised: the data have mean 0 and standard deviation 1 each; otherwise `valid` tells both.
+        seed: of what is drawn.
+        masks: modality -> bool (N, T).
+        present: modality -> bool (N,).
+
+    Returns:
+        "points" (up to 400 on PCA and t-SNE maps, one fit before and after), "separation" (silhouette, linear probe),
+        "gates" (by class, by corruption), "agreement" (support and conflict), "distrusted" (instances, by id).
+
+    Raises:
+        UsageError: the data cannot be used, or the model returns no calibration.
+    """
+    whole = as_part(data, labels, masks=masks, present=present)
+    part = _some(whole, INSTANCES, seed, "test")
+    usual_part = part if valid is None else _some(valid, INSTANCES, seed, "valid")
+    here = observe(model, part, layouts)
+    usual = Usual.of(observe(model, usual_part, layouts))
+    truth = as_classes(part.labels)
+    names = tuple(classes) if classes is not None else tuple(str(c) for c in range(int(truth.max()) + 1))
+    known = layouts_of(part, layouts)
+    scales = {} if standardised else fit_pieces(usual_part.pieces(), known)
+    reference = None
+    if train is not None:
+        some = _some(train, INSTANCES, seed, "train")
+        reference = (observe(model, some, layouts), as_classes(some.labels))
+    return {
+        "modalities": list(here.names),
+        "classes": list(names),
+        "points": _points(here, part, truth, seed),
+        "separation": {name: _separation(here, index, truth, reference, seed) for index, name in enumerate(here.names)},
+        **_under_corruption(model, part, here, truth, names, Ground(known, natures or {}, scales), layouts, seed),
+        "distrusted": distrusted(here, usual, part, names),
+    }
+
+
+def distrusted(observed: Observed, usual: Usual, part: Part, classes: Sequence[str], count: int = 20) -> list[Found]:
+    """Return the instances whose modalities are distrusted most, with ids, for a person to look at."""
+    mean = usual.mean()
+    said = _predictions(observed, part)
+    found = []
+    for row, column, z in most_distrusted(observed, usual, count):
+        found.append(
+            {
+                "id": str(part.ids[row]),
+                "modality": observed.names[column],
+                "reliability": float(observed.reliability[row, column]),
+                "usual": float(mean[column]),
+                "z": z,
+                "label": named(part.labels[row], classes),
+                "prediction": None if said is None else named(said[row], classes),
+                "right": None if said is None else bool(agree(part.labels[row : row + 1], said[row : row + 1])[0]),
+                "supported_by": _strongest(observed, observed.support[row, column]),
+                "contradicted_by": _strongest(observed, observed.conflict[row, column]),
+            }
+        )
+    return found
+
+
+def named(label: Any, classes: Sequence[str]) -> str:  # noqa: ANN401 - a NumPy number
+    """Return a class's name, or a real label as people write it."""
+    return classes[int(label)] if isinstance(label, np.integer) else f"{float(label):.2f}"
+
+
+def _predictions(observed: Observed, part: Part) -> NDArray[Any] | None:
+    if observed.logits is None:
+        return None
+    return observed.logits[:, 0] if part.labels.dtype.kind == "f" else observed.logits.argmax(1)
+
+
+def _strongest(observed: Observed, values: NDArray[np.float32]) -> str | None:
+    return observed.names[int(values.argmax())] if values.max() > 0 else None
+
+
+def _some(part: AnyPart, most: int, seed: int, what: str) -> Part:
+    """Return at most so many instances of a part, in their order, in memory."""
+    if len(part) <= most and isinstance(part, Part):
+        return part
+    draws = np.random.default_rng(seeding.derive_seed(seed, "features", what))
+    return part.take(np.sort(draws.permutation(len(part))[:most]))
+
+
+def _points(observed: Observed, part: Part, truth: NDArray[np.int64], seed: int) -> Found:
+    draws = np.random.default_rng(seeding.derive_seed(seed, "features", "points"))
+    rows = np.sort(draws.permutation(len(part))[:POINTS])
+    said = _predictions(observed, part)
+    maps: Found = {}
+    for index, name in enumerate(observed.names):
+        there = observed.present[rows, index]
+        sides = observed.before[name][rows][there], observed.after[name][rows][there]
+        fits = {"pca": pca_maps(*sides), "tsne": tsne_maps(*sides, seed=seeding.derive_seed(seed, "tsne", name))}
+        maps[name] = {how: None if found is None else _spread(found, there) for how, found in fits.items()}
+    return {
+        "id": [str(one) for one in part.ids[rows]],
+        "label": truth[rows].tolist(),
+        "prediction": None if said is None else as_classes(said[rows]).tolist(),
+        "reliability": {
+            name: [
+                float(value) if here else None
+                for value, here in zip(observed.reliability[rows, index], observed.present[rows, index], strict=True)
+            ]
+            for index, name in enumerate(observed.names)
+        },
+        "maps": maps,
+    }
+
+
+def _spread(maps: Maps, there: NDArray[np.bool_]) -> Found:
+    """Return both maps with null at the instances that lack the modality."""
+    found: Found = {}
+    for side, points in zip(("before", "after"), maps, strict=True):
+        rows: list[list[float] | None] = [None] * len(there)
+        for row, point in zip(np.flatnonzero(there), points, strict=True):
+            rows[row] = [round(float(value), 4) for value in point]
+        found[side] = rows
+    return found
+
+
+def _separation(
+    observed: Observed,
+    index: int,
+    truth: NDArray[np.int64],
+    reference: tuple[Observed, NDArray[np.int64]] | None,
+    seed: int,
+) -> Found:
+    name, there = observed.names[index], observed.present[:, index]
+    found: Found = {"silhouette": {}, "probe": {}}
+    for side in ("before", "after"):
+        x, y = getattr(observed, side)[name][there], truth[there]
+        found["silhouette"][side] = silhouette(x, y)
+        if reference is None:
+            found["probe"][side] = probe_within(x, y, seed=seed)
+            continue
+        other, known = reference
+        fit = other.present[:, index]
+        found["probe"][side] = probe(getattr(other, side)[name][fit], known[fit], x, y)
+    return found
+
+
+def _under_corruption(
+    model: Model,
+    part: Part,
+    clean: Observed,
+    truth: NDArray[np.int64],
+    classes: Sequence[str],
+    ground: Ground,
+    layouts: Mapping[str, str] | None,
+    seed: int,
+) -> Found:
+    """Return gates by class and by corruption, and support and conflict clean and corrupted."""
+    by_class = {
+        name: [_mean_gate(clean, name, index, truth == c) for c in range(len(classes))]
+        for index, name in enumerate(clean.names)
+    }
+    kinds: list[str] = []
+    values: dict[str, list[list[float] | None]] = {name: [] for name in clean.names}
+    agreement = [_agreement("clean", clean, np.ones(len(part), np.bool_))]
+    for kind_name in GATE_KINDS:
+        kind = KINDS[kind_name]
+        able = ground.able(kind, part.shapes)
+        if not able or (kind.group == "instances" and len(np.unique(truth)) < 2):
+            continue
+        hit = victims(part, able, seed)
+        corrupted = corrupt_part(part, kind, kind.severities[-1], ground, seed=seed, hit=hit).part
+        found = observe(model, corrupted, layouts)
+        kinds.append(kind_name)
+        for index, name in enumerate(clean.names):
+            values[name].append(_mean_gate(found, name, index, hit[:, list(part.inputs).index(name)]))
+        agreement.append(_agreement(kind_name, found, np.asarray(hit.any(1))))
+    return {
+        "gates": {"by_class": by_class, "by_corruption": {"kinds": kinds, "values": values}},
+        "agreement": agreement,
+    }
+
+
+def _mean_gate(observed: Observed, name: str, index: int, rows: NDArray[np.bool_]) -> list[float] | None:
+    chosen = rows & observed.present[:, index]
+    return [round(float(g), 5) for g in observed.gates[name][chosen].mean(0)] if chosen.any() else None
+
+
+def _agreement(condition: str, observed: Observed, rows: NDArray[np.bool_]) -> Found:
+    """Return the mean support and conflict of each pair, over the instances that have both."""
+    found: Found = {"condition": condition}
+    both = (observed.present[:, :, None] & observed.present[:, None, :])[rows]  # (n, M, M)
+    for what in ("support", "conflict"):
+        values = np.where(both, getattr(observed, what)[rows], 0).sum(0) / np.maximum(both.sum(0), 1)
+        found[what] = [[round(float(v), 5) for v in line] for line in values]
+    return found

@@ -1,0 +1,179 @@
+"""`concordant inspect`: what the calibrator of one trained run does to the features of its test part.
+
+RUN/analyses/features.json   maps, gates, agreement, the instances distrusted most
+RUN/analyses/features.parquet  every instance: reliability, support and conflict of every pair
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from concordant.benchmarks.catalogue import natures_of
+from concordant.data.part import Task
+from concordant.errors import UsageError
+from concordant.files import shown, write_json
+from concordant.rivals import CALIBRATORS
+from concordant.robustness.predictions import write_table
+from concordant.statistics.comparisons import OURS
+from concordant.training.model import MultimodalModel
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import ANALYSES, TrainedRuns
+from concordant.visualisation.explain import Usual, Verdict, explain
+from concordant.visualisation.features import measure_features, named
+from concordant.visualisation.trace import observe
+
+FEATURES = "concordant.features/1"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One instance explained.
+
+    Args:
+        id: of the instance.
+        label: its class, or its number.
+        prediction: what the model said.
+        right: whether that is right.
+        verdicts: one a modality.
+    """
+
+    id: str
+    label: str
+    prediction: str
+    right: bool
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A trained run that is looked into: its calibrator's label, its seed, its split and its model."""
+
+    runs: TrainedRuns
+    label: str
+    seed: int
+    source: Path | None
+    task: Task
+    model: MultimodalModel
+
+
+def open_inspected(
+    runs: TrainedRuns, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
+) -> Inspected:
+    """Open one run of a folder.
+
+    Args:
+        runs: the folder.
+        label: which calibrator; None = ours, else the last one that gives a reliability.
+        seed: which seed.
+        data: the data folder.
+
+    Raises:
+        UsageError: there is no such run, or its calibrator changes no features.
+        DataError: the data or the weights cannot be used.
+    """
+    telling = [one for one in runs.labels if CALIBRATORS[runs.variant(one).calibrator].build.has_reliability]
+    if not telling:
+        raise UsageError(
+            f"{runs.path} has no calibrator that gives a reliability; its methods: {', '.join(runs.labels)}"
+        )
+    chosen = label if label is not None else (OURS if OURS in telling else telling[-1])
+    variant = runs.variant(chosen)
+    if chosen not in telling:
+        raise UsageError(f"{chosen} gives no reliability; choose from: {', '.join(telling)}")
+    if not 0 <= seed < runs.config.seeds:
+        raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")
+    source = runs.source(data)
+    task = runs.task(seed, source)
+    return Inspected(runs, chosen, seed, source, task, runs.model(task, variant, seed))
+
+
+def inspect_features(inspected: Inspected) -> dict[str, Any]:
+    """Look at what the calibrator does to features; return and write analyses/features.json, and features.parquet."""
+    runs, task = inspected.runs, inspected.task
+    found = measure_features(
+        inspected.model,
+        task.test,
+        train=task.train,
+        valid=task.valid,
+        classes=task.classes,
+        layouts=task.layouts,
+        natures=natures_of(runs.config.benchmark, inspected.source),
+        standardised=True,
+        seed=inspected.seed,
+    )
+    document = {
+        "schema": FEATURES,
+        "benchmark": runs.config.benchmark,
+        "fusion": runs.config.fusion,
+        "label": inspected.label,
+        "seed": inspected.seed,
+        **found,
+        "versions": versions(),
+        "hardware": hardware(),
+        "command": f"concordant inspect {shown(runs.path)} --calibrator {inspected.label} --seed {inspected.seed}",
+    }
+    write_table(runs.path / ANALYSES / "features.parquet", _instances(inspected))
+    write_json(runs.path / ANALYSES / "features.json", document)
+    return document
+
+
+def explain_sample(inspected: Inspected, sample: str) -> Explanation:
+    """Explain one instance of the test part.
+
+    Args:
+        inspected: an open run.
+        sample: the instance's id.
+
+    Raises:
+        UsageError: the test part has no such instance; the nearest ids are named.
+    """
+    test = inspected.task.test
+    ids = [str(one) for one in test.ids]
+    if sample not in ids:
+        near = difflib.get_close_matches(sample, ids, n=3, cutoff=0.0)
+        raise UsageError(
+            f"no instance {sample!r} in the test part of seed {inspected.seed}; some that are: {', '.join(near)}"
+        )
+    part = test.take(np.array([ids.index(sample)]))
+    observed = observe(inspected.model, part)
+    usual = Usual.of(observe(inspected.model, inspected.task.valid))
+    classes, real = inspected.task.classes, part.labels.dtype.kind == "f"
+    logits = observed.logits if observed.logits is not None else np.zeros((1, len(classes)), np.float32)
+    said = logits[:, 0] if real else logits.argmax(1)
+    right = bool((part.labels[0] >= 0) == (said[0] >= 0)) if real else bool(part.labels[0] == said[0])
+    return Explanation(
+        id=sample,
+        label=named(part.labels[0], classes),
+        prediction=named(said[0], classes),
+        right=right,
+        verdicts=explain(observed, 0, usual),
+    )
+
+
+def _instances(inspected: Inspected) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return a row an instance of the test part: reliabilities, support and conflict of every pair."""
+    import pyarrow as pa
+
+    test = inspected.task.test
+    observed = observe(inspected.model, test)
+    columns: dict[str, Any] = {"id": pa.array([str(one) for one in test.ids])}
+    for index, name in enumerate(observed.names):
+        columns[f"reliability_{name}"] = _column(observed.reliability[:, index], observed.present[:, index])
+    for first in range(len(observed.names)):
+        for second in range(first + 1, len(observed.names)):
+            both = observed.present[:, first] & observed.present[:, second]
+            for what in ("support", "conflict"):
+                values = getattr(observed, what)[:, first, second]
+                columns[f"{what}_{observed.names[first]}_{observed.names[second]}"] = _column(values, both)
+    return pa.table(columns)
+
+
+def _column(values: Any, here: Any) -> Any:  # noqa: ANN401
+    import pyarrow as pa
+
+    return pa.array(values, pa.float32(), mask=~here)

@@ -1,0 +1,129 @@
+"""What a calibrator did to instances: their features before and after, gates, reliability, support and conflict.
+
+Features are looked at as summaries, the mean over their valid positions.
+Axis letters: N instances, M modalities, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from concordant.calibration.summary import pool, valid_positions
+from concordant.data.part import AnyPart, Bools, Floats
+from concordant.errors import UsageError
+from concordant.modalities import LAYOUTS, to_positions
+from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
+from concordant.robustness.own_data import layouts_of
+from concordant.robustness.predict import BATCH, Model, call, device_of, evaluating
+from concordant.training.batches import open_tensors
+from concordant.training.model import MultimodalModel
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a calibrator did to some instances.
+
+    Args:
+        names: the modalities, the order of every M axis.
+        before: modality -> summaries of what it got (N, D).
+        after: modality -> summaries of what it returned (N, D).
+        gates: modality -> (N, D).
+        reliability: (N, M), 0 where absent.
+        present: bool (N, M).
+        support: (N, M, M).
+        conflict: (N, M, M).
+        logits: (N, C) of the model around it, or None where it is a calibrator alone.
+    """
+
+    names: tuple[str, ...]
+    before: dict[str, Floats]
+    after: dict[str, Floats]
+    gates: dict[str, Floats]
+    reliability: Floats
+    present: Bools
+    support: Floats
+    conflict: Floats
+    logits: Floats | None
+
+
+def observe(model: Model, part: AnyPart, layouts: Mapping[str, str] | None = None) -> Observed:
+    """Watch a calibrator at work on a part.
+
+    Args:
+        model: a model of `concordant run`, whose inputs the part has; or a calibrator, or any callable whose output is
+            a `Calibration` or has one as `.calibration`, whose features the part has.
+        part: the instances.
+        layouts: modality -> layout of the features, batch first; None = read off the number of axes.
+
+    Raises:
+        UsageError: what the model returns has no calibration.
+    """
+    if isinstance(model, MultimodalModel):
+        return _observe(FromFeatures(model), features_of(model, part), feature_layouts(model))
+    return _observe(model, part, layouts_of(part, layouts))
+
+
+def _observe(model: Model, part: AnyPart, layouts: Mapping[str, str]) -> Observed:
+    found: dict[str, list[Tensor]] = {}
+    names: tuple[str, ...] = ()
+    with evaluating(model):
+        for some in open_tensors(part).to(device_of(model)).chunks(BATCH):
+            out = call(model, some)
+            calibration = _calibration_of(out)
+            names = calibration.names
+            rows = {
+                "reliability": calibration.reliability,
+                "present": calibration.present,
+                "support": calibration.support,
+                "conflict": calibration.conflict,
+            }
+            if isinstance(getattr(out, "logits", None), Tensor) and out is not calibration:
+                rows["logits"] = out.logits
+            for index, name in enumerate(names):
+                here = calibration.present[:, index]
+                rows[f"gates.{name}"] = calibration.gates[name]
+                for side, x in (("before", some.inputs[name]), ("after", calibration.features[name])):
+                    rows[f"{side}.{name}"] = _summary(x, layouts[name], here, some.masks.get(name))
+            for key, values in rows.items():
+                found.setdefault(key, []).append(values.cpu())
+    arrays = {key: torch.cat(values).numpy() for key, values in found.items()}
+    arrays = {key: x if x.dtype == np.bool_ else x.astype(np.float32) for key, x in arrays.items()}
+
+    def by_name(side: str) -> dict[str, Floats]:
+        return {name: arrays[f"{side}.{name}"] for name in names}
+
+    return Observed(
+        names=names,
+        before=by_name("before"),
+        after=by_name("after"),
+        gates=by_name("gates"),
+        reliability=arrays["reliability"],
+        present=arrays["present"],
+        support=arrays["support"],
+        conflict=arrays["conflict"],
+        logits=arrays.get("logits"),
+    )
+
+
+def _calibration_of(out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
+    calibration = getattr(out, "calibration", out)
+    needed = ("names", "features", "gates", "reliability", "present", "support", "conflict")
+    missing = [name for name in needed if not hasattr(calibration, name)]
+    if missing:
+        raise UsageError(
+            f"model must return a Calibration, or an object that has one as `.calibration`; found "
+            f"{type(out).__name__} without {', '.join(missing)}"
+        )
+    return calibration
+
+
+def _summary(x: Tensor, layout: str, here: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean over valid positions, (B, D), and 0 where the modality is absent."""
+    flat = to_positions(x.float(), LAYOUTS[layout])
+    return pool(flat, valid_positions(here, mask), spread=False)

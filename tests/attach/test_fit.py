@@ -1,0 +1,241 @@
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from concordant import ConcordantError, UsageError, fit_plugin
+from concordant.attach.fit import class_labels, default_loss, logits_of, mistakes, validation_loss
+
+C, D = 4, 16
+TAPS = {"one": "one", "two": "two"}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Sequential(nn.Linear(D, D), nn.BatchNorm1d(D))
+        self.two = nn.Linear(D, D)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * D, C))
+
+    def forward(self, one, two):
+        return {"features": None, "logits": self.head(torch.cat([self.one(one), self.two(two)], 1))}
+
+
+def data(rows, seed):
+    """Two views of the same four classes."""
+    draws = torch.Generator().manual_seed(seed)
+    labels = torch.randint(C, (rows,), generator=draws)
+    means = torch.randn(2, C, D, generator=torch.Generator().manual_seed(99))
+    views = [mean[labels] + 0.7 * torch.randn(rows, D, generator=draws) for mean in means]
+    return views, labels
+
+
+def loader(rows=256, seed=0, batch=64):
+    (one, two), labels = data(rows, seed)
+    return [((one[i : i + batch], two[i : i + batch]), labels[i : i + batch]) for i in range(0, rows, batch)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(15):
+        for inputs, labels in loader():
+            optimizer.zero_grad()
+            F.cross_entropy(net(*inputs)["logits"], labels).backward()
+            optimizer.step()
+    return net
+
+
+def accuracy(net, rows=512, hurt=False):
+    (one, two), labels = data(rows, 7)
+    if hurt:
+        one = 3 * torch.randn(rows, D, generator=torch.Generator().manual_seed(8))
+    with torch.no_grad():
+        return float((net(one, two)["logits"].argmax(1) == labels).float().mean())
+
+
+@pytest.mark.parametrize(("learn", "gain"), [("reliability", 0.02), ("task", 0.05)])
+def test_a_fitted_plugin_keeps_clean_accuracy_and_helps_where_a_view_is_wrong(model, learn, gain):
+    original = copy.deepcopy(model.eval())
+    state = copy.deepcopy(model.state_dict())
+    draws = torch.rand(1), torch.get_rng_state()
+    options = {"learn": learn, "copies": True} if learn == "task" else {}
+    attached = fit_plugin(model, loader(), TAPS, layout="bd", epochs=40, validation=loader(128, 3), **options)
+    assert torch.equal(torch.get_rng_state(), draws[1])
+    assert not any(module.training for module in attached.modules())
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
+    assert accuracy(attached) >= accuracy(original) - 0.01
+    assert accuracy(attached, hurt=True) >= accuracy(original, hurt=True) + gain
+    attached.detach()
+    assert accuracy(model) == accuracy(original)
+
+
+def test_the_state_with_the_lowest_validation_loss_is_kept_be_it_the_first(model, monkeypatch):
+    for losses, expected in ([0.0, 1.0, 2.0], None), ([2.0, 1.0, 3.0], 1):
+        given, states = iter(losses), []
+
+        def told(attached, *_, given=given, states=states, **__):
+            states.append(copy.deepcopy(attached.calibrator.state_dict()))
+            return next(given)
+
+        monkeypatch.setattr("concordant.attach.fit.validation_loss", told)
+        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, learn="task", steps=2, validation=loader(64, 5))
+        kept = attached.calibrator.state_dict()
+        assert all(torch.equal(kept[key], value) for key, value in states[expected or 0].items())
+        assert not all(torch.equal(kept[key], value) for key, value in states[2].items())
+
+
+def test_the_same_seed_fits_the_same(model):
+    fits = [fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=5, seed=3) for _ in range(2)]
+    for one, two in zip(*(fit.calibrator.parameters() for fit in fits), strict=True):
+        assert torch.equal(one, two)
+    other = fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=5, seed=4)
+    pairs = zip(fits[0].calibrator.parameters(), other.calibrator.parameters(), strict=True)
+    assert not all(torch.equal(one, two) for one, two in pairs)
+
+
+def test_reliability_is_learned_without_the_head_and_gates_stay_one(model):
+    own, calls = copy.deepcopy(model), []
+    own.head.register_forward_hook(lambda *_: calls.append(1))
+    attached = fit_plugin(own, loader(), TAPS, layout="bd", steps=20)
+    assert calls == [1]  # by the one batch that shows the sizes, and in none of twenty steps
+    (one, two), _ = data(64, 9)
+    attached(one, two)
+    assert all(bool((gate == 1).all()) for gate in attached.calibration.gates.values())
+    assert any(bool(judge.reliability.weight.any()) for judge in attached.calibrator.judges.values())
+    assert attached.calibrator.perturbation.variation == 0.5
+
+
+def test_what_looks_intact_passes_as_it_is_bit_for_bit(model):
+    attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", epochs=40)
+    (one, two), _ = data(256, 7)
+    out, expected = attached(one, two)["logits"], model.eval()(one, two)["logits"]
+    intact = (attached.calibration.logits >= 3 - 2.0).all(1)
+    assert intact.float().mean() > 0.8
+    assert torch.equal(out[intact], expected[intact])
+    assert not torch.equal(out, expected)
+    assert attached.calibration.reliability.max() == 1
+
+
+def test_validation_raises_the_tolerance_until_few_instances_are_scaled_down(model):
+    (one, two), labels = data(200, 7)
+    one = one + 1.5 * torch.randn(200, D, generator=torch.Generator().manual_seed(1))  # another device
+    held_out = [((one, two), labels)]
+    fits = [
+        fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", epochs=40, validation=validation, tolerance=0.5)
+        for validation in (None, held_out)
+    ]
+    assert fits[0].calibrator.tolerance.tolist() == [0.5, 0.5]
+    scaled = []
+    for fit in fits:
+        fit(one, two)
+        scaled.append((fit.calibration.reliability < 1).float().mean(0))
+    assert scaled[0].max() > 0.1
+    assert scaled[1].max() <= 0.05
+    assert (fits[1].calibrator.tolerance >= 0.5).all()
+
+
+def test_a_calibrator_that_does_harm_is_refused_with_a_warning(model, monkeypatch):
+    found = iter([0.25, 0.5])  # without it, with it
+    monkeypatch.setattr("concordant.attach.fit.validation_loss", lambda *_, **__: next(found))
+    with pytest.warns(UserWarning, match="makes fewer mistakes on the validation data without the calibrator"):
+        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", steps=20, validation=loader(64, 5))
+    (one, two), _ = data(64, 9)
+    assert torch.equal(attached(one, two)["logits"], model.eval()(one, two)["logits"])
+    assert attached.calibrator.tolerance is None
+
+
+def test_mistakes_are_the_share_of_wrong_classes_or_the_absolute_error():
+    logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    assert mistakes(logits, torch.tensor([0, 1, 1, 1])).item() == 0.25
+    assert mistakes(torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.0])).item() == 1.5
+
+
+def test_without_freezing_the_model_is_trained_too(model):
+    own = copy.deepcopy(model)
+    before = own.head[1].weight.clone()
+    fit_plugin(own, loader(), TAPS, steps=3, freeze=None)
+    assert not torch.equal(own.head[1].weight, before)
+
+
+def test_a_data_loader_and_dictionaries_of_inputs_are_read(model):
+    (one, two), labels = data(64, 0)
+    rows = DataLoader(TensorDataset(one, two, labels), batch_size=32)
+    batches = [({"one": a, "two": b}, y) for a, b, y in rows]
+    assert fit_plugin(copy.deepcopy(model), batches, TAPS, epochs=1).calibration is not None
+
+
+def test_the_validation_loss_is_the_same_at_every_call_and_counts_rows(model):
+    attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=1)
+    found = validation_loss(attached, loader(100, 5, batch=64), default_loss, seed=0)
+    assert found == validation_loss(attached, loader(100, 5, batch=64), default_loss, seed=0)
+    clean = default_loss(attached(*data(100, 5)[0]), data(100, 5)[1])
+    assert found > clean.item()  # perturbed features are part of it
+    with torch.no_grad():
+        for parameter in attached.calibrator.parameters():
+            parameter.zero_()
+    constant = validation_loss(attached, loader(100, 5, batch=64), lambda out, y: y.float().sum() / len(y), seed=0)
+    assert constant == pytest.approx(data(100, 5)[1].float().mean().item())
+
+
+def test_the_default_loss_is_cross_entropy_or_the_absolute_error():
+    logits, labels = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    expected = F.cross_entropy(logits, labels)
+    for output in (logits, {"logits": logits}, SimpleNamespace(logits=logits), (logits, torch.zeros(5))):
+        assert torch.equal(default_loss(output, labels), expected)
+    assert default_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.0])).item() == 1.5
+    assert logits_of("nothing") is None
+
+
+def test_an_output_without_logits_is_refused():
+    with pytest.raises(UsageError, match="one row for each of the 2 targets; found no tensor; give `loss`"):
+        default_loss({}, torch.zeros(2))
+    with pytest.raises(UsageError, match=r"found one of shape \(3, 4\); give `loss`"):
+        default_loss(torch.zeros(3, 4), torch.zeros(2))
+
+
+def test_labels_serve_the_contrastive_loss_from_three_classes_up():
+    assert class_labels(torch.tensor([0, 1, 2])) is not None
+    assert class_labels(torch.tensor([0, 1, 1])) is None
+    assert class_labels(torch.tensor([0.5, 2.5])) is None
+    assert class_labels(torch.zeros(2, 3, dtype=torch.long)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ([], {}, "loader must give pairs .*; found nothing"),
+        ([torch.zeros(2, D)], {}, "loader must give pairs .*; found Tensor"),
+        (loader(64), {"epochs": 0}, "epochs must be positive; found 0"),
+        (loader(64), {"steps": -1}, "steps must be positive; found -1"),
+        (loader(64), {"learning_rate": 0.0}, "learning_rate must be positive"),
+        (loader(64), {"validation": [], "steps": 1}, "validation must give at least one batch; found none"),
+        (loader(64), {"tolerance": -1.0}, "tolerance must not be negative, and finite; found -1.0"),
+        (loader(64), {"learn": "all"}, "learn must be 'reliability' or 'task'; found 'all'"),
+        (loader(64), {"learn": "reliability", "freeze": None}, "leave freeze='backbone' or use learn='task'"),
+        (iter(loader(128)), {"steps": 4}, "an iterator can be read only once"),
+        (iter(loader(64)), {"epochs": 2}, "an iterator can be read only once"),
+        ([(x, y.numpy()) for x, y in loader(64)], {"steps": 4}, "targets must be a tensor; found ndarray; convert it"),
+    ],
+)
+def test_wrong_arguments_are_refused(model, given, options, message):
+    with pytest.raises(UsageError, match=message):
+        fit_plugin(copy.deepcopy(model), given, TAPS, **options)
+
+
+def test_a_loss_that_is_not_finite_is_refused(model):
+    with pytest.raises(ConcordantError, match="the loss is nan at step 1; choose a lower learning_rate"):
+        fit_plugin(
+            copy.deepcopy(model),
+            loader(64),
+            TAPS,
+            steps=1,
+            learn="task",
+            loss=lambda out, y: out["logits"].sum() * torch.nan,
+        )

@@ -1,0 +1,49 @@
+"""The options of `concordant run` that say where a run is trained; experiment/test_ranked starts two processes."""
+
+import pytest
+from typer.testing import CliRunner
+
+from concordant.cli.devices import devices_of, training_bar
+from concordant.cli.main import app
+from concordant.errors import UsageError
+from concordant.training.devices import Devices
+
+
+def test_options_become_a_record():
+    assert devices_of(2, "ddp", "bf16-mixed", 3, "cpu", "local") == Devices(
+        devices=2, strategy="ddp", precision="bf16-mixed", accumulate=3, accelerator="cpu", across="local"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--devices", "0"), "devices must be 1 or more; found 0"),
+        (("--strategy", "dp"), "unknown strategy 'dp'; choose from: auto, ddp, fsdp"),
+        (("--accelerator", "cpu", "--precision", "16-mixed"), "--precision 16-mixed needs CUDA"),
+        (("--devices", "2", "--accelerator", "cpu", "--jobs", "2"), "leave --jobs out"),
+        (("--devices", "2", "--accelerator", "cpu", "--dynamics"), "leave --devices and --accumulate out"),
+        (("--checkpoint-every", "0"), "checkpoint_every must be 1 or more"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_takes_no_folder(tmp_path, monkeypatch, options, text):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["run", "digits", "--steps", "4", *options])
+    assert isinstance(done.exception, UsageError)
+    assert text in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_parts_and_precision_belong_to_the_folder(tmp_path):
+    words = ["run", "digits", "--calibrators", "none", "--seeds", "1", "--steps", "4", "--jobs", "1", "--out"]
+    parts = ["--accumulate", "2", "--accelerator", "cpu"]
+    assert CliRunner().invoke(app, [*words, str(tmp_path / "r"), *parts]).exit_code == 0
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "r")])
+    assert "belongs to another configuration (numerics: there {'accumulate': 2}, here None)" in str(done.exception)
+
+
+def test_only_the_first_process_of_several_shows_a_bar(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with training_bar() as progress:
+        assert progress is None

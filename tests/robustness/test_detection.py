@@ -1,0 +1,178 @@
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from concordant.errors import UsageError
+from concordant.robustness.detection import standardise, whether_auroc, which_auroc
+
+# Two modalities that are held in different esteem on clean data: means 1 and 0.5, deviations 0.1 and 0.2.
+REFERENCE = np.array([[0.9, 0.3], [1.1, 0.7]])
+HIT = np.array([[True, False], [False, True], [False, False]])
+
+
+def refused(text):
+    return pytest.raises(UsageError, match=re.escape(text))
+
+
+def test_standardise_by_hand():
+    z = standardise(np.array([[1.0, 0.5], [1.2, 0.1]]), REFERENCE)
+    np.testing.assert_allclose(z, [[0, 0], [2, -2]], atol=1e-12)
+
+
+def test_standardise_uses_present_references_only():
+    reference = np.array([[0.9, 0.3], [1.1, 0.7], [50.0, np.nan]])
+    here = np.array([[True, True], [True, True], [False, False]])
+    values = np.array([[1.3, 0.2]])
+    found = standardise(values, reference, reference_present=here)
+    np.testing.assert_allclose(found, standardise(values, REFERENCE))
+
+
+def test_constant_reliability_gives_exactly_zero():
+    reference = np.full((7, 2), 0.1)
+    assert (standardise(np.full((3, 2), 0.1), reference) == 0).all()
+
+
+def test_tiny_spread_is_bounded_below():
+    reference = np.full((5, 1), 1.0)
+    assert standardise(np.array([[1.0 - 1e-6]]), reference) == pytest.approx(-1, rel=1e-6)
+
+
+def test_modality_without_reference_gives_zero():
+    here = np.array([[True, False], [True, False]])
+    z = standardise(np.array([[1.0, 0.9], [1.2, 0.1]]), REFERENCE, reference_present=here)
+    assert (z[:, 1] == 0).all()
+
+
+def test_which_finds_the_drop_though_the_modalities_differ():
+    # Raw, the untouched second modality (0.5) looks worse than the corrupted first one (0.7).
+    values = np.array([[0.7, 0.5], [1.0, -0.1], [0.0, 0.0]])
+    assert which_auroc(values, reference=REFERENCE, corrupted=HIT) == 1
+    assert which_auroc(2 - values, reference=2 - REFERENCE, corrupted=HIT) == 0
+
+
+def test_which_of_constant_reliability_is_one_half():
+    ones = np.ones((3, 2))
+    assert which_auroc(ones, reference=np.ones((4, 2)), corrupted=HIT) == 0.5
+    assert whether_auroc(ones, ones, reference=np.ones((4, 2)), corrupted=HIT) == 0.5
+
+
+def by_pairs(positive, negative):
+    """Return the share of pairs in which the positive scores higher, ties one half."""
+    wins = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
+    return float(np.mean(wins)) if wins else None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 999))
+def test_both_areas_equal_a_loop(instances, modalities, seed):
+    draws = np.random.default_rng(seed)
+    values, before = draws.integers(0, 5, (2, instances, modalities)) / 4  # ties occur
+    reference = draws.random((6, modalities))
+    here = draws.random((instances, modalities)) < 0.8
+    hit = np.zeros((instances, modalities), dtype=bool)
+    for row in range(instances):
+        if draws.random() < 0.7 and here[row].any():
+            hit[row, draws.choice(np.flatnonzero(here[row]))] = True
+    values[~here] = np.nan
+    z, z_before = ((x - reference.mean(0)) / reference.std(0) for x in (values, before))
+    rows = [n for n in range(instances) if hit[n].any()]
+    cells = [(n, m) for n in rows for m in range(modalities) if here[n, m]]
+    # Rounded, so that ties of equal values are ties here too.
+    positive = [round(-z[n, m], 9) for n, m in cells if hit[n, m]]
+    negative = [round(-z[n, m], 9) for n, m in cells if not hit[n, m]]
+    found = which_auroc(values, reference=reference, corrupted=hit, present=here)
+    assert found == (None if not negative else pytest.approx(by_pairs(positive, negative)))
+    positive = [round(-z[n][here[n]].min(), 9) for n in rows]
+    negative = [round(-z_before[n][here[n]].min(), 9) for n in rows]
+    found = whether_auroc(values, before, reference=reference, corrupted=hit, present=here)
+    assert found == (None if not rows else pytest.approx(by_pairs(positive, negative)))
+
+
+def test_which_equals_scikit_learn():
+    draws = np.random.default_rng(0)
+    values, reference = draws.normal(size=(50, 3)), draws.normal(size=(40, 3))
+    hit = np.eye(3, dtype=bool)[draws.integers(3, size=50)]
+    values[hit] -= 1
+    z = (values - reference.mean(0)) / reference.std(0)
+    expected = roc_auc_score(hit.ravel(), -z.ravel())
+    assert which_auroc(values, reference=reference, corrupted=hit) == pytest.approx(expected)
+    assert expected > 0.6
+
+
+def test_whether_compares_an_instance_with_itself_before():
+    after = np.array([[0.7, 0.5], [1.0, 0.1], [-9.0, -9.0]])
+    before = np.array([[1.0, 0.5], [1.0, 0.5], [9.0, 9.0]])
+    assert whether_auroc(after, before, reference=REFERENCE, corrupted=HIT) == 1
+    assert whether_auroc(before, after, reference=REFERENCE, corrupted=HIT) == 0
+
+
+def test_nothing_to_tell_is_none():
+    values, nothing = np.ones((3, 2)), np.zeros((3, 2), dtype=bool)
+    assert which_auroc(None, reference=REFERENCE, corrupted=HIT) is None
+    assert whether_auroc(None, values, reference=REFERENCE, corrupted=HIT) is None
+    assert whether_auroc(values, None, reference=REFERENCE, corrupted=HIT) is None
+    assert which_auroc(values, reference=REFERENCE, corrupted=nothing) is None
+    assert whether_auroc(values, values, reference=REFERENCE, corrupted=nothing) is None
+    assert which_auroc(values, reference=REFERENCE, corrupted=HIT, present=HIT) is None
+
+
+@pytest.mark.parametrize(
+    ("given_values", "message"),
+    [
+        (
+            {"reliability": np.ones(3)},
+            "reliability must have shape (instances, modalities), neither of them 0, got (3,)",
+        ),
+        (
+            {"reliability": np.ones((0, 2)), "corrupted": np.zeros((0, 2), dtype=bool)},
+            "reliability must have shape (instances, modalities), neither of them 0, got (0, 2)",
+        ),
+        (
+            {"reliability": np.ones((4, 2))},
+            "reliability and corrupted must have one shape, got (4, 2) and (3, 2)",
+        ),
+        (
+            {"present": np.ones((3, 1), dtype=bool)},
+            "present must have the shape of reliability, (3, 2), got (3, 1)",
+        ),
+        (
+            {"reference_present": np.ones((1, 2), dtype=bool)},
+            "reference_present must have the shape of reference, (2, 2), got (1, 2)",
+        ),
+        ({"reference": np.ones((4, 3))}, "values must have shape (N, 3), as reference has, got (3, 2)"),
+        (
+            {"reliability": np.array([[1, 1], [1, np.nan], [1, 1]])},
+            "reliability must be finite where a modality is present, but instance 1, modality 1 is nan",
+        ),
+        (
+            {"reference": np.array([[1, 1], [np.inf, 1]])},
+            "reference must be finite where a modality is present, but instance 1, modality 0 is inf",
+        ),
+        (
+            {"corrupted": np.array([[True, False], [True, True], [False, False]])},
+            "corrupted may mark one modality of an instance, but instance 1 has 2",
+        ),
+        (
+            {"present": np.array([[True, True], [True, False], [True, True]])},
+            "corrupted marks modality 1 of instance 1, which present says is absent",
+        ),
+    ],
+)
+def test_both_areas_refuse(given_values, message):
+    arguments = {"reliability": np.ones((3, 2)), "reference": REFERENCE, "corrupted": HIT, **given_values}
+    with refused(message):
+        which_auroc(**arguments)
+    with refused(message):
+        whether_auroc(untouched=np.ones(np.shape(arguments["corrupted"])), **arguments)
+
+
+def test_whether_checks_the_untouched_too():
+    ones = np.ones((3, 2))
+    with refused("untouched and corrupted must have one shape, got (2, 2) and (3, 2)"):
+        whether_auroc(ones, np.ones((2, 2)), reference=REFERENCE, corrupted=HIT)
+    with refused("untouched must be finite where a modality is present, but instance 0, modality 0 is nan"):
+        whether_auroc(ones, ones * np.nan, reference=REFERENCE, corrupted=HIT)

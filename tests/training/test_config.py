@@ -1,0 +1,96 @@
+import pytest
+
+from concordant.errors import UsageError
+from concordant.training.config import Recipe, Variant, make_config
+
+
+def test_what_is_left_out_comes_from_the_benchmark():
+    config = make_config("cmu-mosi-utterance")
+    assert (config.fusion, config.protocol, config.modalities) == ("lf-dnn", "given", ("text", "audio", "video"))
+    assert config.recipe == Recipe()
+
+
+def test_the_recipe_of_a_protocol_is_taken_and_can_be_overridden():
+    folds = make_config("cmu-mosi-utterance", protocol="test-folds")
+    assert (folds.recipe.steps, folds.recipe.dropout) == (300, 0.5)
+    assert make_config("cmu-mosi-utterance", protocol="test-folds", recipe={"steps": 7}).recipe.steps == 7
+
+
+def test_none_is_trained_twice_and_rivals_once():
+    config = make_config("digits", calibrators=("none", "context"))
+    assert config.variants == (Variant("none", False), Variant("none", True), Variant("context", True))
+    assert [variant.label for variant in config.variants] == ["none", "none+perturbed", "context"]
+
+
+def test_all_faults_are_said_at_once():
+    with pytest.raises(UsageError) as fault:
+        make_config("digits", fusion="glue", calibrators=("none", "magic"), protocol="p", modalities=("left", "nose"))
+    text = str(fault.value)
+    assert "unknown fusion 'glue'; choose from: lf-dnn, ef-lstm" in text
+    assert "unknown calibrator 'magic'; choose from: none, self, joint, gmu" in text
+    assert "unknown protocol of digits 'p'; choose from: random" in text
+    assert "unknown modality of digits 'nose'; choose from: left, right, profile" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seeds": 0}, "seeds: input should be greater than or equal to 1; found 0"),
+        ({"calibrators": ("none", "none")}, "calibrators names none more than once"),
+        ({"modalities": ()}, "modalities: .*at least 1 item"),
+        ({"modalities": ("left",)}, "one modality alone has nothing to be compared with; .*found none, self, joint"),
+        ({"calibrate": "pooledd"}, "concat can be calibrated at maps or pooled; found 'pooledd'"),
+        ({"fusion": "lf-dnn", "calibrate": "maps"}, "lf-dnn can be calibrated at features; found 'maps'"),
+        ({"method": "luck"}, "unknown method 'luck'; choose from: none, ogm-ge, gradient-blending"),
+        ({"preset": "large"}, "preset: input should be 'small' or 'paper'; found 'large'"),
+        ({"encoders": "vgg"}, "encoders: input should be 'small' or 'resnet18'; found 'vgg'"),
+        ({"calibrators": ()}, "calibrators: .*at least 1 item"),
+        ({"recipe": {"steps": 0}}, "recipe.steps: input should be greater than or equal to 1; found 0"),
+        ({"recipe": {"stepps": 3}}, "recipe.stepps: extra inputs are not permitted"),
+    ],
+)
+def test_each_fault_names_its_field(options, text):
+    with pytest.raises(UsageError, match=text):
+        make_config("digits", **options)
+
+
+def test_a_dataset_of_one_s_own_needs_its_modalities():
+    assert make_config("own", modalities=("b", "a")).modalities == ("b", "a")
+    said = r"^own has the modalities of one's dataset: run that by its folder, or name them; .*seeds: .*modalities: "
+    with pytest.raises(UsageError, match=said):
+        make_config("own", seeds=0)
+
+
+def test_unknown_benchmark_lists_the_choices():
+    with pytest.raises(UsageError, match="unknown benchmark 'digitz'; choose from: digits, scene15"):
+        make_config("digitz")
+
+
+def test_a_calibrator_stands_at_the_fusion_s_first_point_unless_told_otherwise():
+    assert make_config("digits").calibrate == "maps"
+    assert make_config("digits", fusion="lf-dnn").calibrate == "features"
+    assert make_config("digits", calibrate="pooled").calibrate == "pooled"
+
+
+def test_one_modality_alone_is_trained_clean_without_a_calibrator():
+    config = make_config("digits", modalities=("left",), calibrators=("none",))
+    assert [variant.label for variant in config.variants] == ["none"]
+
+
+def test_what_was_tuned_for_a_variant_is_its_recipe_and_nobody_elses():
+    plain = make_config("digits", calibrators=("none", "context"), seeds=1)
+    assert "tuned" not in plain.model_dump(mode="json")  # so that folders of before stay valid
+    assert plain.of(plain.variants[0]) is plain
+    tuned = plain.model_copy(update={"tuned": {"context": {"dropout": 0.4, "width": 16}}})
+    assert tuned.of(Variant("context", True)).recipe.model_dump() == {
+        **plain.recipe.model_dump(),
+        "dropout": 0.4,
+        "width": 16,
+    }
+    assert tuned.of(Variant("none", True)).recipe == plain.recipe
+    assert type(tuned).model_validate(tuned.model_dump(mode="json")) == tuned
+
+
+def test_an_ablation_may_be_trained_clean():
+    config = make_config("digits", calibrators=("context", "context-no-perturbation"), seeds=1)
+    assert [variant.perturbed for variant in config.variants] == [True, False]

@@ -1,0 +1,117 @@
+"""Passes within an experiment: what is planned, what is said, what is written, what is repeated."""
+
+import json
+
+import pytest
+
+from concordant.errors import ConcordantError, UsageError
+from concordant.study import experiment as module
+from concordant.study.experiment import study
+from concordant.training.config import make_config
+from concordant.training.execution_plan import Pass, check_wish, plan
+from concordant.training.paired import Job
+from concordant.training.runs import prepare_of
+
+RECIPE = {"steps": 8, "width": 4, "evaluations": 2, "batch": 16}
+
+
+def config_of(fusion="lf-dnn", seeds=3, calibrators=("none", "context")):
+    return make_config("digits", fusion=fusion, seeds=seeds, calibrators=calibrators, recipe=RECIPE)
+
+
+def jobs_of(config, tmp_path):
+    return [
+        Job(config, variant, seed, tmp_path / variant.label / str(seed), None)
+        for seed in range(config.seeds)
+        for variant in config.variants
+    ]
+
+
+def prepared(job):
+    return prepare_of(job.config, job.data, seed=job.seed)
+
+
+def test_passes_come_first_and_are_as_many_as_processes(tmp_path):
+    config = config_of(seeds=4, calibrators=("context",))
+    jobs = jobs_of(config, tmp_path)
+    units, lines = plan(jobs, prepared, wish="on", processes=1)
+    assert [unit.name for unit in units] == ["context, seeds 0, 1, 2, 3"]
+    assert lines == ["context: 4 seeds in one vectorised pass"]
+    units, _ = plan(jobs, prepared, wish="on", processes=2)
+    assert [unit.name for unit in units] == ["context, seeds 0, 1", "context, seeds 2, 3"]
+
+
+def test_what_cannot_share_a_pass_is_planned_run_by_run(tmp_path):
+    jobs = jobs_of(config_of("ef-lstm", seeds=2), tmp_path)
+    units, lines = plan(jobs, prepared, wish="auto", processes=1, prefix="row: ")
+    assert units == jobs
+    assert lines == ["row: none, none+perturbed, context: 2 seeds one after another: ef-lstm has recurrent layers"]
+    with pytest.raises(UsageError, match=r"--vectorise on cannot be had \(none: ef-lstm has recurrent layers; none\+"):
+        plan(jobs, prepared, wish="on", processes=1)
+
+
+def test_one_seed_needs_no_line(tmp_path):
+    jobs = jobs_of(config_of(seeds=1), tmp_path)
+    assert plan(jobs, prepared, wish="auto", processes=1) == (jobs, [])
+
+
+def test_the_wish_is_checked():
+    assert check_wish("auto") == "auto"
+    with pytest.raises(UsageError, match="vectorise must be one of auto, on, off; found 'maybe'"):
+        check_wish("maybe")
+
+
+def test_a_vectorised_experiment_gives_the_results_of_single_runs(tmp_path):
+    said = []
+    config = config_of(seeds=2, calibrators=("context",))
+    found = study(config, tmp_path / "on", jobs=1, vectorise="on", say=said.append)
+    alone = study(config, tmp_path / "off", jobs=1, vectorise="off")
+    assert said == ["context: 2 seeds in one vectorised pass"]
+    assert said[0] in (tmp_path / "on" / "log.txt").read_text()
+    for one, other in zip(found["runs"], alone["runs"], strict=True):
+        assert one["vectorised"] == 2
+        assert "vectorised" not in other
+        assert one["best_step"] == other["best_step"]
+        assert one["clean"] == pytest.approx(other["clean"], abs=0.02)
+    folders = [tmp_path / "on" / "runs" / "context" / f"seed-{seed}" for seed in range(2)]
+    names = {"weights.safetensors", "predictions.parquet", "history.json", "run.json"}
+    assert all({path.name for path in folder.iterdir()} == names for folder in folders)
+    times = {json.loads((folder / "run.json").read_text())["train_seconds"] for folder in folders}
+    assert len(times) == 1  # each has its share of the pass
+
+
+def test_finished_seeds_are_not_trained_again(tmp_path, monkeypatch):
+    config = config_of(seeds=3, calibrators=("context",))
+    finish = module.finish
+
+    def stopped(job, *args, **more):
+        if job.seed == 1:
+            raise KeyboardInterrupt
+        return finish(job, *args, **more)
+
+    monkeypatch.setattr(module, "finish", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        study(config, tmp_path / "x", jobs=1, vectorise="on")
+    monkeypatch.setattr(module, "finish", finish)
+    before = (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns
+    said = []
+    found = study(config, tmp_path / "x", jobs=1, vectorise="auto", say=said.append)
+    assert len(found["runs"]) == 3
+    assert (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns == before
+    assert said == ["context: 2 seeds one after another: with 8 steps, preparing a pass takes longer than it saves"]
+
+
+def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    config = config_of(seeds=2, calibrators=("context",))
+    jobs = jobs_of(config, tmp_path)
+
+    def refuses(*args, **named):
+        raise ConcordantError("no rule")
+
+    monkeypatch.setattr("concordant.training.vectorised.together.train_together", refuses)
+    one = module.run_one
+    monkeypatch.setattr(module, "run_one", lambda job: refuses() if job.seed == 1 else one(job))
+    found = module.run_pass(Pass(tuple(jobs)))
+    assert list(found["entries"]) == [0]
+    assert found["failures"] == {1: "no rule"}
+    assert found["notes"] == ["one after another, since no rule"]

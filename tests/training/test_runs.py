@@ -1,0 +1,126 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from concordant.errors import DataError, UsageError
+from concordant.training.runs import open_runs
+
+
+@pytest.fixture
+def folder(digits_run, tmp_path):
+    return shutil.copytree(digits_run, tmp_path / "digits")
+
+
+def change(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_trained_model_says_what_it_said_when_it_was_trained(digits_run):
+    from concordant.robustness.predict import ask
+    from concordant.robustness.predictions import read_tables
+
+    runs = open_runs(digits_run)
+    assert runs.labels == ("none", "none+perturbed", "self", "context")
+    variant = runs.variant("context")
+    task = runs.task(1, runs.source(None))
+    model = runs.model(task, variant, 1)
+    table = read_tables([runs.folder(variant, 1) / "predictions.parquet"]).to_pylist()
+    then = [row["prediction"] for row in table if row["condition"] == "clean"]
+    assert ask(model, task.test).predictions().tolist() == then
+    assert not model.training
+
+
+def test_a_folder_that_is_absent_or_foreign_is_refused(tmp_path):
+    with pytest.raises(DataError, match="nowhere is no folder; name one that `concordant run` made"):
+        open_runs(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"has no config.json; name a folder that `concordant run` made"):
+        open_runs(tmp_path)
+
+
+def test_a_grid_names_its_rows(tmp_path):
+    (tmp_path / "grid.json").write_text("{}")
+    for row in ("sum", "film"):
+        (tmp_path / row).mkdir()
+        (tmp_path / row / "config.json").write_text("{}")
+    with pytest.raises(DataError, match=r"holds a grid; name one of its rows: .*film, .*sum"):
+        open_runs(tmp_path)
+
+
+def test_an_incomplete_folder_says_what_is_missing_and_what_to_do(folder):
+    (folder / "runs" / "context" / "seed-1" / "run.json").unlink()
+    with pytest.raises(
+        DataError, match=r"is incomplete \(context, seed 1 missing\); give its `concordant run` command"
+    ):
+        open_runs(folder)
+    for path in folder.glob("runs/*/*/run.json"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"none, seed 0; .* and 5 more missing"):
+        open_runs(folder)
+
+
+def test_a_folder_without_results_is_incomplete(folder):
+    (folder / "results.json").unlink()
+    with pytest.raises(DataError, match=r"is incomplete \(results.json missing\)"):
+        open_runs(folder)
+
+
+@pytest.mark.parametrize("name", ["config", "results"])
+def test_a_newer_schema_asks_for_an_upgrade(folder, name):
+    change(folder / f"{name}.json", schema=f"concordant.{name}/2")
+    known = rf"\(concordant.{name}/2; this one reads concordant.{name}/1\)"
+    text = rf"{name}.json was written by a newer Concordant {known}; upgrade"
+    with pytest.raises(DataError, match=text):
+        open_runs(folder)
+
+
+def test_a_foreign_schema_is_named(folder):
+    change(folder / "config.json", schema="other/1")
+    with pytest.raises(DataError, match=r"must be of the schema concordant.config/1; found 'other/1'"):
+        open_runs(folder)
+
+
+def test_a_configuration_that_this_version_does_not_know_is_explained(folder):
+    change(folder / "config.json", fusion="glue")
+    with pytest.raises(DataError, match=r"config.json cannot be used: unknown fusion 'glue'"):
+        open_runs(folder)
+
+
+def test_weights_that_do_not_match_are_told_apart(folder):
+    runs = open_runs(folder)
+    task = runs.task(0, None)
+    mine = folder / "runs" / "context" / "seed-0" / "weights.safetensors"
+    shutil.copy(folder / "runs" / "self" / "seed-0" / "weights.safetensors", mine)
+    with pytest.raises(
+        DataError, match=r"does not match the configuration of its folder: calibrator.* is missing; .*more"
+    ):
+        runs.model(task, runs.variant("context"), 0)
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(folder / "runs" / "context" / "seed-1" / "weights.safetensors")
+    name = next(key for key in state if key.startswith("fusion"))
+    save_file({**state, name: torch.zeros(3)}, mine)
+    with pytest.raises(DataError, match=rf"{name} has shape \(3,\) instead of"):
+        runs.model(task, runs.variant("context"), 0)
+    mine.write_bytes(b"no weights")
+    with pytest.raises(DataError, match="cannot be read as safetensors"):
+        runs.model(task, runs.variant("context"), 0)
+
+
+def test_an_unknown_calibrator_lists_those_that_there_are(digits_run):
+    with pytest.raises(UsageError, match=r"unknown calibrator 'gmu' of .*; choose from: none, none\+perturbed, self"):
+        open_runs(digits_run).variant("gmu")
+
+
+@pytest.mark.data
+def test_data_that_have_changed_since_are_refused(tmp_path, data_folder):
+    from concordant.study.experiment import study
+    from concordant.training.config import make_config
+
+    folder = tmp_path / "cremad"
+    config = make_config("cremad-features", calibrators=("context",), seeds=1, recipe={"steps": 2})
+    study(config, folder, data=data_folder, jobs=1)
+    change(folder / "config.json", files={"cremad_features.npz": "0" * 64})
+    with pytest.raises(DataError, match=r"was trained on other data: cremad_features.npz in .* has changed since"):
+        open_runs(folder).source(data_folder)
