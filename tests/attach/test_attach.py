@@ -410,26 +410,26 @@ def test_a_frozen_backbone_is_left_alone_and_in_evaluation():
 
 
 @pytest.mark.parametrize("options", [{}, {"taps": {"audio": 0, "visual": 1}, "at": ""}])
-def test_judging_leaves_the_model_before_its_head(options):
+def test_calibrate_stops_before_the_head(options):
     model, attached = made(**options)
     inputs = batch()
     trained(attached.eval(), *inputs)
     expected = attached(*inputs)
     found, calls = attached.calibration, []
     model.head.register_forward_hook(lambda *_: calls.append(1))
-    judged = attached.judge(*inputs)
+    calibration = attached.calibrate(*inputs)
     assert not calls
-    assert torch.equal(judged.reliability, found.reliability)
-    assert judged is attached.calibration
+    assert torch.equal(calibration.reliability, found.reliability)
+    assert calibration is attached.calibration
     assert torch.equal(attached(*inputs), expected)  # and the next forward is whole again
     assert calls == [1]
 
 
-def test_what_is_detached_judges_nothing():
+def test_a_detached_model_calibrates_nothing():
     attached = made()[1]
     attached.detach()
-    with pytest.raises(ConcordantError, match="the calibrator is detached; nothing was judged"):
-        attached.judge(*batch())
+    with pytest.raises(ConcordantError, match="the calibrator is detached; nothing was calibrated"):
+        attached.calibrate(*batch())
 
 
 def test_after_detach_the_wrapper_passes_on():

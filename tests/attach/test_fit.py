@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from concordant import ConcordantError, UsageError, fit_plugin
+from concordant.attach import fit as fit_module
 from concordant.attach.fit import class_labels, default_loss, logits_of, mistakes, validation_loss
 
 C, D = 4, 16
@@ -52,9 +53,9 @@ def model():
     return net
 
 
-def accuracy(net, rows=512, hurt=False):
+def accuracy(net, rows=512, perturbed=False):
     (one, two), labels = data(rows, 7)
-    if hurt:
+    if perturbed:
         one = 3 * torch.randn(rows, D, generator=torch.Generator().manual_seed(8))
     with torch.no_grad():
         return float((net(one, two)["logits"].argmax(1) == labels).float().mean())
@@ -71,27 +72,27 @@ def test_a_fitted_plugin_keeps_clean_accuracy_and_helps_where_a_view_is_wrong(mo
     assert not any(module.training for module in attached.modules())
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
     assert accuracy(attached) >= accuracy(original) - 0.01
-    assert accuracy(attached, hurt=True) >= accuracy(original, hurt=True) + gain
+    assert accuracy(attached, perturbed=True) >= accuracy(original, perturbed=True) + gain
     attached.detach()
     assert accuracy(model) == accuracy(original)
 
 
-def test_the_state_with_the_lowest_validation_loss_is_kept_be_it_the_first(model, monkeypatch):
+def test_the_state_with_the_lowest_validation_loss_is_kept_even_the_initial_one(model, monkeypatch):
     for losses, expected in ([0.0, 1.0, 2.0], None), ([2.0, 1.0, 3.0], 1):
         given, states = iter(losses), []
 
-        def told(attached, *_, given=given, states=states, **__):
+        def next_loss(attached, *_, given=given, states=states, **__):
             states.append(copy.deepcopy(attached.calibrator.state_dict()))
             return next(given)
 
-        monkeypatch.setattr("concordant.attach.fit.validation_loss", told)
+        monkeypatch.setattr(fit_module, "validation_loss", next_loss)
         attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, learn="task", steps=2, validation=loader(64, 5))
         kept = attached.calibrator.state_dict()
         assert all(torch.equal(kept[key], value) for key, value in states[expected or 0].items())
         assert not all(torch.equal(kept[key], value) for key, value in states[2].items())
 
 
-def test_the_same_seed_fits_the_same(model):
+def test_a_seed_determines_the_fitted_parameters(model):
     fits = [fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=5, seed=3) for _ in range(2)]
     for one, two in zip(*(fit.calibrator.parameters() for fit in fits), strict=True):
         assert torch.equal(one, two)
@@ -104,7 +105,7 @@ def test_reliability_is_learned_without_the_head_and_gates_stay_one(model):
     own, calls = copy.deepcopy(model), []
     own.head.register_forward_hook(lambda *_: calls.append(1))
     attached = fit_plugin(own, loader(), TAPS, layout="bd", steps=20)
-    assert calls == [1]  # by the one batch that shows the sizes, and in none of twenty steps
+    assert calls == [1]  # by the batch that gives the sizes, and in none of twenty steps
     (one, two), _ = data(64, 9)
     attached(one, two)
     assert all(bool((gate == 1).all()) for gate in attached.calibration.gates.values())
@@ -112,13 +113,13 @@ def test_reliability_is_learned_without_the_head_and_gates_stay_one(model):
     assert attached.calibrator.perturbation.variation == 0.5
 
 
-def test_what_looks_intact_passes_as_it_is_bit_for_bit(model):
+def test_features_that_look_clean_pass_unchanged_bit_for_bit(model):
     attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", epochs=40)
     (one, two), _ = data(256, 7)
     out, expected = attached(one, two)["logits"], model.eval()(one, two)["logits"]
-    intact = (attached.calibration.logits >= 3 - 2.0).all(1)
-    assert intact.float().mean() > 0.8
-    assert torch.equal(out[intact], expected[intact])
+    clean = (attached.calibration.logits >= 3 - 2.0).all(1)
+    assert clean.float().mean() > 0.8
+    assert torch.equal(out[clean], expected[clean])
     assert not torch.equal(out, expected)
     assert attached.calibration.reliability.max() == 1
 
@@ -141,9 +142,9 @@ def test_validation_raises_the_tolerance_until_few_instances_are_scaled_down(mod
     assert (fits[1].calibrator.tolerance >= 0.5).all()
 
 
-def test_a_calibrator_that_does_harm_is_refused_with_a_warning(model, monkeypatch):
+def test_a_harmful_calibrator_is_rejected_with_a_warning(model, monkeypatch):
     found = iter([0.25, 0.5])  # without it, with it
-    monkeypatch.setattr("concordant.attach.fit.validation_loss", lambda *_, **__: next(found))
+    monkeypatch.setattr(fit_module, "validation_loss", lambda *_, **__: next(found))
     with pytest.warns(UserWarning, match="makes fewer mistakes on the validation data without the calibrator"):
         attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", steps=20, validation=loader(64, 5))
     (one, two), _ = data(64, 9)
@@ -171,7 +172,7 @@ def test_a_data_loader_and_dictionaries_of_inputs_are_read(model):
     assert fit_plugin(copy.deepcopy(model), batches, TAPS, epochs=1).calibration is not None
 
 
-def test_the_validation_loss_is_the_same_at_every_call_and_counts_rows(model):
+def test_the_validation_loss_is_repeatable_and_weighs_batches_by_rows(model):
     attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, steps=1)
     found = validation_loss(attached, loader(100, 5, batch=64), default_loss, seed=0)
     assert found == validation_loss(attached, loader(100, 5, batch=64), default_loss, seed=0)
@@ -200,7 +201,7 @@ def test_an_output_without_logits_is_refused():
         default_loss(torch.zeros(3, 4), torch.zeros(2))
 
 
-def test_labels_serve_the_contrastive_loss_from_three_classes_up():
+def test_labels_are_used_from_three_classes_up():
     assert class_labels(torch.tensor([0, 1, 2])) is not None
     assert class_labels(torch.tensor([0, 1, 1])) is None
     assert class_labels(torch.tensor([0.5, 2.5])) is None

@@ -84,10 +84,8 @@ def test_a_forward_that_calibrated_nothing_leaves_no_calibration_of_an_earlier_o
     attached(audio * torch.nan, visual)
     assert attached.calibration is None
     attached(audio, visual)
-    with pytest.raises(
-        ConcordantError, match="the model went through without calibrating anything; nothing was judged"
-    ):
-        attached.judge(audio * torch.nan, visual)
+    with pytest.raises(ConcordantError, match="forward did not reach the calibrator; nothing was calibrated"):
+        attached.calibrate(audio * torch.nan, visual)
 
 
 def test_an_encoder_s_own_error_is_not_blamed_on_copies():

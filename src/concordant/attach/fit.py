@@ -1,8 +1,8 @@
-"""`fit_plugin` teaches a calibrator to a model that is trained already: a few hundred steps, the model untouched.
+"""Train a calibrator for a model that is already trained: a few hundred steps, with the model unchanged.
 
-The loader gives (inputs, targets) as for the model. By default the calibrator learns from its own losses alone which
-feature was touched: a head that does not change would teach it to please the training rows, which it knows by heart.
-What it finds is applied only beyond a tolerance, so that whatever looks intact passes as it is.
+By default the calibrator is trained by its own losses alone, which show it which feature was perturbed. The task's loss
+would come through a head that has memorised the training rows, and would fit the calibrator to them. The reliability is
+applied only beyond a tolerance, so features that look clean pass unchanged.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from concordant.errors import ConcordantError, UsageError
 
 EVALUATIONS = 10
 STEPS = 400
-VARIATION = 0.5  # of intact features, in standard deviations
-HARMED = 0.05  # share of untouched validation instances that may be scaled down in a modality
+VARIATION = 0.5  # of clean features, in standard deviations
+HARMED = 0.05  # largest share of clean validation instances that a modality may be scaled down in
 
 Batches = Iterable[tuple[Any, Tensor]]
 Loss = Callable[[Any, Tensor], Tensor]
@@ -58,42 +58,43 @@ def fit_plugin(
     """Attach a calibrator to a trained model and train it.
 
     Args:
-        model: a trained model; with freeze="backbone" none of its weights or buffers changes.
-        loader: gives (inputs, targets), again at every pass, and should shuffle; inputs are a tensor, a tuple of
-            arguments, or a dictionary of them.
+        model: a trained model; with freeze="backbone" its weights and buffers do not change.
+        loader: an iterable of (inputs, targets) that can be iterated repeatedly and should shuffle; inputs are a
+            tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
         taps: as for `attach`.
         layout: as for `attach`.
-        learn: "reliability": the calibrator's own losses alone, over untouched and perturbed copies, gates stay 1, the
-            model's head does not run; "task": the task's loss as well, through the head. None = "reliability" beside
-            a frozen model, else "task". Then intact features are varied, too, by `Perturbation(variation=0.5)`, if
-            neither a perturbation nor a calibrator is given.
-        loss: of the model's output and the targets, a scalar; None = cross-entropy, or for real targets the mean
-            absolute error, of the output, its `logits`, or its first tensor; "reliability" uses it in validation alone.
+        learn: the losses. "reliability": the calibrator's own losses, over clean and perturbed copies; gates stay 1,
+            and the model's head does not run. "task": the task's loss through the head as well. None = "reliability"
+            for a frozen model, else "task". With "reliability" clean features are varied too, by
+            `Perturbation(variation=0.5)`, unless a perturbation or a calibrator is given.
+        loss: a function of the model's output and the targets that returns a scalar. None = cross-entropy (for real
+            targets the mean absolute error) of the output, its `logits`, or its first tensor. With "reliability" it
+            is used in validation only.
         epochs: passes over the loader.
-        steps: number of steps instead of epochs; 400 if neither is given.
-        learning_rate: the highest of a one-cycle schedule.
-        weight_decay: of AdamW.
-        tolerance: by how much a reliability logit may be below the usual 3 before anything is scaled down, with
-            learn="reliability" (see `ContextualCalibrator.tolerate`); with 0 clean scores fall.
-        validation: batches that are held out; best of people, places or devices that the model was not trained on.
-            "reliability": the tolerance of a modality is raised until at most one in twenty of these instances is
-            scaled down in it, and the calibrator is kept only if it makes no more mistakes on them, untouched, than
-            the model does without it; with a `loss` of your own or real targets, if no more loss. "task": the state
-            with the lowest loss is kept, over untouched and perturbed features, of ten moments and the start.
+        steps: optimisation steps, instead of epochs; 400 if neither is given.
+        learning_rate: the maximum of a one-cycle schedule.
+        weight_decay: the weight decay of AdamW.
+        tolerance: how far a reliability logit may fall below its initial value 3 before the feature is scaled down,
+            with learn="reliability" (see `ContextualCalibrator.tolerate`); with 0 clean scores fall.
+        validation: held-out batches, preferably of people, places or devices outside the model's training data.
+            "reliability": the tolerance of each modality is raised until at most one in twenty of these instances is
+            scaled down in it. The calibrator is kept only if the model makes no more mistakes on the clean instances
+            with it than without it (given a `loss` or real targets: if the loss is no higher). "task": of the initial
+            state and ten later ones, the one with the lowest loss over clean and perturbed features is kept.
             None = the last state is kept.
         freeze: "backbone" trains the calibrator alone; None trains the model too.
-        seed: of the calibrator's weights and of the perturbations.
-        device: where to train; None = where the model is.
+        seed: the seed of the calibrator's weights and of the perturbations.
+        device: the device to train on; None = that of the model.
         options: further arguments of `attach` (at, masks, present, calibrator, copies, ...).
 
     Returns:
         The attached model, in evaluation mode.
 
     Warns:
-        UserWarning: the model made fewer mistakes without the calibrator, which is then left to change nothing.
+        UserWarning: the model makes fewer mistakes without the calibrator, whose initial state, an identity, is kept.
 
     Raises:
-        UsageError: the loader is empty, or an argument is wrong.
+        UsageError: the loader is empty or gives other things than pairs, or an argument has a wrong value.
         ConcordantError: the loss is not finite.
     """
     for name, value in (("epochs", epochs), ("steps", steps), ("learning_rate", learning_rate)):
@@ -122,7 +123,7 @@ def fit_plugin(
         )
     if not isinstance(first[1], Tensor):
         raise UsageError(
-            f"targets must be a tensor; found {type(first[1]).__name__}; convert it, by torch.as_tensor say"
+            f"targets must be a tensor; found {type(first[1]).__name__}; convert it, for instance by torch.as_tensor"
         )
     attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=_moved(first[0], where), **options)
     if epochs is not None and steps is None:
@@ -134,11 +135,11 @@ def fit_plugin(
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=total)
     score = loss if loss is not None else default_loss
-    judge_by = mistakes if alone and loss is None else score
+    criterion = mistakes if alone and loss is None else score
     moments = {round(total * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
     best, best_state = math.inf, None
-    if validation is not None:  # the model as it came is one of the states to choose from
-        best = validation_loss(attached.eval(), validation, judge_by, seed=seed, perturbed=not alone)
+    if validation is not None:  # the initial state, which leaves the model unchanged, is a candidate too
+        best = validation_loss(attached.eval(), validation, criterion, seed=seed, perturbed=not alone)
         best_state = copy.deepcopy(attached.state_dict())
     with seeding.stream(seed, "fit_plugin", device=where):
         attached.train()
@@ -146,7 +147,7 @@ def fit_plugin(
             goal = _moved(targets, where)
             attached.labels = class_labels(goal)
             if alone:
-                call_with(attached.judge, _moved(inputs, where))
+                call_with(attached.calibrate, _moved(inputs, where))
                 now = attached.auxiliary_loss()
             else:
                 out = call_with(attached, _moved(inputs, where))
@@ -168,11 +169,11 @@ def fit_plugin(
     attached.eval()
     if alone:
         _tolerate(attached, tolerance, validation)
-        if validation is None or validation_loss(attached, validation, judge_by, seed=seed, perturbed=False) <= best:
+        if validation is None or validation_loss(attached, validation, criterion, seed=seed, perturbed=False) <= best:
             return attached
         warnings.warn(
             "fit_plugin: the model makes fewer mistakes on the validation data without the calibrator, which is left "
-            "untrained and changes nothing; raise tolerance, or fit it on more data, best such as the model never saw",
+            "untrained and changes nothing; raise tolerance, or fit it on more data outside the model's training set",
             stacklevel=2,
         )
     if best_state is not None:
@@ -182,14 +183,14 @@ def fit_plugin(
 
 @torch.no_grad()
 def _tolerate(attached: Attached, least: float, validation: Batches | None) -> None:
-    """Set the tolerance, at least `least`, so that few untouched validation instances are scaled down."""
+    """Set each modality's tolerance: `least`, or what leaves 95 % of the clean validation instances unscaled."""
     if attached.calibrator is None:
         raise ConcordantError("the calibrator is not built")
     found: list[list[Tensor]] = [[] for _ in attached.calibrator.names]
     where = next(attached.parameters()).device
     for inputs, _ in validation or ():
-        judged = call_with(attached.judge, _moved(inputs, where))
-        for column, (logits, here) in enumerate(zip(judged.logits.T, judged.present.T, strict=True)):
+        calibration = call_with(attached.calibrate, _moved(inputs, where))
+        for column, (logits, here) in enumerate(zip(calibration.logits.T, calibration.present.T, strict=True)):
             found[column].append(logits[here].float())
     margins = []
     for parts in found:
@@ -202,7 +203,7 @@ def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - what
     """Return the cross-entropy of a model's logits, or for real targets the mean absolute error.
 
     Raises:
-        UsageError: the output holds no tensor with a row for every target.
+        UsageError: the output has no tensor with one row per target.
     """
     logits = logits_of(output)
     if logits is None or logits.shape[:1] != targets.shape[:1]:
@@ -219,9 +220,10 @@ def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - what
 def mistakes(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
     """Return the share of wrong classes, or for real targets the mean absolute error.
 
-    A loss will not do to compare models that are sure of themselves: it is that of the few worst mistakes.
+    The cross-entropy of a confident model is dominated by its few worst mistakes, so it does not compare two models.
 
-    Raises: as for `default_loss`.
+    Raises:
+        UsageError: as for `default_loss`.
     """
     loss, logits = default_loss(output, targets), logits_of(output)
     if targets.is_floating_point() or targets.dim() != 1 or logits is None or logits.dim() != 2:
@@ -238,7 +240,7 @@ def logits_of(output: Any) -> Tensor | None:  # noqa: ANN401
 
 
 def class_labels(targets: Tensor) -> Tensor | None:
-    """Return class indices for the contrastive loss, or None where there are fewer than three classes, or none."""
+    """Return the targets as class indices (B,) for the contrastive loss; None with fewer than three classes."""
     if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
         return None
     return targets if int(targets.max()) >= FEWEST_CLASSES - 1 else None
@@ -246,18 +248,18 @@ def class_labels(targets: Tensor) -> Tensor | None:
 
 @torch.no_grad()
 def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: int, perturbed: bool = True) -> float:
-    """Return the mean loss over untouched and, if asked for, over perturbed features, the same at every call."""
+    """Return the mean loss over clean and, with `perturbed`, over perturbed features; draws depend on `seed` alone."""
     where = next(attached.parameters()).device
     draws = seeding.generator(seed, "fit_plugin", "validation", device=where)
     total, count = 0.0, 0
     for inputs, targets in batches:
         given, goal = _moved(inputs, where), _moved(targets, where)
         clean = float(loss(call_with(attached, given), goal))
-        hurt = clean
+        on_perturbed = clean
         if perturbed:
             with attached.perturbed(draws):
-                hurt = float(loss(call_with(attached, given), goal))
-        total, count = total + len(goal) * (clean + hurt) / 2, count + len(goal)
+                on_perturbed = float(loss(call_with(attached, given), goal))
+        total, count = total + len(goal) * (clean + on_perturbed) / 2, count + len(goal)
     if not count:
         raise UsageError("validation must give at least one batch; found none")
     return total / count
@@ -272,7 +274,7 @@ def _count(loader: Batches) -> int:
 
 
 def _endless(loader: Batches, steps: int) -> Iterator[tuple[Any, Tensor]]:
-    """Yield so many batches, from the start again when they run out."""
+    """Yield `steps` batches, iterating over the loader as often as needed."""
     done = 0
     while True:
         before = done

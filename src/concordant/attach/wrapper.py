@@ -33,7 +33,7 @@ from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
 
 
-class _Judged(BaseException):
+class _Calibrated(BaseException):
     """Leaves a forward once the features are calibrated; no model's `except Exception` holds it."""
 
 
@@ -182,25 +182,27 @@ class Attached(nn.Module):
             self.model.eval()
         return self
 
-    def judge(self, *args: Any, **kwargs: Any) -> Calibration:  # noqa: ANN401 - as for the model
-        """Return what the calibrator finds, and leave the model's forward there: its head does not run.
+    def calibrate(self, *args: Any, **kwargs: Any) -> Calibration:  # noqa: ANN401 - as for the model
+        """Return the calibration of a batch; the model's forward stops there, and its head does not run.
 
-        Args and Raises: as for `forward`; also
-            ConcordantError: the calibrator is detached.
+        Arguments are the model's, errors those of `forward`.
+
+        Raises:
+            ConcordantError: the calibrator is detached, or forward did not reach it.
         """
         if not self._attached:
-            raise ConcordantError("the calibrator is detached; nothing was judged")
+            raise ConcordantError("the calibrator is detached; nothing was calibrated")
         with self._lock:
             self._leave = True
             try:
                 self(*args, **kwargs)
-            except _Judged:
+            except _Calibrated:
                 pass
             finally:
                 self._leave = False
             found = self.calibration
         if found is None:
-            raise ConcordantError("the model went through without calibrating anything; nothing was judged")
+            raise ConcordantError("the model's forward did not reach the calibrator; nothing was calibrated")
         return found
 
     @contextmanager
@@ -284,7 +286,7 @@ class Attached(nn.Module):
                 out = self.calibrator(known, labels=labels if training else None)
         self.calibration = out
         if self._leave:
-            raise _Judged
+            raise _Calibrated
         # Copies: the model may change them in place, which views of what was calibrated together do not bear.
         return {name: fold(x.clone(), layouts[name]) for name, x in out.features.items()}
 
