@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from concordant.benchmarks.catalogue import folder_of
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.dynamics.runs import SUMMARY, train_observed
 from concordant.errors import ConcordantError
 from concordant.files import read_json

@@ -20,8 +20,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from concordant.data.part import Part
-from concordant.data.scaling import apply, fit_pieces
+from concordant.data.scaling import apply, fit_chunks
+from concordant.data.split import Split
 from concordant.deploy.raw import raw_parts
 from concordant.estimator.explanation import Explanation
 from concordant.report.colours import colour_of
@@ -54,7 +54,7 @@ usual = Usual.of(observe(inspected.model, inspected.task.valid))  # what the mod
 
 # %% One digit, as it was scanned, and in two accidents
 parts = raw_parts(inspected.runs.config, inspected.seed, inspected.source)
-scales = fit_pieces(parts.train.pieces(), parts.layouts)
+scales = fit_chunks(parts.train.chunks(), parts.layouts)
 test = parts.test
 ids = [str(one) for one in test.ids]
 if arguments.sample is not None and arguments.sample not in ids:
@@ -69,7 +69,7 @@ states = {
 }
 
 
-def asked(part: Part) -> Observed:
+def asked(part: Split) -> Observed:
     """Return what the model, and the calibrator in it, made of a digit."""
     scaled = {name: apply(scales[name], x, parts.layouts[name]) for name, x in part.inputs.items()}
     return observe(inspected.model, part.with_inputs(scaled))
@@ -163,7 +163,7 @@ def draw_classes(axes: Axes, probabilities: np.ndarray, truth: int) -> None:
     )
 
 
-def draw(part: Part, seen: Observed, probabilities: np.ndarray, title: str, path: Path) -> None:
+def draw(part: Split, seen: Observed, probabilities: np.ndarray, title: str, path: Path) -> None:
     """Write the picture of one digit."""
     low = usual.mean() - 2 * np.array([usual.reliability[usual.present[:, k], k].std() for k in range(len(names))])
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):

@@ -23,9 +23,8 @@ from concordant.benchmarks import utd_mhad
 from concordant.benchmarks.handwritten import HANDWRITTEN
 from concordant.benchmarks.scene15 import SCENE15
 from concordant.data.archives import Column, find_data_folder, read_archive
-from concordant.data.part import Part
-from concordant.data.scaling import scale_parts
-from concordant.data.splits import stratified
+from concordant.data.scaling import scale_splits
+from concordant.data.split import Split, stratified
 from concordant.errors import ConcordantError
 from concordant.estimator import Modalities
 from concordant.files import read_json, write_json, write_text
@@ -37,19 +36,19 @@ HERE = Path(__file__).resolve().parent
 SEEDS = 3
 STRENGTHS = {"gaussian-noise": 1.5, "dimension-replacement": 0.45, "swap": 1.0, "dimension-dropout": 0.75}
 
-Split = Callable[[Part, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+SplitRows = Callable[[Split, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
 class Dataset:
     """What is compared on: where vectors come from, how they are split, and one line."""
 
-    load: Callable[[Path], Part]
-    split: Split
+    load: Callable[[Path], Split]
+    split: SplitRows
     summary: str
 
 
-def pooled(folder: Path) -> Part:
+def pooled(folder: Path) -> Split:
     """Return UTD-MHAD as means and standard deviations over time; groups are subjects."""
     read = utd_mhad.load(folder)
     vectors = {}
@@ -59,7 +58,7 @@ def pooled(folder: Path) -> Part:
     return replace(_part(vectors, read.labels), groups=read.groups)
 
 
-def ravdess(folder: Path) -> Part:
+def ravdess(folder: Path) -> Split:
     """Return RAVDESS as statistics of the audio and mean action units; groups are the five folds."""
     columns = {
         "action_units": Column("recordings", (35,)),
@@ -75,23 +74,23 @@ def ravdess(folder: Path) -> Part:
     return replace(part, groups=arrays["fold"].astype(np.str_), present={"audio": arrays["has_audio"]})
 
 
-def _part(vectors: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Part:
+def _part(vectors: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Split:
     inputs = {name: x.astype(np.float32) for name, x in vectors.items()}
-    return Part(inputs, labels.astype(np.int64), np.array([str(row) for row in range(len(labels))]))
+    return Split(inputs, labels.astype(np.int64), np.array([str(row) for row in range(len(labels))]))
 
 
-def random_split(part: Part, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def random_split(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return four fifths and one fifth of the rows, by class."""
     return stratified(np.arange(len(part)), part.labels, 0.2, seed, "estimator", "test")
 
 
-def by_subject(part: Part, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def by_subject(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the published split, whatever the seed."""
     odd = np.isin(np.asarray(part.groups).astype(np.int64), utd_mhad.TRAIN_SUBJECTS)
     return np.flatnonzero(odd), np.flatnonzero(~odd)
 
 
-def by_fold(part: Part, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def by_fold(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the published folds: that of the seed's number tests."""
     here = np.asarray(part.groups) == str(seed)
     return np.flatnonzero(~here), np.flatnonzero(here)
@@ -129,7 +128,7 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
     ground = Ground(layouts=dict.fromkeys(part.inputs, "bd"))
     for seed in range(seeds):
         train, test = (part.take(rows) for rows in dataset.split(part, seed))
-        train, test, _ = scale_parts((train, test, test), ground.layouts)
+        train, test, _ = scale_splits((train, test, test), ground.layouts)
         hit = victims(test, tuple(test.inputs), seed)
         tests = {"clean": test} | {
             kind: corrupt_part(test, KINDS[kind], strength, ground, seed=seed, hit=hit).part
@@ -144,7 +143,7 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
     return found
 
 
-def _given(part: Part, ours: bool) -> Any:  # noqa: ANN401
+def _given(part: Split, ours: bool) -> Any:  # noqa: ANN401
     """Return instances as modalities with NaN where absent, or side by side with zeros."""
     if not ours:
         return np.concatenate(list(part.inputs.values()), 1)

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from concordant import seeding
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.part import Floats, Part, Task
+from concordant.data.split import Floats, Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_atomically, write_json, write_text
 from concordant.monitor import Alarm
@@ -77,8 +77,8 @@ def measure(name: str, streams: int, data: str | None) -> dict[str, Any]:
     config = make_config(name, seeds=1)
     task = prepare(name, seed=0, data=data)
     model = trained(task, config, HERE.parent / "runs" / "results" / "monitor" / f"{name}.safetensors")
-    (test,) = task.test.pieces()
-    (valid,) = task.valid.pieces()
+    (test,) = task.test.chunks()
+    (valid,) = task.valid.chunks()
     monitor = Monitor(model, layouts=task.layouts)
     print(f"{name}: evidence of {len(test)} instances", flush=True)
     clean, other = ask(monitor, test), ask(monitor, valid)
@@ -111,12 +111,12 @@ def trained(task: Task, config: Config, path: Path) -> MultimodalModel:
     return model.eval()
 
 
-def ask(monitor: Monitor, part: Part) -> Evidence:
+def ask(monitor: Monitor, part: Split) -> Evidence:
     """Return the evidence of a part's instances."""
     return joined(list(monitor.evidence(part)))
 
 
-def fault(monitor: Monitor, part: Part, kind: str, modality: str) -> list[Evidence]:
+def fault(monitor: Monitor, part: Split, kind: str, modality: str) -> list[Evidence]:
     """Return the evidence of all instances under a fault, once for each variant or strength of it."""
     draws = np.random.default_rng(seeding.derive_seed(0, "monitor", kind, modality))
     x = part.inputs[modality]

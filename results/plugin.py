@@ -23,7 +23,7 @@ from torch import Tensor
 from concordant import fit_plugin, seeding
 from concordant.attach.fit import STEPS
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.part import AnyPart, Part, Task
+from concordant.data.split import AnySplit, Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import write_json, write_text
 from concordant.report.markdown import fill
@@ -48,7 +48,7 @@ class Batches:
         seed: of the order; None = as they are.
     """
 
-    def __init__(self, part: AnyPart, seed: int | None) -> None:
+    def __init__(self, part: AnySplit, seed: int | None) -> None:
         self.tensors = to_tensors(in_memory(part))
         self.draws = None if seed is None else seeding.generator(seed, "plugin", "batches")
 
@@ -176,13 +176,13 @@ def right(model: torch.nn.Module, task: Task, seed: int) -> Right:
     return found
 
 
-def in_memory(part: AnyPart) -> Part:
+def in_memory(part: AnySplit) -> Split:
     """Return the part, which this benchmark has in memory.
 
     Raises:
         ConcordantError: it is read from files.
     """
-    if not isinstance(part, Part):
+    if not isinstance(part, Split):
         raise ConcordantError(f"{BENCHMARK} must be in memory; found {type(part).__name__}")
     return part
 

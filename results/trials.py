@@ -23,7 +23,7 @@ import torch
 
 from concordant.benchmarks.catalogue import folder_of, natures_of
 from concordant.calibration import ContextualCalibrator
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json
 from concordant.proof.conditions import CLEAN, CONTROL, conditions
@@ -87,7 +87,7 @@ def main() -> int:
     for seed in range(arguments.seeds):
         task = without_test(prepare_of(config, source, seed=seed))
         task, scored = leave_group_out(task, seed) if family.unseen else (task, task.valid)
-        if not isinstance(scored, Part):
+        if not isinstance(scored, Split):
             raise ConcordantError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
         model = train(task, config, variant, seed).model
         rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
@@ -110,7 +110,7 @@ def record(found: dict[str, Any]) -> None:
     write_json(KEPT, {"schema": "concordant.trials/1", "trials": [*others, found]})
 
 
-def scores_of(model: Any, task: Task, part: Part, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
+def scores_of(model: Any, task: Task, part: Split, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
     """Return the accuracy, untouched and in the mean over kinds and severities of corruption."""
     clean, kinds = 0.0, dict[str, list[float]]()
     for shown in conditions(part, Ground(task.layouts, natures, {}, {}), FULL.severities, seed):

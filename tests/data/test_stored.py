@@ -8,10 +8,10 @@ pytest.importorskip("datasets")
 from concordant.benchmarks.catalogue import prepare
 from concordant.benchmarks.prepared import find_store, split
 from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.part import Part
-from concordant.data.scaling import fit, fit_pieces
+from concordant.data.scaling import fit, fit_chunks
+from concordant.data.split import Split
 from concordant.data.store import Instance, Store
-from concordant.data.stored import StoredPart, everything, memory_budget
+from concordant.data.stored import StoredSplit, everything, memory_budget
 from concordant.data.writing import write_store
 from concordant.errors import DataError, UsageError
 
@@ -55,8 +55,8 @@ def test_what_is_read_as_needed_equals_what_is_held_in_memory(tmp_path, monkeypa
     monkeypatch.setenv("CONCORDANT_MEMORY", "1")
     prepare.__globals__["_prepare"].cache_clear()
     read = prepare("own", seed=0, data=folder)
-    assert isinstance(held.train, Part)
-    assert isinstance(read.train, StoredPart)
+    assert isinstance(held.train, Split)
+    assert isinstance(read.train, StoredSplit)
     assert held.kind == read.kind == ("real" if kind == "real" else "class")
     assert held.layouts == read.layouts
     assert held.outputs == (1 if kind == "real" else 3)
@@ -72,17 +72,17 @@ def test_what_is_read_as_needed_equals_what_is_held_in_memory(tmp_path, monkeypa
             np.testing.assert_allclose(few.inputs[name][cut], x, atol=1e-5)
             if name in same.masks:
                 np.testing.assert_array_equal(few.masks[name][:, : same.masks[name].shape[1]], same.masks[name])
-        everyone = np.concatenate([piece.labels for piece in other.pieces()])
+        everyone = np.concatenate([piece.labels for piece in other.chunks()])
         np.testing.assert_array_equal(everyone, other.labels)
     prepare.__globals__["_prepare"].cache_clear()
 
 
 def test_scales_of_pieces_are_those_of_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("concordant.data.stored.PIECE", 1)
-    monkeypatch.setattr("concordant.data.stored.LEAST_PIECE", 7)
+    monkeypatch.setattr("concordant.data.stored.CHUNK_BYTES", 1)
+    monkeypatch.setattr("concordant.data.stored.LEAST_CHUNK", 7)
     whole = everything(Store(make(tmp_path / "store")))
-    assert len(list(whole.pieces())) == 9
-    scales = fit_pieces(whole.pieces(), whole.layouts)
+    assert len(list(whole.chunks())) == 9
+    scales = fit_chunks(whole.chunks(), whole.layouts)
     part = whole.take(slice(None))
     for name, layout in whole.layouts.items():
         wanted = fit(part.inputs[name], layout, part.masks.get(name, part.present.get(name)))

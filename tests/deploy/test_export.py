@@ -128,11 +128,11 @@ def test_a_file_that_refuses_a_batch_is_not_written(built, batch):
 
 
 def test_the_check_asks_of_some_of_one_and_of_shorter_sequences(built, batch):
-    from concordant.data.part import Part
+    from concordant.data.split import Split
 
     model = built("lf-dnn")
     inputs, masks, present = batch(model, 9)
-    part = Part(
+    part = Split(
         {name: x.numpy() for name, x in inputs.items()},
         np.zeros(9, np.int64),
         np.array([str(n) for n in range(9)]),

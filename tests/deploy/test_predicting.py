@@ -110,8 +110,8 @@ def test_pieces_and_rows_at_a_time_change_nothing(world, tmp_path, monkeypatch):
     options = {"data": world / "other", "trained_on": world / "data-class"}
     whole = pq.read_table(_path(predict_run(world / "run-class", tmp_path / "whole.parquet", **options)))
     monkeypatch.setattr("concordant.deploy.predicting.ROWS", 4)
-    monkeypatch.setattr("concordant.data.stored.LEAST_PIECE", 10)
-    monkeypatch.setattr("concordant.data.stored.PIECE", 1)
+    monkeypatch.setattr("concordant.data.stored.LEAST_CHUNK", 10)
+    monkeypatch.setattr("concordant.data.stored.CHUNK_BYTES", 1)
     told = []
     document = predict_run(
         world / "run-class", tmp_path / "bits.parquet", progress=lambda *told_now: told.append(told_now[:2]), **options
@@ -135,7 +135,7 @@ def _path(document):
 
 
 def test_memory_does_not_grow_with_the_dataset(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("concordant.data.stored.PIECE", 1)
+    monkeypatch.setattr("concordant.data.stored.CHUNK_BYTES", 1)
     peaks = []
     for count in (400, 1600):
         folder = make(tmp_path / str(count), count=count, sensor=4, seed=2)

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.dynamics.probe import evenly, pooled, probes, ridge_probe, sides
 from concordant.encoders.base import Encoder
 from concordant.training.batches import Tensors, to_tensors
@@ -81,7 +81,7 @@ def part(count, *, real=False, absent=()):
     labels = draws.integers(0, 2, count)
     a = (2.0 * labels - 1)[:, None] + 0.1 * draws.normal(size=(count, 3))
     b = draws.normal(size=(count, 3))
-    return Part(
+    return Split(
         inputs={"a": a.astype(np.float32), "b": b.astype(np.float32)},
         labels=(labels - 0.5).astype(np.float32) if real else labels,
         ids=np.arange(count).astype(str),

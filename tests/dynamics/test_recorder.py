@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from concordant.benchmarks.catalogue import prepare
 from concordant.calibration import Perturbation
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.dynamics.gradients import gradient_cosines, modality_losses
 from concordant.dynamics.recorder import Recorder, parts_of, validate
 from concordant.errors import UsageError
@@ -171,7 +171,7 @@ def world(*, real=False, count=400):
     def part(size):
         labels = draws.integers(0, 4, size)
         known = np.eye(4)[labels] + 0.2 * draws.normal(size=(size, 4))
-        return Part(
+        return Split(
             inputs={"left": known.astype(np.float32), "right": draws.normal(size=(size, 6)).astype(np.float32)},
             labels=(labels - 1.5).astype(np.float32) if real else labels,
             ids=np.arange(size).astype(str),

@@ -7,7 +7,7 @@ from torch import nn
 
 import concordant
 from concordant import ContextualCalibrator
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.errors import DataError, UsageError
 from concordant.monitor import Monitor
 
@@ -154,7 +154,7 @@ def test_a_model_with_its_own_arguments_is_watched(calibrator):
 
 def test_parts_and_loaders_are_learnt_from_as_tensors_are(calibrator):
     clean = streamed(60, 8)
-    part = Part({name: x.numpy() for name, x in clean.items()}, np.zeros(60, np.int64), np.arange(60).astype(str))
+    part = Split({name: x.numpy() for name, x in clean.items()}, np.zeros(60, np.int64), np.arange(60).astype(str))
     loader = [({name: x[rows] for name, x in clean.items()}, 0) for rows in torch.arange(60).split(25)]
     states = []
     for data in (clean, part, loader):

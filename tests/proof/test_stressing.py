@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.errors import DataError
 from concordant.proof.stressing import ASKED, FILE, TOLD, _table, _write, asked_of, open_questions
 from concordant.robustness.predict import Answer
@@ -25,7 +25,7 @@ def part(*, labels=(0, 2, 1), groups=("a", "b", "a")):
     inputs = {name: np.zeros((3, 4), np.float32) for name in NAMES}
     kind = np.float32 if isinstance(labels[0], float) else np.int64
     ids = np.array(["x", "y", "z"])
-    return Part(inputs, np.array(labels, kind), ids, None if groups is None else np.array(groups))
+    return Split(inputs, np.array(labels, kind), ids, None if groups is None else np.array(groups))
 
 
 def answer(reliability=None, *, logits=((1, 0, 0), (0, 1, 0), (0, 2, 0)), present=((1, 1), (1, 0), (1, 1))):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.errors import UsageError
 from concordant.robustness.corruption import CORRUPTIONS, corrupt, remove
 
@@ -18,7 +18,7 @@ every_kind = pytest.mark.parametrize("kind", CORRUPTIONS)
 def a_part(count=60, *, names="vsmif", classes=3, seed=0, **more):
     draws = np.random.default_rng(seed)
     inputs = {name: draws.normal(size=(count, *SHAPES[name])).astype(np.float32) for name in names}
-    return Part(inputs, np.arange(count) % classes, np.arange(count).astype(np.str_), None, **more)
+    return Split(inputs, np.arange(count) % classes, np.arange(count).astype(np.str_), None, **more)
 
 
 def hurt(part, kind, seed=0):
@@ -151,7 +151,7 @@ def test_dimensions_replaces_half_of_the_features_wherever_they_repeat(name, fea
 
 def test_dimensions_replaces_the_only_feature_of_a_modality_that_has_one():
     inputs = {name: np.zeros((40, 1), np.float32) for name in "vw"}
-    part = Part(inputs, np.zeros(40, np.int64), np.arange(40).astype(np.str_))
+    part = Split(inputs, np.zeros(40, np.int64), np.arange(40).astype(np.str_))
     found = corrupt(part, "dimensions", layouts={"v": "bd", "w": "bd"}, seed=0)
     for column, name in enumerate("vw"):
         np.testing.assert_array_equal(found.part.inputs[name][:, 0] != 0, found.hit[:, column])

@@ -11,7 +11,7 @@ SCRIPT = """
 import numpy as np, pyarrow as pa, torch
 from concordant.robustness import predict as asking
 x = np.ones((300, 400, 64), np.float32)
-part = asking.Part({"x": x}, np.zeros(300, np.int64), np.arange(300).astype(str), None, {}, {})
+part = asking.Split({"x": x}, np.zeros(300, np.int64), np.arange(300).astype(str), None, {}, {})
 layer = torch.nn.Linear(64, 64)
 def model(features):
     scaled = features["x"] * torch.sigmoid(features["x"].mean(1)).unsqueeze(1)

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.errors import DataError
 from concordant.robustness.predictions import as_table, read_tables, write_table
 from concordant.robustness.stress import Scored, Stressed
 from concordant.training.config import Variant
 
-PART = Part(
+PART = Split(
     {"a": np.zeros((3, 1), np.float32)}, np.array([0, 1, 1]), np.array(["x", "y", "z"]), np.array(["g", "g", "h"])
 )
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.robustness.own_data import as_part
 from concordant.study.data_checks import check_task
 

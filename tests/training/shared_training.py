@@ -16,7 +16,7 @@ import torch
 
 from concordant.calibration import ContextualCalibrator
 from concordant.calibration.ranks import connected
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.study.experiment import study
 from concordant.training import validation
@@ -58,7 +58,7 @@ def make_task(kind="class", few=41):
         mask = np.arange(9) < lengths[:, None]
         here = draws.random(count) > 0.2
         vectors = draws.standard_normal((count, 4), dtype=np.float32) - labels[:, None]
-        return Part(
+        return Split(
             inputs={
                 "audio": np.where(mask[..., None], steps, 0).astype(np.float32),
                 "pose": vectors.astype(np.float32),

@@ -4,13 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.training.batches import ReadTensors, endless_rows, rows_of, split_batch, to_tensors
 from concordant.training.prefetch import Clock
 
 
 def part():
-    return Part(
+    return Split(
         inputs={"a": np.arange(10, dtype=np.float32).reshape(5, 2)},
         labels=np.arange(5),
         ids=np.array(list("abcde")),
@@ -88,11 +88,11 @@ def test_what_is_read_ahead_is_what_is_taken_and_a_clock_tells_the_waiting():
 
 def test_chunks_of_what_is_read_are_no_larger_than_memory_should_hold():
     count = 70
-    large = Part({"a": np.zeros((count, 1), np.float32)}, np.zeros(count, np.int64), np.arange(count).astype(str))
+    large = Split({"a": np.zeros((count, 1), np.float32)}, np.zeros(count, np.int64), np.arange(count).astype(str))
     read = ReadTensors(large)
     assert [len(chunk) for chunk in read.chunks(512)] == [70]
 
-    class Huge(Part):
+    class Huge(Split):
         @property
         def shapes(self):
             return {"a": (1 << 24,)}

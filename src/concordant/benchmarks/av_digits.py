@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.benchmarks.waves import Waves
 from concordant.data.archives import Array, Column, read_archive
-from concordant.data.part import Floats, Integers, Part, Strings
-from concordant.data.splits import shuffled
+from concordant.data.split import Floats, Integers, Split, Strings, shuffled
 from concordant.seeding import derive_seed
 
 FILE = "av_digits.npz"
@@ -126,10 +125,10 @@ def log_mel(wavs: Floats) -> Floats:
     return logs
 
 
-def split(raw: Raw, seed: int, protocol: str) -> Parts:
+def split(raw: Raw, seed: int, protocol: str) -> Splits:
     """Return parts with disjoint speakers and images: three speakers train, one validates, two test."""
     parts = {part: _pair(raw, rows, part, seed) for part, rows in _rows(raw, seed).items()}
-    return Parts(
+    return Splits(
         classes=tuple("0123456789"),
         layouts={"audio": "bchw", "image": "bchw"},
         train=parts["train"],
@@ -160,7 +159,7 @@ def _noisy(raw: Raw, rows: Integers, part: str, seed: int) -> Floats:
     return add_noise(raw.wavs[rows], raw.lengths[rows], draws)
 
 
-def _pair(raw: Raw, rows: Integers, part: str, seed: int) -> Part:
+def _pair(raw: Raw, rows: Integers, part: str, seed: int) -> Split:
     """Return recordings with an image of their class each; validation takes its images from the training ones' rest."""
     side = 1 if part == "test" else 0
     pool, pool_labels = raw.images[side], raw.image_labels[side]
@@ -170,7 +169,7 @@ def _pair(raw: Raw, rows: Integers, part: str, seed: int) -> Part:
         candidates = shuffled(np.flatnonzero(pool_labels == label), seed, "av-digits", "images", str(label), str(side))
         # Validation counts from the end, training from the start, so that they never share an image.
         chosen[mine] = candidates[::-1][: len(mine)] if part == "valid" else candidates[: len(mine)]
-    return Part(
+    return Split(
         inputs={"audio": log_mel(_noisy(raw, rows, part, seed)), "image": pool[chosen]},
         labels=raw.labels[rows],
         ids=raw.ids[rows],

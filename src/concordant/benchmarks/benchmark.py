@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from concordant.benchmarks.waves import Waves
-from concordant.data.part import AnyPart, LabelKind
+from concordant.data.split import AnySplit, LabelKind
 
 
 @dataclass(frozen=True)
-class Parts:
+class Splits:
     """One split of a benchmark, not scaled yet.
 
     Args:
@@ -26,9 +26,9 @@ class Parts:
 
     classes: tuple[str, ...]
     layouts: dict[str, str]
-    train: AnyPart
-    valid: AnyPart
-    test: AnyPart
+    train: AnySplit
+    valid: AnySplit
+    test: AnySplit
     kind: LabelKind = "class"
 
 
@@ -60,7 +60,7 @@ class Benchmark:
     modalities: tuple[str, ...]
     protocols: tuple[str, ...]
     load: Callable[[Path | None], Any]
-    split: Callable[[Any, int, str], Parts]
+    split: Callable[[Any, int, str], Splits]
     files: tuple[str, ...] = ()
     stored: bool = False
     natures: Mapping[str, str] = field(default_factory=dict)

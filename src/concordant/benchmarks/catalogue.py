@@ -21,10 +21,10 @@ from concordant.benchmarks.utd_mhad import UTD_MHAD
 from concordant.benchmarks.waves import Waves
 from concordant.data.archives import find_data_folder, named_data
 from concordant.data.card import CARD, read_card
-from concordant.data.part import AnyPart, Part, Task
 from concordant.data.remote import fetch, fetch_store, is_url
-from concordant.data.scaling import Scale, apply, fit_pieces, scale_parts
-from concordant.data.stored import StoredPart, memory_budget, scale_stored
+from concordant.data.scaling import Scale, apply, fit_chunks, scale_splits
+from concordant.data.split import AnySplit, Split, Task
+from concordant.data.stored import StoredSplit, memory_budget, scale_stored
 from concordant.errors import UsageError
 from concordant.registry import Registry
 
@@ -135,7 +135,7 @@ def waves_of(name: str, *, seed: int, data: Path | str | None = None, protocol: 
     for modality, read in benchmark.waves.items():
         raw = _load(name, folder)
         parts = benchmark.split(raw, seed, chosen)
-        scale = fit_pieces(parts.train.pieces(), parts.layouts)[modality]
+        scale = fit_chunks(parts.train.chunks(), parts.layouts)[modality]
         found[modality] = _scaled_waves(read(raw, seed, chosen), scale, parts.layouts[modality])
     return found
 
@@ -175,16 +175,18 @@ def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, .
     return Task(parts.classes, layouts, train, valid, test, parts.kind)
 
 
-def _scaled(parts: tuple[AnyPart, AnyPart, AnyPart], layouts: Mapping[str, str]) -> tuple[AnyPart, AnyPart, AnyPart]:
+def _scaled(
+    parts: tuple[AnySplit, AnySplit, AnySplit], layouts: Mapping[str, str]
+) -> tuple[AnySplit, AnySplit, AnySplit]:
     """Return the parts scaled by the first: in memory where they are, or where they fit the budget."""
     train, valid, test = parts
-    if isinstance(train, StoredPart) and isinstance(valid, StoredPart) and isinstance(test, StoredPart):
+    if isinstance(train, StoredSplit) and isinstance(valid, StoredSplit) and isinstance(test, StoredSplit):
         if train.nbytes + valid.nbytes + test.nbytes > memory_budget():
             return scale_stored((train, valid, test))
         train, valid, test = (part.take(slice(None)) for part in (train, valid, test))
-    if not (isinstance(train, Part) and isinstance(valid, Part) and isinstance(test, Part)):
+    if not (isinstance(train, Split) and isinstance(valid, Split) and isinstance(test, Split)):
         raise TypeError("parts are all in memory, or all in a store")
-    return scale_parts((train, valid, test), layouts)
+    return scale_splits((train, valid, test), layouts)
 
 
 @lru_cache(maxsize=2)
@@ -192,13 +194,13 @@ def _load(name: str, folder: Path | None) -> Any:  # noqa: ANN401 - each benchma
     return BENCHMARKS[name].load(folder)
 
 
-def _only(part: AnyPart, modalities: tuple[str, ...]) -> AnyPart:
+def _only(part: AnySplit, modalities: tuple[str, ...]) -> AnySplit:
     """Return the part with these modalities alone."""
-    if isinstance(part, StoredPart):
+    if isinstance(part, StoredSplit):
         return replace(part, modalities=modalities)
-    if not isinstance(part, Part):
+    if not isinstance(part, Split):
         raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
-    return Part(
+    return Split(
         inputs={name: part.inputs[name] for name in modalities},
         labels=part.labels,
         ids=part.ids,

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.data.archives import Column, read_archive
-from concordant.data.part import Integers, Part
-from concordant.data.splits import by_group, group_folds
+from concordant.data.split import Integers, Split, by_group, group_folds
 
 FILE = "cmu_mosi_utterance.npz"
 SIZES = {"text": 100, "audio": 73, "video": 100}
@@ -23,7 +22,7 @@ VALID = 0.15
 FOLDS = 5
 
 
-def load(folder: Path | None) -> dict[str, Part]:
+def load(folder: Path | None) -> dict[str, Split]:
     """Read the archive: the parts "train" and "test" as published; groups are videos."""
     columns: dict[str, Column] = {}
     for part in ("train", "test"):
@@ -31,7 +30,7 @@ def load(folder: Path | None) -> dict[str, Part]:
         columns |= {f"y_{part}": Column(part, kinds="iu", classes=2), f"id_{part}": Column(part, kinds="U")}
     arrays = read_archive(folder or Path(), FILE, columns)
     return {
-        part: Part(
+        part: Split(
             inputs={name: arrays[f"{name}_{part}"].astype(np.float32) for name in SIZES},
             labels=arrays[f"y_{part}"].astype(np.int64),
             ids=arrays[f"id_{part}"],
@@ -41,7 +40,7 @@ def load(folder: Path | None) -> dict[str, Part]:
     }
 
 
-def split(published: dict[str, Part], seed: int, protocol: str) -> Parts:
+def split(published: dict[str, Split], seed: int, protocol: str) -> Splits:
     """Return the split of a seed.
 
     `given`: only the validation videos (15 % of the training ones) depend on the seed. `test-folds`: seed s
@@ -56,7 +55,7 @@ def split(published: dict[str, Part], seed: int, protocol: str) -> Parts:
         test = source.take(np.flatnonzero(folds == seed % FOLDS))
         rest = np.flatnonzero(folds != seed % FOLDS)
     train, valid = _validation(source, rest, seed)
-    return Parts(
+    return Splits(
         classes=("negative", "positive"),
         layouts=dict.fromkeys(SIZES, "bd"),
         train=source.take(train),
@@ -65,11 +64,11 @@ def split(published: dict[str, Part], seed: int, protocol: str) -> Parts:
     )
 
 
-def _validation(source: Part, rest: Integers, seed: int) -> tuple[Integers, Integers]:
+def _validation(source: Split, rest: Integers, seed: int) -> tuple[Integers, Integers]:
     return by_group(rest, _groups(source)[rest], VALID, seed, "cmu-mosi-utterance", "valid")
 
 
-def _groups(part: Part) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+def _groups(part: Split) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
     groups: np.ndarray[tuple[int], np.dtype[np.str_]] = np.asarray(part.groups)
     return groups
 

@@ -11,33 +11,32 @@ from pathlib import Path
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
-from concordant.data.part import Part
-from concordant.data.splits import stratified
+from concordant.benchmarks.benchmark import Benchmark, Splits
+from concordant.data.split import Split, stratified
 
 TEST = 0.2
 VALID = 0.15
 
 
-def load(folder: Path | None) -> Part:
+def load(folder: Path | None) -> Split:
     """Return the three views of every digit; `folder` is not looked at."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     images = images.astype(np.float32).reshape(-1, 1, 8, 8)
     profile = np.concatenate([images.sum(3), images.sum(2)], 2)[:, 0]  # (N, 16)
-    return Part(
+    return Split(
         inputs={"left": images[..., :4].copy(), "right": images[..., 4:].copy(), "profile": profile},
         labels=labels.astype(np.int64),
         ids=np.array([f"digit-{row}" for row in range(len(labels))]),
     )
 
 
-def split(everything: Part, seed: int, protocol: str) -> Parts:
+def split(everything: Split, seed: int, protocol: str) -> Splits:
     """Return a stratified random split: 20 % for testing, 15 % of the rest for validation."""
     rest, test = stratified(np.arange(len(everything)), everything.labels, TEST, seed, "digits", "test")
     train, valid = stratified(rest, everything.labels[rest], VALID, seed, "digits", "valid")
-    return Parts(
+    return Splits(
         classes=tuple("0123456789"),
         layouts={"left": "bchw", "right": "bchw", "profile": "bd"},
         train=everything.take(train),

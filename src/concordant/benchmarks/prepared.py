@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.data.card import CARD, WHOLE, read_card
-from concordant.data.part import Integers
-from concordant.data.splits import by_group, class_folds, group_folds, shuffled, stratified
+from concordant.data.split import Integers, by_group, class_folds, group_folds, shuffled, stratified
 from concordant.data.store import Store
-from concordant.data.stored import StoredPart, everything
+from concordant.data.stored import StoredSplit, everything
 from concordant.errors import DataError
 
 FOLDS = 5
@@ -56,8 +55,8 @@ def stored_benchmark(
     )
 
 
-def _loader(name: str) -> Callable[[Path | None], StoredPart]:
-    def load(folder: Path | None) -> StoredPart:
+def _loader(name: str) -> Callable[[Path | None], StoredSplit]:
+    def load(folder: Path | None) -> StoredSplit:
         store = Store(folder or Path())
         if name not in (OWN, store.card.name):
             raise DataError(f"{store.folder} holds {store.card.name}, not {name}; name another folder with --data")
@@ -91,7 +90,7 @@ def find_store(name: str, folder: Path) -> Path:
     )
 
 
-def split(whole: StoredPart, seed: int, protocol: str) -> Parts:
+def split(whole: StoredSplit, seed: int, protocol: str) -> Splits:
     """Return the split of a seed.
 
     Raises:
@@ -113,7 +112,7 @@ def split(whole: StoredPart, seed: int, protocol: str) -> Parts:
             )
         train, valid = (rest, valid) if len(valid) else _cut(whole, rest, kind, seed, name)
     parts = [whole.rows(rows) for rows in (train, valid, shuffled(test, 0, name, "order"))]
-    return Parts(
+    return Splits(
         classes=whole.store.card.label.classes or SIGNS,
         layouts=whole.layouts,
         train=parts[0],
@@ -123,7 +122,7 @@ def split(whole: StoredPart, seed: int, protocol: str) -> Parts:
     )
 
 
-def _folds(whole: StoredPart, kind: str, seed: int, name: str) -> Integers:
+def _folds(whole: StoredSplit, kind: str, seed: int, name: str) -> Integers:
     if whole.groups is not None:
         if len(np.unique(whole.groups)) < FOLDS:
             raise DataError(f"{whole.store.folder}: {FOLDS} folds need {FOLDS} groups; found {len(set(whole.groups))}")
@@ -135,7 +134,7 @@ def _folds(whole: StoredPart, kind: str, seed: int, name: str) -> Integers:
     return np.argsort(shuffled(np.arange(len(whole)), seed, name, "folds")) % FOLDS
 
 
-def _cut(whole: StoredPart, rest: Integers, kind: str, seed: int, name: str) -> tuple[Integers, Integers]:
+def _cut(whole: StoredSplit, rest: Integers, kind: str, seed: int, name: str) -> tuple[Integers, Integers]:
     """Cut the validation part off, by group where there are groups, else by class where each has enough."""
     if whole.groups is not None and len(np.unique(whole.groups[rest])) > 1:
         return by_group(rest, whole.groups[rest], VALID, seed, name, "valid")

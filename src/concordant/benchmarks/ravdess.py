@@ -12,10 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.data.archives import Column, read_archive
-from concordant.data.part import Integers, Part, Strings
-from concordant.data.splits import by_group
+from concordant.data.split import Integers, Split, Strings, by_group
 from concordant.errors import DataError
 
 FILE = "ravdess.npz"
@@ -32,7 +31,7 @@ class Recordings(NamedTuple):
         classes: names of the emotions, by index.
     """
 
-    everything: Part
+    everything: Split
     fold: Integers
     classes: tuple[str, ...]
 
@@ -61,7 +60,7 @@ def load(folder: Path | None) -> Recordings:
     mask = (logmel != 0).any(2)  # (N, T); behind the end every band is exactly 0
     if not mask[here].any(1).all():
         raise DataError(f"{FILE}: {int((~mask[here].any(1)).sum())} recordings with audio have an empty logmel")
-    everything = Part(
+    everything = Split(
         inputs={"logmel": logmel, "action_units": arrays["action_units"].astype(np.float32)},
         labels=labels,
         ids=arrays["name"],
@@ -72,13 +71,13 @@ def load(folder: Path | None) -> Recordings:
     return Recordings(everything, arrays["fold"].astype(np.int64), classes)
 
 
-def split(read: Recordings, seed: int, protocol: str) -> Parts:
+def split(read: Recordings, seed: int, protocol: str) -> Splits:
     """Return the split of a seed: fold s mod 5 tests, 15 % of the other folds' actors validate."""
     everything, fold, classes = read
     groups: Strings = np.asarray(everything.groups)
     rest = np.flatnonzero(fold != seed % FOLDS)
     train, valid = by_group(rest, groups[rest], VALID, seed, "ravdess", "valid")
-    return Parts(
+    return Splits(
         classes=classes,
         layouts={"logmel": "btd", "action_units": "bd"},
         train=everything.take(train),

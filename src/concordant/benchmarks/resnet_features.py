@@ -14,10 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.data.archives import Column, read_archive
-from concordant.data.part import Integers, Part
-from concordant.data.splits import by_group, class_folds, group_folds, stratified
+from concordant.data.split import Integers, Split, by_group, class_folds, group_folds, stratified
 from concordant.errors import DataError
 
 FOLDS = 5
@@ -34,7 +33,7 @@ class Clips(NamedTuple):
         classes: names, by index.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, Split]
     classes: tuple[str, ...]
 
 
@@ -61,7 +60,7 @@ def read_clips(folder: Path, file: str, group: Callable[[str], str] | None) -> C
         raise DataError(f"{file}: label must be 0 to {len(classes) - 1}; found {labels.min()} to {labels.max()}")
     ids = arrays["id"]
     parts = {
-        protocol: Part(
+        protocol: Split(
             inputs={name: arrays[f"{name}_{suffix}"].astype(np.float32) for name in MODALITIES},
             labels=labels,
             ids=ids,
@@ -72,7 +71,7 @@ def read_clips(folder: Path, file: str, group: Callable[[str], str] | None) -> C
     return Clips(parts, classes)
 
 
-def split_clips(clips: Clips, seed: int, protocol: str, name: str) -> Parts:
+def split_clips(clips: Clips, seed: int, protocol: str, name: str) -> Splits:
     """Return the split of a seed: by whole groups where there are any, else stratified by class."""
     everything = clips.parts[protocol]
     if everything.groups is None:
@@ -81,7 +80,7 @@ def split_clips(clips: Clips, seed: int, protocol: str, name: str) -> Parts:
         folds = group_folds(everything.groups, FOLDS, seed // FOLDS, name, "folds")
     rest = np.flatnonzero(folds != seed % FOLDS)
     train, valid = _validation(everything, rest, seed, name)
-    return Parts(
+    return Splits(
         classes=clips.classes,
         layouts=dict.fromkeys(MODALITIES, "bd"),
         train=everything.take(train),
@@ -90,7 +89,7 @@ def split_clips(clips: Clips, seed: int, protocol: str, name: str) -> Parts:
     )
 
 
-def _validation(everything: Part, rest: Integers, seed: int, name: str) -> tuple[Integers, Integers]:
+def _validation(everything: Split, rest: Integers, seed: int, name: str) -> tuple[Integers, Integers]:
     if everything.groups is None:
         return stratified(rest, everything.labels[rest], VALID, seed, name, "valid")
     return by_group(rest, everything.groups[rest], VALID, seed, name, "valid")

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.data.archives import Column, read_archive
-from concordant.data.part import Part
-from concordant.data.splits import stratified
+from concordant.data.split import Split, stratified
 
 FILE = "utd_mhad.npz"
 CLASSES = 27
@@ -25,7 +24,7 @@ VALID = 0.15
 HIPS = 3  # the joint between the hips
 
 
-def load(folder: Path | None) -> Part:
+def load(folder: Path | None) -> Split:
     """Read the archive; groups are subjects, skeleton and depth relative to the recording's own."""
     arrays = read_archive(
         folder or Path(),
@@ -43,7 +42,7 @@ def load(folder: Path | None) -> Part:
     skeleton = arrays["skeleton"] - arrays["skeleton"][:, :1, HIPS : HIPS + 1]
     depth = arrays["depth"].reshape(count, 16, 15, 4, 20, 4).mean((3, 5), dtype=np.float32)
     depth -= depth.mean(1, keepdims=True)
-    return Part(
+    return Split(
         inputs={
             "skeleton": skeleton.reshape(count, 64, 60).astype(np.float32),
             "inertial": arrays["inertial"].astype(np.float32),
@@ -55,12 +54,12 @@ def load(folder: Path | None) -> Part:
     )
 
 
-def split(everything: Part, seed: int, protocol: str) -> Parts:
+def split(everything: Split, seed: int, protocol: str) -> Splits:
     """Return the published split by subject; 15 % of the training rows, by the seed, validate."""
     subjects = np.asarray(everything.groups).astype(np.int64)
     rest = np.flatnonzero(np.isin(subjects, TRAIN_SUBJECTS))
     train, valid = stratified(rest, everything.labels[rest], VALID, seed, "utd-mhad", "valid")
-    return Parts(
+    return Splits(
         classes=tuple(f"action {index + 1}" for index in range(CLASSES)),
         layouts={"skeleton": "btd", "inertial": "btd", "depth": "bcthw"},
         train=everything.take(train),

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Parts
+from concordant.benchmarks.benchmark import Benchmark, Splits
 from concordant.data.archives import Column, read_archive
-from concordant.data.part import Part
-from concordant.data.splits import stratified
+from concordant.data.split import Split, stratified
 
 TEST = 0.2
 VALID = 0.1
@@ -41,22 +40,22 @@ def view_benchmark(
     """
     file = f"{name}.npz"
 
-    def load(folder: Path | None) -> Part:
+    def load(folder: Path | None) -> Split:
         """Read the archive."""
         columns = {"label": Column("images", kinds="iu", classes=len(classes))}
         columns |= {view: Column("images", (size,)) for view, size in sizes.items()}
         arrays = read_archive(folder or Path(), file, columns)
-        return Part(
+        return Split(
             inputs={view: arrays[view].astype(np.float32) for view in sizes},
             labels=arrays["label"].astype(np.int64),
             ids=np.array([f"{prefix}-{row}" for row in range(len(arrays["label"]))]),
         )
 
-    def split(everything: Part, seed: int, protocol: str) -> Parts:
+    def split(everything: Split, seed: int, protocol: str) -> Splits:
         """Return a stratified random split: 20 % for testing, 10 % of the rest for validation."""
         rest, test = stratified(np.arange(len(everything)), everything.labels, TEST, seed, name, "test")
         train, valid = stratified(rest, everything.labels[rest], VALID, seed, name, "valid")
-        return Parts(
+        return Splits(
             classes=classes,
             layouts=dict.fromkeys(sizes, "bd"),
             train=everything.take(train),

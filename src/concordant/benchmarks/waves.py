@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from concordant.data.part import Floats, Integers
+from concordant.data.split import Floats, Integers
 
 
 @dataclass(frozen=True)

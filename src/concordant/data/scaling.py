@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.part import Bools, Floats, Part
+from concordant.data.split import Bools, Floats, Split
 
 CLIP = 6.0  # standard deviations beyond which a value tells no more
 _LEAST = 1e-6  # relative to the size of the values, a standard deviation below this is rounding
@@ -76,7 +76,7 @@ def _scale(moments: _Moments) -> Scale:
     return Scale(moments.mean, np.where(std > _LEAST * moments.largest, std, 0.0))
 
 
-def fit_pieces(pieces: Iterable[Part], layouts: Mapping[str, str]) -> dict[str, Scale]:
+def fit_chunks(pieces: Iterable[Split], layouts: Mapping[str, str]) -> dict[str, Scale]:
     """Return modality -> the scale of its inputs over all pieces, each looked at once.
 
     Means and squares of the pieces are joined as in Chan, Golub and LeVeque (1979), so that nothing cancels.
@@ -98,7 +98,7 @@ def apply(scale: Scale, x: Floats, layout: str, valid: Bools | None = None) -> F
     return scaled.astype(np.float32)
 
 
-def scale_parts(parts: tuple[Part, Part, Part], layouts: Mapping[str, str]) -> tuple[Part, Part, Part]:
+def scale_splits(parts: tuple[Split, Split, Split], layouts: Mapping[str, str]) -> tuple[Split, Split, Split]:
     """Return training, validation and test parts, all scaled by the training part."""
     train = parts[0]
     scales = {name: fit(x, layouts[name], _valid(train, name)) for name, x in train.inputs.items()}
@@ -126,7 +126,7 @@ def _broadcast(valid: Bools, layout: str) -> Bools:
     return valid.reshape(shape)
 
 
-def _valid(part: Part, name: str) -> Bools | None:
+def _valid(part: Split, name: str) -> Bools | None:
     """Return where a modality's values count, (N, T) or (N,); None = everywhere."""
     mask, here = part.masks.get(name), part.present.get(name)
     if mask is None:

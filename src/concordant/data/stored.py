@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant.data.collate import Collate, Padded
-from concordant.data.part import Bools, Floats, Integers, Part, Strings
-from concordant.data.scaling import Scale, apply, fit_pieces
+from concordant.data.scaling import Scale, apply, fit_chunks
+from concordant.data.split import Bools, Floats, Integers, Split, Strings
 from concordant.data.store import Store
 from concordant.errors import UsageError
 
 MEMORY = "CONCORDANT_MEMORY"
 DEFAULT_MEMORY = 1 << 30  # bytes of padded inputs up to which a dataset is held in memory
-PIECE = 32 << 20  # bytes of inputs that are read at a time from a dataset that is not
-LEAST_PIECE = 64  # instances: a swap looks for another class among them
+CHUNK_BYTES = 32 << 20  # bytes of inputs that are read at a time from a dataset that is not
+LEAST_CHUNK = 64  # instances: a swap looks for another class among them
 _SEGMENT = {"btd": "bd", "bcthw": "bchw"}  # layout of a dataset -> of one of its steps
 
 
@@ -46,8 +46,8 @@ def memory_budget() -> int:
 
 
 @dataclass(frozen=True)
-class StoredPart:
-    """Instances of a store; a `concordant.data.part.AnyPart` that reads what it is asked for.
+class StoredSplit:
+    """Instances of a store; a `concordant.data.split.AnySplit` that reads what it is asked for.
 
     Args:
         store: where they lie.
@@ -95,13 +95,13 @@ class StoredPart:
         """Bytes of all inputs, padded to the longest."""
         return 4 * len(self) * sum(int(np.prod(shape)) for shape in self.shapes.values())
 
-    def pieces(self) -> Iterator[Part]:
+    def chunks(self) -> Iterator[Split]:
         """Yield all instances in order, about 32 MiB at a time."""
-        size = max(LEAST_PIECE, PIECE * len(self) // max(1, self.nbytes))
+        size = max(LEAST_CHUNK, CHUNK_BYTES * len(self) // max(1, self.nbytes))
         for start in range(0, len(self), size):
             yield self.take(np.arange(start, min(start + size, len(self))))
 
-    def rows(self, rows: Integers) -> StoredPart:
+    def rows(self, rows: Integers) -> StoredSplit:
         """Return the instances at `rows`, still on disk."""
         return replace(
             self,
@@ -112,7 +112,7 @@ class StoredPart:
             steps=None if self.steps is None else self.steps[rows],
         )
 
-    def take(self, rows: Any) -> Part:  # noqa: ANN401 - whatever indexes an array
+    def take(self, rows: Any) -> Split:  # noqa: ANN401 - whatever indexes an array
         """Return the instances at `rows`, in that order, in memory and scaled."""
         chosen = np.arange(len(self))[rows]
         padded = Collate(self.store.card)([self.store[int(row)] for row in self.index[chosen]])
@@ -127,7 +127,7 @@ class StoredPart:
             valid = masks[name] if name in masks else present.get(name)
             inputs[name] = apply(scale, inputs[name], layouts[name], valid)
         groups = None if self.groups is None else self.groups[chosen]
-        return Part(inputs, self.labels[chosen], self.ids[chosen], groups, masks, present)
+        return Split(inputs, self.labels[chosen], self.ids[chosen], groups, masks, present)
 
     def _inputs(self, padded: Padded, chosen: Integers) -> tuple[dict[str, Floats], dict[str, Bools]]:
         """Return inputs and masks; of segments the step that each instance is."""
@@ -142,7 +142,7 @@ class StoredPart:
                 inputs[name] = np.ascontiguousarray(over_time[places, self.steps[chosen]])
         return inputs, {}
 
-    def scaled(self, scales: Mapping[str, Scale]) -> StoredPart:
+    def scaled(self, scales: Mapping[str, Scale]) -> StoredSplit:
         """Return the same instances, scaled when they are read."""
         return replace(self, scales=scales)
 
@@ -155,12 +155,12 @@ def layouts_of(store: Store, modalities: tuple[str, ...]) -> dict[str, str]:
     return layouts
 
 
-def everything(store: Store) -> StoredPart:
+def everything(store: Store) -> StoredSplit:
     """Return all instances of a store; of segments, every one that each modality has a step for."""
     names = tuple(store.card.modalities)
     if store.card.label.kind != "segments":
         rows = np.arange(len(store))
-        return StoredPart(store, np.asarray(store.labels), store.ids, store.groups, rows, None, names)
+        return StoredSplit(store, np.asarray(store.labels), store.ids, store.groups, rows, None, names)
     counts = np.array([len(labels) for labels in store.labels])
     for name, known in store.card.modalities.items():
         lengths = store.lengths(name)
@@ -172,10 +172,10 @@ def everything(store: Store) -> StoredPart:
     ids = np.array([f"{store.ids[row]}@{step}" for row, step in zip(index.tolist(), steps.tolist(), strict=True)])
     # The segments of a clip are one group at the least: statistics resample whole clips.
     groups = (store.ids if store.groups is None else store.groups)[index]
-    return StoredPart(store, labels, ids, groups, index, steps, names)
+    return StoredSplit(store, labels, ids, groups, index, steps, names)
 
 
-def scale_stored(parts: tuple[StoredPart, StoredPart, StoredPart]) -> tuple[StoredPart, StoredPart, StoredPart]:
+def scale_stored(parts: tuple[StoredSplit, StoredSplit, StoredSplit]) -> tuple[StoredSplit, StoredSplit, StoredSplit]:
     """Return training, validation and test parts, scaled by the training part, which is read once."""
-    scales = fit_pieces(parts[0].pieces(), parts[0].layouts)
+    scales = fit_chunks(parts[0].chunks(), parts[0].layouts)
     return parts[0].scaled(scales), parts[1].scaled(scales), parts[2].scaled(scales)

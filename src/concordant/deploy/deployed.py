@@ -14,8 +14,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from concordant.data.part import Part, Task
 from concordant.data.scaling import CLIP, Scale
+from concordant.data.split import Split, Task
 from concordant.errors import DataError
 from concordant.faults import explain
 from concordant.rivals import CALIBRATORS
@@ -178,6 +178,6 @@ class InputScale(nn.Module):
 def _empty_task(about: Description) -> Task:
     """Return a task without instances: what `build_model` needs to know of one."""
     inputs = {name: np.zeros((0, *about.shapes[name]), np.float32) for name in about.names}
-    nobody = Part(inputs, np.zeros(0, np.int64), np.zeros(0, np.str_))
+    nobody = Split(inputs, np.zeros(0, np.int64), np.zeros(0, np.str_))
     layouts: dict[str, str] = {name: about.layouts[name] for name in about.names}
     return Task(about.classes, layouts, nobody, nobody, nobody, about.kind)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from concordant.data.part import AnyPart
+from concordant.data.split import AnySplit
 from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.graph import Inputs, changed, complete, entries, time, trace
 from concordant.deploy.onnx_file import OUTPUTS, Runner, runtime, to_onnx, write_onnx
@@ -179,7 +179,7 @@ def largest_difference(model: DeployedModel, run: Runner, asked: list[Inputs]) -
     return worst
 
 
-def cases(model: DeployedModel, part: AnyPart, samples: int, *, fixed_time: bool) -> list[Inputs]:
+def cases(model: DeployedModel, part: AnySplit, samples: int, *, fixed_time: bool) -> list[Inputs]:
     """Return real batches: some samples, the first alone, and, unless time is fixed, some cut to half their steps."""
     about = model.description
     rows = np.unique(np.linspace(0, len(part) - 1, min(samples, len(part))).astype(np.int64))

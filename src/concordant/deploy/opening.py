@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from concordant.benchmarks.benchmark import Parts
-from concordant.data.scaling import fit_pieces
+from concordant.benchmarks.benchmark import Splits
+from concordant.data.scaling import fit_chunks
 from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
 from concordant.deploy.raw import raw_parts
 from concordant.errors import DataError, UsageError
@@ -39,7 +39,7 @@ class Deployed:
     label: str
     seed: int
     model: DeployedModel
-    parts: Parts
+    parts: Splits
 
 
 def choose(runs: TrainedRuns, label: str | None, seed: int) -> Variant:
@@ -96,7 +96,7 @@ def open_deployed(
     }
     model = kind(description=description)
     load_weights(model.model, runs.folder(variant, seed) / WEIGHTS)
-    model.set_scales(fit_pieces(parts.train.pieces(), parts.layouts))
+    model.set_scales(fit_chunks(parts.train.chunks(), parts.layouts))
     return Deployed(runs, variant.label, seed, model.eval(), parts)
 
 

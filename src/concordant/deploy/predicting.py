@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.card import CARD
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
@@ -151,7 +151,7 @@ def _check_embedded(benchmark: str, data: Path | None) -> None:
 
 def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:
     """Yield the rows of all instances, in order, some at a time."""
-    for piece in asked.instances.part.pieces():
+    for piece in asked.instances.part.chunks():
         for start in range(0, len(piece), ROWS):
             yield _table(asked, piece.take(slice(start, start + ROWS)), totals)
 
@@ -192,7 +192,7 @@ class Totals:
         return [float(s / n) if n else None for s, n in zip(self._sum, self._count, strict=True)]
 
 
-def _table(asked: Asked, part: Part, totals: Totals) -> pa.Table:
+def _table(asked: Asked, part: Split, totals: Totals) -> pa.Table:
     import pyarrow as pa
 
     about, classes = asked.model.description, asked.instances.classes

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from concordant.benchmarks.benchmark import Parts
+from concordant.benchmarks.benchmark import Splits
 from concordant.benchmarks.catalogue import BENCHMARKS
-from concordant.data.part import AnyPart, Part
+from concordant.data.split import AnySplit, Split
 from concordant.data.store import Store
-from concordant.data.stored import StoredPart, everything
+from concordant.data.stored import StoredSplit, everything
 from concordant.deploy.deployed import Description
 from concordant.errors import DataError
 from concordant.training.config import Config
@@ -30,11 +30,11 @@ class Instances:
         classes: the names of their labels, by index; none where labels are numbers.
     """
 
-    part: AnyPart
+    part: AnySplit
     classes: tuple[str, ...]
 
 
-def raw_parts(config: Config, seed: int, source: Path | None) -> Parts:
+def raw_parts(config: Config, seed: int, source: Path | None) -> Splits:
     """Return the split of one seed, not scaled.
 
     Args:
@@ -53,11 +53,11 @@ def raw_parts(config: Config, seed: int, source: Path | None) -> Parts:
     )
 
 
-def only(part: AnyPart, names: tuple[str, ...]) -> AnyPart:
+def only(part: AnySplit, names: tuple[str, ...]) -> AnySplit:
     """Return the part with these modalities alone."""
-    if isinstance(part, StoredPart):
+    if isinstance(part, StoredSplit):
         return replace(part, modalities=names)
-    if not isinstance(part, Part):
+    if not isinstance(part, Split):
         raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
     return replace(
         part,

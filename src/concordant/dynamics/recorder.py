@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from concordant.data.part import LabelKind
+from concordant.data.split import LabelKind
 from concordant.dynamics.gradients import Loss, cosine_table, modality_losses
 from concordant.dynamics.probe import ROWS, evenly, probes
 from concordant.dynamics.stability import sharpness

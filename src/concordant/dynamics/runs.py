@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, check_every
 from concordant.dynamics.stability import loss_variance, spikes, summarise
 from concordant.errors import ConcordantError, UsageError

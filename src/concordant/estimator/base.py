@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from concordant.data.part import Floats, Part
-from concordant.data.scaling import apply, fit_pieces
+from concordant.data.scaling import apply, fit_chunks
+from concordant.data.split import Floats, Split
 from concordant.estimator.columns import Group, apply_groups, group_columns, with_absent
 from concordant.estimator.container import Modalities
 from concordant.estimator.explanation import Explanation, only
@@ -164,7 +164,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         sample_weight: Any,  # noqa: ANN401
         *,
         first: bool,
-    ) -> tuple[Part, NDArray[Any], Floats]:
+    ) -> tuple[Split, NDArray[Any], Floats]:
         """Return the instances as they are, targets and weights."""
         if y is None:
             name = type(self).__name__
@@ -224,11 +224,11 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
             )
         )
 
-    def _scaled(self, part: Part, *, first: bool = False) -> Part:
+    def _scaled(self, part: Split, *, first: bool = False) -> Split:
         """Return instances standardised as the first ones tell."""
         layouts = {name: form.layout for name, form in self.forms_.items()}
         if first:
-            self.scales_ = fit_pieces([part], layouts)
+            self.scales_ = fit_chunks([part], layouts)
         inputs = {}
         for name, x in part.inputs.items():
             mask, here = part.masks.get(name), part.present.get(name)
@@ -264,7 +264,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
             weight_decay=float(self.weight_decay),
         )
 
-    def _settle(self, plan: Plan, known: Part, *, keep: bool = False) -> None:
+    def _settle(self, plan: Plan, known: Split, *, keep: bool = False) -> None:
         """Note what is usual, and drop the state of passes after a fit from the start."""
         self.plan_ = plan
         if not keep:
@@ -272,7 +272,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         if self._has_reliability():
             self.usual_ = Usual.of(observe(self.model_, known))
 
-    def _read(self, X: Any) -> Part:  # noqa: ANN401, N803
+    def _read(self, X: Any) -> Split:  # noqa: ANN401, N803
         """Return instances, standardised, to be asked about."""
         check_is_fitted(self)
         return self._scaled(read_again(self._arrays(X, first=False), self.forms_))

@@ -14,7 +14,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from concordant.data.part import Floats
+from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
 from concordant.estimator.faults import InputError
 from concordant.estimator.weights import class_weights

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from concordant import seeding
 from concordant.calibration import Perturbation, repeat_targets
-from concordant.data.part import Floats, Part
+from concordant.data.split import Floats, Split
 from concordant.encoders import build_encoder
 from concordant.errors import ConcordantError
 from concordant.estimator.inputs import Form
@@ -113,7 +113,7 @@ def build(forms: Mapping[str, Form], plan: Plan) -> MultimodalModel:
     return model.to(plan.device).eval()
 
 
-def paired(part: Part, targets: NDArray[Any], weights: Floats, plan: Plan) -> tuple[Tensors, Targets]:
+def paired(part: Split, targets: NDArray[Any], weights: Floats, plan: Plan) -> tuple[Tensors, Targets]:
     """Return instances and targets on the device, weights 1 on average."""
     scaled = torch.from_numpy(weights / max(float(weights.mean()), 1e-12)).to(plan.device)
     return to_tensors(part).to(plan.device), Targets(torch.from_numpy(targets).to(plan.device), scaled)

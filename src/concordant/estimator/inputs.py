@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.part import Bools, Floats, Part
+from concordant.data.split import Bools, Floats, Split
 from concordant.errors import UsageError
 from concordant.estimator.container import Modalities
 from concordant.estimator.faults import refuse
@@ -55,7 +55,7 @@ class _Rows:
     present: Bools
 
 
-def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple[dict[str, Form], Part]:
+def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple[dict[str, Form], Split]:
     """Return the forms of the modalities that are trained on, and the instances.
 
     Args:
@@ -105,7 +105,7 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
     return forms, _part(len(x), rows)
 
 
-def read_again(x: Modalities, forms: Mapping[str, Form]) -> Part:
+def read_again(x: Modalities, forms: Mapping[str, Form]) -> Split:
     """Return instances as a part of the known forms; a modality that X lacks is absent from all of them.
 
     Raises:
@@ -140,8 +140,8 @@ def read_again(x: Modalities, forms: Mapping[str, Form]) -> Part:
     return _part(len(x), rows)
 
 
-def _part(count: int, rows: Mapping[str, _Rows]) -> Part:
-    return Part(
+def _part(count: int, rows: Mapping[str, _Rows]) -> Split:
+    return Split(
         inputs={name: one.x for name, one in rows.items()},
         labels=np.zeros(count, np.int64),
         ids=np.array([str(row) for row in range(count)]),

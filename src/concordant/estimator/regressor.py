@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from concordant.data.part import Floats
+from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
 from concordant.estimator.faults import InputError
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from concordant import seeding
-from concordant.data.part import Integers
-from concordant.data.splits import by_group
+from concordant.data.split import Integers, by_group
 from concordant.estimator.faults import InputError
 
 FEWEST = 10  # fewer held-out instances than this tell nothing

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.part import Floats
+from concordant.data.split import Floats
 from concordant.estimator.faults import InputError
 
 

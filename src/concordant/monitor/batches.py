@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from concordant.data.part import Part
-from concordant.data.stored import StoredPart
+from concordant.data.split import Split
+from concordant.data.stored import StoredSplit
 from concordant.errors import UsageError
 from concordant.modalities import LAYOUTS
 from concordant.monitor.evidence import Evidence
@@ -97,7 +97,7 @@ def batches(
         labels = torch.zeros(len(next(iter(inputs.values()), ())))
         for batch in Tensors(inputs, labels, dict(masks or {}), dict(present or {})).chunks(BATCH):
             yield batch.inputs, batch.masks, batch.present
-    elif isinstance(data, (Part, StoredPart)):
+    elif isinstance(data, (Split, StoredSplit)):
         for batch in open_tensors(data).chunks(BATCH):
             yield batch.inputs, batch.masks, batch.present
     elif isinstance(data, Iterable) and not isinstance(data, (str, Tensor)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from concordant.data.part import Bools, Part
+from concordant.data.split import Bools, Split
 from concordant.robustness.corrupting import Ground, corrupt_part, victims
 from concordant.robustness.corruptions import KINDS, Kind
 from concordant.robustness.removal import keep, with_presence
@@ -33,11 +33,11 @@ class Condition:
     """
 
     name: str
-    part: Part
+    part: Split
     hit: Bools
 
 
-def conditions(part: Part, ground: Ground, severities: Sequence[int], seed: int) -> Iterator[Condition]:
+def conditions(part: Split, ground: Ground, severities: Sequence[int], seed: int) -> Iterator[Condition]:
     """Yield a part under every condition.
 
     Args:
@@ -63,7 +63,7 @@ def conditions(part: Part, ground: Ground, severities: Sequence[int], seed: int)
         yield Condition(f"removal.{name}", keep(part, [other for other in names if other != name]), nothing)
 
 
-def applied(part: Part, ground: Ground) -> list[tuple[Kind, tuple[str, ...]]]:
+def applied(part: Split, ground: Ground) -> list[tuple[Kind, tuple[str, ...]]]:
     """Return the kinds that can change anything here, each with the modalities that it can hit."""
     found = [(KINDS[name], ground.able(KINDS[name], part.shapes)) for name in KINDS]
     return [(kind, able) for kind, able in found if able]
@@ -74,5 +74,5 @@ def oracle_of(able: Sequence[str]) -> str:
     return f"oracle.{'+'.join(able)}"
 
 
-def _here(part: Part, name: str) -> Bools:
+def _here(part: Split, name: str) -> Bools:
     return np.asarray(part.present.get(name, np.ones(len(part), np.bool_)))

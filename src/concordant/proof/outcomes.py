@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.part import Strings
+from concordant.data.split import Strings
 from concordant.errors import DataError
 from concordant.proof.components import whether_components, which_components
 from concordant.proof.conditions import CLEAN, CONTROL

@@ -16,7 +16,7 @@ import numpy as np
 
 from concordant.benchmarks.catalogue import folder_of
 from concordant.calibration import Perturbation
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_json
 from concordant.proof.grid import Family, Grid
@@ -239,7 +239,7 @@ def try_candidate(job: Job, *, unseen: bool = False) -> dict[str, Any]:
     return found
 
 
-def _score(trained: Trained, part: Part, job: Job) -> float:
+def _score(trained: Trained, part: Split, job: Job) -> float:
     settings = Perturbation() if job.variant.perturbed else None
     score, _ = validation_score(trained.model.eval(), open_tensors(part), settings, job.seed)
     return score

@@ -18,7 +18,7 @@ import numpy as np
 
 from concordant.benchmarks.catalogue import folder_of, natures_of, waves_of
 from concordant.data.digest import sha256
-from concordant.data.part import AnyPart, Bools, Part, Task
+from concordant.data.split import AnySplit, Bools, Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.proof.conditions import Condition, applied, conditions, oracle_of
 from concordant.proof.plan import Experiment
@@ -86,7 +86,7 @@ def stress_all(
 def stress_seed(severities: tuple[int, ...], job: Job) -> dict[str, Any]:
     """Ask the models of one seed; what a worker process does. The job's folder is the experiment's."""
     task = prepare_of(job.config, job.data, seed=job.seed)
-    if not isinstance(task.test, Part):
+    if not isinstance(task.test, Split):
         raise UsageError(f"{job.config.benchmark} is read from disk piece by piece; the proof needs parts in memory")
     folder = ExperimentFolder(job.folder)
     models, answers = {}, {}
@@ -149,7 +149,7 @@ def _rows(shown: Condition, answer: Answer) -> pa.Table:
     return _table(shown.name, shown.part, answer, shown.hit, tuple(shown.part.inputs))
 
 
-def _table(condition: str, part: AnyPart, answer: Answer, hit: Bools, names: tuple[str, ...]) -> pa.Table:
+def _table(condition: str, part: AnySplit, answer: Answer, hit: Bools, names: tuple[str, ...]) -> pa.Table:
     import pyarrow as pa
 
     count, real = len(part), part.labels.dtype.kind == "f"

@@ -18,7 +18,7 @@ from torch import Tensor
 from concordant import seeding
 from concordant.benchmarks.catalogue import folder_of
 from concordant.calibration import Perturbation, repeat_targets
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.files import read_json, write_json
 from concordant.proof.plan import Experiment
 from concordant.training.batches import endless_rows, open_tensors

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.errors import UsageError
 
 
-def leave_group_out(task: Task, number: int) -> tuple[Task, Part]:
+def leave_group_out(task: Task, number: int) -> tuple[Task, Split]:
     """Return a task without one of its training groups, and the instances of that group, which are to be scored.
 
     Args:
@@ -27,7 +27,7 @@ def leave_group_out(task: Task, number: int) -> tuple[Task, Part]:
         UsageError: the parts are read from disk, or have no groups, or the training part has a single one.
     """
     train, valid = task.train, task.valid
-    if not isinstance(train, Part) or not isinstance(valid, Part):
+    if not isinstance(train, Split) or not isinstance(valid, Split):
         raise UsageError("leaving a group out needs parts in memory; found parts that are read from disk")
     if train.groups is None or valid.groups is None:
         raise UsageError("leaving a group out needs instances with groups; found none")
@@ -39,11 +39,11 @@ def leave_group_out(task: Task, number: int) -> tuple[Task, Part]:
     return kept, _joined(train.take(train.groups == out), valid.take(valid.groups == out))
 
 
-def _joined(one: Part, other: Part) -> Part:
+def _joined(one: Split, other: Split) -> Split:
     def both(a: Any, b: Any) -> Any:  # noqa: ANN401
         return np.concatenate([a, b])
 
-    return Part(
+    return Split(
         {name: both(one.inputs[name], other.inputs[name]) for name in one.inputs},
         both(one.labels, other.labels),
         both(one.ids, other.ids),

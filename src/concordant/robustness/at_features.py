@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from concordant.data.part import AnyPart, Part
+from concordant.data.split import AnySplit, Split
 from concordant.robustness.predict import BATCH, evaluating
 from concordant.training.batches import open_tensors
 from concordant.training.model import MultimodalModel, Output
@@ -40,7 +40,7 @@ def feature_layouts(model: MultimodalModel) -> dict[str, str]:
     return {name: model.fusion.meeting[name].layout.name for name in model.calibrator.names}
 
 
-def features_of(model: MultimodalModel, part: AnyPart) -> Part:
+def features_of(model: MultimodalModel, part: AnySplit) -> Split:
     """Return a part whose inputs are the features that arrive at the calibrator; they are held in memory.
 
     Features of absent modalities are 0. Instances, labels, ids and groups are the part's.
@@ -59,7 +59,7 @@ def features_of(model: MultimodalModel, part: AnyPart) -> Part:
             for name, mask in batch.masks.items():
                 masks.setdefault(name, []).append(mask.cpu())
     known = torch.cat(present).numpy()
-    return Part(
+    return Split(
         inputs={name: torch.cat(found).numpy() for name, found in features.items()},
         labels=np.asarray(part.labels),
         ids=part.ids,

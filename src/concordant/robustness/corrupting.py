@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from concordant import seeding
 from concordant.benchmarks.waves import Waves
-from concordant.data.part import Bools, Floats, Integers, Part
 from concordant.data.scaling import Scale
+from concordant.data.split import Bools, Floats, Integers, Split
 from concordant.errors import UsageError
 from concordant.registry import Registry
 from concordant.robustness.corruptions import Kind, Site
@@ -58,11 +58,11 @@ class Ground:
 class CorruptedPart:
     """A corrupted part, and bool (N, M) where it was hit; at most one modality an instance."""
 
-    part: Part
+    part: Split
     hit: Bools
 
 
-def victims(part: Part, able: Sequence[str], seed: int, number: int | None = None) -> Bools:
+def victims(part: Split, able: Sequence[str], seed: int, number: int | None = None) -> Bools:
     """Return which modality of each instance is hit, bool (N, M): a random present one of those that can be.
 
     An instance with a single modality is spared: nothing could stand in for it.
@@ -78,7 +78,7 @@ def victims(part: Part, able: Sequence[str], seed: int, number: int | None = Non
 
 
 def corrupt_part(
-    part: Part, kind: Kind, severity: float, ground: Ground, *, seed: int, hit: Bools, number: int | None = None
+    part: Split, kind: Kind, severity: float, ground: Ground, *, seed: int, hit: Bools, number: int | None = None
 ) -> CorruptedPart:
     """Corrupt a part at the modalities in `hit`.
 
@@ -105,7 +105,7 @@ def corrupt_part(
 
 
 def _changed(
-    part: Part,
+    part: Split,
     name: str,
     rows: Integers,
     kind: Kind,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.data.part import Floats, Part
+from concordant.data.split import Floats, Split
 from concordant.errors import UsageError
 
 NOISE = 1.5  # standard deviation of the added noise
@@ -54,7 +54,7 @@ class Corrupted:
         names: the modalities.
     """
 
-    part: Part
+    part: Split
     hit: NDArray[np.bool_]
     names: tuple[str, ...]
 
@@ -103,7 +103,7 @@ CORRUPTIONS: dict[str, Corrupt] = {
 }
 
 
-def corrupt(part: Part, kind: str, *, layouts: Mapping[str, str], seed: int, piece: int | None = None) -> Corrupted:
+def corrupt(part: Split, kind: str, *, layouts: Mapping[str, str], seed: int, piece: int | None = None) -> Corrupted:
     """Corrupt one random present modality of every instance.
 
     What is drawn depends on the seed and the kind alone, so that every method meets the same corruption.
@@ -141,11 +141,11 @@ def corrupt(part: Part, kind: str, *, layouts: Mapping[str, str], seed: int, pie
     return Corrupted(part.with_inputs(inputs), hit, names)
 
 
-def remove(part: Part, name: str) -> Part:
+def remove(part: Split, name: str) -> Split:
     """Return the part without one modality: absent in every instance, its values gone."""
     present = {**part.present, name: np.zeros(len(part), np.bool_)}
     inputs = {**part.inputs, name: np.zeros_like(part.inputs[name])}
-    return Part(inputs, part.labels, part.ids, part.groups, part.masks, present)
+    return Split(inputs, part.labels, part.ids, part.groups, part.masks, present)
 
 
 def _over_steps(mask: NDArray[np.bool_], layout: str) -> NDArray[np.bool_]:

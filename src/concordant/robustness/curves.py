@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from concordant.benchmarks.waves import Waves
-from concordant.data.part import AnyPart, Bools, Part
-from concordant.data.scaling import fit_pieces
+from concordant.data.scaling import fit_chunks
+from concordant.data.split import AnySplit, Bools, Split
 from concordant.errors import UsageError
 from concordant.robustness.corrupting import Ground, check_kinds, corrupt_part, victims
 from concordant.robustness.corruptions import KINDS, Kind
@@ -75,11 +75,11 @@ def measure_corruption(
     check_metric(metric, part.labels)
     usual = _usual(valid, part)
     known = layouts_of(part, layouts)
-    scales = {} if standardised else fit_pieces(usual.pieces(), known)
+    scales = {} if standardised else fit_chunks(usual.chunks(), known)
     ground = Ground(known, natures or {}, scales, signals or {})
     asked = check_kinds(kinds, KINDS)
     able = {kind.name: ground.able(kind, part.shapes) for kind in asked}
-    if signals and not isinstance(part, Part):
+    if signals and not isinstance(part, Split):
         raise UsageError("signals go with data in memory; this part is read from disk piece by piece")
     applied = [kind for kind in asked if able[kind.name]]
     if not applied:
@@ -131,7 +131,7 @@ def summary(clean: float, kinds: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 class _Runner:
     """One model on one part, under one kind after the other."""
 
-    def __init__(self, model: Model, part: AnyPart, usual: Answer, ground: Ground, metric: str, seed: int) -> None:
+    def __init__(self, model: Model, part: AnySplit, usual: Answer, ground: Ground, metric: str, seed: int) -> None:
         self.model, self.part, self.usual = model, part, usual
         self.ground, self.metric, self.seed = ground, metric, seed
         self.clean = ask(model, part, more=_intact)
@@ -145,7 +145,7 @@ class _Runner:
         hit = self._hit(able)
         for severity in kind.severities:
 
-            def change(piece: Part, number: int | None, severity: float = severity) -> Part:
+            def change(piece: Split, number: int | None, severity: float = severity) -> Split:
                 here = victims(piece, able, self.seed, number)
                 return corrupt_part(piece, kind, severity, self.ground, seed=self.seed, hit=here, number=number).part
 
@@ -174,7 +174,7 @@ class _Runner:
 
     def _score_told(self, able: Sequence[str]) -> float:
 
-        def change(piece: Part, number: int | None) -> Part:
+        def change(piece: Split, number: int | None) -> Split:
             here = victims(piece, able, self.seed, number)
             present = {
                 name: piece.present.get(name, np.ones(len(piece), np.bool_)) & ~here[:, column]
@@ -185,8 +185,8 @@ class _Runner:
         return score_of(self.part.labels, ask(self.model, self.part, change=change), self.metric)
 
     def _hit(self, able: Sequence[str]) -> Bools:
-        whole = isinstance(self.part, Part)
-        pieces = enumerate(self.part.pieces())
+        whole = isinstance(self.part, Split)
+        pieces = enumerate(self.part.chunks())
         return np.concatenate([victims(piece, able, self.seed, None if whole else n) for n, piece in pieces])
 
     def _detected(self, answer: Answer, hit: Bools) -> dict[str, float | None]:
@@ -213,7 +213,7 @@ def _intact(out: Any) -> dict[str, Tensor]:  # noqa: ANN401 - whatever a model r
     return {} if calibration is None else {"intact": calibration.logits.sigmoid()}
 
 
-def _usual(valid: Any, part: AnyPart) -> AnyPart:  # noqa: ANN401
+def _usual(valid: Any, part: AnySplit) -> AnySplit:  # noqa: ANN401
     if valid is None:
         return part
     if isinstance(valid, Mapping):

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from concordant.data.part import AnyPart, Floats, Part
-from concordant.data.stored import StoredPart
+from concordant.data.split import AnySplit, Floats, Split
+from concordant.data.stored import StoredSplit
 from concordant.errors import UsageError
 
 _BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
@@ -27,7 +27,7 @@ def as_part(
     groups: Sequence[str] | None = None,
     masks: Mapping[str, Any] | None = None,
     present: Mapping[str, Any] | None = None,
-) -> AnyPart:
+) -> AnySplit:
     """Return instances as a part.
 
     Args:
@@ -41,7 +41,7 @@ def as_part(
     Raises:
         UsageError: names all that does not fit: no modality, no labels, other lengths, values that are not finite.
     """
-    if isinstance(data, (Part, StoredPart)):
+    if isinstance(data, (Split, StoredSplit)):
         return data
     if not isinstance(data, Mapping):
         data, labels = _from_dataset(data)
@@ -60,10 +60,10 @@ def as_part(
             faults.append(f"{what} must name {len(truth)} instances, as labels do; found {len(values)}")
     if faults:
         raise UsageError("; ".join(faults))
-    return Part(inputs, truth, names, belong, masked, here)
+    return Split(inputs, truth, names, belong, masked, here)
 
 
-def layouts_of(part: AnyPart, layouts: Mapping[str, str] | None = None) -> dict[str, str]:
+def layouts_of(part: AnySplit, layouts: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return modality -> layout, batch first: as given, else read off the number of axes.
 
     Raises:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from concordant.attach.taps import core_of, wrapped
 from concordant.attach.wrapper import Attached
-from concordant.data.part import AnyPart, Floats, Part
+from concordant.data.split import AnySplit, Floats, Split
 from concordant.errors import UsageError
 from concordant.robustness.heap import give_back
 from concordant.training.batches import Tensors, to_tensors
@@ -29,7 +29,7 @@ from concordant.training.batches import Tensors, to_tensors
 BATCH = 512
 LARGE = 8 << 20  # bytes of inputs, from which on it is worth the call to give memory back
 Model = Callable[..., Any]
-Change = Callable[[Part, int | None], Part]
+Change = Callable[[Split, int | None], Split]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Answer:
 
 def ask(
     model: Model,
-    part: AnyPart,
+    part: AnySplit,
     *,
     change: Change | None = None,
     more: Callable[[Any], Mapping[str, Tensor]] | None = None,
@@ -76,9 +76,9 @@ def ask(
         UsageError: the model returns no logits of shape (B, C).
     """
     found: list[Answer] = []
-    whole = isinstance(part, Part)
+    whole = isinstance(part, Split)
     with evaluating(model):
-        for number, piece in enumerate(part.pieces()):
+        for number, piece in enumerate(part.chunks()):
             changed = piece if change is None else change(piece, None if whole else number)
             found += list(_answers(model, changed, more, batch))
             if sum(x.nbytes for x in changed.inputs.values()) >= LARGE:
@@ -106,7 +106,7 @@ def evaluating(model: Model) -> Iterator[None]:
 
 
 def _answers(
-    model: Model, part: Part, more: Callable[[Any], Mapping[str, Tensor]] | None, batch: int
+    model: Model, part: Split, more: Callable[[Any], Mapping[str, Tensor]] | None, batch: int
 ) -> Iterator[Answer]:
     device = device_of(model)
     for some in to_tensors(part).chunks(batch):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from concordant.data.part import AnyPart
+from concordant.data.split import AnySplit
 from concordant.errors import DataError
 from concordant.files import write_atomically
 from concordant.robustness.stress import Stressed
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def as_table(stressed: Stressed, test: AnyPart, variant: Variant, seed: int) -> pa.Table:
+def as_table(stressed: Stressed, test: AnySplit, variant: Variant, seed: int) -> pa.Table:
     """Return the predictions of one run."""
     import pyarrow as pa
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.data.part import Part
+from concordant.data.split import Split
 from concordant.errors import UsageError
 from concordant.robustness import shapley
 from concordant.robustness.own_data import as_part
@@ -101,17 +101,17 @@ def measure_removal(
     }
 
 
-def keep(part: Part, kept: Collection[str]) -> Part:
+def keep(part: Split, kept: Collection[str]) -> Split:
     """Return the part with all other modalities absent from every instance, their values gone."""
     present, inputs = dict(part.present), dict(part.inputs)
     for name in part.inputs:
         if name not in kept:
             present[name] = np.zeros(len(part), np.bool_)
             inputs[name] = np.zeros_like(part.inputs[name])
-    return Part(inputs, part.labels, part.ids, part.groups, part.masks, present)
+    return Split(inputs, part.labels, part.ids, part.groups, part.masks, present)
 
 
-def thin(part: Part, rate: float, seed: int, number: int | None = None) -> Part:
+def thin(part: Split, rate: float, seed: int, number: int | None = None) -> Split:
     """Return the part with each modality of each instance gone with the chance `rate`, one at least left.
 
     Args:
@@ -130,7 +130,7 @@ def thin(part: Part, rate: float, seed: int, number: int | None = None) -> Part:
     return with_presence(part, dict(zip(names, left.T, strict=True)))
 
 
-def with_presence(part: Part, present: Mapping[str, NDArray[np.bool_]]) -> Part:
+def with_presence(part: Split, present: Mapping[str, NDArray[np.bool_]]) -> Split:
     """Return the part with these modalities absent where they say so, their values gone."""
     inputs, known = dict(part.inputs), dict(part.present)
     for name, here in present.items():
@@ -138,7 +138,7 @@ def with_presence(part: Part, present: Mapping[str, NDArray[np.bool_]]) -> Part:
         if not here.all():
             shape = (-1, *(1 for _ in part.inputs[name].shape[1:]))
             inputs[name] = np.where(here.reshape(shape), part.inputs[name], np.float32(0))
-    return Part(inputs, part.labels, part.ids, part.groups, part.masks, known)
+    return Split(inputs, part.labels, part.ids, part.groups, part.masks, known)
 
 
 def area(x: Sequence[float], y: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.robustness.corruption import CORRUPTIONS, corrupt, remove
 from concordant.robustness.detection import whether_auroc, which_auroc
 from concordant.robustness.predict import ask
@@ -72,13 +72,13 @@ def stress(model: MultimodalModel, task: Task, seed: int) -> Stressed:
     """
     names = tuple(task.test.shapes)
     found: dict[str, list[Scored]] = {}
-    whole = isinstance(task.test, Part)
-    for number, piece in enumerate(task.test.pieces()):
+    whole = isinstance(task.test, Split)
+    for number, piece in enumerate(task.test.chunks()):
         place = None if whole else number
         for one in _conditions(model, piece, task, seed, place):
             found.setdefault(one.condition, []).append(one)
     scored = {condition: _joined(pieces) for condition, pieces in found.items()}
-    usual = _joined([score(model, piece, "validation") for piece in task.valid.pieces()])
+    usual = _joined([score(model, piece, "validation") for piece in task.valid.chunks()])
     metrics = {condition: metrics_of(task.test.labels, one, task.outputs) for condition, one in scored.items()}
     return Stressed(
         names=names,
@@ -94,7 +94,7 @@ def stress(model: MultimodalModel, task: Task, seed: int) -> Stressed:
     )
 
 
-def _conditions(model: MultimodalModel, piece: Part, task: Task, seed: int, place: int | None) -> Iterator[Scored]:
+def _conditions(model: MultimodalModel, piece: Split, task: Task, seed: int, place: int | None) -> Iterator[Scored]:
     """Yield what a model says of some instances under every condition."""
     yield score(model, piece, CLEAN)
     for kind in CORRUPTIONS:
@@ -142,7 +142,7 @@ def metrics_of(labels: NDArray[Any], scored: Scored, outputs: int) -> dict[str, 
     return {"accuracy": found["has0_accuracy"], **found}
 
 
-def score(model: MultimodalModel, part: Part, condition: str, *, hit: NDArray[np.bool_] | None = None) -> Scored:
+def score(model: MultimodalModel, part: Split, condition: str, *, hit: NDArray[np.bool_] | None = None) -> Scored:
     """Return what a model says of a part."""
     answer = ask(model, part)
     real = part.labels.dtype.kind == "f"

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.data.store import Instance, Store
-from concordant.data.stored import StoredPart, everything
+from concordant.data.stored import StoredSplit, everything
 from concordant.data.writing import write_store
 from concordant.training.batches import ReadTensors, Tensors, to_tensors
 from concordant.training.config import Recipe, Variant, make_config
@@ -96,7 +96,7 @@ def write_dataset(folder: Path, instances: int, seed: int) -> None:
     write_store(folder, card, rows())
 
 
-def routes_of(stored: StoredPart, held: Part) -> dict[str, Batches]:
+def routes_of(stored: StoredSplit, held: Split) -> dict[str, Batches]:
     """Return route -> an epoch of batches, in the order that a generator gives; all yield the same instances."""
     read, memory = ReadTensors(stored), to_tensors(held)
 
@@ -137,7 +137,7 @@ def order(count: int, generator: torch.Generator) -> list[torch.Tensor]:
 class _Trainer:
     """A model and its optimiser."""
 
-    def __init__(self, part: Part, fusion: str, seed: int) -> None:
+    def __init__(self, part: Split, fusion: str, seed: int) -> None:
         config = make_config("cmu-mosi", fusion=fusion, calibrators=("context",), recipe=Recipe().model_dump())
         task = Task(CLASSES, dict.fromkeys(SIZES, "btd"), part, part, part)
         self.model: MultimodalModel = build_model(task, config, Variant("context", True), seed).train()

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from concordant import seeding
 from concordant.calibration import Perturbation, repeat_targets
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.encoders import Encoder
 from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
@@ -104,7 +104,7 @@ def example(setting: Setting, *, instances: int, seed: int = 0) -> Task:
             lengths = draws.integers(shape[0] // 2, shape[0] + 1, instances)
             masks[name] = np.arange(shape[0]) < lengths[:, None]
     labels = draws.integers(0, setting.classes, instances)
-    part = Part(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
+    part = Split(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
     return Task(tuple(str(n) for n in range(setting.classes)), dict(setting.layouts), part, part, part)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.speed.timing import device_clock
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.devices import Devices
@@ -110,7 +110,7 @@ def measure_seeds(
         "chosen": choice.together,
         "reason": choice.reason,
         "work_an_operator": round(work_an_operator(config, variant, tasks[0], train_part))
-        if isinstance(train_part, Part)
+        if isinstance(train_part, Split)
         else None,
         "data_bytes": sum(bytes_of(task) for task in tasks),
     }
@@ -160,4 +160,4 @@ def distance(one: Mapping[int, Trained], other: Mapping[int, Trained]) -> tuple[
 def bytes_of(task: Task) -> int:
     """Return the bytes of the inputs of a split that is in memory."""
     parts = (task.train, task.valid, task.test)
-    return sum(x.nbytes for part in parts if isinstance(part, Part) for x in part.inputs.values())
+    return sum(x.nbytes for part in parts if isinstance(part, Split) for x in part.inputs.values())

@@ -1,6 +1,6 @@
 """What is worth knowing of the data that a run was trained on: one split, looked at before its numbers are believed.
 
-Parts that overlap make results too good; classes that are few, features that never vary and modalities that are often
+Splits that overlap make results too good; classes that are few, features that never vary and modalities that are often
 absent make them hard to get. The whole of a prepared dataset is looked at by `concordant data check`.
 Axis letters: N instances.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from concordant.data.checking import FEW, IMBALANCE, OFTEN, Finding, Level, Report
-from concordant.data.part import AnyPart, Part, Task
+from concordant.data.split import AnySplit, Split, Task
 from concordant.robustness.stress import as_classes
 
 PARTS = ("train", "valid", "test")
@@ -42,7 +42,7 @@ def check_task(task: Task, name: str) -> dict[str, Any]:
     return found.to_json()
 
 
-def _parts(task: Task) -> dict[str, AnyPart]:
+def _parts(task: Task) -> dict[str, AnySplit]:
     return {part: getattr(task, part) for part in PARTS}
 
 
@@ -72,7 +72,7 @@ def _same_content(task: Task) -> list[Finding]:
     hashes: dict[str, set[bytes]] = {}
     for name in ("train", "test"):
         part = getattr(task, name)
-        if not isinstance(part, Part):
+        if not isinstance(part, Split):
             return []
         hashes[name] = {_hash(part, row) for row in range(len(part))}
     same = len(hashes["train"] & hashes["test"])
@@ -81,7 +81,7 @@ def _same_content(task: Task) -> list[Finding]:
     return [Finding("warning", "content", f"{same} instances of train are in test too, value for value")]
 
 
-def _hash(part: Part, row: int) -> bytes:
+def _hash(part: Split, row: int) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for x in part.inputs.values():
         digest.update(x[row].tobytes())
@@ -111,7 +111,7 @@ def _classes(task: Task) -> list[Finding]:
 def _absence(task: Task) -> list[Finding]:
     findings = []
     for part, values in _parts(task).items():
-        if not isinstance(values, Part):
+        if not isinstance(values, Split):
             continue
         for name, here in values.present.items():
             share = 1 - float(here.mean())
@@ -123,7 +123,7 @@ def _absence(task: Task) -> list[Finding]:
 
 def _constant(task: Task) -> list[Finding]:
     """Return features that never vary over train, which are 0 after scaling."""
-    if not isinstance(task.train, Part):
+    if not isinstance(task.train, Split):
         return []
     findings = []
     for name, x in task.train.inputs.items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically, write_json

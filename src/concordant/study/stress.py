@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from concordant.benchmarks.catalogue import natures_of, waves_of
 from concordant.data.digest import sha256
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, shown, write_json
 from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
@@ -260,7 +260,7 @@ def _corruption(model: MultimodalModel, task: Task, job: Job, asked: Found) -> F
         no_images = dict.fromkeys(layouts, "features")
         return measure_corruption(FromFeatures(model), test, valid=valid, layouts=layouts, natures=no_images, **options)
     signals = {}
-    if isinstance(task.test, Part) and any(KINDS[name].group == "audio" for name in asked["kinds"]):
+    if isinstance(task.test, Split) and any(KINDS[name].group == "audio" for name in asked["kinds"]):
         waves = waves_of(job.config.benchmark, seed=job.seed, data=job.data, protocol=job.config.protocol)
         signals = {name: one for name, one in waves.items() if name in job.config.modalities}
     return measure_corruption(

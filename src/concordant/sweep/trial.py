@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
-from concordant.data.part import AnyPart, Task
-from concordant.data.stored import StoredPart
+from concordant.data.split import AnySplit, Task
+from concordant.data.stored import StoredSplit
 from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json
 from concordant.study.experiment import run_one
@@ -159,7 +159,7 @@ def _search(trial: Trial) -> None:
 def without_test(task: Task) -> Task:
     """Return a task whose test part is empty: what a search may see."""
     nothing = np.arange(0)
-    rest: AnyPart = task.test.rows(nothing) if isinstance(task.test, StoredPart) else task.test.take(nothing)
+    rest: AnySplit = task.test.rows(nothing) if isinstance(task.test, StoredSplit) else task.test.take(nothing)
     return replace(task, test=rest)
 
 

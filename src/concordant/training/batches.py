@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from concordant.data.part import AnyPart, Part
+from concordant.data.split import AnySplit, Split
 from concordant.training.prefetch import Clock, depth_of, read_ahead
 
 PIECE = 32 << 20  # bytes of inputs that are read at a time where nobody says how many instances
@@ -82,7 +82,7 @@ class Tensors:
         )
 
 
-def to_tensors(part: Part) -> Tensors:
+def to_tensors(part: Split) -> Tensors:
     """Return a part's arrays as tensors on the CPU; nothing is copied."""
     return Tensors(
         inputs={name: torch.from_numpy(x) for name, x in part.inputs.items()},
@@ -101,7 +101,7 @@ class ReadTensors:
         device: where what was read goes.
     """
 
-    part: AnyPart
+    part: AnySplit
     device: torch.device | str = "cpu"
 
     def __len__(self) -> int:
@@ -158,9 +158,9 @@ class ReadTensors:
 AnyTensors = Tensors | ReadTensors
 
 
-def open_tensors(part: AnyPart) -> AnyTensors:
+def open_tensors(part: AnySplit) -> AnyTensors:
     """Return a part as tensors: those in memory, or those that will be read."""
-    return to_tensors(part) if isinstance(part, Part) else ReadTensors(part)
+    return to_tensors(part) if isinstance(part, Split) else ReadTensors(part)
 
 
 def slices(count: int, size: int) -> Iterator[slice]:

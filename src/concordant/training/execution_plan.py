@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.errors import UsageError
 from concordant.training.config import Config
 from concordant.training.devices import Devices

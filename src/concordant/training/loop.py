@@ -23,7 +23,7 @@ from torch import Tensor
 from concordant import seeding
 from concordant.calibration import Perturbation, repeat_targets
 from concordant.calibration.ranks import Ranks, connected
-from concordant.data.part import LabelKind, Task
+from concordant.data.split import LabelKind, Task
 from concordant.errors import ConcordantError, UsageError
 from concordant.training.batches import endless_rows, open_tensors, rows_of, split_batch
 from concordant.training.checkpoint import Checkpoint

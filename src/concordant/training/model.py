@@ -20,7 +20,7 @@ from concordant import seeding
 from concordant.calibration import Calibration, Calibrator, Perturbation
 from concordant.calibration.across import copies_across
 from concordant.calibration.objective import FEWEST_CLASSES
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.encoders import MAPS, Encoder, build_encoder
 from concordant.errors import UsageError
 from concordant.fusion import FUSIONS, FeatureSpec, Fusion

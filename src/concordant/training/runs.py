@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.errors import DataError, UsageError
 from concordant.faults import explain
 from concordant.files import read_json

@@ -13,7 +13,7 @@ import torch
 
 from concordant import seeding
 from concordant.calibration import Perturbation
-from concordant.data.part import LabelKind
+from concordant.data.split import LabelKind
 from concordant.training.batches import AnyTensors, Piece, Tensors, share_of, slices, split_batch
 
 if TYPE_CHECKING:

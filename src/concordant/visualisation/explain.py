@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from concordant.data.part import Bools, Floats
+from concordant.data.split import Bools, Floats
 from concordant.robustness.detection import standardise
 from concordant.visualisation.trace import Observed
 

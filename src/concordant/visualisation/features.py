@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.data.part import AnyPart, Part
-from concordant.data.scaling import fit_pieces
+from concordant.data.scaling import fit_chunks
+from concordant.data.split import AnySplit, Split
 from concordant.robustness.corrupting import Ground, corrupt_part, victims
 from concordant.robustness.corruptions import KINDS
 from concordant.robustness.own_data import as_part, layouts_of
@@ -35,8 +35,8 @@ def measure_features(
     data: Any,  # noqa: ANN401
     labels: Any = None,  # noqa: ANN401
     *,
-    train: AnyPart | None = None,
-    valid: AnyPart | None = None,
+    train: AnySplit | None = None,
+    valid: AnySplit | None = None,
     classes: Sequence[str] | None = None,
     layouts: Mapping[str, str] | None = None,
     natures: Mapping[str, str] | None = None,
@@ -78,7 +78,7 @@ def measure_features(
     truth = as_classes(part.labels)
     names = tuple(classes) if classes is not None else tuple(str(c) for c in range(int(truth.max()) + 1))
     known = layouts_of(part, layouts)
-    scales = {} if standardised else fit_pieces(usual_part.pieces(), known)
+    scales = {} if standardised else fit_chunks(usual_part.chunks(), known)
     reference = None
     if train is not None:
         some = _some(train, INSTANCES, seed, "train")
@@ -93,7 +93,7 @@ def measure_features(
     }
 
 
-def distrusted(observed: Observed, usual: Usual, part: Part, classes: Sequence[str], count: int = 20) -> list[Found]:
+def distrusted(observed: Observed, usual: Usual, part: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
     """Return the instances whose modalities are distrusted most, with ids, for a person to look at."""
     mean = usual.mean()
     said = _predictions(observed, part)
@@ -121,7 +121,7 @@ def named(label: Any, classes: Sequence[str]) -> str:  # noqa: ANN401 - a NumPy 
     return classes[int(label)] if isinstance(label, np.integer) else f"{float(label):.2f}"
 
 
-def _predictions(observed: Observed, part: Part) -> NDArray[Any] | None:
+def _predictions(observed: Observed, part: Split) -> NDArray[Any] | None:
     if observed.logits is None:
         return None
     return observed.logits[:, 0] if part.labels.dtype.kind == "f" else observed.logits.argmax(1)
@@ -131,15 +131,15 @@ def _strongest(observed: Observed, values: NDArray[np.float32]) -> str | None:
     return observed.names[int(values.argmax())] if values.max() > 0 else None
 
 
-def _some(part: AnyPart, most: int, seed: int, what: str) -> Part:
+def _some(part: AnySplit, most: int, seed: int, what: str) -> Split:
     """Return at most so many instances of a part, in their order, in memory."""
-    if len(part) <= most and isinstance(part, Part):
+    if len(part) <= most and isinstance(part, Split):
         return part
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", what))
     return part.take(np.sort(draws.permutation(len(part))[:most]))
 
 
-def _points(observed: Observed, part: Part, truth: NDArray[np.int64], seed: int) -> Found:
+def _points(observed: Observed, part: Split, truth: NDArray[np.int64], seed: int) -> Found:
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", "points"))
     rows = np.sort(draws.permutation(len(part))[:POINTS])
     said = _predictions(observed, part)
@@ -198,7 +198,7 @@ def _separation(
 
 def _under_corruption(
     model: Model,
-    part: Part,
+    part: Split,
     clean: Observed,
     truth: NDArray[np.int64],
     classes: Sequence[str],

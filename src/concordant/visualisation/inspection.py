@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from concordant.benchmarks.catalogue import natures_of
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.errors import UsageError
 from concordant.files import shown, write_json
 from concordant.rivals import CALIBRATORS

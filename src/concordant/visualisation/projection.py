@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from concordant.data.part import Floats
+from concordant.data.split import Floats
 
 FEWEST = 5  # instances below which a map says nothing
 PERPLEXITY = 30.0  # of t-SNE, or a third of the points where there are few

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.part import Floats
+from concordant.data.split import Floats
 
 FOLDS = 5
 

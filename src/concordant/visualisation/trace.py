@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from concordant.calibration.summary import pool, valid_positions
-from concordant.data.part import AnyPart, Bools, Floats
+from concordant.data.split import AnySplit, Bools, Floats
 from concordant.errors import UsageError
 from concordant.modalities import LAYOUTS, to_positions
 from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
@@ -52,7 +52,7 @@ class Observed:
     logits: Floats | None
 
 
-def observe(model: Model, part: AnyPart, layouts: Mapping[str, str] | None = None) -> Observed:
+def observe(model: Model, part: AnySplit, layouts: Mapping[str, str] | None = None) -> Observed:
     """Watch a calibrator at work on a part.
 
     Args:
@@ -69,7 +69,7 @@ def observe(model: Model, part: AnyPart, layouts: Mapping[str, str] | None = Non
     return _observe(model, part, layouts_of(part, layouts))
 
 
-def _observe(model: Model, part: AnyPart, layouts: Mapping[str, str]) -> Observed:
+def _observe(model: Model, part: AnySplit, layouts: Mapping[str, str]) -> Observed:
     found: dict[str, list[Tensor]] = {}
     names: tuple[str, ...] = ()
     with evaluating(model):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.training.config import make_config
 
 CLASSES = 3
@@ -27,7 +27,7 @@ def make_part(rng, count, names):
     if "image" in names:
         inputs["image"] = rng.standard_normal((count, 1, 6, 6), dtype=np.float32) + told[:, :, None, None]
     ids = np.array([f"{count}-{row}" for row in range(count)])
-    return Part(inputs, labels, ids, None, masks, present)
+    return Split(inputs, labels, ids, None, masks, present)
 
 
 def make_task(seed, names=("steps", "vector"), *, sizes=(40, 20, 12)):

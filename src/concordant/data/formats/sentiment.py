@@ -37,7 +37,7 @@ Array = NDArray[Any]
 Spans = dict[str, NDArray[np.int64]]  # modality -> first and last + 1 valid step of each instance, (N, 2)
 
 
-class Split(NamedTuple):
+class _Checked(NamedTuple):
     """One split of a file, checked.
 
     Args:
@@ -180,7 +180,7 @@ def _arrays(content: object, found: Format, where: str) -> dict[str, Array]:
     return arrays
 
 
-def _split(content: Mapping[str, Array], found: Format, where: str) -> Split:
+def _split(content: Mapping[str, Array], found: Format, where: str) -> _Checked:
     """Return one split, checked."""
     arrays = {modality: content[modality] for modality in KINDS}
     labels = content[found.labels]
@@ -202,11 +202,11 @@ def _split(content: Mapping[str, Array], found: Format, where: str) -> Split:
             f"{where}: {found.labels} must lie in [-3, 3]; found {int(wrong.sum())} that do not, "
             f"first {flat[wrong][0]} at {int(np.flatnonzero(wrong)[0])}"
         )
-    return Split(arrays, flat, *(names if names is not None else (None, None)))
+    return _Checked(arrays, flat, *(names if names is not None else (None, None)))
 
 
 def _instances(
-    splits: Mapping[str, Split], spans: Mapping[str, Spans], found: Format, findings: Findings, grouped: bool
+    splits: Mapping[str, _Checked], spans: Mapping[str, Spans], found: Format, findings: Findings, grouped: bool
 ) -> Iterator[Instance]:
     """Yield all instances, and note what is absent, dropped or named twice."""
     absent, dropped, twice = dict.fromkeys(KINDS, 0), 0, 0

@@ -24,7 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from concordant.calibration import Perturbation
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import to_tensors
 from concordant.training.config import Config, Variant
@@ -82,11 +82,11 @@ def choose(
     if wish == "off":
         return Choice(False, "--vectorise off")
     reason = _plain_reason(config, task, seeds, apart, device)
-    if reason is None and isinstance(task.train, Part):
+    if reason is None and isinstance(task.train, Split):
         reason = _reason_of_model(config, variant, task, task.train, device)
     if reason is not None:
         return Choice(False, reason, possible=False)
-    if wish == "on" or not isinstance(task.train, Part):
+    if wish == "on" or not isinstance(task.train, Split):
         return Choice(True)
     work, most = work_an_operator(config, variant, task, task.train), MOST_WORK[device]
     if work > most:
@@ -122,12 +122,12 @@ def _plain_reason(config: Config, task: Task, seeds: int, apart: str | None, dev
         return apart
     if config.method != "none":
         return f"the training method {config.method} needs a loop of its own"
-    if not isinstance(task.train, Part) or not isinstance(task.valid, Part):
+    if not isinstance(task.train, Split) or not isinstance(task.valid, Split):
         return "the data are not in memory"
     return None
 
 
-def _reason_of_model(config: Config, variant: Variant, task: Task, train: Part, device: str) -> str | None:
+def _reason_of_model(config: Config, variant: Variant, task: Task, train: Split, device: str) -> str | None:
     """Return why the model cannot take a vectorised step, if it cannot; two seeds try."""
     models = [build_model(task, config, variant, seed).to(device) for seed in range(2)]
     for kinds, what in ((_RECURRENT, "recurrent layers"), (_BATCH_NORM, "batch normalisation")):
@@ -163,7 +163,7 @@ def _settings(variant: Variant) -> Perturbation | None:
     return Perturbation() if variant.perturbed else None
 
 
-def work_an_operator(config: Config, variant: Variant, task: Task, train: Part) -> float:
+def work_an_operator(config: Config, variant: Variant, task: Task, train: Split) -> float:
     """Return the floating point operations of a training step's forward pass, of one seed, by the operators it calls.
 
     Those of matrix products, attention and convolutions are counted.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from concordant.data.part import Part, Task
+from concordant.data.split import Split, Task
 
 Key = tuple[object, ...]
 
@@ -28,7 +28,7 @@ def alike(tasks: Mapping[int, Task], batch: int) -> list[list[int]]:
 
 def _shape(task: Task, batch: int) -> Key:
     train = task.train
-    masks = {name: mask.shape[1:] for name, mask in train.masks.items()} if isinstance(train, Part) else {}
+    masks = {name: mask.shape[1:] for name, mask in train.masks.items()} if isinstance(train, Split) else {}
     return (
         min(batch, len(train)),
         str(train.labels.dtype),

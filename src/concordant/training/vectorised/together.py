@@ -17,7 +17,7 @@ from torch import Tensor
 
 from concordant import seeding
 from concordant.calibration import Perturbation
-from concordant.data.part import AnyPart, LabelKind, Part, Task
+from concordant.data.split import AnySplit, LabelKind, Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import Tensors, to_tensors
 from concordant.training.config import Config, Variant
@@ -143,8 +143,8 @@ def _finished(run: _Run, seconds: float) -> Trained:
     return Trained(run.model.eval(), run.history, run.best.step, seconds)
 
 
-def _in_memory(part: AnyPart) -> Part:
-    if not isinstance(part, Part):
+def _in_memory(part: AnySplit) -> Split:
+    if not isinstance(part, Split):
         raise ConcordantError("a vectorised pass needs its training and validation parts in memory")
     return part
 

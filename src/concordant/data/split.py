@@ -1,0 +1,181 @@
+"""Splits of a dataset: arrays by modality with labels, ids and groups, and random ways to divide rows by a seed.
+
+Axis letters: N instances; the remaining axes follow the modality's layout without its batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant.seeding import derive_seed
+
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+Integers = NDArray[np.int64]
+Strings = NDArray[np.str_]
+LabelKind = Literal["class", "real"]
+
+
+class AnySplit(Protocol):
+    """Instances in memory (`Split`) or in a store on disk (`concordant.data.stored.StoredSplit`)."""
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Class indices int64 (N,), or real numbers float32 (N,)."""
+
+    @property
+    def ids(self) -> Strings:
+        """Unique names of the instances (N,)."""
+
+    @property
+    def groups(self) -> Strings | None:
+        """Group of each instance (N,), or None where instances are independent."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Modality -> shape of one instance; for sequences, of the longest."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Any) -> Split:  # noqa: ANN401 - anything that indexes an array
+        """Load the instances at `rows` into memory, in that order."""
+
+    def chunks(self) -> Iterator[Split]:
+        """Yield all instances in order, in chunks that fit in memory."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Instances in memory: a whole dataset, or its training, validation or test split.
+
+    Args:
+        inputs: modality -> float32 (N, ...) in the modality's layout, batch first.
+        labels: class indices from 0, int64 (N,), or real numbers, float32 (N,).
+        ids: name of each instance (N,), unique within the dataset.
+        groups: group of each instance (speaker, subject, video) (N,); None where instances are
+            independent. Statistics resample whole groups.
+        masks: modality -> (N, T), True at valid steps; modalities without padding have no entry.
+        present: modality -> (N,), True where the instance has the modality; no entry means always.
+    """
+
+    inputs: dict[str, Floats]
+    labels: NDArray[Any]
+    ids: Strings
+    groups: Strings | None = None
+    masks: dict[str, Bools] = field(default_factory=dict)
+    present: dict[str, Bools] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Modality -> shape of one instance."""
+        return {name: x.shape[1:] for name, x in self.inputs.items()}
+
+    def chunks(self) -> Iterator[Split]:
+        """Yield the split itself, which is in memory already."""
+        yield self
+
+    def take(self, rows: Any) -> Split:  # noqa: ANN401 - anything that indexes an array
+        """Return the instances at `rows`, in that order."""
+
+        def at(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            return {name: values[rows] for name, values in arrays.items()}
+
+        groups = None if self.groups is None else self.groups[rows]
+        return Split(at(self.inputs), self.labels[rows], self.ids[rows], groups, at(self.masks), at(self.present))
+
+    def with_inputs(self, inputs: dict[str, Floats]) -> Split:
+        """Return the same instances with other inputs."""
+        return replace(self, inputs=inputs)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One division of a benchmark into splits, scaled on its training split and ready to train on.
+
+    Args:
+        classes: class names, by index; for real labels, names of below 0 and of 0 and above.
+        layouts: modality -> layout of its inputs ("bd", "btd", "bchw" or "bcthw").
+        train: training split.
+        valid: validation split, the only one used for model selection.
+        test: test split; scored once.
+        kind: of the labels.
+    """
+
+    classes: tuple[str, ...]
+    layouts: dict[str, str]
+    train: AnySplit
+    valid: AnySplit
+    test: AnySplit
+    kind: LabelKind = "class"
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a model per instance: one per class, or 1 for real labels."""
+        return len(self.classes) if self.kind == "class" else 1
+
+
+# Every function below takes the names of its random stream; drawing one division never shifts another.
+
+
+def stratified(rows: Integers, labels: Integers, share: float, seed: int, *names: str) -> tuple[Integers, Integers]:
+    """Divide `rows` in two; the second side gets `share` of each class, as nearly as counts allow.
+
+    Args:
+        rows: indices.
+        labels: class of each row, aligned with `rows`.
+        share: of the second side, in (0, 1).
+        seed: of the run.
+        names: of the random stream.
+    """
+    from sklearn.model_selection import train_test_split
+
+    first, second = train_test_split(rows, test_size=share, stratify=labels, random_state=_state(seed, *names))
+    return np.sort(first), np.sort(second)
+
+
+def by_group(rows: Integers, groups: Strings, share: float, seed: int, *names: str) -> tuple[Integers, Integers]:
+    """Divide `rows` in two without cutting a group; the second side gets `share` of the groups (at least one).
+
+    Args: as for `stratified`, with
+        groups: group of each row.
+    """
+    from sklearn.model_selection import GroupShuffleSplit
+
+    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=_state(seed, *names))
+    first, second = next(splitter.split(rows, groups=groups))
+    return rows[np.sort(first)], rows[np.sort(second)]
+
+
+def group_folds(groups: Strings, folds: int, seed: int, *names: str) -> Integers:
+    """Return the fold of each row, 0 to `folds` - 1, without cutting a group and with equal numbers of groups."""
+    order = shuffled(np.unique(groups), seed, *names)
+    fold_of = {group: place % folds for place, group in enumerate(order.tolist())}
+    return np.array([fold_of[group] for group in groups.tolist()], dtype=np.int64)
+
+
+def class_folds(labels: Integers, folds: int, seed: int, *names: str) -> Integers:
+    """Return the fold of each row, 0 to `folds` - 1, with each class spread evenly over the folds."""
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=_state(seed, *names))
+    found = np.empty(len(labels), np.int64)
+    for fold, (_, rows) in enumerate(splitter.split(labels, labels)):
+        found[rows] = fold
+    return found
+
+
+def shuffled(values: NDArray[Any], seed: int, *names: str) -> NDArray[Any]:
+    """Return the values in a random order."""
+    return np.random.default_rng(derive_seed(seed, "split", *names)).permutation(values)
+
+
+def _state(seed: int, *names: str) -> int:
+    return derive_seed(seed, "split", *names) % 2**32
