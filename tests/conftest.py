@@ -211,7 +211,7 @@ def train(model, world, *, perturbed):
         loss = torch.zeros(())
         features = hurt.batch.features
         if model.calibrator is not None:
-            out = model.calibrator(hurt.batch, labels=targets, touched=hurt.touched)
+            out = model.calibrator(hurt.batch, labels=targets, perturbed=hurt.perturbed)
             features, loss = out.features, out.auxiliary_loss
         loss = loss + nn.functional.cross_entropy(model.join(features), targets)
         optimizer.zero_grad()

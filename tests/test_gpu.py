@@ -86,14 +86,14 @@ def test_a_compiled_step_of_training_learns():
     module = build("context", train=True, classes=4).cuda()
     features, masks = (there(values) for values in inputs())
     labels = torch.arange(8, device="cuda") % 4
-    touched = torch.zeros(8, 3, dtype=torch.bool, device="cuda")
-    touched[2, 0] = True
+    perturbed = torch.zeros(8, 3, dtype=torch.bool, device="cuda")
+    perturbed[2, 0] = True
     losses = []
     for run in (module, torch.compile(module)):
         torch.manual_seed(0)
         module.zero_grad()
         leaves = {key: x.clone().requires_grad_() for key, x in features.items()}
-        out = run(leaves, masks, labels=labels, touched=touched)
+        out = run(leaves, masks, labels=labels, perturbed=perturbed)
         loss = sum(x.square().sum() for x in out.features.values()) + out.auxiliary_loss
         loss.backward()
         assert all(leaf.grad.isfinite().all() for leaf in leaves.values())
@@ -123,8 +123,8 @@ def test_perturbations_repeat_with_their_generator():
     for _ in range(2):
         torch.manual_seed(0)
         outs.append(module(features, masks, generator=torch.Generator(device="cuda").manual_seed(3)))
-    assert torch.equal(outs[0].touched, outs[1].touched)
-    assert bool(outs[0].touched.any())
+    assert torch.equal(outs[0].perturbed, outs[1].perturbed)
+    assert bool(outs[0].perturbed.any())
 
 
 class _Two(nn.Module):

@@ -132,7 +132,7 @@ def test_auto_reads_the_layout_from_the_number_of_axes(shape, layout):
 
 def test_gather_without_masks_is_complete():
     batch = gather(**auto(audio=torch.zeros(2, 3), text=torch.zeros(2, 5, 4)))
-    assert batch.complete
+    assert batch.all_present
     assert batch.names == ("text", "audio")
     assert batch.present.tolist() == [[True, True], [True, True]]
     assert batch.size == 2
@@ -143,7 +143,7 @@ def test_gather_joins_presence_masks_and_missing_modalities():
     batch = gather(
         **auto(text=torch.zeros(3, 2, 4)), masks={"text": mask}, present={"text": torch.tensor([True, True, False])}
     )
-    assert not batch.complete
+    assert not batch.all_present
     assert batch.present.tolist() == [[True, False], [False, False], [False, False]]
     assert batch.column("text").tolist() == [True, False, False]
     assert torch.equal(batch.masks["text"], mask)
@@ -157,7 +157,7 @@ def test_missing_modality_may_be_declared_absent():
 def test_sequence_without_steps_is_absent_and_not_complete():
     batch = gather(**auto(text=torch.zeros(3, 4), audio=torch.zeros(3, 0, 3)))
     assert batch.present.tolist() == [[True, False]] * 3
-    assert not batch.complete
+    assert not batch.all_present
 
 
 @pytest.mark.parametrize("layout", ["btd", "bdt", "tbd", "bchw", "bcthw"])

@@ -61,7 +61,7 @@ class ModalityBatch:
         masks: modality -> bool (B, L), True at valid positions; no entry means that all are valid.
         present: bool (B, M), True where the instance has the modality and at least one valid position.
         layouts: modality -> its layout.
-        complete: True when no mask and no presence was given and nothing is empty, so that every position
+        all_present: True when no mask and no presence was given and nothing is empty, so that every position
             of every given modality counts; work on masks is then skipped.
         copies: True when the first half of the instances are untouched, and the second half are the same with one
             modality of each perturbed, wherever it has two.
@@ -72,7 +72,7 @@ class ModalityBatch:
     masks: dict[str, Tensor]
     present: Tensor
     layouts: dict[str, Layout]
-    complete: bool
+    all_present: bool
     copies: bool = False
 
     @property
@@ -83,7 +83,7 @@ class ModalityBatch:
     @property
     def everywhere(self) -> bool:
         """True when every instance is known to have every modality, at every position."""
-        return self.complete and len(self.features) == len(self.names)
+        return self.all_present and len(self.features) == len(self.names)
 
     def column(self, name: str) -> Tensor:
         """Presence of one modality, bool (B,)."""
@@ -186,7 +186,7 @@ def gather(
         masks=flat,
         present=torch.stack(columns, 1),
         layouts=resolved,
-        complete=not masks and not present and all(x.numel() for x in features.values()),
+        all_present=not masks and not present and all(x.numel() for x in features.values()),
     )
 
 

@@ -154,21 +154,21 @@ def test_in_training_every_batch_is_perturbed_anew_and_the_models_draws_stay_its
     for _ in range(4):
         torch.manual_seed(0)
         attached(*inputs)
-        seen.append(attached.calibration.touched)
+        seen.append(attached.calibration.perturbed)
         assert torch.equal(torch.rand(2), torch.rand(2, generator=torch.Generator().manual_seed(0)))
     assert len({tuple(t.flatten().tolist()) for t in seen}) > 1
     assert attached.auxiliary_loss().item() > 0
 
 
 def test_the_same_seed_perturbs_the_same():
-    touched = []
+    perturbed = []
     for _ in range(2):
         torch.manual_seed(5)
         inputs = batch()
         attached = made()[1].train()
         attached(*inputs)
-        touched.append(attached.calibration.touched)
-    assert torch.equal(*touched)
+        perturbed.append(attached.calibration.perturbed)
+    assert torch.equal(*perturbed)
 
 
 def test_hooks_that_are_there_already_run_once():
@@ -373,9 +373,9 @@ def test_with_copies_the_head_sees_every_instance_untouched_and_perturbed():
     out = attached(*inputs)
     assert out.shape == (2 * B, 2)
     torch.testing.assert_close(out[:B], model(*inputs))
-    touched = attached.calibration.touched
-    assert not touched[:B].any()
-    assert bool((touched[B:].sum(1) == 1).all())
+    perturbed = attached.calibration.perturbed
+    assert not perturbed[:B].any()
+    assert bool((perturbed[B:].sum(1) == 1).all())
     F.cross_entropy(out, repeat_targets(torch.arange(B) % 2)).backward()
     assert attached.eval()(*inputs).shape == (B, 2)
 
@@ -471,10 +471,10 @@ def test_what_training_inflicts_can_be_said():
     _, attached = made(perturbation=settings)
     attached.train()(*batch())
     assert attached.calibrator.perturbation == settings
-    assert bool((attached.calibration.touched.sum(1) == 1).all())
+    assert bool((attached.calibration.perturbed.sum(1) == 1).all())
     _, attached = made(perturbation=False)
     attached.train()(*batch())
-    assert attached.calibration.touched is None
+    assert attached.calibration.perturbed is None
 
 
 def test_another_calibrator_is_built_or_taken():
@@ -496,7 +496,7 @@ def test_a_nested_checkpoint_keeps_its_keys():
     _, attached = made(example=batch())
     outer = nn.ModuleDict({"net": attached})
     assert "net.head.weight" in outer.state_dict()
-    assert "net.concordant_calibrator.judges.audio.gate.bias" in outer.state_dict()
+    assert "net.concordant_calibrator.heads.audio.gate.bias" in outer.state_dict()
     other = nn.ModuleDict({"net": made(example=batch())[1]})
     assert list(other.load_state_dict(outer.state_dict())) == [[], []]
 
@@ -504,10 +504,10 @@ def test_a_nested_checkpoint_keeps_its_keys():
 def test_missing_and_unexpected_keys_have_the_models_names():
     _, attached = made(example=batch())
     state = attached.state_dict()
-    del state["head.bias"], state["concordant_calibrator.judges.audio.gate.bias"]
+    del state["head.bias"], state["concordant_calibrator.heads.audio.gate.bias"]
     state["stray"] = torch.zeros(1)
     found = attached.load_state_dict(state, strict=False)
-    assert found.missing_keys == ["head.bias", "concordant_calibrator.judges.audio.gate.bias"]
+    assert found.missing_keys == ["head.bias", "concordant_calibrator.heads.audio.gate.bias"]
     assert found.unexpected_keys == ["stray"]
 
 

@@ -104,5 +104,5 @@ def test_weights_are_taken_as_they_are_where_loading_assigns():
     state, attached = made().state_dict(), made()
     attached.load_state_dict(state, assign=True)
     assert attached.model.head.weight.data_ptr() == state["head.weight"].data_ptr()
-    name = "judges.audio.gate.bias"
+    name = "heads.audio.gate.bias"
     assert attached.calibrator.get_parameter(name).data_ptr() == state[f"concordant_calibrator.{name}"].data_ptr()

@@ -82,11 +82,11 @@ def taken(x, layout, rows):
 
 def assert_rows(found, expected, place):
     """Check that a process has its rows of both copies of the whole batch."""
-    rows = torch.arange(len(expected.touched)).unflatten(0, (2, -1))[:, place].flatten()
+    rows = torch.arange(len(expected.perturbed)).unflatten(0, (2, -1))[:, place].flatten()
     for name, x in found.batch.features.items():
         theirs = taken(expected.batch.features[name], expected.batch.layouts[name], rows)
         torch.testing.assert_close(x, theirs, rtol=1e-5, atol=1e-6)
-    assert torch.equal(found.touched, expected.touched[rows])
+    assert torch.equal(found.perturbed, expected.perturbed[rows])
     assert torch.equal(found.kind, expected.kind[rows])
     assert torch.equal(found.batch.present, expected.batch.present[rows])
     assert found.batch.layouts == expected.batch.layouts
@@ -123,7 +123,7 @@ def test_sequences_are_as_long_as_their_process_has_them():
     lengths = (5, 2, 4)  # the steps that each process has; there are no others in the whole batch
     ends = torch.tensor(lengths).repeat_interleave(torch.tensor(rows))
     valid = torch.arange(5) < ends[:, None]
-    batch = replace(batch, masks={"0": batch.masks["0"] & valid, "1": valid}, complete=False)
+    batch = replace(batch, masks={"0": batch.masks["0"] & valid, "1": valid}, all_present=False)
     batch.features["0"][~valid] = 0
     batch.features["1"][~valid.T] = 0
     expected = with_copies(batch, Perturbation(), generator=draws())
@@ -156,21 +156,21 @@ def test_processes_that_look_at_their_own_rows_alone_tell_each_other_nothing():
 def test_the_losses_see_the_whole_batch_with_gradients_for_a_process_s_own_rows():
     torch.manual_seed(0)
     count, rows = 5, (2, 3)
-    parts = {"shift": torch.randn(count, 2), "embeddings": torch.randn(count, 2, 3), "opinions": None}
-    kept, present, touched = torch.rand(3, count, 2) < 0.5
+    parts = {"shift": torch.randn(count, 2), "embeddings": torch.randn(count, 2, 3), "unimodal": None}
+    kept, present, perturbed = torch.rand(3, count, 2) < 0.5
     labels = torch.arange(count)
     leaves = {name: None if x is None else x.requires_grad_() for name, x in parts.items()}
 
     def work(ranks, own):
         cut = {name: None if x is None else x[own].double() for name, x in leaves.items()}
         modulation = Modulation(gates={"a": torch.ones(1)}, agreement=torch.ones(1), kept=kept[own], **cut)
-        return whole_batch(ranks, modulation, present[own], touched[own], labels[own])
+        return whole_batch(ranks, modulation, present[own], perturbed[own], labels[own])
 
     for place, (whole, everywhere, hit, known) in together(rows, work):
         assert torch.equal(whole.shift, parts["shift"].double())
         assert torch.equal(whole.embeddings, parts["embeddings"].double())
-        assert (whole.opinions, whole.gates, whole.agreement) == (None, {}, None)
-        for found, expected in ((whole.kept, kept), (everywhere, present), (hit, touched), (known, labels)):
+        assert (whole.unimodal, whole.gates, whole.agreement) == (None, {}, None)
+        for found, expected in ((whole.kept, kept), (everywhere, present), (hit, perturbed), (known, labels)):
             assert torch.equal(found, expected)
         own = torch.zeros(count, 2)
         own[place] = 1
@@ -179,13 +179,13 @@ def test_the_losses_see_the_whole_batch_with_gradients_for_a_process_s_own_rows(
 
 
 def test_what_is_not_there_is_not_sent():
-    modulation = Modulation(shift=torch.zeros(4, 2), gates={}, opinions=torch.rand(4, 2, 3))
+    modulation = Modulation(shift=torch.zeros(4, 2), gates={}, unimodal=torch.rand(4, 2, 3))
     present = torch.ones(4, 2, dtype=torch.bool)
 
     def work(ranks, own):
-        mine = replace(modulation, shift=modulation.shift[own], opinions=modulation.opinions[own])
+        mine = replace(modulation, shift=modulation.shift[own], unimodal=modulation.unimodal[own])
         return whole_batch(ranks, mine, present[own], None, None)
 
     for _, (whole, _, hit, known) in together((1, 3), work):
-        assert torch.equal(whole.opinions, modulation.opinions)
+        assert torch.equal(whole.unimodal, modulation.unimodal)
         assert (whole.embeddings, whole.kept, hit, known) == (None, None, None, None)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from concordant import seeding
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
-from concordant.calibration.objective import agreement_loss, intact_loss
+from concordant.calibration.objective import agreement_loss, clean_loss
 from concordant.calibration.perturbation import Perturbation, repeat_targets, with_copies
 from concordant.errors import ConcordantError, UsageError
 from concordant.rivals import (
@@ -126,9 +126,9 @@ def test_untrained_training_output_is_the_perturbed_input(kind):
     module = build(kind, THREE, shaken=False).train()
     features, masks = three(batch=40)
     out = module(features, masks=masks, generator=seeding.generator(1))
-    assert out.touched.any()
+    assert out.perturbed.any()
     for index, name in enumerate(THREE):
-        kept = ~out.touched[:, index]
+        kept = ~out.perturbed[:, index]
         assert torch.equal(out.features[name][kept], features[name][kept])
 
 
@@ -399,9 +399,9 @@ def test_nonfinite_copies_do_not_spoil_the_rest(kind):
     features["text"][0] = float("nan")
     module = build(kind, nonfinite="absent", dropout=0.0).train()
     copies = with_copies(module.gather(features), Perturbation(), generator=seeding.generator(1))
-    out = module(copies.batch, touched=copies.touched)
+    out = module(copies.batch, perturbed=copies.perturbed)
     assert out.present[:, 0].tolist() == ([False] + [True] * 39) * 2
-    assert not (out.touched & ~out.present).any()
+    assert not (out.perturbed & ~out.present).any()
     with refused("'text' (1 of 40)", ConcordantError):
         build(kind).gather(features)
 
@@ -415,7 +415,7 @@ def test_evaluation_perturbs_and_updates_nothing(kind):
     module = build(kind, perturbation=Perturbation(probability=1))
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     one, two = module(features, masks), module(features, masks)
-    assert one.touched is None
+    assert one.perturbed is None
     assert one.auxiliary_loss.item() == 0
     assert module.auxiliary_loss().item() == 0
     assert torch.equal(one.reliability, two.reliability)
@@ -429,9 +429,9 @@ def test_running_statistics_learn_from_untouched_present_rows_only(kind):
     present = {"text": torch.arange(30) % 5 != 0}
     module = build(kind, shaken=False, perturbation=Perturbation(probability=0.7)).train()
     out = module(features, masks, present=present, generator=seeding.generator(1))
-    assert out.touched.any()
+    assert out.perturbed.any()
     for index, name in enumerate(THREE):
-        rows = out.present[:, index] & ~out.touched[:, index]
+        rows = out.present[:, index] & ~out.perturbed[:, index]
         assert rows.sum() < 30
         expected = []
         for row in rows.nonzero().squeeze(1).tolist():
@@ -451,7 +451,7 @@ def test_auxiliary_loss_is_the_weighted_sum(kind):
     if kind not in (*TRAINED, NoCalibrator):
         pytest.skip("it has losses of its own, or none")
     features, masks = three(batch=12)
-    options = {"intact_weight": 0.7, "dropout": 0.0}
+    options = {"clean_weight": 0.7, "dropout": 0.0}
     if kind is ContextualCalibrator:
         options["agreement_weight"] = 0.3
     module = build(kind, **options).train()
@@ -459,22 +459,22 @@ def test_auxiliary_loss_is_the_weighted_sum(kind):
     out = module(features, masks, labels=labels, generator=seeding.generator(1))
     copied = build(kind, **options).train()
     hurt = copied.modulate(copied._summaries(*replay(copied, features, masks)))
-    # Without reliability there is nothing to say of what was touched.
+    # Without reliability there is nothing to say of what was perturbed.
     weight = 0.7 if module.has_reliability else 0.0
-    expected = weight * intact_loss(out.logits, out.touched, out.present)
+    expected = weight * clean_loss(out.logits, out.perturbed, out.present)
     if kind is ContextualCalibrator:
-        untouched = ~out.touched.any(1)
+        untouched = ~out.perturbed.any(1)
         expected = expected + 0.3 * agreement_loss(hurt.embeddings, untouched, out.present, labels)
     same(out.auxiliary_loss, expected)
     assert module.auxiliary_loss() is out.auxiliary_loss
 
 
 def replay(module, features, masks):
-    """Return the perturbed batch and what was touched, by the same draws as a forward's."""
+    """Return the perturbed batch and what was perturbed, by the same draws as a forward's."""
     from concordant.calibration.perturbation import perturb
 
     hurt = perturb(module.gather(features, masks), module.perturbation, generator=seeding.generator(1))
-    return hurt.batch, hurt.touched
+    return hurt.batch, hurt.perturbed
 
 
 @every
@@ -489,7 +489,7 @@ def test_perturbation_can_be_switched_off(kind):
     features, masks = three()
     for setting in (False, None):
         out = build(kind, shaken=False, perturbation=setting).train()(features, masks)
-        assert out.touched is None
+        assert out.perturbed is None
         for name, x in features.items():
             assert torch.equal(out.features[name], x)
 
@@ -497,11 +497,11 @@ def test_perturbation_can_be_switched_off(kind):
 @every
 def test_what_the_caller_touched_is_not_touched_again(kind):
     features, _ = three()
-    touched = torch.zeros(6, 3, dtype=torch.bool)
-    touched[0, 1] = True
+    perturbed = torch.zeros(6, 3, dtype=torch.bool)
+    perturbed[0, 1] = True
     module = build(kind, shaken=False, perturbation=Perturbation(probability=1)).train()
-    out = module(features, touched=touched)
-    assert torch.equal(out.touched, touched)
+    out = module(features, perturbed=perturbed)
+    assert torch.equal(out.perturbed, perturbed)
     for name, x in features.items():
         assert torch.equal(out.features[name], x)
 
@@ -512,8 +512,8 @@ def test_clean_and_perturbed_copies_go_through(kind):
     module = build(kind, shaken=False).train()
     copies = with_copies(module.gather(features, masks), Perturbation(), generator=seeding.generator(1))
     labels = repeat_targets(torch.arange(6))
-    out = module(copies.batch, touched=copies.touched, labels=labels)
-    assert torch.equal(out.touched, copies.touched)
+    out = module(copies.batch, perturbed=copies.perturbed, labels=labels)
+    assert torch.equal(out.perturbed, copies.perturbed)
     for name, x in features.items():
         assert torch.equal(out.features[name][:6], x)
     assert out.auxiliary_loss.isfinite()
@@ -523,7 +523,7 @@ def test_clean_and_perturbed_copies_go_through(kind):
 def test_one_generator_gives_one_result(kind):
     features, masks = three()
     outs = [build(kind, dropout=0.0).train()(features, masks, generator=seeding.generator(1)) for _ in range(2)]
-    assert torch.equal(outs[0].touched, outs[1].touched)
+    assert torch.equal(outs[0].perturbed, outs[1].perturbed)
     assert torch.equal(outs[0].reliability, outs[1].reliability)
 
 
@@ -545,7 +545,7 @@ def test_initial_weights_follow_the_global_seed_without_one(kind):
     weights = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        weights.append(next(kind(THREE).judges["text"].parameters()))
+        weights.append(next(kind(THREE).heads["text"].parameters()))
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -693,8 +693,8 @@ def test_compiled_untrained_output_is_the_input_bit_for_bit():
     ("given", "message"),
     [
         ({"nonfinite": "skip"}, "nonfinite must be 'raise' or 'absent'; found 'skip'"),
-        ({"intact_weight": -1}, "intact_weight must not be negative; found -1"),
-        ({"intact_weight": float("nan")}, "intact_weight must not be negative; found nan"),
+        ({"clean_weight": -1}, "clean_weight must not be negative; found -1"),
+        ({"clean_weight": float("nan")}, "clean_weight must not be negative; found nan"),
         ({"dropout": 1.0}, "dropout must lie in [0, 1); found 1.0"),
         ({"dropout": -0.1}, "dropout must lie in [0, 1); found -0.1"),
         ({"perturbation": 0.5}, "perturbation must be True, False, None or a Perturbation; found 0.5"),
@@ -716,8 +716,8 @@ def test_constructor_refuses_sizes_without_names(kind):
 
 def test_constructor_says_all_faults_at_once():
     with pytest.raises(UsageError) as caught:
-        Calibrator(THREE, nonfinite="x", intact_weight=-1, agreement_weight=-2, dropout=3)
-    for name in ("nonfinite", "intact_weight", "agreement_weight", "dropout"):
+        Calibrator(THREE, nonfinite="x", clean_weight=-1, agreement_weight=-2, dropout=3)
+    for name in ("nonfinite", "clean_weight", "agreement_weight", "dropout"):
         assert f"{name} must" in str(caught.value)
 
 
@@ -738,10 +738,13 @@ def test_wrong_features_are_refused_at_the_edge(kind):
         ({"labels": torch.zeros(5, dtype=torch.long)}, "integers of shape (6,); found torch.int64 (5,)"),
         ({"labels": torch.zeros(6)}, "integers of shape (6,); found torch.float32 (6,)"),
         (
-            {"touched": torch.zeros(6, 2, dtype=torch.bool)},
-            "touched must be a bool tensor of shape (6, 3); found torch.bool (6, 2)",
+            {"perturbed": torch.zeros(6, 2, dtype=torch.bool)},
+            "perturbed must be a bool tensor of shape (6, 3); found torch.bool (6, 2)",
         ),
-        ({"touched": torch.zeros(6, 3)}, "touched must be a bool tensor of shape (6, 3); found torch.float32 (6, 3)"),
+        (
+            {"perturbed": torch.zeros(6, 3)},
+            "perturbed must be a bool tensor of shape (6, 3); found torch.float32 (6, 3)",
+        ),
     ],
 )
 def test_wrong_labels_and_touched_are_refused(kind, given, message):
@@ -785,8 +788,8 @@ def test_copies_cost_the_loss_of_the_same_instances_unmarked(classes, absent):
     made = with_copies(module.gather(features, present=present), Perturbation())
     assert made.batch.copies
     one, other = copy.deepcopy(module), copy.deepcopy(module)
-    marked = one(made.batch, labels=repeat_targets(labels), touched=made.touched)
-    plain = other(replace(made.batch, copies=False), labels=repeat_targets(labels), touched=made.touched)
+    marked = one(made.batch, labels=repeat_targets(labels), perturbed=made.perturbed)
+    plain = other(replace(made.batch, copies=False), labels=repeat_targets(labels), perturbed=made.perturbed)
     torch.testing.assert_close(marked.auxiliary_loss, plain.auxiliary_loss)
     marked.auxiliary_loss.backward()
     plain.auxiliary_loss.backward()
@@ -795,12 +798,12 @@ def test_copies_cost_the_loss_of_the_same_instances_unmarked(classes, absent):
 
 
 def test_what_a_caller_says_was_touched_counts_among_copies_too():
-    module = build(ContextualCalibrator, {"a": 3, "b": 3}, intact_weight=0.0, dropout=0.0).train()
+    module = build(ContextualCalibrator, {"a": 3, "b": 3}, clean_weight=0.0, dropout=0.0).train()
     made = with_copies(module.gather({name: torch.randn(6, 3) for name in "ab"}), Perturbation())
-    known = made.touched.clone()
+    known = made.perturbed.clone()
     known[2] = True  # that one was never right
-    given = ((made.batch, known), (replace(made.batch, copies=False), known), (made.batch, made.touched))
+    given = ((made.batch, known), (replace(made.batch, copies=False), known), (made.batch, made.perturbed))
     # Each by a module of its own: a call in training teaches the running statistics.
-    found, rest, other = (copy.deepcopy(module)(batch, touched=hit).auxiliary_loss for batch, hit in given)
+    found, rest, other = (copy.deepcopy(module)(batch, perturbed=hit).auxiliary_loss for batch, hit in given)
     torch.testing.assert_close(found, rest)
     assert found != other

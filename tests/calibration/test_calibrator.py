@@ -41,7 +41,7 @@ def by_hand(module, features):
     """Return cosines, reliability and gates of one instance with all modalities, vectors in layout "bd"."""
     state = {name: value.double().numpy() for name, value in module.state_dict().items()}
 
-    def affine(layer, x, part="judges"):
+    def affine(layer, x, part="heads"):
         return state[f"{part}.{layer}.weight"] @ x + state[f"{part}.{layer}.bias"]
 
     def standardised(part, name, x):
@@ -51,7 +51,7 @@ def by_hand(module, features):
     z, energy, opinion = {}, {}, {}
     for name, x in features.items():
         if module.classes is not None:
-            opinion[name] = softmax(affine(name, standardised("standardise", name, x), "opinions"))
+            opinion[name] = softmax(affine(name, standardised("standardise", name, x), "unimodal"))
         raw = affine(f"{name}.compare", standardised("standardise", name, x))
         z[name] = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5)
         loudness = np.array([0.5 * np.log((x**2).mean() + 1e-4)])
@@ -158,7 +158,7 @@ def test_a_modality_is_judged_by_the_others():
 def test_dimension_gates_follow_the_context_only():
     module = shake(ContextualCalibrator(THREE, layouts="bd", seed=0)).eval()
     with torch.no_grad():
-        for judge in module.judges.values():
+        for judge in module.heads.values():
             judge.evidence.weight.zero_()
     features = vectors(THREE)
     reference = ContextualCalibrator(THREE, layouts="bd", seed=0).eval()
@@ -175,8 +175,8 @@ def test_comparison_size_must_be_two_or_more():
 def test_vectors_need_half_the_comparison():
     wide, narrow = ContextualCalibrator(THREE), ContextualCalibrator(THREE, layouts="bd")
     for name, size in THREE.items():
-        assert wide.judges[name].compare.in_features == 2 * size
-        assert narrow.judges[name].compare.in_features == size
+        assert wide.heads[name].compare.in_features == 2 * size
+        assert narrow.heads[name].compare.in_features == size
 
 
 def test_heads_start_at_zero_and_nothing_else_does():
@@ -259,7 +259,7 @@ def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training, cla
         torch.manual_seed(0)
         out = module(features, **given, labels=labels, generator=seeding.generator(1))
         loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
-        taught = [weight for name, weight in module.named_parameters() if training or "opinions" not in name]
+        taught = [weight for name, weight in module.named_parameters() if training or "unimodal" not in name]
         gradients = torch.autograd.grad(loss, taught)
         runs.append((out, gradients, dict(module.named_buffers())))
     (one, ones, buffers), (two, twos, others) = runs
@@ -276,8 +276,8 @@ def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training, cla
 
 def test_compiled_training_equals_eager_training():
     features, masks, present = alike()
-    touched = torch.zeros(12, 3, dtype=torch.bool)
-    touched[6:, 0] = True
+    perturbed = torch.zeros(12, 3, dtype=torch.bool)
+    perturbed[6:, 0] = True
     runs = []
     for compiled in (False, True):
         module = ContextualCalibrator(
@@ -286,7 +286,7 @@ def test_compiled_training_equals_eager_training():
         module = shake(module).train()
         run = torch.compile(module, fullgraph=True, backend="aot_eager") if compiled else module
         for _ in range(2):  # statistics learn, and the second pass sees what they learnt
-            out = run(features, masks, present, touched=touched, labels=torch.arange(12) % 3)
+            out = run(features, masks, present, perturbed=perturbed, labels=torch.arange(12) % 3)
         loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
         runs.append((out, torch.autograd.grad(loss, list(module.parameters())), dict(module.named_buffers())))
     torch.compiler.reset()
@@ -303,9 +303,9 @@ def test_training_saves_no_more_than_features_gates_and_little():
     features = {name: torch.randn(16, 1000, 32).requires_grad_() for name in "abc"}
     module = shake(ContextualCalibrator(dict.fromkeys(features, 32), layouts="btd", seed=0)).train()
     masks = {name: torch.arange(1000) < torch.randint(500, 1001, (16, 1)) for name in features}
-    touched, saved = torch.zeros(16, 3, dtype=torch.bool), {}
+    perturbed, saved = torch.zeros(16, 3, dtype=torch.bool), {}
     with saved_tensors_hooks(lambda t: saved.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t):
-        module(features, masks, touched=touched)
+        module(features, masks, perturbed=perturbed)
     inputs = {x.untyped_storage().data_ptr() for x in features.values()}
     assert inputs <= set(saved)
     rest = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in inputs)
@@ -346,41 +346,41 @@ def test_opinions_do_not_depend_on_the_order_of_the_modalities(count):
 
 
 def test_opinions_learn_from_untouched_modalities_alone():
-    module = with_opinions(agreement_weight=0.0, intact_weight=0.0, dropout=0.0).double().train()
-    shake(module.opinions)
+    module = with_opinions(agreement_weight=0.0, clean_weight=0.0, dropout=0.0).double().train()
+    shake(module.unimodal)
     features, labels = vectors(THREE), torch.arange(8) % 4
-    touched = torch.zeros(8, 3, dtype=torch.bool)
-    touched[:4, 1] = True
+    perturbed = torch.zeros(8, 3, dtype=torch.bool)
+    perturbed[:4, 1] = True
     present = {"vision": torch.arange(8) != 7}
-    out = module(features, labels=labels, touched=touched, present=present)
+    out = module(features, labels=labels, perturbed=perturbed, present=present)
     losses = []
     for index, name in enumerate(THREE):
-        known = module.opinions[name](module.standardise[name](features[name])).log_softmax(1)
+        known = module.unimodal[name](module.standardise[name](features[name])).log_softmax(1)
         for row in range(8):
-            if not touched[row, index] and (name != "vision" or row != 7):
+            if not perturbed[row, index] and (name != "vision" or row != 7):
                 losses.append(-known[row, labels[row]].item())
     assert len(losses) == 24 - 4 - 1
     assert out.auxiliary_loss.item() == pytest.approx(0.5 * np.mean(losses), rel=1e-6)
     out.auxiliary_loss.backward()
-    assert all(weight.grad.abs().sum() > 0 for weight in module.opinions.parameters())
-    assert module.judges["text"].reliability.weight.grad is None  # opinions teach no judge
+    assert all(weight.grad.abs().sum() > 0 for weight in module.unimodal.parameters())
+    assert module.heads["text"].reliability.weight.grad is None  # opinions teach no judge
 
 
 def test_cues_do_not_teach_opinions():
-    module = shake(with_opinions(opinion_weight=0.0)).train()
+    module = shake(with_opinions(unimodal_weight=0.0)).train()
     features = {name: x.float() for name, x in vectors(THREE).items()}
     out = module(features, labels=torch.arange(8) % 4)
     (out.auxiliary_loss + sum(x.sum() for x in out.features.values())).backward()
-    assert all(weight.grad is None for weight in module.opinions.parameters())
+    assert all(weight.grad is None for weight in module.unimodal.parameters())
 
 
 def test_nor_where_all_modalities_share_one_product():
-    module = shake(with_opinions({"a": 3, "b": 3}, opinion_weight=0.0)).train()
+    module = shake(with_opinions({"a": 3, "b": 3}, unimodal_weight=0.0)).train()
     features = {name: torch.randn(8, 3) for name in "ab"}
     out = module(features, labels=torch.arange(8) % 4)
     (out.auxiliary_loss + sum(x.sum() for x in out.features.values())).backward()
-    assert all(weight.grad is None for weight in module.opinions.parameters())
-    assert all(judge.compare.weight.grad.abs().sum() > 0 for judge in module.judges.values())
+    assert all(weight.grad is None for weight in module.unimodal.parameters())
+    assert all(judge.compare.weight.grad.abs().sum() > 0 for judge in module.heads.values())
 
 
 def test_an_absent_modality_s_opinion_counts_nowhere():
@@ -396,7 +396,7 @@ def test_conflict_with_a_modality_that_knows_little_can_count_for_less():
     sure, unsure = (torch.tensor([[[9.0, 0, 0], [0, x, 0]]]) for x in (9.0, 0.5))
     module = with_opinions({"a": 3, "b": 3})
     here = torch.ones(1, 2, dtype=torch.bool)
-    (clash, certain), (doubt, uncertain) = (module._opinion_cues(x.log_softmax(2), here) for x in (sure, unsure))
+    (clash, certain), (doubt, uncertain) = (module._unimodal_cues(x.log_softmax(2), here) for x in (sure, unsure))
     assert clash[0, 0, 1] < -0.9  # two that are sure contradict each other
     assert doubt[0, 0, 1] > clash[0, 0, 1] + 0.9
     assert certain[0, 1] > 0.9
@@ -407,7 +407,7 @@ def test_conflict_with_a_modality_that_knows_little_can_count_for_less():
     ("options", "said"),
     [
         ({"classes": 1}, "classes must be 2 or more, or None; found 1"),
-        ({"opinion_weight": -1.0}, "opinion_weight must not be negative; found -1.0"),
+        ({"unimodal_weight": -1.0}, "unimodal_weight must not be negative; found -1.0"),
         ({"classes": 0, "comparison_size": 1}, "comparison_size must be 2 or more; found 1; classes must be 2 or more"),
     ],
 )
@@ -426,7 +426,7 @@ def test_labels_beyond_the_classes_are_refused(wrong):
 
 def test_without_labels_there_are_opinions_and_no_loss_of_theirs():
     features = {name: x.float() for name, x in vectors(THREE).items()}
-    with_loss, without = (with_opinions(opinion_weight=weight).train() for weight in (0.5, 0.0))
+    with_loss, without = (with_opinions(unimodal_weight=weight).train() for weight in (0.5, 0.0))
     losses = [module(features, generator=seeding.generator(0)).auxiliary_loss for module in (with_loss, without)]
     assert torch.isfinite(losses[0])
 

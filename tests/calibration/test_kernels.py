@@ -168,9 +168,9 @@ def both_ways(monkeypatch, name, layout, *, masked, training):
             parameter.data.add_(0.3 * torch.randn(parameter.shape, generator=weights).to(DEVICE))
         leaves = {m: x.clone().to(DEVICE).requires_grad_() for m, x in features.items()}
         there = {m: mask.to(DEVICE) for m, mask in masks.items()}
-        touched = torch.zeros(4, 3, dtype=torch.bool, device=DEVICE)
+        perturbed = torch.zeros(4, 3, dtype=torch.bool, device=DEVICE)
         torch.manual_seed(0)
-        out = module(leaves, there, touched=touched if training else None)
+        out = module(leaves, there, perturbed=perturbed if training else None)
         loss = sum((x * x).sum() for x in out.features.values()) + out.reliability.sum() + out.auxiliary_loss
         loss.backward()
         gradients = {m: leaf.grad for m, leaf in leaves.items()}
@@ -195,9 +195,9 @@ def test_nan_is_refused_by_name(training):
     features = {"one": torch.randn(3, 5, 4, device=DEVICE), "two": torch.randn(3, 5, 4, device=DEVICE)}
     features["two"][1, 2, 3] = float("nan")
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    touched = torch.zeros(3, 2, dtype=torch.bool, device=DEVICE) if training else None
+    perturbed = torch.zeros(3, 2, dtype=torch.bool, device=DEVICE) if training else None
     with pytest.raises(ConcordantError, match=r"'two' \(1 of 3\)"):
-        module(features, touched=touched)
+        module(features, perturbed=perturbed)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 

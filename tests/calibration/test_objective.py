@@ -7,24 +7,24 @@ from scipy.special import logsumexp
 from sklearn.metrics import log_loss
 
 from concordant.calibration.contrast import TEMPERATURE
-from concordant.calibration.objective import agreement_loss, intact_loss
+from concordant.calibration.objective import agreement_loss, clean_loss
 
 
 def test_intact_loss_is_the_log_loss_of_what_counts():
     draws = torch.Generator().manual_seed(0)
     logits = torch.randn(40, 3, generator=draws, dtype=torch.float64)
-    touched = torch.rand(40, 3, generator=draws) < 0.3
+    perturbed = torch.rand(40, 3, generator=draws) < 0.3
     present = torch.rand(40, 3, generator=draws) < 0.6
     counted = present & (present.sum(1, keepdim=True) > 1)
     assert not torch.equal(counted, present)
-    expected = log_loss((~touched[counted]).numpy(), torch.sigmoid(logits[counted]).numpy())
-    assert intact_loss(logits, touched, present).item() == pytest.approx(expected)
+    expected = log_loss((~perturbed[counted]).numpy(), torch.sigmoid(logits[counted]).numpy())
+    assert clean_loss(logits, perturbed, present).item() == pytest.approx(expected)
 
 
 def test_intact_loss_of_nothing_is_zero_with_zero_gradient():
     logits = torch.randn(4, 3, requires_grad=True)
     alone = torch.eye(3, dtype=torch.bool)[[0, 1, 2, 0]]
-    loss = intact_loss(logits, torch.zeros(4, 3, dtype=torch.bool), alone)
+    loss = clean_loss(logits, torch.zeros(4, 3, dtype=torch.bool), alone)
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(logits.grad, torch.zeros(4, 3))
@@ -61,9 +61,11 @@ def test_agreement_loss_equals_a_loop(batch, count, classes, seed):
 
 
 def test_intact_loss_of_what_is_known_to_be_present_is_the_same():
-    logits, touched = torch.randn(5, 3), torch.rand(5, 3) < 0.4
+    logits, perturbed = torch.randn(5, 3), torch.rand(5, 3) < 0.4
     here = torch.ones(5, 3, dtype=torch.bool)
-    torch.testing.assert_close(intact_loss(logits, touched, here, everywhere=True), intact_loss(logits, touched, here))
+    torch.testing.assert_close(
+        clean_loss(logits, perturbed, here, everywhere=True), clean_loss(logits, perturbed, here)
+    )
 
 
 @pytest.mark.parametrize("classes", [None, 2, 3])

@@ -46,7 +46,7 @@ def flat(batch, name):
 
 
 def hit_rows(result, name):
-    return result.touched[:, result.batch.names.index(name)].nonzero().squeeze(1).tolist()
+    return result.perturbed[:, result.batch.names.index(name)].nonzero().squeeze(1).tolist()
 
 
 def wide(batch=60, width=4000):
@@ -60,22 +60,22 @@ def test_one_seed_gives_one_result():
     results = [perturb(example(), Perturbation(), generator=seeding.generator(s)) for s in (1, 1, 2)]
     for name in SIZES:
         assert torch.equal(results[0].batch.features[name], results[1].batch.features[name])
-    assert torch.equal(results[0].touched, results[1].touched)
+    assert torch.equal(results[0].perturbed, results[1].perturbed)
     assert torch.equal(results[0].kind, results[1].kind)
-    assert not torch.equal(results[0].touched, results[2].touched)
+    assert not torch.equal(results[0].perturbed, results[2].perturbed)
 
 
 def test_global_generator_is_the_default():
     torch.manual_seed(3)
     first = perturb(example(), Perturbation())
     torch.manual_seed(3)
-    assert torch.equal(perturb(example(), Perturbation()).touched, first.touched)
+    assert torch.equal(perturb(example(), Perturbation()).perturbed, first.perturbed)
 
 
 def test_other_values_suffer_the_same():
     one = perturb(example(seed=0, masked=False, presence=False), Perturbation(), generator=seeding.generator(1))
     two = perturb(example(seed=5, masked=False, presence=False), Perturbation(), generator=seeding.generator(1))
-    assert torch.equal(one.touched, two.touched)
+    assert torch.equal(one.perturbed, two.perturbed)
     assert torch.equal(one.kind, two.kind)
 
 
@@ -83,26 +83,26 @@ def test_at_most_one_present_modality_is_hit_and_nothing_else_changes():
     batch = example(batch=200)
     result = perturb(batch, Perturbation(probability=1), generator=seeding.generator(1))
     several = batch.present.sum(1) > 1
-    assert torch.equal(result.touched.sum(1), several.long())
-    assert not (result.touched & ~batch.present).any()
+    assert torch.equal(result.perturbed.sum(1), several.long())
+    assert not (result.perturbed & ~batch.present).any()
     assert torch.equal(result.kind >= 0, several)
     assert result.batch.masks is batch.masks
     assert result.batch.present is batch.present
     for index, name in enumerate(batch.names):
-        kept = ~result.touched[:, index]
+        kept = ~result.perturbed[:, index]
         assert torch.equal(flat(result.batch, name)[kept], flat(batch, name)[kept])
 
 
 def test_every_modality_and_kind_gets_its_turn():
     result = perturb(example(batch=1000, presence=False), Perturbation(), generator=seeding.generator(1))
     assert result.kind.add(1).bincount().tolist() == pytest.approx([500, 125, 125, 125, 125], abs=60)
-    assert result.touched.sum(0).tolist() == pytest.approx([167] * 3, abs=45)
+    assert result.perturbed.sum(0).tolist() == pytest.approx([167] * 3, abs=45)
 
 
 def test_probability_zero_does_nothing():
     batch = example()
     result = perturb(batch, Perturbation(probability=0))
-    assert not result.touched.any()
+    assert not result.perturbed.any()
     assert (result.kind == -1).all()
     for name in SIZES:
         assert torch.equal(result.batch.features[name], batch.features[name])
@@ -110,7 +110,7 @@ def test_probability_zero_does_nothing():
 
 def test_argument_overrides_the_probability():
     result = perturb(example(presence=False), Perturbation(probability=0), probability=1.0)
-    assert result.touched.any(1).all()
+    assert result.perturbed.any(1).all()
 
 
 def test_instances_with_one_modality_are_spared():
@@ -118,7 +118,7 @@ def test_instances_with_one_modality_are_spared():
     gone = torch.zeros(8, dtype=torch.bool)
     batch = gather({"vector": x, "steps": torch.randn(8, 3, 5)}, sizes=SIZES, layouts=LAYOUT, present={"steps": gone})
     result = perturb(batch, Perturbation(probability=1))
-    assert not result.touched.any()
+    assert not result.perturbed.any()
     assert torch.equal(result.batch.features["vector"], x)
 
 
@@ -138,7 +138,7 @@ def test_padded_positions_stay_as_they_are(kind, layout):
     result = perturb(batch, Perturbation(probability=1, kinds=(kind,)), generator=seeding.generator(2))
     before, after = flat(batch, "a"), flat(result.batch, "a")
     assert torch.equal(after[~batch.masks["a"]], before[~batch.masks["a"]])
-    rows = result.touched[:, 0]
+    rows = result.perturbed[:, 0]
     assert rows.any()
     valid = batch.masks["a"][rows]
     assert not torch.equal(after[rows][valid], before[rows][valid])
@@ -195,7 +195,7 @@ def test_swap_without_another_instance_becomes_zero():
     settings = Perturbation(probability=1, kinds=("swap",))
     for seed in range(20):
         result = perturb(batch, settings, generator=seeding.generator(seed))
-        if result.touched[0, 0]:
+        if result.perturbed[0, 0]:
             assert (result.batch.features["vector"][0] == 0).all()
             break
     else:
@@ -268,7 +268,7 @@ def test_ranges_may_be_single_values(ranges, middle):
     for index, name in enumerate("ab"):
         x = batch.features[name]
         added = (result.batch.features[name] - x) / x.std(0, correction=0)
-        strengths += added[result.touched[:, index]].std(1).tolist()
+        strengths += added[result.perturbed[:, index]].std(1).tolist()
     assert all(min(abs(s - low) for low, _ in ranges) < 0.1 for s in strengths)
     if middle is not None:
         assert min(strengths) < middle < max(strengths)
@@ -338,8 +338,8 @@ def test_copies_are_the_clean_batch_and_a_hit_one():
         first, second = result.batch.features[name].split(size, axis)
         assert torch.equal(first, batch.features[name])
         assert torch.equal(second, hurt.batch.features[name])
-    assert not result.touched[:size].any()
-    assert result.touched[size:].any(1).all()
+    assert not result.perturbed[:size].any()
+    assert result.perturbed[size:].any(1).all()
     assert (result.kind[:size] == -1).all()
     assert torch.equal(result.kind[size:], hurt.kind)
     assert torch.equal(result.batch.masks["steps"], batch.masks["steps"].repeat(2, 1))
@@ -378,9 +378,9 @@ def test_variation_counts_as_untouched_and_both_copies_show_it():
         first, second = result.batch.features[name].split(batch.size, batch.layouts[name].batch)
         assert torch.equal(first, varied.features[name])
         assert torch.equal(second, hurt.batch.features[name])
-    assert not result.touched[: batch.size].any()
+    assert not result.perturbed[: batch.size].any()
     mixed = perturb(batch, settings, probability=0.0, generator=seeding.generator(1))
-    assert not mixed.touched.any()
+    assert not mixed.perturbed.any()
     assert torch.equal(mixed.batch.features["image"], varied.features["image"])
 
 

@@ -38,7 +38,7 @@ def test_all_at_once_is_one_by_one(monkeypatch, kinds, chance, size, dtype):
     found, gradients, state = outcome(batch, features, settings, chance)
     monkeypatch.setattr(perturbation, "side_by_side", lambda batch: None)
     expected, others, spent = outcome(batch, features, settings, chance)
-    assert torch.equal(found.touched, expected.touched)
+    assert torch.equal(found.perturbed, expected.perturbed)
     assert torch.equal(found.kind, expected.kind)
     assert torch.equal(state, spent)
     assert list(found.batch.features) == list(expected.batch.features)
@@ -56,12 +56,12 @@ def test_it_can_be_done_where_values_are_unknown():
     def one(x):
         batch = gather(dict(zip(NAMES, x.unbind(1), strict=True)), sizes=sizes, layouts=layouts)
         hurt = perturb(batch, Perturbation(), probability=1.0)
-        return torch.stack([hurt.batch.features[name] for name in NAMES], 1), hurt.touched
+        return torch.stack([hurt.batch.features[name] for name in NAMES], 1), hurt.perturbed
 
-    found, touched = torch.vmap(one, randomness="different")(runs)
-    assert (touched.sum(2) == 1).all()
-    torch.testing.assert_close(found[~touched], runs[~touched], rtol=0, atol=0)
-    assert not torch.equal(found[touched], runs[touched])
+    found, perturbed = torch.vmap(one, randomness="different")(runs)
+    assert (perturbed.sum(2) == 1).all()
+    torch.testing.assert_close(found[~perturbed], runs[~perturbed], rtol=0, atol=0)
+    assert not torch.equal(found[perturbed], runs[perturbed])
 
 
 def test_only_vectors_of_one_size_that_all_instances_have_lie_side_by_side():

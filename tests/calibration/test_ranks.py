@@ -28,4 +28,4 @@ def test_the_copies_of_one_process_are_those_of_its_batch():
         for make, more in ((copies_across, (None,)), (with_copies, ()))
     )
     assert all(torch.equal(found.batch.features[name], x) for name, x in expected.batch.features.items())
-    assert torch.equal(found.touched, expected.touched)
+    assert torch.equal(found.perturbed, expected.perturbed)

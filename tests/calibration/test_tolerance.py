@@ -12,7 +12,7 @@ def calibrate():
     """A calibrator that distrusts every other instance."""
     calibrator = ContextualCalibrator({"a": 4, "b": 3}, layouts="bd", seed=0)
     with torch.no_grad():
-        for judge in calibrator.judges.values():
+        for judge in calibrator.heads.values():
             judge.reliability.weight.normal_(0, 3, generator=torch.Generator().manual_seed(1))
     return calibrator.eval()
 

@@ -10,7 +10,7 @@ from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
 from concordant import seeding
-from concordant.calibration.unimodal import certainty, opinion_loss, overlap
+from concordant.calibration.unimodal import certainty, overlap, unimodal_loss
 
 
 def opinions(rows, modalities, classes, scale=3.0, seed=0):
@@ -59,5 +59,5 @@ def test_the_loss_is_the_mean_over_what_counts():
     probabilities = np.stack([softmax(logits[row, m].numpy()) for row, m in rows])
     expected = log_loss([labels[row].item() for row, _ in rows], probabilities, labels=[0, 1, 2])
     known = logits.log_softmax(2)
-    assert opinion_loss(known, labels, counted).item() == pytest.approx(expected)
-    assert opinion_loss(known, labels, torch.zeros_like(counted)).item() == 0
+    assert unimodal_loss(known, labels, counted).item() == pytest.approx(expected)
+    assert unimodal_loss(known, labels, torch.zeros_like(counted)).item() == 0

@@ -99,9 +99,9 @@ def world(fusion, *, present=None, decision=None, dtype=torch.float32):
         conflict=torch.zeros(2 * B, 3, 3),
         present=here,
         logits=torch.zeros(2 * B, 3),
-        touched=None,
+        perturbed=None,
         auxiliary_loss=torch.zeros(()),
-        complete=present is None,
+        all_present=present is None,
         decision=decision,
     )
     return Model(built), Output(torch.zeros(2 * B, C), calibration, {}, {}), torch.arange(B) % C

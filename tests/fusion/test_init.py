@@ -265,7 +265,7 @@ def test_an_untrained_calibrator_changes_no_bit_and_leaves_the_head_alone(fusion
             met, masks = model.encode(features, {}, here)
             batch = calibrator.gather(met, masks, here)
             found = calibrator(batch)
-            known = {} if found.complete else {one: batch.column(one) for one in batch.names}
+            known = {} if found.all_present else {one: batch.column(one) for one in batch.names}
             assert torch.equal(model.join(found.features, batch.masks, known), logits), name
     after = dict(model.named_parameters())
     assert before.keys() == after.keys()

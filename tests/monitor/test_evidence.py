@@ -116,7 +116,7 @@ def test_the_features_that_a_calibrator_got_are_worked_out_from_those_it_returne
 
 def test_time_first_features_are_worked_out_too():
     calibrator = ContextualCalibrator({"a": 3, "b": 2}, layouts="tbd", seed=0).eval()
-    torch.nn.init.normal_(calibrator.judges["a"].gate.weight)
+    torch.nn.init.normal_(calibrator.heads["a"].gate.weight)
     features = {"a": torch.randn(5, 6, 3), "b": torch.randn(4, 6, 2)}
     with torch.no_grad():
         out = calibrator(features)

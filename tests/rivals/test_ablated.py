@@ -46,7 +46,7 @@ def test_with_nothing_switched_off_it_is_the_calibrator_bit_for_bit():
 def test_hidden_agreement_is_what_is_left_of_the_cosines():
     cosines = torch.tensor([-0.5, 0.0, 0.5])
     left = {
-        (support, conflict): moved(AblatedCalibrator, support=support, conflict=conflict).seen(cosines).tolist()
+        (support, conflict): moved(AblatedCalibrator, support=support, conflict=conflict).cue_values(cosines).tolist()
         for support in (True, False)
         for conflict in (True, False)
     }
@@ -102,13 +102,13 @@ def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit
 
 def test_opinions_that_are_not_heard_are_learnt_all_the_same():
     given = features()
-    heard, unheard = (moved(AblatedCalibrator, classes=3, heard=heard).eval() for heard in (True, False))
+    heard, unheard = (moved(AblatedCalibrator, classes=3, unimodal_cues=heard).eval() for heard in (True, False))
     before = unheard(given).reliability
     assert not torch.allclose(before, heard(given).reliability)
     with torch.no_grad():
-        for head in unheard.opinions.values():
+        for head in unheard.unimodal.values():
             head.weight.mul_(-1)
     torch.testing.assert_close(unheard(given).reliability, before)
     loss = unheard.train()(given, labels=torch.zeros(len(before), dtype=torch.long)).auxiliary_loss
     loss.backward()
-    assert all(head.weight.grad.abs().sum() > 0 for head in unheard.opinions.values())
+    assert all(head.weight.grad.abs().sum() > 0 for head in unheard.unimodal.values())

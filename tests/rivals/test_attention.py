@@ -43,7 +43,7 @@ def test_it_has_the_losses_of_the_contextual_calibrator():
     torch.manual_seed(0)
     total = both(features(), labels=torch.arange(7) % 3).auxiliary_loss
     losses = []
-    for options in ({"intact_weight": 0.0}, {"agreement_weight": 0.0}):
+    for options in ({"clean_weight": 0.0}, {"agreement_weight": 0.0}):
         torch.manual_seed(0)
         losses.append(moved(**options).train()(features(), labels=torch.arange(7) % 3).auxiliary_loss)
     assert all(loss > 0 for loss in losses)

@@ -91,7 +91,7 @@ def test_gradients_of_every_weight_are_finite_with_modalities_absent(name):
     present = {one: torch.arange(4) != index for index, one in enumerate(features)}
     present["video"] = torch.zeros(4, dtype=torch.bool)
     for _ in range(2):  # the first pass is what the running statistics learn from
-        out = module(features, present=present, labels=torch.arange(4) % 3, touched=torch.zeros(4, 6).bool())
+        out = module(features, present=present, labels=torch.arange(4) % 3, perturbed=torch.zeros(4, 6).bool())
     loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
     if out.decision is not None:
         loss = loss + out.decision.square().sum()

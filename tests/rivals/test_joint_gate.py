@@ -31,10 +31,10 @@ def test_gates_come_from_all_summaries_in_the_order_of_names():
     out = module(x)
     seen = []
     for name in ("audio", "text", "vision"):
-        loudness = 0.5 * (x[name].square().mean(1, keepdim=True) + 1e-4).log()
-        seen += [module.standardise[name](x[name]), module.standardise_energy[name](loudness)]
+        energy = 0.5 * (x[name].square().mean(1, keepdim=True) + 1e-4).log()
+        seen += [module.standardise[name](x[name]), module.standardise_energy[name](energy)]
     for index, name in enumerate(SIZES):
-        shift, gate = module.judges[name](torch.cat(seen, 1))
+        shift, gate = module.heads[name](torch.cat(seen, 1))
         torch.testing.assert_close(out.logits[:, index], 3 + shift)
         torch.testing.assert_close(out.gates[name], gate)
 
@@ -45,9 +45,7 @@ def test_absent_modality_enters_as_zeros():
     away = {"audio": torch.zeros(5, dtype=torch.bool)}
     one, two = module(x, present=away), module({**x, "audio": torch.randn(5, 3)}, present=away)
     assert torch.equal(one.reliability, two.reliability)
-    loudness = {n: 0.5 * (x[n].square().mean(1, keepdim=True) + 1e-4).log() for n in ("text", "vision")}
-    parts = {
-        n: torch.cat([module.standardise[n](x[n]), module.standardise_energy[n](loudness[n])], 1) for n in loudness
-    }
+    energy = {n: 0.5 * (x[n].square().mean(1, keepdim=True) + 1e-4).log() for n in ("text", "vision")}
+    parts = {n: torch.cat([module.standardise[n](x[n]), module.standardise_energy[n](energy[n])], 1) for n in energy}
     seen = torch.cat([torch.zeros(5, 4), parts["text"], parts["vision"]], 1)
-    torch.testing.assert_close(one.logits[:, 0], 3 + module.judges["text"](seen)[0])
+    torch.testing.assert_close(one.logits[:, 0], 3 + module.heads["text"](seen)[0])

@@ -16,7 +16,7 @@ def test_in_training_modalities_are_absent_as_often_as_asked_and_never_all():
     torch.manual_seed(0)
     out = ModalityDropout(SIZES, probability=0.5, perturbation=None).train()(features(4000))
     assert out.present.any(1).all()
-    assert not out.complete
+    assert not out.all_present
     # One of the three is saved in the eighth of the rows that would lose all.
     assert out.present.float().mean() == pytest.approx(0.5 + 1 / 24, abs=0.02)
     assert torch.equal(out.reliability, out.present.float())
@@ -26,7 +26,7 @@ def test_when_predicting_nothing_is_left_out():
     given = features(50)
     out = ModalityDropout(SIZES, probability=0.9).eval()(given)
     assert out.present.all()
-    assert out.complete
+    assert out.all_present
     assert all(torch.equal(out.features[name], x) for name, x in given.items())
 
 

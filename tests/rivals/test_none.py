@@ -32,8 +32,8 @@ def test_training_perturbs_like_every_other_calibrator():
     module = NoCalibrator(SIZES, perturbation=settings).train()
     out = module(x, generator=seeding.generator(1))
     hurt = perturb(module.gather(x), settings, generator=seeding.generator(1))
-    assert out.touched.any()
-    assert torch.equal(out.touched, hurt.touched)
+    assert out.perturbed.any()
+    assert torch.equal(out.perturbed, hurt.perturbed)
     for name in SIZES:
         assert torch.equal(out.features[name], hurt.batch.features[name])
 

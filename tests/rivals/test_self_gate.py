@@ -44,4 +44,4 @@ def test_squeeze_equals_its_formula():
 
 
 def test_hidden_sets_the_width():
-    assert SelfGate(SIZES, hidden=7).judges["text"].squeeze.out_features == 7
+    assert SelfGate(SIZES, hidden=7).heads["text"].squeeze.out_features == 7

@@ -17,5 +17,5 @@ def test_without_labels_they_have_no_loss_though_they_see_perturbations(name):
     options = {"classes": 3} if entry.classes else {}
     module = entry.build({"text": 4, "audio": 3}, **options).train()
     out = module({"text": torch.randn(64, 4), "audio": torch.randn(64, 3)})
-    assert out.touched.any()
+    assert out.perturbed.any()
     assert float(out.auxiliary_loss) == 0

@@ -132,17 +132,17 @@ def test_copies_double_the_batch_and_hit_one_modality_of_each_second_copy(task):
     draws = seeding.generator(0, "perturbations")
     out = model(batch.inputs, labels=batch.labels, perturbation=Perturbation(), generator=draws)
     assert out.logits.shape == (32, 10)
-    assert out.calibration.touched.sum(1).tolist() == [0] * 16 + [1] * 16
+    assert out.calibration.perturbed.sum(1).tolist() == [0] * 16 + [1] * 16
 
 
 def test_twins_suffer_the_same_perturbations(task):
     batch = to_tensors(task.valid).take(slice(0, 16))
-    touched = []
+    perturbed = []
     for variant in VARIANTS[1:]:
         model = build_model(task, CONFIG, variant, 0).train()
         out = model(batch.inputs, perturbation=Perturbation(), generator=seeding.generator(0, "perturbations"))
-        touched.append(out.calibration.touched)
-    assert all(torch.equal(one, touched[0]) for one in touched[1:])
+        perturbed.append(out.calibration.perturbed)
+    assert all(torch.equal(one, perturbed[0]) for one in perturbed[1:])
 
 
 def test_a_removed_modality_has_no_influence(task):
@@ -168,24 +168,24 @@ def test_an_ablation_starts_from_the_weights_of_what_it_is_an_ablation_of(task):
 
 def test_opinions_weigh_less_where_all_inputs_were_extracted():
     context = CALIBRATORS["context"]
-    assert class_options(context, 5, ["bd", "bd"]) == {"classes": 5, "opinion_weight": EXTRACTED}
+    assert class_options(context, 5, ["bd", "bd"]) == {"classes": 5, "unimodal_weight": EXTRACTED}
     assert class_options(context, 5, ["bd", "btd"]) == {"classes": 5}
     assert class_options(context, None, ["bd", "bd"]) == {}
     assert class_options(CALIBRATORS["evidential"], 5, ["bd"]) == {"classes": 5}  # classes, but no opinions
     assert class_options(CALIBRATORS["self"], 5, ["bd"]) == {}
     ablated = CALIBRATORS["context-no-support"]
-    assert class_options(ablated, 5, ["bd"]) == {**ablated.options, "classes": 5, "opinion_weight": EXTRACTED}
-    chosen = replace(context, options={"opinion_weight": 0.7})
-    assert class_options(chosen, 5, ["bd"])["opinion_weight"] == 0.7
+    assert class_options(ablated, 5, ["bd"]) == {**ablated.options, "classes": 5, "unimodal_weight": EXTRACTED}
+    chosen = replace(context, options={"unimodal_weight": 0.7})
+    assert class_options(chosen, 5, ["bd"])["unimodal_weight"] == 0.7
 
 
 def test_the_model_has_what_the_inputs_ask_for(task):
     assert set(task.layouts.values()) != {"bd"}
-    assert build_model(task, CONFIG, VARIANTS[-1], 0).calibrator.opinion_weight == 0.5
+    assert build_model(task, CONFIG, VARIANTS[-1], 0).calibrator.unimodal_weight == 0.5
 
 
 @pytest.mark.data
 def test_so_has_that_of_extracted_features(data_folder):
     vectors = prepare("cremad-features", seed=0, data=data_folder)
     config = make_config("cremad-features", recipe={"width": 8})
-    assert build_model(vectors, config, VARIANTS[-1], 0).calibrator.opinion_weight == EXTRACTED
+    assert build_model(vectors, config, VARIANTS[-1], 0).calibrator.unimodal_weight == EXTRACTED

@@ -128,7 +128,7 @@ def test_one_process_goes_on_where_two_were_stopped(shared, together, alone, nam
 def test_processes_that_look_at_their_own_rows_alone_keep_one_model(together, alone):
     local = read(together, "local")
     assert local["apart"] == 0
-    weight = "calibrator.judges.audio.reliability.weight"
+    weight = "calibrator.heads.audio.reliability.weight"
     assert not torch.allclose(local["state"][weight], alone("context")["state"][weight], atol=1e-4)
 
 

@@ -14,7 +14,7 @@ def test_summaries_are_means_over_valid_steps_before_and_after():
     mask = np.arange(5) < draws.integers(1, 6, (7, 1))
     present = {"v": np.arange(7) != 2}
     calibrator = ContextualCalibrator({"v": 3, "s": 2}, seed=0)
-    for judge in calibrator.judges.values():
+    for judge in calibrator.heads.values():
         torch.nn.init.normal_(judge.reliability.weight, std=0.5, generator=torch.Generator().manual_seed(0))
         torch.nn.init.normal_(judge.gate.weight, std=0.5, generator=torch.Generator().manual_seed(1))
     found = observe(calibrator, as_part(x, np.zeros(7, int), masks={"s": mask}, present=present))

@@ -21,7 +21,7 @@ def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The attached model may be a part of another (of DistributedDataParallel, for instance).
 
-    >>> without_calibrator({"head.weight": 0, "concordant_calibrator.judges.audio.gate.bias": 1})
+    >>> without_calibrator({"head.weight": 0, "concordant_calibrator.heads.audio.gate.bias": 1})
     {'head.weight': 0}
     """
     kept = {key: value for key, value in state.items() if f".{PREFIX}" not in f".{key}"}

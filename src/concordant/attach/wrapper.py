@@ -278,7 +278,7 @@ class Attached(nn.Module):
             if self._doubles:
                 hurt = with_copies(known, self.calibrator.perturbation or Perturbation())
                 twice = None if labels is None else repeat_targets(labels)
-                out = self.calibrator(hurt.batch, labels=twice, touched=hurt.touched)
+                out = self.calibrator(hurt.batch, labels=twice, perturbed=hurt.perturbed)
             else:
                 if self._hurting is not None and not training:
                     settings_of = self.calibrator.perturbation or Perturbation()

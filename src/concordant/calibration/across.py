@@ -42,14 +42,14 @@ def copies_across(
     hurt = perturb(whole, replace(settings, variation=0.0), probability=1.0, generator=generator)
     clean = batch if settings.variation == 0 else _own(batch, whole, ranks)
     own = _own(batch, hurt.batch, ranks)
-    return beside(clean, Perturbed(own, ranks.own(hurt.touched), ranks.own(hurt.kind)))
+    return beside(clean, Perturbed(own, ranks.own(hurt.perturbed), ranks.own(hurt.kind)))
 
 
 def whole_batch(
-    ranks: Ranks, modulation: Modulation, present: Tensor, touched: Tensor | None, labels: Tensor | None
+    ranks: Ranks, modulation: Modulation, present: Tensor, perturbed: Tensor | None, labels: Tensor | None
 ) -> tuple[Modulation, Tensor, Tensor | None, Tensor | None]:
     """Return what the auxiliary losses look at, of the whole batch; gradients reach a process's own rows only."""
-    optional = (modulation.embeddings, modulation.opinions, modulation.kept, touched, labels)
+    optional = (modulation.embeddings, modulation.unimodal, modulation.kept, perturbed, labels)
     there = [index for index, tensor in enumerate(optional) if tensor is not None]
     given = (tensor for tensor in optional if tensor is not None)
     shift, everywhere, *joined = ranks.gather(modulation.shift, present, *given)
@@ -59,7 +59,7 @@ def whole_batch(
     embeddings, opinions, kept, hit, known = found
     # Gates and cosines belong to the own rows, and no loss looks at them.
     whole = replace(
-        modulation, shift=shift, gates={}, agreement=None, embeddings=embeddings, opinions=opinions, kept=kept
+        modulation, shift=shift, gates={}, agreement=None, embeddings=embeddings, unimodal=opinions, kept=kept
     )
     return whole, everywhere, hit, known
 
@@ -77,7 +77,7 @@ def _gathered(batch: ModalityBatch, ranks: Ranks) -> ModalityBatch:
     """Return the whole batch with every modality in the layout "btd", as long as its longest process has it."""
     names = list(batch.features)
     flat = {name: to_positions(x, batch.layouts[name]) for name, x in batch.features.items()}
-    numbers = [int(batch.complete)]
+    numbers = [int(batch.all_present)]
     for name in names:
         numbers += [flat[name].shape[1], int(name in batch.masks)]
     found = ranks.exchange(numbers, batch.present.device)
@@ -100,5 +100,5 @@ def _gathered(batch: ModalityBatch, ranks: Ranks) -> ModalityBatch:
         masks=dict(zip(masks, joined_masks, strict=True)),
         present=present,
         layouts=dict.fromkeys(names, LAYOUTS["btd"]),
-        complete=all(one[0] for one in found),
+        all_present=all(one[0] for one in found),
     )

@@ -21,7 +21,7 @@ from concordant.calibration.comparison import support_and_conflict
 from concordant.calibration.finite import require_finite, surely_finite
 from concordant.calibration.fused import fused
 from concordant.calibration.modulation import START, reliability_from_shift
-from concordant.calibration.objective import FEWEST_CLASSES, agreement_loss, intact_loss
+from concordant.calibration.objective import FEWEST_CLASSES, agreement_loss, clean_loss
 from concordant.calibration.perturbation import Perturbation, as_settings, perturb
 from concordant.calibration.perturbation_vectors import side_by_side
 from concordant.calibration.ranks import Ranks
@@ -76,7 +76,7 @@ def _positions(batch: ModalityBatch, index: int) -> tuple[Tensor, Tensor | None]
     """Return a modality's features as (B, L, D), and bool (B, L) or (B, 1), which of them count; None = all."""
     name = batch.names[index]
     flat = to_positions(batch.features[name], batch.layouts[name])
-    return flat, None if batch.complete else valid_positions(batch.present[:, index], batch.masks.get(name))
+    return flat, None if batch.all_present else valid_positions(batch.present[:, index], batch.masks.get(name))
 
 
 class Calibrator(Tolerant):
@@ -94,7 +94,7 @@ class Calibrator(Tolerant):
         layouts: str | Mapping[str, str] = "auto",
         nonfinite: str = "raise",
         perturbation: Perturbation | bool | None = True,
-        intact_weight: float = 0.5,
+        clean_weight: float = 0.5,
         agreement_weight: float = 0.2,
         dropout: float = 0.1,
     ) -> None:
@@ -107,7 +107,7 @@ class Calibrator(Tolerant):
         faults = []
         if nonfinite not in ("raise", "absent"):
             faults.append(f"nonfinite must be 'raise' or 'absent'; found {nonfinite!r}")
-        for name, value in (("intact_weight", intact_weight), ("agreement_weight", agreement_weight)):
+        for name, value in (("clean_weight", clean_weight), ("agreement_weight", agreement_weight)):
             if not value >= 0:
                 faults.append(f"{name} must not be negative; found {value}")
         if not 0 <= dropout < 1:
@@ -116,7 +116,7 @@ class Calibrator(Tolerant):
             raise UsageError("; ".join(faults))
         self.nonfinite = nonfinite
         self.perturbation = as_settings(perturbation)
-        self.intact_weight = intact_weight
+        self.clean_weight = clean_weight
         self.agreement_weight = agreement_weight
         self.dropout = dropout
         # A vector has no spread; "auto" is ready for sequences and maps, which have.
@@ -146,7 +146,7 @@ class Calibrator(Tolerant):
         return None
 
     def own_loss(
-        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, perturbed: Tensor | None = None
     ) -> Tensor | None:
         """Return a subclass's further loss of a training pass, a scalar, or None.
 
@@ -154,7 +154,7 @@ class Calibrator(Tolerant):
             modulation: what `modulate` returned.
             present: bool (B, M).
             labels: class indices (B,), or None.
-            touched: bool (B, M), what was perturbed, or None.
+            perturbed: bool (B, M), what was perturbed, or None.
         """
         return None
 
@@ -177,7 +177,7 @@ class Calibrator(Tolerant):
         present: Mapping[str, Tensor] | None = None,
         *,
         labels: Tensor | None = None,
-        touched: Tensor | None = None,
+        perturbed: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Calibration:
         """Calibrate one batch.
@@ -188,23 +188,23 @@ class Calibrator(Tolerant):
             present: modality -> bool (B,), True where the instance has the modality.
             labels: class indices (B,), only used in training, where three or more classes make better
                 positives for the contrastive loss. With two classes or a regression leave them out.
-            touched: bool (B, M): what was perturbed already, by the caller; the calibrator then inflicts
+            perturbed: bool (B, M): what was perturbed already, by the caller; the calibrator then inflicts
                 nothing itself.
             generator: the source of the perturbations' draws; None = the global one.
 
         Raises:
-            UsageError: features, masks, presence, labels or `touched` have a wrong name, type or shape.
+            UsageError: features, masks, presence, labels or `perturbed` have a wrong name, type or shape.
             ConcordantError: a present modality holds NaN or infinity, with nonfinite="raise".
         """
         if isinstance(features, ModalityBatch):
             batch = features
         else:
             batch = gather(features, sizes=self.sizes, layouts=self.layouts, masks=masks, present=present)
-        self._check_training(batch, labels, touched)
+        self._check_training(batch, labels, perturbed)
         finite = None
-        if self.training and touched is None and self.perturbation is not None:
+        if self.training and perturbed is None and self.perturbation is not None:
             hurt = perturb(self._finite(batch), self.perturbation, generator=generator)
-            batch, touched = hurt.batch, hurt.touched
+            batch, perturbed = hurt.batch, hurt.perturbed
             with _full_precision(batch.present.device.type):
                 pooled = self._pooled(batch)
         else:
@@ -214,12 +214,12 @@ class Calibrator(Tolerant):
                 require_finite(finite, batch.present, self.names)
                 finite = None
         with _full_precision(batch.present.device.type):
-            summaries = self._summaries(batch, touched, pooled)
+            summaries = self._summaries(batch, perturbed, pooled)
             modulation = self.modulate(summaries)
             everywhere = summaries.everywhere or batch.everywhere
-            loss = self._auxiliary_loss(modulation, batch, touched, labels, everywhere=everywhere)
+            loss = self._auxiliary_loss(modulation, batch, perturbed, labels, everywhere=everywhere)
         decision = self.decide(modulation, batch.present)
-        left, complete = batch.present, batch.complete
+        left, complete = batch.present, batch.all_present
         if finite is not None:
             left = require_finite(finite, left, self.names)
         if modulation.kept is not None:
@@ -247,9 +247,9 @@ class Calibrator(Tolerant):
             conflict=conflict,
             present=left,
             logits=shift + START,
-            touched=touched if self.training else None,
+            perturbed=perturbed if self.training else None,
             auxiliary_loss=loss,
-            complete=complete,
+            all_present=complete,
             decision=decision,
         )
 
@@ -272,8 +272,8 @@ class Calibrator(Tolerant):
         alone = batch.present.sum(1, keepdim=True) <= 1
         return None if values_are_known() and not bool(alone.any()) else alone
 
-    def _check_training(self, batch: ModalityBatch, labels: Tensor | None, touched: Tensor | None) -> None:
-        """Refuse labels and `touched` that would broadcast into nonsense, and batches of other modalities."""
+    def _check_training(self, batch: ModalityBatch, labels: Tensor | None, perturbed: Tensor | None) -> None:
+        """Refuse labels and `perturbed` that would broadcast into nonsense, and batches of other modalities."""
         if batch.names != self.names:
             raise UsageError(f"the batch was gathered for {list(batch.names)}; the modalities are {list(self.names)}")
         if labels is not None and (labels.is_floating_point() or tuple(labels.shape) != (batch.size,)):
@@ -281,10 +281,10 @@ class Calibrator(Tolerant):
                 f"labels must be class indices, integers of shape ({batch.size},); "
                 f"found {labels.dtype} {tuple(labels.shape)}"
             )
-        if touched is not None and (touched.dtype != torch.bool or touched.shape != batch.present.shape):
+        if perturbed is not None and (perturbed.dtype != torch.bool or perturbed.shape != batch.present.shape):
             raise UsageError(
-                f"touched must be a bool tensor of shape {tuple(batch.present.shape)}; "
-                f"found {touched.dtype} {tuple(touched.shape)}"
+                f"perturbed must be a bool tensor of shape {tuple(batch.present.shape)}; "
+                f"found {perturbed.dtype} {tuple(perturbed.shape)}"
             )
 
     def _finite(self, batch: ModalityBatch) -> ModalityBatch:
@@ -304,7 +304,7 @@ class Calibrator(Tolerant):
         finite = torch.stack(columns, 1)
         # An exported graph cannot raise: what it cannot use is absent to it.
         if self.nonfinite == "absent" or exporting():
-            return replace(batch, present=finite, complete=False)
+            return replace(batch, present=finite, all_present=False)
         present = batch.present
         if self.ranks is not None:  # all processes raise, or none does: the others would wait for ever
             finite, present = self.ranks.gather(finite, present)
@@ -344,7 +344,7 @@ class Calibrator(Tolerant):
         if self.nonfinite == "raise":
             return batch, pooled, finite
         empty = {n: emptied(x, finite[:, self.names.index(n)], spread=self.spread[n]) for n, x in pooled.items()}
-        return replace(batch, present=finite, complete=False), empty, None
+        return replace(batch, present=finite, all_present=False), empty, None
 
     def _pooled(self, batch: ModalityBatch) -> Pooled:
         """Return modality -> its summary (B, S) before it is standardised; none where no features are.
@@ -361,16 +361,16 @@ class Calibrator(Tolerant):
             if name in batch.features
         }
 
-    def _summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Pooled | None = None) -> Summaries:
+    def _summaries(self, batch: ModalityBatch, perturbed: Tensor | None, pooled: Pooled | None = None) -> Summaries:
         """Standardise every modality's summary; in training learn the running statistics on the way."""
         pooled = self._pooled(batch) if pooled is None else pooled
         if isinstance(pooled, Tensor):
             dtype = torch.promote_types(pooled.dtype, torch.float32)
-            return self._stacked_summaries(batch, touched, pooled.to(dtype))
+            return self._stacked_summaries(batch, perturbed, pooled.to(dtype))
         together = self._alike and self.ranks is None and not torch.compiler.is_compiling()
         if together and len(pooled) == len(self.names):
             raw = torch.stack(promoted([pooled[name] for name in self.names]))
-            return self._stacked_summaries(batch, touched, raw)
+            return self._stacked_summaries(batch, perturbed, raw)
         vectors, energies = {}, {}
         reference = next(iter(batch.features.values()))
         for index, name in enumerate(self.names):
@@ -382,7 +382,7 @@ class Calibrator(Tolerant):
                 summary = reference.new_zeros(batch.size, self.summary_size(name), dtype=dtype)
             loudness = energy(summary, spread=spread)
             if self.training:
-                rows = here if touched is None else here & ~touched[:, index]
+                rows = here if perturbed is None else here & ~perturbed[:, index]
                 learnt = [summary.detach(), loudness.detach(), rows]
                 if self.ranks is not None:
                     learnt = self.ranks.gather(*learnt)
@@ -392,12 +392,12 @@ class Calibrator(Tolerant):
             energies[name] = self.standardise_energy[name](loudness)
         return Summaries(vectors, energies, batch.present)
 
-    def _stacked_summaries(self, batch: ModalityBatch, touched: Tensor | None, raw: Tensor) -> Summaries:
+    def _stacked_summaries(self, batch: ModalityBatch, perturbed: Tensor | None, raw: Tensor) -> Summaries:
         """Do the same with all modalities at once, which are of one size: from (M, B, S)."""
         values = torch.cat([raw, energy(raw, spread=self.spread[self.names[0]])], 2)
         rows = None
         if self.training:
-            rows = (batch.present if touched is None else batch.present & ~touched).T
+            rows = (batch.present if perturbed is None else batch.present & ~perturbed).T
         parts = [(self.standardise[name], self.standardise_energy[name]) for name in self.names]
         both = standardise_together(parts, values, rows)  # type: ignore[arg-type]
         vectors, energies = torch.split(both, [raw.shape[2], both.shape[2] - raw.shape[2]], 2)
@@ -433,7 +433,7 @@ class Calibrator(Tolerant):
         for index, name in enumerate(self.names):
             if name in batch.features:
                 x = batch.features[name]
-                valid = None if batch.complete else valid_positions(batch.present[:, index], batch.masks.get(name))
+                valid = None if batch.all_present else valid_positions(batch.present[:, index], batch.masks.get(name))
                 result[name] = scaled(x, scales[index].to(x.dtype), batch.layouts[name], valid)
         return {name: result[name] for name in batch.features}
 
@@ -441,7 +441,7 @@ class Calibrator(Tolerant):
         self,
         modulation: Modulation,
         batch: ModalityBatch,
-        touched: Tensor | None,
+        perturbed: Tensor | None,
         labels: Tensor | None,
         *,
         everywhere: bool,
@@ -452,14 +452,14 @@ class Calibrator(Tolerant):
         present, copies = batch.present, batch.copies
         everywhere = everywhere and batch.size > 0 and len(self.names) > 1
         if self.ranks is not None and self.ranks.whole:
-            modulation, present, touched, labels = whole_batch(self.ranks, modulation, present, touched, labels)
+            modulation, present, perturbed, labels = whole_batch(self.ranks, modulation, present, perturbed, labels)
             everywhere = copies = False
         losses = []
-        if touched is not None and self.has_reliability and self.intact_weight:
-            asked = intact_loss(modulation.shift + START, touched, present, everywhere=everywhere)
-            losses.append(self.intact_weight * asked)
+        if perturbed is not None and self.has_reliability and self.clean_weight:
+            asked = clean_loss(modulation.shift + START, perturbed, present, everywhere=everywhere)
+            losses.append(self.clean_weight * asked)
         if modulation.embeddings is not None and self.agreement_weight:
-            untouched = present.any(1) if touched is None else ~touched.any(1)
+            untouched = present.any(1) if perturbed is None else ~perturbed.any(1)
             few = self.classes is not None and self.classes < FEWEST_CLASSES
             found = agreement_loss(
                 modulation.embeddings,
@@ -470,7 +470,7 @@ class Calibrator(Tolerant):
                 everywhere=everywhere,
             )
             losses.append(self.agreement_weight * found)
-        own = self.own_loss(modulation, present, labels, touched)
+        own = self.own_loss(modulation, present, labels, perturbed)
         if own is not None:
             losses.append(own)
         return sum(losses[1:], losses[0]) if losses else modulation.shift.new_zeros(())

@@ -23,13 +23,13 @@ from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
 from concordant.calibration.stacking import dropout_stacked, linear_stacked, several_stacked
 from concordant.calibration.tracing import values_are_known
-from concordant.calibration.unimodal import CUE_SIZE, certainty, opinion_loss, overlap
+from concordant.calibration.unimodal import CUE_SIZE, certainty, overlap, unimodal_loss
 from concordant.errors import UsageError
 
 EVIDENCE = 16  # width of a modality's own evidence
 
 
-class _Judge(nn.Module):
+class ModalityHead(nn.Module):
     """The parameters of one modality: W, V, U, a, b and A of the equations."""
 
     def __init__(self, summary: int, energies: int, queries: int, size: int, k: int) -> None:
@@ -74,12 +74,12 @@ class ContextualCalibrator(Calibrator):
             modality as "absent" in that instance.
         perturbation: what training inflicts; True = the defaults of `Perturbation`, False = nothing (the
             calibrator then learns no reliability).
-        intact_weight: weight of the cross-entropy that says which modality was touched.
+        clean_weight: weight of the cross-entropy that says which modality was perturbed.
         agreement_weight: weight of the contrastive loss over modality pairs.
         classes: C, where the task has classes and training passes their labels on: every modality then has an opinion
             of its own, and how certain it is and which other opinions it overlaps with are cues as well, so that a
             conflict with a modality that knows little counts for less. 2 or more; None = no opinions.
-        opinion_weight: weight of the opinions' cross-entropy, which teaches the encoders as well; 0.5, or 0.2 for
+        unimodal_weight: weight of the opinions' cross-entropy, which teaches the encoders as well; 0.5, or 0.2 for
             features that were extracted beforehand, as `concordant run` and the estimators do.
         dropout: on the standardised summaries, in training; 0.1, or 0.5 with some hundred instances.
         seed: for the initial weights, which depend on it and on the modalities' names but not on their
@@ -103,10 +103,10 @@ class ContextualCalibrator(Calibrator):
         comparison_size: int = 32,
         nonfinite: str = "raise",
         perturbation: Perturbation | bool | None = True,
-        intact_weight: float = 0.5,
+        clean_weight: float = 0.5,
         agreement_weight: float = 0.2,
         classes: int | None = None,
-        opinion_weight: float = 0.5,
+        unimodal_weight: float = 0.5,
         dropout: float = 0.1,
         seed: int | None = None,
     ) -> None:
@@ -115,36 +115,36 @@ class ContextualCalibrator(Calibrator):
             layouts=layouts,
             nonfinite=nonfinite,
             perturbation=perturbation,
-            intact_weight=intact_weight,
+            clean_weight=clean_weight,
             agreement_weight=agreement_weight,
             dropout=dropout,
         )
         faults = [] if comparison_size >= 2 else [f"comparison_size must be 2 or more; found {comparison_size}"]
         if classes is not None and classes < 2:
             faults.append(f"classes must be 2 or more, or None; found {classes}")
-        if not opinion_weight >= 0:
-            faults.append(f"opinion_weight must not be negative; found {opinion_weight}")
+        if not unimodal_weight >= 0:
+            faults.append(f"unimodal_weight must not be negative; found {unimodal_weight}")
         if faults:
             raise UsageError("; ".join(faults))
         self.comparison_size = comparison_size
-        self.classes, self.opinion_weight = classes, opinion_weight
+        self.classes, self.unimodal_weight = classes, unimodal_weight
         self.needs_classes = classes is not None
         base = int(torch.randint(2**62, ()).item()) if seed is None else seed
         counts = [self.energy_count(name) for name in self.names]
         self._ranks = sorted(range(len(self.names)), key=self.names.__getitem__)
-        self.judges = nn.ModuleDict()
-        self.opinions = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
+        self.unimodal = nn.ModuleDict()
         for index, name in enumerate(self.names):
             with seeding.scope(base, "calibrator", "context", name):
                 queries = cue_count(index, counts)
                 if classes is not None:
                     queries += cue_count(index, [1] * len(counts))
-                self.judges[name] = _Judge(
+                self.heads[name] = ModalityHead(
                     self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
                 )
             if classes is not None:
                 with seeding.scope(base, "calibrator", "opinion", name):
-                    self.opinions[name] = _opinion(self.summary_size(name), classes)
+                    self.unimodal[name] = _opinion(self.summary_size(name), classes)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Compare the summaries and turn the cues into reliability shifts and gates."""
@@ -152,22 +152,22 @@ class ContextualCalibrator(Calibrator):
             return self._modulate_stacked(*summaries.stacked, summaries.present, everywhere=summaries.everywhere)
         present, k = summaries.present, self.comparison_size
         dropped = {name: F.dropout(summaries.vectors[name], self.dropout, self.training) for name in self.names}
-        raw = [linear(cast(_Judge, self.judges[name]).compare, dropped[name]) for name in self.names]
+        raw = [linear(cast(ModalityHead, self.heads[name]).compare, dropped[name]) for name in self.names]
         embeddings = normalise(torch.stack(raw, 1))  # (B, M, K), unit length
         cosines = agreement(embeddings, present)
         energies = [summaries.energies[name] for name in self.names]
         layer_normed = embeddings * k**0.5  # a layer-normalised vector has length sqrt(K)
-        asked = cues(self._ranks, self.seen(cosines), energies, present, k)
+        asked = cues(self._ranks, self.cue_values(cosines), energies, present, k)
         opinions = None
         if self.classes is not None:
-            said = [linear(cast(nn.Linear, self.opinions[name]), dropped[name]) for name in self.names]
+            said = [linear(cast(nn.Linear, self.unimodal[name]), dropped[name]) for name in self.names]
             opinions = F.log_softmax(torch.stack(said, 1), 2)  # (B, M, C)
-            overlaps, certainties = self._opinion_cues(opinions, present)
+            overlaps, certainties = self._unimodal_cues(opinions, present)
             further = cues(self._ranks, overlaps, torch.split(certainties, 1, 1), present, CUE_SIZE)
             asked = [torch.cat(both, 1) for both in zip(asked, further, strict=True)]
         shifts, gates = [], {}
         for index, name in enumerate(self.names):
-            judge = cast(_Judge, self.judges[name])
+            judge = cast(ModalityHead, self.heads[name])
             context = F.gelu(linear(judge.context, asked[index]))  # (B, K)
             own = torch.cat([layer_normed[:, index], energies[index]], 1)
             evidence = F.gelu(linear(judge.evidence, own))  # (B, 16)
@@ -177,11 +177,11 @@ class ContextualCalibrator(Calibrator):
 
     def _modulate_stacked(self, vectors: Tensor, energies: Tensor, present: Tensor, *, everywhere: bool) -> Modulation:
         """Do the same for modalities of one size, all at once: one product for what is a layer of each."""
-        judges, k = [cast(_Judge, self.judges[name]) for name in self.names], self.comparison_size
+        judges, k = [cast(ModalityHead, self.heads[name]) for name in self.names], self.comparison_size
         dropped = dropout_stacked(vectors, self.dropout if self.training else 0.0)
         looks = [[judge.compare] for judge in judges]
-        heads = [cast(nn.Linear, head) for head in self.opinions.values()]
-        shared = bool(heads) and self.opinion_weight > 0  # else nothing teaches them: no gradient, not one of zeros
+        heads = [cast(nn.Linear, head) for head in self.unimodal.values()]
+        shared = bool(heads) and self.unimodal_weight > 0  # else nothing teaches them: no gradient, not one of zeros
         if shared:
             looks = [[judge.compare, head] for judge, head in zip(judges, heads, strict=True)]
         raw = several_stacked(looks, dropped)  # (M, B, K), or (M, B, K + C)
@@ -190,12 +190,12 @@ class ContextualCalibrator(Calibrator):
         cosines = agreement(embeddings, present, everywhere=everywhere)
         side_by_side = energies.transpose(0, 1).flatten(1)  # (B, M E)
         counts = (energies.shape[2],) * len(judges)
-        seen = self.seen(cosines)
+        seen = self.cue_values(cosines)
         opinions = said = None
         if self.classes is not None:
             logits = raw[:, :, k:] if shared else linear_stacked(heads, dropped)
             opinions = F.log_softmax(logits, 2).transpose(0, 1)  # (B, M, C)
-            said = self._opinion_cues(opinions, present, everywhere=everywhere)
+            said = self._unimodal_cues(opinions, present, everywhere=everywhere)
         asked = pair_cues(self._ranks, seen, side_by_side, counts, present, k, opinions=said, everywhere=everywhere)
         context = F.gelu(linear_stacked([judge.context for judge in judges], asked.transpose(0, 1)))  # (M, B, K)
         own = torch.cat([normed * k**0.5, energies], 2)
@@ -206,23 +206,23 @@ class ContextualCalibrator(Calibrator):
         named = dict(zip(self.names, gates.unbind(), strict=True))
         return Modulation(shift, named, cosines, embeddings, opinions, stacked=gates)
 
-    def seen(self, cosines: Tensor) -> Tensor:
+    def cue_values(self, cosines: Tensor) -> Tensor:
         """Return what the cues show of the agreement (B, M, M): all of it, unless a subclass hides some."""
         return cosines
 
     def own_loss(
-        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, perturbed: Tensor | None = None
     ) -> Tensor | None:
-        """Return the loss of the opinions on what nobody touched; None without opinions or labels."""
-        if self.classes is None or modulation.opinions is None or labels is None or not self.opinion_weight:
+        """Return the loss of the opinions on what nobody perturbed; None without opinions or labels."""
+        if self.classes is None or modulation.unimodal is None or labels is None or not self.unimodal_weight:
             return None
         if values_are_known() and not torch.equal(labels, labels.clamp(0, self.classes - 1)):  # one look at the device
             raise UsageError(f"labels must lie in 0 to {self.classes - 1}, as classes={self.classes} says")
-        counted = present if touched is None else present & ~touched
-        return self.opinion_weight * opinion_loss(modulation.opinions, labels, counted)
+        counted = present if perturbed is None else present & ~perturbed
+        return self.unimodal_weight * unimodal_loss(modulation.unimodal, labels, counted)
 
-    def _opinion_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
+    def _unimodal_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
         """Return what the cues show of the opinions (B, M, C): overlaps (B, M, M) and certainties (B, M)."""
         known = opinions.detach()
         overlaps = overlap(known, present, everywhere=everywhere)
-        return self.seen(overlaps), certainty(known, present, everywhere=everywhere)
+        return self.cue_values(overlaps), certainty(known, present, everywhere=everywhere)

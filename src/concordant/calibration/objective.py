@@ -1,4 +1,4 @@
-"""The auxiliary losses: say which modality was touched, and bring agreeing modalities together.
+"""The auxiliary losses: say which modality was perturbed, and bring agreeing modalities together.
 
 Both look only at what the calibrator itself inflicted, so they need no labels; class labels, where there
 are three or more, give the second one more positives.
@@ -16,17 +16,17 @@ from concordant.calibration.tracing import values_are_known
 FEWEST_CLASSES = 3  # from here on the classes of a batch make better positives for the contrastive loss than pairs do
 
 
-def intact_loss(logits: Tensor, touched: Tensor, present: Tensor, *, everywhere: bool = False) -> Tensor:
+def clean_loss(logits: Tensor, perturbed: Tensor, present: Tensor, *, everywhere: bool = False) -> Tensor:
     """Return the binary cross-entropy of sigmoid(logits) against "this modality is untouched".
 
     Args:
         logits: reliability logits (B, M).
-        touched: bool (B, M), True where a perturbation hit.
+        perturbed: bool (B, M), True where a perturbation hit.
         present: bool (B, M); absent modalities, and instances with a single one, are left out.
         everywhere: `present` is known to be True throughout, of two modalities or more and of some instance, and need
             not be looked at.
     """
-    untouched = (~touched).to(logits.dtype)
+    untouched = (~perturbed).to(logits.dtype)
     if everywhere:
         return F.binary_cross_entropy_with_logits(logits, untouched)
     counted = present & (present.sum(1, keepdim=True) > 1)
@@ -48,7 +48,7 @@ def agreement_loss(
     Args:
         embeddings: unit vectors (B, M, K).
         untouched: bool (B,), the instances no perturbation hit; only these take part. An instance whose
-            copy was hit elsewhere would meet itself as a negative, so half-touched ones stay out.
+            copy was hit elsewhere would meet itself as a negative, so half-perturbed ones stay out.
         present: bool (B, M).
         labels: class indices (B,): all untouched instances of the same class are positives, the loss is
             -[logsumexp(positives) - logsumexp(all)]. None, or fewer than three classes in the batch: the

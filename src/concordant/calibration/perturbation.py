@@ -3,7 +3,7 @@
 One random modality of an instance is hit by one random kind: noise, swap (another instance's features),
 zero, or dimensions (some features replaced by noise). Draws come from an explicit generator and depend on
 shapes only, so that twins with other values at hand suffer the same.
-Shapes: features in their layouts; inside, (B, L, D); touched (B, M).
+Shapes: features in their layouts; inside, (B, L, D); perturbed (B, M).
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ class Perturbed:
 
     Args:
         batch: the same masks and presence, other features.
-        touched: bool (B, M), True where a modality was hit; at most one an instance.
+        perturbed: bool (B, M), True where a modality was hit; at most one an instance.
         kind: index into the settings' kinds, (B,); -1 where nothing was done.
     """
 
     batch: ModalityBatch
-    touched: Tensor
+    perturbed: Tensor
     kind: Tensor
 
 
@@ -121,7 +121,7 @@ def perturb(
     donor_rank, coherent = uniform(size), uniform(size) < settings.coherent
     strength = _within(settings.strength, uniform(size), uniform(size))
     share = _within(settings.share, uniform(size), uniform(size))
-    touched = (victim.unsqueeze(1) == torch.arange(len(batch.names), device=device)) & chosen.unsqueeze(1)
+    perturbed = (victim.unsqueeze(1) == torch.arange(len(batch.names), device=device)) & chosen.unsqueeze(1)
     vectors = side_by_side(batch)
     if vectors is not None:
         known = None if chance >= 1 and len(batch.names) > 1 else chosen  # None: all are known to be chosen
@@ -129,9 +129,9 @@ def perturb(
         hurt = dict(zip(batch.names, hurt_vectors(vectors, hits, settings.kinds, generator).unbind(), strict=True))
         features = {name: hurt[name] for name in batch.features}
     else:
-        draws = _Draws(touched, kind, strength, share, donor_rank, coherent)
+        draws = _Draws(perturbed, kind, strength, share, donor_rank, coherent)
         features = {name: _hurt_one(batch, name, draws, settings.kinds, generator) for name in batch.features}
-    return Perturbed(replace(batch, features=features), touched, torch.where(chosen, kind, -1))
+    return Perturbed(replace(batch, features=features), perturbed, torch.where(chosen, kind, -1))
 
 
 def _hurt_one(
@@ -296,10 +296,10 @@ def beside(batch: ModalityBatch, hurt: Perturbed) -> Perturbed:
         present=batch.present.repeat(2, 1),
         copies=True,
     )
-    untouched = torch.zeros_like(hurt.touched)
+    untouched = torch.zeros_like(hurt.perturbed)
     return Perturbed(
         doubled,
-        torch.cat([untouched, hurt.touched]),
+        torch.cat([untouched, hurt.perturbed]),
         torch.cat([torch.full_like(hurt.kind, -1), hurt.kind]),
     )
 

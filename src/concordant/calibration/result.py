@@ -23,9 +23,9 @@ class Calibration:
         conflict: (B, M, M), in [0, 1]: its negative part.
         present: bool (B, M), what the calibrator took as present.
         logits: (B, M); sigmoid(logits) reads as the probability that the modality is intact.
-        touched: bool (B, M) in training, True where a perturbation hit; None in evaluation.
+        perturbed: bool (B, M) in training, True where a perturbation hit; None in evaluation.
         auxiliary_loss: a scalar to add to the task's loss; 0 in evaluation.
-        complete: True when no mask and no presence was given or made, so that every position counts.
+        all_present: True when no mask and no presence was given or made, so that every position counts.
         decision: logits (B, C) of a method that decides itself and stands in for the fusion; None otherwise.
         fused: (B, H), what the vector before the fusion's head is multiplied by, of a method that calibrates there
             instead of before the fusion; None otherwise.
@@ -39,9 +39,9 @@ class Calibration:
     conflict: Tensor
     present: Tensor
     logits: Tensor
-    touched: Tensor | None
+    perturbed: Tensor | None
     auxiliary_loss: Tensor
-    complete: bool = False
+    all_present: bool = False
     decision: Tensor | None = None
     fused: Tensor | None = None
 
@@ -55,7 +55,7 @@ class Modulation:
         gates: modality -> (B, D).
         agreement: cosines (B, M, M), or None where modalities are not compared.
         embeddings: unit vectors (B, M, K) for the contrastive loss, or None.
-        opinions: (B, M, C), what each modality says of the classes by itself, or None.
+        unimodal: (B, M, C), what each modality says of the classes by itself, or None.
         kept: bool (B, M), False where a method that leaves modalities out in training does so, or None.
         stacked: the gates of all modalities, (M, B, D), where these are of one size; saves work.
     """
@@ -64,7 +64,7 @@ class Modulation:
     gates: dict[str, Tensor]
     agreement: Tensor | None = None
     embeddings: Tensor | None = None
-    opinions: Tensor | None = None
+    unimodal: Tensor | None = None
     kept: Tensor | None = None
     stacked: Tensor | None = None
 

@@ -57,7 +57,7 @@ def scaled(x: Tensor, scale: Tensor, layout: Layout, valid: Tensor | None = None
 
 def pass_on(batch: ModalityBatch) -> dict[str, Tensor]:
     """Return a batch's features as they are, but for NaN and infinity where they are not valid, which become 0."""
-    if batch.complete:
+    if batch.all_present:
         return dict(batch.features)
     found = {}
     for name, x in batch.features.items():

@@ -3,7 +3,7 @@
 Two modalities may disagree because one of them lies, or because one of them knows little: a conflict between
 confident opinions weighs more than one with a modality that is at a loss. So certainty stands where energies stand
 among the cues, and the overlap of two opinions where a cosine stands, and the same function picks them
-(`concordant.calibration.comparison.cues`). The opinions learn from the labels of what nobody touched, on the way
+(`concordant.calibration.comparison.cues`). The opinions learn from the labels of what nobody perturbed, on the way
 teaching the encoders to be of use alone; the cues do not teach them.
 Shapes: opinions, as logarithms of probabilities, (B, M, C) -> certainty (B, M), overlap (B, M, M).
 """
@@ -56,13 +56,13 @@ def overlap(log_opinions: Tensor, present: Tensor, *, everywhere: bool = False) 
     return found if everywhere else torch.where(present.unsqueeze(1) & present.unsqueeze(2), found, 0)
 
 
-def opinion_loss(log_opinions: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+def unimodal_loss(log_opinions: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """Return the mean cross-entropy of all opinions that count.
 
     Args:
         log_opinions: logarithms of probabilities (B, M, C).
         labels: class indices (B,).
-        counted: bool (B, M), the modalities that are present and that nobody touched.
+        counted: bool (B, M), the modalities that are present and that nobody perturbed.
     """
     right = labels.view(-1, 1, 1).expand(-1, counted.shape[1], 1)
     likelihoods = log_opinions.gather(2, right).squeeze(2)  # logarithms, (B, M)

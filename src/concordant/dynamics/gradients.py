@@ -94,7 +94,7 @@ def modality_losses(model: MultimodalModel, out: Output, labels: Tensor, loss: L
     with evaluation_mode(fusion), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
         for index, name in enumerate(calibration.names):
             here = calibration.present[:rows, index]
-            if name not in features or not (calibration.complete or here.any()):
+            if name not in features or not (calibration.all_present or here.any()):
                 continue
             alone = {other: here if other == name else torch.zeros_like(here) for other in calibration.names}
             try:
@@ -103,7 +103,7 @@ def modality_losses(model: MultimodalModel, out: Output, labels: Tensor, loss: L
                 raise
             except (IndexError, KeyError, RuntimeError, ValueError):  # it cannot do without the others
                 continue
-            value = loss(logits, labels) if calibration.complete else loss(logits[here], labels[here])
+            value = loss(logits, labels) if calibration.all_present else loss(logits[here], labels[here])
             if value.isfinite():
                 found[name] = value
     return found

@@ -139,11 +139,11 @@ _SWITCHED_OFF: dict[str, tuple[str, dict[str, Any]]] = {
     "no-comparison": ("its cues hide all agreement", {"support": False, "conflict": False}),
     "no-gates": ("instance-wise alone: gates are 1", {"gates": False}),
     "no-reliability": ("dimension-wise alone: reliability is 1", {"reliability": False}),
-    "no-intact-loss": ("without the loss on what was perturbed", {"intact_weight": 0.0}),
+    "no-intact-loss": ("without the loss on what was perturbed", {"clean_weight": 0.0}),
     "no-agreement-loss": ("without the contrastive loss", {"agreement_weight": 0.0}),
     "no-perturbation": ("trained on clean batches alone", {}),
     "no-opinions": ("its modalities have no opinions of the classes", {}),
-    "no-opinion-cues": ("its modalities have opinions, which are no cues", {"heard": False}),
+    "no-opinion-cues": ("its modalities have opinions, which are no cues", {"unimodal_cues": False}),
     "narrow": ("compared in 16 dimensions", {"comparison_size": 16}),
     "wide": ("compared in 64 dimensions", {"comparison_size": 64}),
 }

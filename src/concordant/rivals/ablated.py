@@ -27,7 +27,7 @@ class AblatedCalibrator(ContextualCalibrator):
         reliability: the instance-wise modulation; without it reliability is 1, and nothing is taught what was
             perturbed.
         gates: the dimension-wise modulation; without it gates are 1.
-        heard: the modalities' opinions of the classes, where they have any, are cues.
+        unimodal_cues: the modalities' opinions of the classes, where they have any, are cues.
 
     Raises:
         UsageError: neither reliability nor gates are left, or as for `ContextualCalibrator`.
@@ -41,23 +41,27 @@ class AblatedCalibrator(ContextualCalibrator):
         conflict: bool = True,
         reliability: bool = True,
         gates: bool = True,
-        heard: bool = True,
+        unimodal_cues: bool = True,
         **options: Any,  # noqa: ANN401 - those of the calibrator
     ) -> None:
         super().__init__(sizes, **options)
         if not reliability and not gates:
             raise UsageError("reliability and gates cannot both be switched off: nothing would be modulated")
-        self.support, self.conflict, self.gates, self.heard = support, conflict, gates, heard
+        self.support, self.conflict, self.gates, self.unimodal_cues = support, conflict, gates, unimodal_cues
         self.has_reliability = reliability
 
-    def seen(self, cosines: Tensor) -> Tensor:
+    def cue_values(self, cosines: Tensor) -> Tensor:
         """Return the agreement without what is switched off."""
         shown = cosines if self.support else cosines.clamp(max=0)
         return shown if self.conflict else shown.clamp(min=0)
 
-    def _opinion_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
-        overlaps, certainties = super()._opinion_cues(opinions, present, everywhere=everywhere)
-        return (overlaps, certainties) if self.heard else (torch.zeros_like(overlaps), torch.zeros_like(certainties))
+    def _unimodal_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
+        overlaps, certainties = super()._unimodal_cues(opinions, present, everywhere=everywhere)
+        return (
+            (overlaps, certainties)
+            if self.unimodal_cues
+            else (torch.zeros_like(overlaps), torch.zeros_like(certainties))
+        )
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return the modulation without what is switched off."""

@@ -88,15 +88,15 @@ class EntropyGate(Untaught):
         shift = shift_from_reliability(relative_weights(raw, present if kept is None else present & kept))
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
         # The scores travel as opinions of one class, for the loss.
-        return Modulation(shift, ones, opinions=raw.unsqueeze(2), kept=kept)
+        return Modulation(shift, ones, unimodal=raw.unsqueeze(2), kept=kept)
 
     def own_loss(
-        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, perturbed: Tensor | None = None
     ) -> Tensor | None:
         """Return the squared distance of the entropy from its target, over instances with two modalities or more."""
-        if modulation.opinions is None or not self.entropy_weight:
+        if modulation.unimodal is None or not self.entropy_weight:
             return None
-        scores = modulation.opinions.squeeze(2)
+        scores = modulation.unimodal.squeeze(2)
         miss = (relative_entropy(softmax_over(scores, present), present) - self.target).square()
         several = present.sum(1) > 1
         return self.entropy_weight * torch.where(several, miss, 0).sum() / several.sum().clamp(min=1)

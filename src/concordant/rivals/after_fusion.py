@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from concordant.calibration.base import Pooled, zero_linear
-from concordant.calibration.calibrator import ContextualCalibrator, _Judge
+from concordant.calibration.calibrator import ContextualCalibrator, ModalityHead
 from concordant.calibration.result import Calibration
 from concordant.calibration.scaling import pass_on
 from concordant.errors import UsageError
@@ -39,7 +39,7 @@ class AfterFusion(ContextualCalibrator):
         if fused < 1:
             raise UsageError(f"fused must be 1 or more; found {fused}")
         for name in self.names:
-            cast(_Judge, self.judges[name]).gate = zero_linear(self.comparison_size, fused)
+            cast(ModalityHead, self.heads[name]).gate = zero_linear(self.comparison_size, fused)
 
     def forward(self, *args: Any, **options: Any) -> Calibration:  # noqa: ANN401
         """Return the features as they are, and the scale of the fused vector; arguments as for every calibrator."""

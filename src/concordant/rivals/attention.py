@@ -47,7 +47,7 @@ class ModalityAttention(Calibrator):
         hidden: int = 32,
         nonfinite: str = "raise",
         perturbation: Perturbation | bool | None = True,
-        intact_weight: float = 0.5,
+        clean_weight: float = 0.5,
         agreement_weight: float = 0.2,
         dropout: float = 0.1,
         seed: int | None = None,
@@ -57,7 +57,7 @@ class ModalityAttention(Calibrator):
             layouts=layouts,
             nonfinite=nonfinite,
             perturbation=perturbation,
-            intact_weight=intact_weight,
+            clean_weight=clean_weight,
             agreement_weight=agreement_weight,
             dropout=dropout,
         )

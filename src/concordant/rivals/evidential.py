@@ -74,27 +74,27 @@ class Evidential(Untaught):
         certainty = 1 - uncertainty(opinions)
         shift = shift_from_reliability(torch.where(summaries.present, certainty, 1))
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
-        return Modulation(shift, ones, opinions=opinions)
+        return Modulation(shift, ones, unimodal=opinions)
 
     def decide(self, modulation: Modulation, present: Tensor) -> Tensor | None:
         """Return log alpha of the combined opinion."""
-        if modulation.opinions is None:
+        if modulation.unimodal is None:
             return None
-        return torch.log(self.combine(modulation.opinions, present) + 1)
+        return torch.log(self.combine(modulation.unimodal, present) + 1)
 
     def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
         """Return the evidence (B, C) of all modalities together."""
         return dempster(evidence)
 
     def own_loss(
-        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, perturbed: Tensor | None = None
     ) -> Tensor | None:
         """Return the evidential losses of all modalities and of their combination; None without labels."""
-        if labels is None or modulation.opinions is None:
+        if labels is None or modulation.unimodal is None:
             return None
         self.passes += 1
         share = (self.passes / self.annealing).clamp(max=1)  # a tensor: code may not look at values everywhere
-        evidence = modulation.opinions
+        evidence = modulation.unimodal
         total = evidential_loss(self.combine(evidence, present), labels, present.any(1), share)
         for index in range(len(self.names)):
             total = total + evidential_loss(evidence[:, index], labels, present[:, index], share)

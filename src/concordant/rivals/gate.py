@@ -59,7 +59,7 @@ class Gate(Calibrator):
         hidden: int = 32,
         nonfinite: str = "raise",
         perturbation: Perturbation | bool | None = True,
-        intact_weight: float = 0.5,
+        clean_weight: float = 0.5,
         dropout: float = 0.1,
         seed: int | None = None,
     ) -> None:
@@ -68,17 +68,17 @@ class Gate(Calibrator):
             layouts=layouts,
             nonfinite=nonfinite,
             perturbation=perturbation,
-            intact_weight=intact_weight,
+            clean_weight=clean_weight,
             agreement_weight=0.0,
             dropout=dropout,
         )
         if hidden < 1:
             raise UsageError(f"hidden must be 1 or more; found {hidden}")
         base = int(torch.randint(2**62, ()).item()) if seed is None else seed
-        self.judges = nn.ModuleDict()
+        self.heads = nn.ModuleDict()
         for name in self.names:
             with seeding.scope(base, "calibrator", self.kind, name):
-                self.judges[name] = Squeeze(self.seen_size(name), hidden, self.sizes[name])
+                self.heads[name] = Squeeze(self.seen_size(name), hidden, self.sizes[name])
 
     def seen_size(self, name: str) -> int:
         """Return the width of what the judge of a modality sees."""

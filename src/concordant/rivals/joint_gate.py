@@ -41,6 +41,6 @@ class JointGate(Gate):
             both = torch.cat([summaries.vectors[name], summaries.energies[name]], 1)
             seen.append(torch.where(summaries.present[:, self.names.index(name), None], both, 0))
         joined = F.dropout(torch.cat(seen, 1), self.dropout, self.training)
-        judged = {name: self.judges[name](joined) for name in self.names}
+        judged = {name: self.heads[name](joined) for name in self.names}
         shifts = torch.stack([judged[name][0] for name in self.names], 1)
         return Modulation(shifts, {name: judged[name][1] for name in self.names})

@@ -22,7 +22,7 @@ class Passing(Calibrator):
         """Spare the work: nothing looks at summaries here."""
         return {}
 
-    def _summaries(self, batch: ModalityBatch, touched: Tensor | None, pooled: Pooled | None = None) -> Summaries:
+    def _summaries(self, batch: ModalityBatch, perturbed: Tensor | None, pooled: Pooled | None = None) -> Summaries:
         """Spare the work: nothing looks at summaries here."""
         return Summaries({}, {}, batch.present)
 

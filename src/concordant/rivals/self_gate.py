@@ -37,6 +37,6 @@ class SelfGate(Gate):
         shifts, gates = [], {}
         for name in self.names:
             vector = F.dropout(summaries.vectors[name], self.dropout, self.training)
-            shift, gates[name] = self.judges[name](torch.cat([vector, summaries.energies[name]], 1))
+            shift, gates[name] = self.heads[name](torch.cat([vector, summaries.energies[name]], 1))
             shifts.append(shift)
         return Modulation(torch.stack(shifts, 1), gates)

@@ -78,17 +78,17 @@ class ConfidenceWeights(Untaught):
         energy = confidence(opinions, self.temperature).detach()
         shift = shift_from_reliability(share_of_best(energy, summaries.present))
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
-        return Modulation(shift, ones, opinions=opinions)
+        return Modulation(shift, ones, unimodal=opinions)
 
     def own_loss(
-        self, modulation: Modulation, present: Tensor, labels: Tensor | None, touched: Tensor | None = None
+        self, modulation: Modulation, present: Tensor, labels: Tensor | None, perturbed: Tensor | None = None
     ) -> Tensor | None:
         """Return the classifiers' losses and the ranking loss; None without labels."""
-        if labels is None or modulation.opinions is None:
+        if labels is None or modulation.unimodal is None:
             return None
-        total = modulation.opinions.new_zeros(())
+        total = modulation.unimodal.new_zeros(())
         for index in range(len(self.names)):
-            logits, here = modulation.opinions[:, index], present[:, index]
+            logits, here = modulation.unimodal[:, index], present[:, index]
             losses = F.cross_entropy(logits, labels, reduction="none")
             mean = torch.where(here, losses, 0).sum() / here.sum().clamp(min=1)
             ranked = ranking_loss(confidence(logits, self.temperature), losses.detach(), here)

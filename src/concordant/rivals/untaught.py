@@ -36,7 +36,7 @@ class Untaught(Calibrator):
             layouts=layouts,
             nonfinite=nonfinite,
             perturbation=perturbation,
-            intact_weight=0.0,
+            clean_weight=0.0,
             agreement_weight=0.0,
             dropout=dropout,
         )

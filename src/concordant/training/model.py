@@ -113,16 +113,16 @@ class MultimodalModel(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Output:
         """Return what comes of features that `encode` returned: calibrated, then joined by the fusion."""
-        touched = torch.zeros_like(batch.present)
+        perturbed = torch.zeros_like(batch.present)
         if perturbation is not None:
             hurt = copies_across(batch, perturbation, self.calibrator.ranks, generator=generator)
-            batch, touched = hurt.batch, hurt.touched
+            batch, perturbed = hurt.batch, hurt.perturbed
             labels = None if labels is None else labels.repeat(2)
         if self.fusion.classes < FEWEST_CLASSES and not self.calibrator.needs_classes:
             labels = None
-        calibration = self.calibrator(batch, labels=labels, touched=touched)
+        calibration = self.calibrator(batch, labels=labels, perturbed=perturbed)
         here = {}
-        if not calibration.complete:
+        if not calibration.all_present:
             here = {name: calibration.present[:, index] for index, name in enumerate(calibration.names)}
         logits = calibration.decision
         if logits is None:
@@ -175,7 +175,7 @@ def class_options(method: CalibratorEntry, classes: int | None, inputs: Sequence
     if classes is None or not (method.classes or method.opines):
         return dict(method.options)
     extracted = method.opines and all(layout == "bd" for layout in inputs)
-    weight = {"opinion_weight": EXTRACTED} if extracted else {}
+    weight = {"unimodal_weight": EXTRACTED} if extracted else {}
     return {**weight, **method.options, "classes": classes}
 
 
