@@ -18,10 +18,10 @@ check: $(INSTALLED)  ## lint and types
 	$(BIN)/mypy
 
 results: $(INSTALLED)  ## the proof, cell by cell, many hours on two cores, resumable; QUICK=1: a short one in results/quick
-	$(BIN)/python results/proof.py $(if $(QUICK),--quick)
+	$(BIN)/python -m studies.paper $(if $(QUICK),--quick)
 
 results-experiments: $(INSTALLED)  ## the other tables and the picture under results/, resumable
-	$(BIN)/python results/run.py
+	$(BIN)/python -m studies.experiments
 
 # The environment is made anew when the constraints or the package's own needs are newer than it.
 $(INSTALLED): constraints.txt pyproject.toml

@@ -1,6 +1,6 @@
 """What observing costs: training with the dynamics recorder against the same training without.
 
-`python benchmarks/dynamics_cost.py [--repetitions R] [--steps S] [--calibrator NAME]` trains on the embedded digits
+`python -m benchmarks.dynamics_cost [--repetitions R] [--steps S] [--calibrator NAME]` trains on the embedded digits
 (concat) and, where the data folder is there, on UTD-MHAD (transformer), without the recorder and with it at every
 step, every 10th and every 25th, files, events and sharpness included. Printed as JSON: seconds and their ratio to the
 run without, median and spread over repetitions, and the recorder's own share of the time as it counts it; the settings
@@ -24,11 +24,11 @@ from concordant.data.split import Task
 from concordant.dynamics.runs import SUMMARY, train_observed
 from concordant.errors import ConcordantError
 from concordant.files import read_json
-from concordant.study.experiment import prepare_of
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.loop import train
 from concordant.training.paired import Job
 from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
 
 EVERY = (1, 10, 25)
 

@@ -1,6 +1,6 @@
 """What an exported model saves: the time of one instance by ONNX Runtime and by PyTorch, and their ratio.
 
-`python benchmarks/export_latency.py [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concordant run`
+`python -m benchmarks.export_latency [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concordant run`
 (by default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then asks both
 of single test instances in turn, so that both meet the same noise, with one thread each. Printed as JSON: medians and
 quartiles in milliseconds, and the ratio of the medians, PyTorch's over ONNX Runtime's. PyTorch runs the model eagerly,

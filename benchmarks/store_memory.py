@@ -1,6 +1,6 @@
 """Memory of a dataset as large as CMU-MOSEI: prepared and gone through once, in processes of their own.
 
-`python benchmarks/store_memory.py [--instances N] [--seed S] [--folder DIR]` generates instances of the published
+`python -m benchmarks.store_memory [--instances N] [--seed S] [--folder DIR]` generates instances of the published
 number (22,856), sizes (768, 74, 35) and lengths (text up to 50 steps, audio and vision up to 500; drawn evenly from
 half of that up), writes them as a store, and reads every one in padded batches of 64 in random order. Printed as JSON:
 the highest resident memory of each process, that of a process that does nothing but import, and the limit of 1.5 GiB.
@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -62,7 +63,9 @@ def read(folder: Path, count: int, seed: int) -> dict[str, float]:
     """Go through all instances once."""
     store = Store(folder)
     order = torch.utils.data.RandomSampler(store, generator=torch.Generator().manual_seed(seed))
-    loader = torch.utils.data.DataLoader(store, BATCH, sampler=order, collate_fn=Collate(store.card))
+    loader: torch.utils.data.DataLoader[Instance] = torch.utils.data.DataLoader(
+        cast("torch.utils.data.Dataset[Instance]", store), BATCH, sampler=order, collate_fn=Collate(store.card)
+    )
     seen, total = 0, 0.0
     for batch in loader:
         seen += len(batch)
@@ -89,7 +92,9 @@ def measured(work: Callable[[Path, int, int], dict[str, float]], *arguments: obj
     return found
 
 
-def _report(queue: multiprocessing.Queue, work: Callable[..., dict[str, float]], *arguments: object) -> None:
+def _report(
+    queue: multiprocessing.Queue[dict[str, float]], work: Callable[..., dict[str, float]], *arguments: object
+) -> None:
     torch.set_num_threads(1)
     found = work(*arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

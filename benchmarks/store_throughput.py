@@ -1,6 +1,6 @@
 """Epochs of padded batches: the store against tensors in memory and against the plain pickle route.
 
-`python benchmarks/store_throughput.py [--instances N] [--epochs E] [--seed S]` makes a dataset of CMU-MOSI's published
+`python -m benchmarks.store_throughput [--instances N] [--epochs E] [--seed S]` makes a dataset of CMU-MOSI's published
 sizes (text 50 x 768, audio 375 x 5, vision 500 x 20) at lengths of their own and goes through it in batches of 64 in
 random order: from the store, memory-mapped; from tensors padded to the longest of all, in memory; from a pickle of
 padded arrays, opened anew and held in memory, instance by instance through a DataLoader, as published loaders do.
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -79,8 +80,11 @@ def open_store(folder: Path) -> Epoch:
     store = Store(folder / "store")
 
     def epoch(generator: torch.Generator) -> float:
-        loader = DataLoader(
-            store, BATCH, sampler=RandomSampler(store, generator=generator), collate_fn=Collate(store.card)
+        loader: DataLoader[Instance] = DataLoader(
+            cast("Dataset[Instance]", store),
+            BATCH,
+            sampler=RandomSampler(store, generator=generator),
+            collate_fn=Collate(store.card),
         )
         return sum(float(batch.inputs["text"][0, 0, 0]) for batch in loader)
 
@@ -94,7 +98,7 @@ def open_tensors(folder: Path) -> Epoch:
 
     def epoch(generator: torch.Generator) -> float:
         order = torch.randperm(len(data), generator=generator)
-        return sum(float(data[rows][0][0, 0, 0]) for rows in order.split(BATCH))
+        return sum(float(data[rows][0][0, 0, 0]) for rows in torch.split(order, BATCH))
 
     return epoch
 

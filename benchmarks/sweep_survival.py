@@ -1,6 +1,6 @@
 """A sweep of 24 trials that loses workers and is interrupted: what is there in the end, and how often.
 
-`python benchmarks/sweep_survival.py [--steps N] [--cpus N]` starts `concordant sweep` on the embedded digits (two
+`python -m benchmarks.sweep_survival [--steps N] [--cpus N]` starts `concordant sweep` on the embedded digits (two
 fusions, four variants, three seeds), kills a worker process at its work with SIGKILL, interrupts the command with
 SIGINT half-way, gives it again, kills another worker, and counts. The same grid is then run without any of that, and
 the predictions of both are compared. Printed as JSON.
@@ -148,7 +148,7 @@ def main() -> None:
             json.dumps(
                 {
                     "schema": "concordant.sweep-survival/1",
-                    "command": f"python benchmarks/sweep_survival.py --steps {arguments.steps} --cpus {arguments.cpus}",
+                    "command": f"python -m benchmarks.sweep_survival --steps {arguments.steps} --cpus {arguments.cpus}",
                     "grid": "digits, fusions concat and sum, calibrators none, self, context, seeds 0 to 2",
                     "trials": TRIALS,
                     "killed_workers": killed,

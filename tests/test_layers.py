@@ -24,12 +24,10 @@ LAYERS = [
     ("dynamics",),
     ("visualisation",),
     ("study",),
-    ("speed",),
     ("estimator", "monitor"),
-    ("report",),
+    ("report", "speed"),
     ("deploy",),
     ("sweep",),
-    ("proof",),
     ("cli",),
     ("__main__",),
 ]

@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from concordant import speed
 from concordant.cli.speed import speed_command
 from concordant.errors import UsageError
 
@@ -13,29 +14,35 @@ app = typer.Typer()
 app.command("speed")(speed_command)
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """One fusion, timed for an instant."""
+    timed = speed.measure
+    monkeypatch.setattr(speed, "BRIEF", {"lf-dnn": speed.VECTORS})
+    monkeypatch.setattr(speed, "measure", lambda *given, **how: timed(*given, **how, repetitions=2, seconds=0.0))
+
+
 def run(*words):
     return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
 
 
 def test_numbers_are_printed_and_written_alike(tmp_path):
-    done = run("--quick", "--only", "operators", "--json", tmp_path / "speed.json", "--page", tmp_path / "page.md")
+    done = run("--quick", "--json", tmp_path / "speed.json")
     assert done.exit_code == 0
     document = json.loads((tmp_path / "speed.json").read_text())
-    text = (tmp_path / "page.md").read_text()
-    assert "## Operators" in text
-    assert [line for line in text.splitlines() if line] == [line for line in done.output.splitlines() if line]
-    for record in document["operators"]:
-        assert f"| {record['phase']} | {record['calibrator']} | {record['operators']} | {record['ratio']:.2f} |" in text
+    assert document["command"] == "concordant speed --quick"
+    assert len(document["overhead"]) == 2 * len(speed.BRIEF_CALIBRATORS) + 1
+    for phase in ("train", "inference"):
+        ratios = {one["calibrator"]: one["ratio"] for one in document["overhead"] if one["phase"] == phase}
+        cells = " | ".join(f"{ratio:.2f}" for name, ratio in ratios.items() if name != "none")
+        assert f"| `lf-dnn` | small | vectors | {cells} |" in done.output
 
 
 def test_json_alone_goes_to_standard_output():
-    done = run("--quick", "--only", "operators", "--json", "-")
+    done = run("--quick", "--json", "-")
     assert json.loads(done.stdout)["schema"] == "concordant.speed/1"
 
 
-def test_wrong_use_is_an_error_in_a_sentence(tmp_path):
-    with pytest.raises(UsageError, match=r"^unknown section 'warp'; choose from: "):
-        run("--only", "warp")
-    (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"^--page: cannot write to .*file/page.md"):
-        run("--quick", "--only", "operators", "--page", tmp_path / "file" / "page.md")
+def test_an_unavailable_device_is_an_error_in_a_sentence():
+    with pytest.raises(UsageError, match=r"^--device xpu: PyTorch sees .* here; use cpu"):
+        run("--device", "xpu")

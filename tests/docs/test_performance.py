@@ -1,12 +1,12 @@
-"""The pages on performance are what `concordant speed` makes of its files under results/."""
+"""The pages on performance are what `python -m benchmarks.speed` makes of its files under results/."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from benchmarks.page import page
 from concordant.files import read_json
-from concordant.speed.page import page
 
 ROOT = Path(__file__).parents[2]
 PAGES = pytest.mark.parametrize(

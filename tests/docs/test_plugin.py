@@ -1,27 +1,15 @@
 """What docs/plugin.md prints can be run, and its numbers are those of the results."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from concordant.files import read_json
+from studies import plugin as plugin_script
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """The script that makes the numbers."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("results_plugin", ROOT / "results" / "plugin.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "results_plugin", module)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_python_runs(capsys):
@@ -30,15 +18,15 @@ def test_the_python_runs(capsys):
     assert "torch.Size([64, 2])" in capsys.readouterr().out
 
 
-def test_the_numbers_are_those_of_the_results(script):
+def test_the_numbers_are_those_of_the_results():
     results = read_json(ROOT / "results" / "plugin.json")
-    assert script.table(results) in TEXT
+    assert plugin_script.table(results) in TEXT
     assert all(run["model_unchanged"] for run in results["runs"])
     mean = results["differences"]["mean"]
     assert f"| mean | {100 * mean['before']:.1f} | {100 * mean['after']:.1f} |" in TEXT
 
 
-def test_the_numbers_of_the_text_are_those_of_the_code(script):
+def test_the_numbers_of_the_text_are_those_of_the_code():
     import inspect
 
     from concordant import fit_plugin

@@ -79,7 +79,7 @@ def test_an_explanation_shows_a_line_a_modality(folder, documents):
 
 
 def test_the_page_is_made_of_what_is_kept(documents):
-    kept = numbers_of(documents, "python results/analyses.py x")
+    kept = numbers_of(documents, "python -m studies.analyses x")
     assert "points" not in kept["features"]
     assert kept["corruption"] == documents.corruption
     assert kept["dynamics"] is None
@@ -99,7 +99,7 @@ def test_the_page_is_made_of_what_is_kept(documents):
     assert "| context | 0.00123 | 1.5 | - | 0.900 ± 0.010 | 5.0 % |" in page
     assert "| left + right + profile | " in page
     assert "| gaussian-noise \\* | " in page
-    assert "Made by `python results/analyses.py x`" in page
+    assert "Made by `python -m studies.analyses x`" in page
     assert "**Older.**\n\n" in analyses_page({"x": {**kept, "remark": "Older."}})
     rows = [line for line in page.splitlines() if line.startswith("| none, perturbed | ")]
     assert any(" | 1.00 | - | " in line for line in rows)

@@ -14,7 +14,7 @@ Document = Mapping[str, Any]
 
 HEAD = """# Analyses
 
-Made by `python results/analyses.py`; the numbers are those of the JSON files in `results/analyses`. Accuracy in
+Made by `python -m studies.analyses`; the numbers are those of the JSON files in `results/analyses`. Accuracy in
 percent, mean ± standard deviation over seeds. The reports themselves, with all figures, are the `report.html` of the
 runs' folders.
 

@@ -28,7 +28,8 @@ LEGEND = (
 
 HEAD = """# Grids
 
-Made by `make results-experiments` (`python results/run.py`); the numbers are those of the JSON files beside this page.
+Made by `make results-experiments` (`python -m studies.experiments`); the numbers are those of the JSON files
+beside this page.
 One row a fusion: accuracy in percent on clean test instances, and the mean over four corruptions of one random modality
 of every instance; mean ± standard deviation over seeds. "calibrated at" says where the calibrator stands. Differences
 are paired, with p-values from a hierarchical bootstrap over seeds and test instances.

@@ -18,12 +18,13 @@ from concordant.report.table import (
     values_of,
 )
 
-START = "<!-- results: made by results/run.py -->"
+START = "<!-- results: made by studies/experiments.py -->"
 END = "<!-- /results -->"
 
 HEAD = """# Results
 
-Made by `make results-experiments` (`python results/run.py`); the numbers are those of the JSON files beside this page.
+Made by `make results-experiments` (`python -m studies.experiments`); the numbers are those of the JSON files
+beside this page.
 Accuracy in percent, mean ± standard deviation over seeds. One random modality of every test instance is corrupted;
 "mean" is over the four corruptions. Differences are paired, with a 95 % interval and a p-value from a hierarchical
 bootstrap over seeds and test instances (whole groups where instances are grouped), Holm-corrected over all comparisons

@@ -1,0 +1,511 @@
+"""The cost of a calibrator on this machine: training step and inference relative to the model without one.
+
+Inputs are random numbers with the shapes of published benchmarks: the cost of a step does not depend on what it learns.
+The base, "none", is trained with the same perturbations on the same 2B rows; "none, clean" on the B rows alone.
+Machines are shared, therefore everything that is compared takes turns, and ratios are formed within a turn: both times
+of a ratio meet the same noise, and the median over turns removes what affected only one of them.
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from concordant import seeding
+from concordant.calibration import Perturbation, repeat_targets
+from concordant.data.split import Split, Task
+from concordant.encoders import Encoder
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS
+from concordant.rivals import CALIBRATORS
+from concordant.training.config import Config, Recipe, Variant
+from concordant.training.model import MultimodalModel, build_model
+from concordant.training.provenance import hardware, versions
+
+SCHEMA = "concordant.speed/1"
+CLEAN = "none, clean"
+PHASES = {"train": "Training step", "inference": "Inference"}
+LARGEST = 30_000_000  # parameters; several models of one size are held at once
+BRIEF_CALIBRATORS = ("none", "self", "joint", "context")
+NEAREST = ("none", "joint", "context")
+
+Actions = Mapping[str, Callable[[], object]]
+Clock = Callable[[], float]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Inputs of one benchmark's shapes.
+
+    Args:
+        name: as tables show it.
+        layouts: modality -> layout.
+        shapes: modality -> shape of one instance.
+        classes: number of logits.
+        source: the benchmark.
+        encoders: "small" or "resnet18".
+        masked: sequences have masks; on average a quarter of the steps is padding.
+        batch: instances per training step and per call in inference.
+    """
+
+    name: str
+    layouts: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    classes: int
+    source: str
+    encoders: str = "small"
+    masked: bool = False
+    batch: int = 64
+
+
+_MOSI = dict.fromkeys(("text", "audio", "vision"), "btd")
+VECTORS = Setting(
+    "vectors",
+    dict.fromkeys(("text", "audio", "video"), "bd"),
+    {"text": (100,), "audio": (73,), "video": (100,)},
+    classes=2,
+    source="cmu-mosi-utterance",
+)
+ALIGNED = Setting(
+    "aligned",
+    _MOSI,
+    {"text": (50, 300), "audio": (50, 5), "vision": (50, 20)},
+    classes=2,
+    source="CMU-MOSI of MulT, aligned",
+    masked=True,
+    batch=16,
+)
+UNALIGNED = Setting(
+    "unaligned",
+    _MOSI,
+    {"text": (50, 300), "audio": (375, 5), "vision": (500, 20)},
+    classes=2,
+    source="CMU-MOSI of MulT, unaligned",
+    masked=True,
+    batch=8,
+)
+AUDIO_VISUAL = Setting(
+    "audio-visual",
+    {"audio": "bchw", "image": "bchw"},
+    {"audio": (1, 112, 112), "image": (3, 112, 112)},
+    classes=6,
+    source="spectrograms and frames of 112 pixels",
+    encoders="resnet18",
+    batch=8,
+)
+SETTINGS = {setting.name: setting for setting in (VECTORS, ALIGNED, UNALIGNED, AUDIO_VISUAL)}
+BY_FUSION = {"vector": VECTORS, "sequence": ALIGNED, "convolutional": AUDIO_VISUAL}
+BRIEF = {"lf-dnn": VECTORS, "mult": UNALIGNED, "concat": AUDIO_VISUAL}  # one fusion of each kind
+
+
+def measure_all(*, quick: bool = False, device: str = "cpu", progress: Progress | None = None) -> dict[str, Any]:
+    """Measure the overhead of calibrators before every fusion; return the document.
+
+    Args:
+        quick: three fusions and four calibrators: about two minutes.
+        device: "cpu", on one thread, or an accelerator such as "cuda".
+        progress: called with the number of finished measurements, their total, and the next one.
+
+    Raises:
+        UsageError: the device is not available.
+    """
+    check_device(device)
+    pieces = overhead(quick=quick, device=device)
+    threads, records = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for done, (what, piece) in enumerate(pieces.items()):
+            if progress is not None:
+                progress(done, len(pieces), what)
+            records += piece()
+    finally:
+        torch.set_num_threads(threads)
+    words = [*([] if device == "cpu" else ["--device", device]), *(["--quick"] if quick else [])]
+    return {
+        "schema": SCHEMA,
+        "quick": quick,
+        "device": device,
+        "threads": 1,
+        "overhead": records,
+        "skipped": [] if quick or device != "cpu" else too_large(),
+        "versions": versions(),
+        "hardware": hardware(),
+        "command": " ".join(["concordant speed", *words]),
+    }
+
+
+def check_device(device: str) -> None:
+    """Raise UsageError where PyTorch finds no accelerator of this type; "cpu" is always available."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if device != "cpu" and (found is None or found.type != torch.device(device).type):
+        raise UsageError(
+            f"--device {device}: PyTorch sees {'no accelerator' if found is None else found.type} here; use cpu"
+        )
+
+
+def overhead(*, quick: bool, device: str = "cpu") -> dict[str, Callable[[], list[dict[str, Any]]]]:
+    """Return description -> function that measures one fusion in one phase and returns a record per calibrator."""
+    return {
+        f"{fusion}, {preset}, {setting.name}, {phase}": partial(
+            measure, setting, fusion, preset=preset, calibrators=calibrators, phase=phase, device=device
+        )
+        for fusion, setting, preset, calibrators in _plan(quick, device)
+        for phase in PHASES
+    }
+
+
+def _plan(quick: bool, device: str) -> list[tuple[str, Setting, str, Sequence[str]]]:
+    """Return fusions with inputs, preset and calibrators.
+
+    On a CPU every calibrator is measured before the small presets of vectors and sequences; the contextual one and its
+    nearest rival before the published sizes, and before ResNet-18, where a turn takes seconds.
+    """
+    if device != "cpu":
+        names = ("lf-dnn", "concat") if quick else tuple(FUSIONS)
+        return [(name, BY_FUSION[FUSIONS[name].setting], "small", NEAREST) for name in names]
+    if quick:
+        return [(fusion, setting, "small", BRIEF_CALIBRATORS) for fusion, setting in BRIEF.items()]
+    found: list[tuple[str, Setting, str, Sequence[str]]] = []
+    for fusion in FUSIONS:
+        setting = BY_FUSION[FUSIONS[fusion].setting]
+        heavy = setting is AUDIO_VISUAL
+        found.append((fusion, setting, "small", NEAREST if heavy else fitting(fusion)))
+        if not heavy and parameters_of(setting, fusion, "paper") <= LARGEST:
+            found.append((fusion, setting, "paper", NEAREST))
+    return [*found, *(("mult", UNALIGNED, preset, NEAREST) for preset in ("small", "paper"))]
+
+
+def too_large() -> list[str]:
+    """Return one line per published size that is not measured."""
+    counts = {name: parameters_of(BY_FUSION[FUSIONS[name].setting], name, "paper") for name in FUSIONS}
+    return [
+        f"overhead, {fusion}, paper (a model of {count / 1e6:.0f} million parameters)"
+        for fusion, count in counts.items()
+        if count > LARGEST
+    ]
+
+
+def measure(
+    setting: Setting,
+    fusion: str,
+    *,
+    preset: str = "small",
+    calibrators: Sequence[str] | None = None,
+    phase: str = "train",
+    device: str = "cpu",
+    repetitions: int = 5,
+    seconds: float = 0.05,
+    clock: Clock | None = None,
+) -> list[dict[str, Any]]:
+    """Time every calibrator before one fusion, in turns; return one record per calibrator.
+
+    Args:
+        setting: inputs.
+        fusion: name.
+        preset: "small" or "paper", the size of the fusion.
+        calibrators: names; None = all that fit. "none" is always among them.
+        phase: "train" or "inference".
+        device: where.
+        repetitions: turns.
+        seconds: approximate time of each calibrator per turn.
+        clock: None = processor time on the CPU, which excludes other programs, else `device_clock`.
+    """
+    chosen = fitting(fusion) if calibrators is None else ["none", *(name for name in calibrators if name != "none")]
+    clock = clock or (time.process_time if device == "cpu" else device_clock)
+    config = configure(setting, fusion, preset)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        actions = actions_of(setting, config, chosen, phase, device=device)
+        count = calls_for(actions["none"], seconds=seconds, clock=clock)
+        times = interleaved(actions, repetitions=repetitions, calls=count, clock=clock)
+    return [
+        {
+            "setting": setting.name,
+            "fusion": fusion,
+            "preset": preset,
+            "calibrator": name,
+            "phase": phase,
+            **ratios(values, times["none"]).record("ratio"),
+            "milliseconds": round(1e3 * statistics.median(values), 4),
+        }
+        for name, values in times.items()
+    ]
+
+
+def example(setting: Setting, *, instances: int, seed: int = 0) -> Task:
+    """Return a task of random inputs with the shapes of a setting; its three splits are identical."""
+    draws = np.random.default_rng(seed)
+    inputs = {name: draws.standard_normal((instances, *shape), np.float32) for name, shape in setting.shapes.items()}
+    masks = {}
+    for name, shape in setting.shapes.items() if setting.masked else ():
+        lengths = draws.integers(shape[0] // 2, shape[0] + 1, instances)
+        masks[name] = np.arange(shape[0]) < lengths[:, None]
+    labels = draws.integers(0, setting.classes, instances)
+    part = Split(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
+    return Task(tuple(str(n) for n in range(setting.classes)), dict(setting.layouts), part, part, part)
+
+
+def configure(setting: Setting, fusion: str, preset: str, calibrate: str | None = None) -> Config:
+    """Return the configuration of the models that are timed."""
+    # Not validated: the modalities of the setting are not those of a registered benchmark.
+    return Config.model_construct(
+        benchmark=setting.source,
+        fusion=fusion,
+        calibrators=tuple(CALIBRATORS),
+        seeds=1,
+        protocol="",
+        modalities=tuple(setting.shapes),
+        calibrate=calibrate if calibrate is not None else FUSIONS[fusion].points[0],
+        preset=preset,
+        encoders=setting.encoders,
+        method="none",
+        recipe=Recipe(batch=setting.batch),
+    )
+
+
+def fitting(fusion: str) -> list[str]:
+    """Return the calibrators that can stand before a fusion, "none" first."""
+    names = [name for name in CALIBRATORS if FUSIONS[fusion].late or not CALIBRATORS[name].late]
+    return ["none", *(name for name in names if name != "none")]
+
+
+def parameters_of(setting: Setting, fusion: str, preset: str) -> int:
+    """Return the number of parameters of the model without a calibrator; no memory is allocated for it."""
+    with torch.device("meta"):
+        variant = Variant("none", perturbed=False)
+        model = build_model(example(setting, instances=2), configure(setting, fusion, preset), variant, seed=0)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def models_of(setting: Setting, config: Config, calibrators: Sequence[str]) -> dict[str, MultimodalModel]:
+    """Return calibrator -> model; encoders and fusion are shared, since where weights lie in memory affects times."""
+    task = example(setting, instances=config.recipe.batch)
+    base = build_model(task, config, Variant("none", perturbed=True), seed=0)
+    return {
+        name: MultimodalModel(
+            encoders=cast(dict[str, Encoder], dict(base.encoders.items())),
+            calibrator=build_model(task, config, Variant(name, perturbed=True), seed=0).calibrator,
+            fusion=base.fusion,
+        )
+        for name in calibrators
+    }
+
+
+def actions_of(
+    setting: Setting, config: Config, calibrators: Sequence[str], phase: str, *, device: str = "cpu"
+) -> dict[str, Callable[[], object]]:
+    """Return calibrator -> the action that is timed; in training "none, clean" beside "none"."""
+    task = example(setting, instances=config.recipe.batch)
+    models = {name: one.to(device) for name, one in models_of(setting, config, [*calibrators, "none"]).items()}
+    if phase == "inference":
+        return {name: inference(models[name], task, config, device=device) for name in calibrators}
+    step = partial(training_step, task=task, config=config, device=device)
+    found = {name: step(models[name], perturbed=True) for name in calibrators}
+    return {**found, CLEAN: step(models["none"], perturbed=False)}
+
+
+def training_step(
+    model: MultimodalModel, task: Task, config: Config, *, perturbed: bool, device: str = "cpu"
+) -> Callable[[], object]:
+    """Return a whole training step as in `concordant run`: forward, losses, backward, optimiser."""
+    recipe, settings = config.recipe, Perturbation() if perturbed else None
+    optimizer = torch.optim.AdamW(
+        model.train().parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    draws = seeding.generator(0, "perturbations", device=torch.device(device))
+    inputs, masks, labels = _tensors(task, recipe.batch, device)
+    targets = repeat_targets(labels) if perturbed else labels
+
+    def step() -> None:
+        out = model(inputs, masks, {}, labels=labels, perturbation=settings, generator=draws)
+        loss = F.cross_entropy(out.logits, targets) + out.calibration.auxiliary_loss
+        loss = loss + model.fusion.auxiliary_loss(targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def inference(model: MultimodalModel, task: Task, config: Config, *, device: str = "cpu") -> Callable[[], object]:
+    """Return one call of the model in evaluation mode, without gradients."""
+    inputs, masks, _ = _tensors(task, config.recipe.batch, device)
+    model.eval()
+
+    def call() -> None:
+        with torch.inference_mode():
+            model(inputs, masks, {})
+
+    return call
+
+
+def _tensors(
+    task: Task, batch: int, device: str
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
+    part = task.train.take(slice(0, batch))
+    inputs = {name: torch.from_numpy(x).to(device) for name, x in part.inputs.items()}
+    masks = {name: torch.from_numpy(mask).to(device) for name, mask in part.masks.items()}
+    return inputs, masks, torch.from_numpy(part.labels).to(device)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles of repeated measurements."""
+
+    median: float
+    low: float
+    high: float
+
+    def record(self, name: str) -> dict[str, float]:
+        """Return `name` (median), `name_low` and `name_high` (quartiles), rounded."""
+        return {name: round(self.median, 4), f"{name}_low": round(self.low, 4), f"{name}_high": round(self.high, 4)}
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return median and quartiles; a single value stands for all three.
+
+    >>> spread([3.0, 1.0, 2.0, 5.0, 4.0])
+    Spread(median=3.0, low=2.0, high=4.0)
+    """
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high)
+
+
+def ratios(values: Sequence[float], base: Sequence[float]) -> Spread:
+    """Return the spread of values over base, formed within each turn.
+
+    >>> ratios([2.0, 9.0, 4.0], [1.0, 3.0, 2.0]).median
+    2.0
+    """
+    return spread([value / other for value, other in zip(values, base, strict=True)])
+
+
+def interleaved(
+    actions: Actions,
+    *,
+    repetitions: int,
+    calls: Mapping[str, int] | int = 1,
+    warm: int = 2,
+    clock: Clock = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Return action -> seconds per call, one value per turn.
+
+    In each turn every action runs once (or `calls` times in a row). The order rotates from turn to turn, which keeps an
+    action from always following the same other one. Garbage is collected between turns, never within.
+
+    Args:
+        actions: name -> function to time.
+        repetitions: turns that count.
+        calls: calls per turn, for all actions or by name; more for short ones.
+        warm: turns before these, which do not count.
+        clock: returns seconds; `time.process_time` where other programs keep the processor busy.
+    """
+    names = list(actions)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for turn in range(warm + repetitions):
+            gc.collect()
+            shift = turn % len(names) if names else 0
+            for name in (*names[shift:], *names[:shift]):
+                count = calls if isinstance(calls, int) else calls[name]
+                action = actions[name]
+                start = clock()
+                for _ in range(count):
+                    action()
+                took = (clock() - start) / count
+                if turn >= warm:
+                    found[name].append(took)
+    finally:
+        if enabled:
+            gc.enable()
+    return found
+
+
+def calls_for(
+    action: Callable[[], object], *, seconds: float, most: int = 1000, clock: Clock = time.perf_counter
+) -> int:
+    """Return how many calls fit into `seconds`, from one timed call after one that warms up."""
+    action()
+    start = clock()
+    action()
+    return max(1, min(most, round(seconds / max(clock() - start, 1e-9))))
+
+
+def device_clock() -> float:
+    """Return wall-clock seconds after the accelerator has finished its queue: its work is asynchronous."""
+    torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """Return a document of `measure_all` as Markdown."""
+    return "\n".join(
+        [
+            overhead_section(document["overhead"]),
+            *(f"Not measured: {line}." for line in document["skipped"]),
+        ]
+    )
+
+
+def overhead_section(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the ratios of all calibrators as Markdown, one table per phase."""
+    calibrators = list(dict.fromkeys(record["calibrator"] for record in records if record["calibrator"] != "none"))
+    text = [
+        "## What a calibrator adds to a model\n",
+        "A whole training step, or a call in inference, over that of the same model with `none` in the calibrator's",
+        "place, trained with the same perturbations on the same rows (the batch untouched and perturbed).",
+        "`none, clean` is the twin trained on the untouched half alone. Inputs: " + _inputs(records) + ".\n",
+    ]
+    for phase, title in PHASES.items():
+        rows: dict[tuple[str, str, str], dict[str, float]] = {}
+        for record in records:
+            if record["phase"] == phase:
+                key = (f"`{record['fusion']}`", record["preset"], record["setting"])
+                rows.setdefault(key, {})[record["calibrator"]] = record["ratio"]
+        shown = [name for name in calibrators if any(name in row for row in rows.values())]
+        cells = [[*key, *(row.get(name) for name in shown)] for key, row in rows.items()]
+        text += [f"{title}:\n", table(["fusion", "preset", "inputs", *shown], cells, words=3), ""]
+    return "\n".join(text)
+
+
+def _inputs(records: Sequence[Mapping[str, Any]]) -> str:
+    names = dict.fromkeys(record["setting"] for record in records)
+    return "; ".join(
+        f"*{one.name}* of {one.source} ("
+        + ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in one.shapes.items())
+        + f"; batches of {one.batch})"
+        for one in (SETTINGS[name] for name in names if name in SETTINGS)
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1) -> str:
+    """Return a Markdown table; the first `words` columns hold text, the others numbers.
+
+    >>> print(table(["what", "ratio"], [["a", 1.5]]))
+    | what | ratio |
+    | --- | ---: |
+    | a | 1.50 |
+    """
+    marks = ["---"] * words + ["---:"] * (len(columns) - words)
+    lines = [columns, marks, *([_text(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - a cell
+    if value is None:
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

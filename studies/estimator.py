@@ -1,0 +1,230 @@
+"""Makes results/estimator.json and results/ESTIMATOR.md: `python -m studies.estimator [NAME ...]`.
+
+The estimator against scikit-learn's usual pipelines on the same folds, untouched and with one random modality of every
+test instance corrupted. Everybody gets the same standardised arrays, with their default parameters; the pipelines get
+the modalities side by side, an absent one as zeros. What was measured before is kept for datasets that are not named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from concordant import CalibratedClassifier
+from concordant.benchmarks import utd_mhad
+from concordant.benchmarks.handwritten import HANDWRITTEN
+from concordant.benchmarks.scene15 import SCENE15
+from concordant.data.archives import Column, find_data_folder, read_archive
+from concordant.data.scaling import scale_splits
+from concordant.data.split import Split, stratified
+from concordant.errors import ConcordantError
+from concordant.estimator import Modalities
+from concordant.files import read_json, write_json, write_text
+from concordant.robustness.corrupting import Ground, corrupt_part, victims
+from concordant.robustness.corruptions import KINDS
+from concordant.training.provenance import hardware, versions
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
+SEEDS = 3
+STRENGTHS = {"gaussian-noise": 1.5, "dimension-replacement": 0.45, "swap": 1.0, "dimension-dropout": 0.75}
+
+SplitRows = Callable[[Split, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is compared on: where vectors come from, how they are split, and one line."""
+
+    load: Callable[[Path], Split]
+    split: SplitRows
+    summary: str
+
+
+def pooled(folder: Path) -> Split:
+    """Return UTD-MHAD as means and standard deviations over time; groups are subjects."""
+    read = utd_mhad.load(folder)
+    vectors = {}
+    for name, x in read.inputs.items():
+        steps = np.moveaxis(x, 2, 1) if name == "depth" else x  # (N, T, ...)
+        vectors[name] = np.concatenate([f(steps, 1).reshape(len(x), -1) for f in (np.mean, np.std)], 1)
+    return replace(_part(vectors, read.labels), groups=read.groups)
+
+
+def ravdess(folder: Path) -> Split:
+    """Return RAVDESS as statistics of the audio and mean action units; groups are the five folds."""
+    columns = {
+        "action_units": Column("recordings", (35,)),
+        "emotion": Column("recordings", kinds="iu", classes=8),
+        "fold": Column("recordings", kinds="iu"),
+        "has_audio": Column("recordings", kinds="b"),
+    }
+    arrays = read_archive(folder, "ravdess.npz", columns)
+    # Read apart: it is NaN where there is no audio, which read_archive refuses.
+    with np.load(folder / "ravdess.npz", allow_pickle=False) as archive:
+        audio = np.where(arrays["has_audio"][:, None], archive["audio_stats"], np.float32(0))
+    part = _part({"audio": audio, "action_units": arrays["action_units"]}, arrays["emotion"])
+    return replace(part, groups=arrays["fold"].astype(np.str_), present={"audio": arrays["has_audio"]})
+
+
+def _part(vectors: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Split:
+    inputs = {name: x.astype(np.float32) for name, x in vectors.items()}
+    return Split(inputs, labels.astype(np.int64), np.array([str(row) for row in range(len(labels))]))
+
+
+def random_split(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return four fifths and one fifth of the rows, by class."""
+    return stratified(np.arange(len(part)), part.labels, 0.2, seed, "estimator", "test")
+
+
+def by_subject(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the published split, whatever the seed."""
+    odd = np.isin(np.asarray(part.groups).astype(np.int64), utd_mhad.TRAIN_SUBJECTS)
+    return np.flatnonzero(odd), np.flatnonzero(~odd)
+
+
+def by_fold(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the published folds: that of the seed's number tests."""
+    here = np.asarray(part.groups) == str(seed)
+    return np.flatnonzero(~here), np.flatnonzero(here)
+
+
+DATASETS: dict[str, Dataset] = {
+    "scene15": Dataset(SCENE15.load, random_split, "scenes by three image descriptors, random 80/20"),
+    "handwritten": Dataset(HANDWRITTEN.load, random_split, "digits by six descriptors, random 80/20"),
+    "utd-mhad": Dataset(pooled, by_subject, "actions by three sensors, means and deviations over time, by subject"),
+    "ravdess": Dataset(ravdess, by_fold, "emotions by statistics of the audio and action units, published folds"),
+}
+
+
+def models(seed: int) -> dict[str, Any]:
+    """Return name -> an unfitted estimator; ours take modalities, the pipelines one table."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    return {
+        "CalibratedClassifier": CalibratedClassifier(random_state=seed),
+        "CalibratedClassifier, none": CalibratedClassifier(calibrator="none", random_state=seed),
+        "LogisticRegression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+        "SVC": make_pipeline(StandardScaler(), SVC(random_state=seed)),
+        "HistGradientBoosting": make_pipeline(StandardScaler(), HistGradientBoostingClassifier(random_state=seed)),
+    }
+
+
+def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
+    """Return one record a model and seed: accuracy untouched and under each corruption."""
+    dataset, found = DATASETS[name], []
+    part = dataset.load(folder)
+    ground = Ground(layouts=dict.fromkeys(part.inputs, "bd"))
+    for seed in range(seeds):
+        train, test = (part.take(rows) for rows in dataset.split(part, seed))
+        train, test, _ = scale_splits((train, test, test), ground.layouts)
+        hit = victims(test, tuple(test.inputs), seed)
+        tests = {"clean": test} | {
+            kind: corrupt_part(test, KINDS[kind], strength, ground, seed=seed, hit=hit).part
+            for kind, strength in STRENGTHS.items()
+        }
+        for label, model in models(seed).items():
+            ours = isinstance(model, CalibratedClassifier)
+            model.fit(_given(train, ours), train.labels)
+            scores = {kind: float(model.score(_given(one, ours), one.labels)) for kind, one in tests.items()}
+            found.append({"model": label, "seed": seed, "scores": scores})
+            print(name, label, seed, {kind: round(100 * score, 1) for kind, score in scores.items()}, flush=True)
+    return found
+
+
+def _given(part: Split, ours: bool) -> Any:  # noqa: ANN401
+    """Return instances as modalities with NaN where absent, or side by side with zeros."""
+    if not ours:
+        return np.concatenate(list(part.inputs.values()), 1)
+    arrays = {}
+    for name, x in part.inputs.items():
+        here = part.present.get(name)
+        arrays[name] = x if here is None else np.where(here[:, None], x, np.float32(np.nan))
+    return Modalities(arrays)
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """Return the Markdown page of a document."""
+    lines = [
+        "# The estimator and scikit-learn's pipelines",
+        "",
+        "Made by `python -m studies.estimator`; the numbers are those of `results/estimator.json`. Accuracy in "
+        f"percent, mean ± standard deviation over {document['seeds']} seeds; the same folds and default parameters for "
+        "all. "
+        "*Corrupted*: one random modality of every test instance, mean over the kinds "
+        + ", ".join(f"{kind} {strength:g}" for kind, strength in document["strengths"].items())
+        + ". `CalibratedClassifier, none` is the twin: the same network trained with the same perturbations, without "
+        "the calibrator. The pipelines get the modalities side by side, standardised, and see nothing perturbed; "
+        "logistic regression may take 2000 iterations.",
+        *(["", f"**{document['remark']}**"] if "remark" in document else []),
+    ]
+    kinds = list(document["strengths"])
+    for name, entry in document["datasets"].items():
+        lines += ["", f"## {name}", "", f"{entry['summary']}.", ""]
+        lines += [
+            f"| model | clean | corrupted | {' | '.join(kinds)} |",
+            "| --- |" + " ---: |" * (len(kinds) + 2),
+        ]
+        for label in dict.fromkeys(run["model"] for run in entry["runs"]):
+            runs = [run for run in entry["runs"] if run["model"] == label]
+            columns = [_shown([run["scores"]["clean"] for run in runs])]
+            columns.append(_shown([float(np.mean([run["scores"][kind] for kind in kinds])) for run in runs]))
+            columns += [_shown([run["scores"][kind] for run in runs]) for kind in kinds]
+            lines.append(f"| {label} | {' | '.join(columns)} |")
+    made = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    machine = ", ".join(f"{name}: {value}" for name, value in document["hardware"].items())
+    return "\n".join([*lines, "", f"Versions: {made}. Hardware: {machine}.", ""])
+
+
+def _shown(scores: list[float]) -> str:
+    values = 100 * np.asarray(scores)
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
+
+
+def main() -> int:
+    """Measure the named datasets, or all, and write numbers and page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(DATASETS)}; default: all")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"how many; default: {SEEDS}")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in DATASETS]
+    if unknown:
+        parser.error(f"unknown dataset {unknown[0]!r}; choose from: {', '.join(DATASETS)}")
+    folder = find_data_folder(arguments.data)
+    warnings.simplefilter("ignore", category=FutureWarning)
+    out = RESULTS / "estimator.json"
+    datasets = dict(read_json(out)["datasets"]) if out.exists() else {}
+    for name in arguments.names or DATASETS:
+        datasets[name] = {"summary": DATASETS[name].summary, "runs": measure(name, folder, arguments.seeds)}
+        document = {
+            "schema": "concordant.estimator-comparison/1",
+            "seeds": arguments.seeds,
+            "strengths": STRENGTHS,
+            "datasets": {known: datasets[known] for known in DATASETS if known in datasets},
+            "versions": versions(),
+            "hardware": hardware(),
+            "command": " ".join(["python -m studies.estimator", *arguments.names]),
+        }
+        write_json(out, document)  # after each, so that nothing measured is lost
+        write_text(RESULTS / "ESTIMATOR.md", page(document))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ConcordantError as error:
+        sys.exit(f"studies/estimator.py: {error}")

@@ -1,0 +1,129 @@
+"""Tries a calibrator on validation data alone: `python -m studies.trials FAMILY LABEL [NAME=NUMBER ...] [--seeds N]`.
+
+FAMILY is one of the proof's (studies.paper.grid), LABEL what its tables call a method ("context", "none+perturbed"),
+NAME=NUMBER an argument of the calibrator in place of its default, recipe.NAME=NUMBER a field of the recipe in place of
+the benchmark's, `--fusion` another one of the family's than the searched. `--record` keeps the scores in
+results/trials.json. The test part is taken away first. What is scored is
+the validation part, untouched and under every kind of corruption at the proof's severities; where test subjects are
+unseen and validation ones are not (utd-mhad), a training subject is left out of training and scored instead. So the
+method was chosen; docs/method.md has what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from concordant.benchmarks.catalogue import folder_of, natures_of
+from concordant.calibration import ContextualCalibrator
+from concordant.data.split import Split, Task
+from concordant.errors import ConcordantError
+from concordant.files import read_json, write_json
+from concordant.rivals import CALIBRATORS
+from concordant.robustness.corrupting import Ground
+from concordant.robustness.predict import ask
+from concordant.sweep.trial import without_test
+from concordant.training.loop import train
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
+from studies.paper.conditions import CLEAN, CONTROL, conditions
+from studies.paper.grid import FULL
+from studies.paper.plan import base_config
+from studies.paper.unseen import leave_group_out
+
+KEPT = Path(__file__).resolve().parents[1] / "results" / "trials.json"
+RECIPE = "recipe."  # before the name of one of its fields
+
+
+def main() -> int:
+    """Train over some seeds and print the scores of each and their means."""
+    families = {family.name: family for family in FULL.families}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", choices=families)
+    parser.add_argument("label", help="a calibrator, or none+perturbed")
+    parser.add_argument("options", nargs="*", metavar="NAME=NUMBER", help="arguments of the calibrator")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--fusion", help="default: that by which the family's recipes were searched")
+    parser.add_argument("--record", action="store_true", help="keep the scores in results/trials.json")
+    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
+    arguments = parser.parse_args()
+    family, calibrator = families[arguments.family], arguments.label.removesuffix("+perturbed")
+    fusion = arguments.fusion or family.searched
+    if fusion not in family.fusions:
+        parser.error(f"{family.name} has no fusion {fusion!r}; choose from: {', '.join(family.fusions)}")
+    numbers: dict[str, float] = {}
+    for option in arguments.options:
+        name, _, value = option.partition("=")
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            parser.error(f"{option!r} is no NAME=NUMBER")
+    recipe = {name.removeprefix(RECIPE): value for name, value in numbers.items() if name.startswith(RECIPE)}
+    given = {name: value for name, value in numbers.items() if not name.startswith(RECIPE)}
+    for name in given:
+        if name not in inspect.signature(ContextualCalibrator).parameters:
+            parser.error(f"a calibrator has no argument {name!r}")
+    for name in recipe:
+        if name not in FULL.space:
+            parser.error(f"no search has the field {name!r}; choose from: {', '.join(FULL.space)}")
+    family = replace(family, recipe={**family.recipe, **recipe})
+    config = base_config(FULL, family, fusion, (calibrator,), seeds=arguments.seeds)
+    labels = [variant.label for variant in config.variants]
+    if arguments.label not in labels:
+        parser.error(f"unknown method {arguments.label!r}; choose from: {', '.join(labels)}")
+    variant = config.variants[labels.index(arguments.label)]
+    entry = CALIBRATORS[calibrator]
+    CALIBRATORS._entries[calibrator] = replace(entry, options={**entry.options, **given})
+    torch.set_num_threads(1)
+    source = folder_of(family.benchmark, arguments.data)
+    rows = []
+    for seed in range(arguments.seeds):
+        task = without_test(prepare_of(config, source, seed=seed))
+        task, scored = leave_group_out(task, seed) if family.unseen else (task, task.valid)
+        if not isinstance(scored, Split):
+            raise ConcordantError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
+        model = train(task, config, variant, seed).model
+        rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
+        print(f"seed {seed}: clean {100 * rows[-1][0]:.1f}, corrupted {100 * rows[-1][1]:.1f}", flush=True)
+    clean, corrupted = 100 * np.mean(rows, 0)
+    name = " ".join([family.name, fusion, arguments.label, *arguments.options])
+    print(f"{name}: clean {clean:.1f}, corrupted {corrupted:.1f}")
+    if arguments.record:
+        asked = {"family": family.name, "fusion": fusion, "label": arguments.label, "numbers": numbers}
+        scores = {"clean": [round(row[0], 6) for row in rows], "corrupted": [round(row[1], 6) for row in rows]}
+        record({**asked, **scores, "versions": versions(), "hardware": hardware()})
+    return 0
+
+
+def record(found: dict[str, Any]) -> None:
+    """Keep the scores of a trial, one a seed, in the place of an earlier one of the same."""
+    known = read_json(KEPT)["trials"] if KEPT.is_file() else []
+    asked = ("family", "fusion", "label", "numbers")
+    others = [one for one in known if any(one[key] != found[key] for key in asked)]
+    write_json(KEPT, {"schema": "concordant.trials/1", "trials": [*others, found]})
+
+
+def scores_of(model: Any, task: Task, part: Split, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
+    """Return the accuracy, untouched and in the mean over kinds and severities of corruption."""
+    clean, kinds = 0.0, dict[str, list[float]]()
+    for shown in conditions(part, Ground(task.layouts, natures, {}, {}), FULL.severities, seed):
+        right = float((ask(model, shown.part).predictions() == shown.part.labels).mean())
+        if shown.name == CLEAN:
+            clean = right
+        elif shown.name.startswith("corruption.") and CONTROL not in shown.name:
+            kinds.setdefault(shown.name.split(".")[1], []).append(right)
+    return clean, float(np.mean([np.mean(values) for values in kinds.values()]))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ConcordantError as error:
+        sys.exit(f"studies/trials.py: {error}")

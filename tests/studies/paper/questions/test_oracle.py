@@ -1,0 +1,81 @@
+"""Shares of the way: 0 for the twin, 1 for its oracle, on outcomes that are drawn."""
+
+import numpy as np
+import pytest
+
+from studies.paper.conditions import CONTROL
+from studies.paper.grid import Cell, Family
+from studies.paper.outcomes import CellOutcomes, RunOutcomes
+from studies.paper.questions.oracle import SHARE, TWIN, counted_conditions, oracle, share_of, shares_of
+
+N, SEVERITIES = 200, (1, 5)
+TOLD = {"swap": "oracle.left+right", "clipping": "oracle.left+right", CONTROL: "oracle.left+right"}
+# The chance to be right: the twin's oracle is ahead of it under both kinds, but under mild clipping.
+CHANCES = {
+    TWIN: {"swap.1": 0.6, "swap.5": 0.3, "clipping.1": 0.95, "clipping.5": 0.5},
+    "self": {"swap.1": 0.6, "swap.5": 0.4, "clipping.1": 0.9, "clipping.5": 0.7},
+    "context": {"swap.1": 0.7, "swap.5": 0.6, "clipping.1": 0.9, "clipping.5": 0.7},
+}
+
+
+def drawn(label, seed, told):
+    draws = np.random.default_rng([seed, len(label)])
+    values = {"clean": np.ones(N), TOLD["swap"]: (draws.random(N) < told).astype(float)}
+    for name, chance in CHANCES[label].items():
+        values[f"corruption.{name}"] = (draws.random(N) < chance).astype(float)
+    for severity in SEVERITIES:
+        values[f"corruption.{CONTROL}.{severity}"] = np.zeros(N)
+    ids = np.array([f"{number}" for number in range(N)])
+    return RunOutcomes(ids, None, values, np.ones(N, np.bool_), TOLD)
+
+
+def cell(told=0.8):
+    """Return drawn outcomes, with the twin's oracle as another method."""
+    runs = {label: {seed: drawn(label, seed, told) for seed in (0, 1)} for label in CHANCES}
+    runs["oracle"] = {}
+    for seed, run in runs[TWIN].items():
+        values = {name: run.values[TOLD["swap"]] if name.startswith("corr") else x for name, x in run.values.items()}
+        runs["oracle"][seed] = RunOutcomes(run.ids, None, values, run.hit, TOLD)
+    family = Family("drawn", "digits", ("concat",), "concat", 2, modalities=("left", "right"))
+    return CellOutcomes(Cell(family, "concat", first=True), tuple(runs), (), SEVERITIES, runs)
+
+
+def test_the_twin_has_covered_nothing_and_its_oracle_everything():
+    found = cell()
+    assert share_of(found, TWIN) == 0
+    assert share_of(found, "oracle") == pytest.approx(1)
+    counted = counted_conditions(found)
+    assert [condition for condition, _ in counted] == [
+        "corruption.swap.1",
+        "corruption.swap.5",
+        "corruption.clipping.5",
+    ]
+    assert shares_of(found, TWIN, counted).tolist() == [0, 0]
+    assert shares_of(found, "oracle", counted).mean() == pytest.approx(1)
+
+
+def test_a_share_is_the_gain_in_units_of_the_way():
+    found = cell()
+    counted = counted_conditions(found)
+    gain = sum(found.means("self", one).mean() - found.means(TWIN, one).mean() for one, _ in counted)
+    way = sum(found.means(TWIN, told).mean() - found.means(TWIN, one).mean() for one, told in counted)
+    assert share_of(found, "self") == pytest.approx(gain / way)
+    assert 0 < share_of(found, "self") < share_of(found, "context") < 1
+
+
+def test_differences_are_those_of_the_shares():
+    found = cell()
+    table = oracle([found], resamples=200)
+    shares = {row["label"]: row["mean"] for row in table.scores}
+    assert set(shares) == set(found.labels)
+    for row in table.rows:
+        assert row["condition"] == SHARE
+        assert row["difference"] == pytest.approx(shares["context"] - shares[row["to"]])
+        assert row["mean_of"] == pytest.approx(shares["context"])
+        assert row["low"] <= row["difference"] <= row["high"]
+
+
+def test_where_the_oracle_is_no_better_there_is_no_way():
+    none = cell(told=0.0)
+    assert share_of(none, "context") is None
+    assert oracle([none], resamples=50).scores == []

@@ -1,0 +1,143 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from concordant.errors import DataError
+from concordant.files import read_json
+from concordant.training.config import Variant
+from concordant.training.loop import train
+from concordant.training.runs import prepare_of
+from studies.paper.plan import base_config
+from studies.paper.searching import candidate, chosen_of, known_search, search, search_family
+
+
+def test_every_method_has_the_same_candidates_and_the_best_on_validation_is_chosen(made):
+    table = read_json(made.results / "search" / "digits.json")
+    assert table["schema"] == "concordant.search/1"
+    labels = ["none", "none+perturbed", "self", "uncertainty", "after-fusion", "context"]
+    assert list(table["chosen"]) == labels
+    recipes = {label: [row["recipe"] for row in table["candidates"] if row["label"] == label] for label in labels}
+    assert all(one == recipes["none"] for one in recipes.values())
+    assert len(recipes["none"]) == made.grid.budget
+    for label, row in table["chosen"].items():
+        assert row["mean"] == max(one["mean"] for one in table["candidates"] if one["label"] == label)
+
+
+def test_the_first_candidate_is_the_benchmark_s_own(made):
+    family = made.grid.families[0]
+    plain = base_config(made.grid, family, "lf-dnn", ("none",), seeds=1)
+    assert candidate(made.grid, plain, 0) == {"learning_rate": plain.recipe.learning_rate}
+    assert candidate(made.grid, plain, 1)["learning_rate"] in (0.01, 0.03)
+
+
+def test_a_candidate_s_score_is_the_validation_score_of_the_state_that_is_kept(made):
+    family = made.grid.families[0]
+    config = base_config(made.grid, family, "lf-dnn", ("self",), seeds=1)
+    task = prepare_of(config, None, seed=0)
+    trained = train(task, config, Variant("self", True), 0)
+    kept = next(one for one in trained.history if one["step"] == trained.best_step)
+    rows = read_json(made.results / "search" / "digits.json")["candidates"]
+    row = next(one for one in rows if one["label"] == "self" and one["candidate"] == 0)
+    assert row["validation"] == [kept["validation"]]
+
+
+def test_a_search_goes_on_where_it_was_and_a_committed_one_is_taken(made, tmp_path):
+    family, seen = made.grid.families[0], []
+    again = search_family(made.grid, family, made.out, jobs=1, progress=lambda *state: seen.append(state))
+    assert seen == []
+    kept = made.results / "search"
+    assert again["chosen"] == read_json(kept / "digits.json")["chosen"]
+    assert search(made.grid, family, tmp_path, kept) == chosen_of(again)
+    assert list(tmp_path.iterdir()) == []  # nothing was trained
+
+
+def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
+    from concordant.training.paired import Job
+    from studies.paper import searching
+
+    seen = []
+
+    def watched(task, *rest):
+        seen.append(len(task.test))
+        return train(task, *rest)
+
+    monkeypatch.setattr(searching, "train", watched)
+    config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
+    short = config.model_copy(update={"recipe": config.recipe.model_copy(update={"steps": 3})})
+    searching.try_candidate(Job(short, Variant("none", False), 0, made.out / "one", None))
+    assert seen == [0]
+
+
+def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
+    from concordant.training.paired import Job
+    from studies.paper.searching import FILE, try_candidate
+
+    config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
+    wild = config.model_copy(update={"recipe": config.recipe.model_copy(update={"learning_rate": 1e30})})
+    found = try_candidate(Job(wild, Variant("none", False), 0, tmp_path, None))
+    assert found["validation"] is None
+    assert "training diverged" in found["error"]
+    assert json.loads((tmp_path / FILE).read_text())["error"] == found["error"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_without_a_budget_nothing_is_searched(made, tmp_path, known):
+    kept = made.results / "search" if known else tmp_path / "none"
+    found = search(replace(made.grid, budget=0), made.grid.families[0], tmp_path, kept)
+    assert bool(found) == known
+
+
+def test_a_search_of_something_else_is_not_taken(made):
+    family, kept = made.grid.families[0], made.results / "search"
+    assert known_search(made.grid, family, kept) is not None
+    for changed in ({"budget": 3}, {"search_seeds": 2}, {"space": {}}):
+        assert known_search(replace(made.grid, **changed), family, kept) is None
+    assert known_search(made.grid, replace(family, searched="lmf"), kept) is None
+
+
+def test_a_candidate_of_unseen_groups_is_scored_on_a_group_that_it_was_not_trained_on(made, tmp_path, monkeypatch):
+    import numpy as np
+
+    from concordant.calibration import Perturbation
+    from concordant.training.batches import open_tensors
+    from concordant.training.paired import Job
+    from concordant.training.validation import validation_score
+    from studies.paper import searching
+    from studies.paper.unseen import leave_group_out
+
+    def prepared(*args, **options):
+        task = prepare_of(*args, **options)
+        groups = {name: np.arange(len(getattr(task, name))).astype(str) for name in ("train", "valid", "test")}
+        parts = {
+            name: replace(getattr(task, name), groups=np.array([f"g{int(one) % 4}" for one in rows]))
+            for name, rows in groups.items()
+        }
+        return replace(task, **parts)
+
+    monkeypatch.setattr(searching, "prepare_of", prepared)
+    config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("self",), seeds=2)
+    job = Job(config, Variant("self", True), 1, tmp_path, None)
+    found = searching.try_candidate(job, unseen=True)
+    left, scored = leave_group_out(prepared(config, None, seed=1), 1)
+    model = train(left, config, Variant("self", True), 1).model.eval()
+    expected, _ = validation_score(model, open_tensors(scored), Perturbation(), 1)
+    assert found["validation"] == expected
+    assert found["scored"] == "training group that is left out"
+
+
+def test_a_search_that_was_scored_on_something_else_is_not_taken(made, tmp_path):
+    family = made.grid.families[0]
+    kept = made.results / "search"
+    assert known_search(made.grid, family, kept) is not None
+    assert known_search(made.grid, replace(family, unseen=True), kept) is None
+    table = read_json(kept / "digits.json")
+    assert table.pop("scored") == "validation part"
+    (tmp_path / "digits.json").write_text(json.dumps(table))
+    assert known_search(made.grid, family, tmp_path) is not None  # from before there was a choice
+
+
+@pytest.mark.parametrize("chosen", [None, [], {"context": {}}, {"context": {"recipe": 3}}, {"context": "recipe"}])
+def test_a_search_that_chose_nothing_is_refused(chosen):
+    with pytest.raises(DataError, match="the search of digits does not say under 'chosen' what recipe each method has"):
+        chosen_of({"family": "digits", "chosen": chosen})

@@ -1,0 +1,218 @@
+import gc
+import re
+
+import pytest
+import torch
+
+from concordant import speed
+from concordant.errors import UsageError
+from concordant.fusion import FUSIONS
+from concordant.rivals import CALIBRATORS
+from concordant.speed import (
+    ALIGNED,
+    BY_FUSION,
+    CLEAN,
+    NEAREST,
+    SETTINGS,
+    UNALIGNED,
+    VECTORS,
+    Spread,
+    actions_of,
+    calls_for,
+    configure,
+    example,
+    fitting,
+    interleaved,
+    measure,
+    ratios,
+    spread,
+)
+
+
+def test_every_fusion_has_inputs_of_its_kind():
+    assert set(BY_FUSION) == {entry.setting for entry in (FUSIONS[name] for name in FUSIONS)}
+    for setting in SETTINGS.values():
+        assert set(setting.layouts) == set(setting.shapes)
+
+
+def test_inputs_have_the_shapes_and_masks_of_their_setting():
+    part = example(ALIGNED, instances=9).train
+    assert {name: x.shape for name, x in part.inputs.items()} == {
+        "text": (9, 50, 300),
+        "audio": (9, 50, 5),
+        "vision": (9, 50, 20),
+    }
+    share = {name: mask.mean() for name, mask in part.masks.items()}
+    assert all(0.6 < value < 0.9 for value in share.values())
+    assert not example(VECTORS, instances=3).train.masks
+
+
+def test_only_late_fusions_are_timed_with_calibrators_that_need_one():
+    late = {name for name in CALIBRATORS if CALIBRATORS[name].late}
+    assert late
+    assert late <= set(fitting("lf-dnn"))
+    assert not late & set(fitting("tfn"))
+    assert fitting("tfn")[0] == "none"
+
+
+@pytest.mark.parametrize("phase", ["train", "inference"])
+def test_actions_run_the_named_models_in_the_named_mode(phase, monkeypatch):
+    seen = []
+    forward = speed.MultimodalModel.forward
+
+    def watched(self, *given, **options):
+        out = forward(self, *given, **options)
+        seen.append((type(self.calibrator).__name__, self.training, len(out.logits), out.logits.requires_grad))
+        return out
+
+    monkeypatch.setattr(speed.MultimodalModel, "forward", watched)
+    config = configure(VECTORS, "lf-dnn", "small")
+    actions = actions_of(VECTORS, config, ["none", "context"], phase)
+    for action in actions.values():
+        action()
+    if phase == "train":
+        assert list(actions) == ["none", "context", CLEAN]
+        rows = 2 * config.recipe.batch
+        assert seen == [
+            ("NoCalibrator", True, rows, True),
+            ("ContextualCalibrator", True, rows, True),
+            ("NoCalibrator", True, config.recipe.batch, True),
+        ]
+    else:
+        assert seen == [
+            ("NoCalibrator", False, config.recipe.batch, False),
+            ("ContextualCalibrator", False, config.recipe.batch, False),
+        ]
+
+
+def test_training_steps_change_the_weights():
+    config = configure(VECTORS, "lf-dnn", "small")
+    model = speed.build_model(example(VECTORS, instances=64), config, speed.Variant("context", True), 0)
+    before = [weight.clone() for weight in model.calibrator.parameters()]
+    speed.training_step(model, example(VECTORS, instances=64), config, perturbed=True)()
+    assert not any(torch.equal(one, two) for one, two in zip(before, model.calibrator.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("phase", ["train", "inference"])
+def test_ratios_are_over_the_twin_without_a_calibrator(phase):
+    state = torch.get_rng_state()
+    found = measure(VECTORS, "lf-dnn", calibrators=["joint", "context"], phase=phase, repetitions=2, seconds=0.0)
+    assert torch.equal(torch.get_rng_state(), state)
+    by_name = {one["calibrator"]: one for one in found}
+    assert list(by_name) == ["none", "joint", "context", *([CLEAN] if phase == "train" else [])]
+    assert by_name["none"]["ratio"] == 1
+    record = by_name["context"]
+    assert {key: record[key] for key in ("setting", "fusion", "preset", "calibrator", "phase")} == {
+        "setting": "vectors",
+        "fusion": "lf-dnn",
+        "preset": "small",
+        "calibrator": "context",
+        "phase": phase,
+    }
+    assert record["ratio_low"] <= record["ratio"] <= record["ratio_high"]
+    assert record["milliseconds"] > 0
+
+
+def test_every_fusion_is_measured_in_both_presets_but_the_largest():
+    whole = speed._plan(False, "cpu")
+    large = {(fusion, "paper") for fusion in ("mbt", "perceiver")}
+    large |= {(name, "paper") for name in FUSIONS if FUSIONS[name].setting == "convolutional"}
+    pairs = {(fusion, preset) for fusion, _, preset, _ in whole}
+    assert pairs == {(fusion, preset) for fusion in FUSIONS for preset in ("small", "paper")} - large
+    assert ("mult", UNALIGNED, "small", NEAREST) in whole
+    everyone = next(names for fusion, _, preset, names in whole if (fusion, preset) == ("lf-dnn", "small"))
+    assert {"none", "self", "joint", "gmu", "aecf", "evidential", "context"} <= set(everyone)
+    (first, second) = speed.too_large()
+    assert first == "overhead, mbt, paper (a model of 255 million parameters)"
+    assert second.startswith("overhead, perceiver, paper")
+    assert {fusion for fusion, *_ in speed._plan(True, "cpu")} == {"lf-dnn", "mult", "concat"}
+    assert len(speed._plan(False, "cuda")) == len(FUSIONS)
+
+
+def test_an_unavailable_device_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=re.escape("--device cuda: PyTorch sees no accelerator here; use cpu")):
+        speed.measure_all(device="cuda")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("mps"))
+    with pytest.raises(UsageError, match=re.escape("--device cuda: PyTorch sees mps here; use cpu")):
+        speed.check_device("cuda")
+    speed.check_device("mps")
+
+
+def test_an_accelerator_is_timed_by_a_clock_that_waits(monkeypatch):
+    clocks = []
+    monkeypatch.setattr(speed, "actions_of", lambda *_, device: {"none": lambda: None})
+    monkeypatch.setattr(speed, "device_clock", lambda: clocks.append(1) or float(len(clocks)))
+    measure(VECTORS, "lf-dnn", calibrators=[], device="cuda", seconds=1.0)
+    assert clocks
+
+
+def test_spread_is_median_and_quartiles():
+    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3.0, 2.0, 4.0)
+    assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
+    assert spread([1.0, 2.0]).median == 1.5
+    assert Spread(1.23456, 1.0, 2.0).record("ratio") == {"ratio": 1.2346, "ratio_low": 1.0, "ratio_high": 2.0}
+
+
+def test_ratios_are_formed_turn_by_turn():
+    # Noise that triples both times of one turn leaves the ratio as it is.
+    assert ratios([2.0, 6.0, 2.0], [1.0, 3.0, 1.0]) == Spread(2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="longer"):
+        ratios([1.0], [1.0, 2.0])
+
+
+class Clock:
+    """A clock that actions advance."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def spend(self, seconds):
+        self.now += seconds
+
+
+def test_actions_take_turns_in_changing_order_and_the_first_turns_do_not_count():
+    clock, order = Clock(), []
+
+    def action(name, seconds):
+        def run():
+            order.append(name)
+            assert not gc.isenabled()
+            clock.spend(seconds * (10 if len(order) <= 3 else 1))  # the first turn is slow
+
+        return run
+
+    actions = {name: action(name, seconds) for name, seconds in (("a", 1), ("b", 2), ("c", 3))}
+    found = interleaved(actions, repetitions=2, warm=1, clock=clock)
+    assert order == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+    assert found == {"a": [1, 1], "b": [2, 2], "c": [3, 3]}
+    assert gc.isenabled()
+
+
+def test_short_actions_may_run_several_times_a_turn():
+    clock, counts = Clock(), {"a": 0, "b": 0}
+
+    def action(name):
+        counts[name] += 1
+        clock.spend(0.5)
+
+    actions = {name: lambda name=name: action(name) for name in counts}
+    found = interleaved(actions, repetitions=3, calls={"a": 4, "b": 1}, warm=0, clock=clock)
+    assert counts == {"a": 12, "b": 3}
+    assert found == {"a": [0.5] * 3, "b": [0.5] * 3}
+
+
+def test_garbage_is_collected_again_after_an_error():
+    with pytest.raises(ZeroDivisionError):
+        interleaved({"a": lambda: 1 / 0}, repetitions=1)
+    assert gc.isenabled()
+
+
+def test_calls_fill_the_time_they_are_given():
+    clock = Clock()
+    assert calls_for(lambda: clock.spend(0.25), seconds=1, clock=clock) == 4
+    assert calls_for(lambda: clock.spend(5), seconds=1, clock=clock) == 1
+    assert calls_for(lambda: clock.spend(0), seconds=1, most=7, clock=clock) == 7
