@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import fit_plugin
-from concordant.attach.attach import without_calibrator
+from concordant.attach import without_calibrator
 
 CLASSES, CLIPS, FRAMES = 4, 48, 3
 

@@ -6,7 +6,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from concordant.attach.attach import attach
+from concordant.attach import attach
 from concordant.attach.fit import fit_plugin
 from concordant.calibration import (
     Calibration,

@@ -1,9 +1,22 @@
+import re
+from collections import namedtuple
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from concordant.attach.arguments import Arguments, check_addresses, parameters_of
+from concordant import attach
+from concordant.attach.arguments import (
+    Arguments,
+    batch_size,
+    check_addresses,
+    check_sources,
+    evaluate_sources,
+    parameters_of,
+)
 from concordant.errors import UsageError
+from concordant.modalities import AUTO
 
 X, Y = torch.zeros(1), torch.ones(1)
 
@@ -34,16 +47,91 @@ def test_an_argument_is_found_however_it_is_passed(args, kwargs, address, path):
 
 
 @pytest.mark.parametrize("address", [2, "text", (0, 1)])
-def test_an_argument_that_is_not_there_is_refused(address):
+def test_a_missing_argument_is_refused(address):
     with pytest.raises(UsageError, match=r"which the call of 'fuse' does not have; it has 0, 'visual'"):
         Arguments((X,), {"visual": Y}, parameters_of(Joins())).find(address, "m", "'fuse'")
 
 
-def test_parameters_are_those_by_position():
+def test_parameters_are_the_positional_ones():
     assert parameters_of(Joins()) == ("audio", "visual")
 
 
 @pytest.mark.parametrize("address", [True, -1, (), ("a", None), 1.5])
-def test_what_is_no_address_is_refused(address):
+def test_invalid_addresses_are_refused(address):
     with pytest.raises(UsageError, match=r"with `at`, taps\['m'\] must be a position"):
         check_addresses({"m": address})
+
+
+# Masks, presence and batch sizes
+
+NAMES = ("audio", "visual")
+
+
+def given(*args, **kwargs):
+    return Arguments(args, kwargs)
+
+
+def test_sources_are_functions_and_taps_by_modality():
+    sources = {"visual": len, "audio": "net.masker#2[mask]"}
+    assert check_sources("masks", sources, NAMES) == sources
+    assert check_sources("masks", None, NAMES) == check_sources("masks", {}, NAMES) == {}
+
+
+@pytest.mark.parametrize("sources", [len, ["audio"], "net.masker", (), 0])
+def test_sources_must_be_a_dictionary(sources):
+    text = "present must be a dictionary from modality to a function of the model's inputs or the name of a submodule;"
+    with pytest.raises(UsageError, match=re.escape(f"{text} found {sources!r}")):
+        check_sources("present", sources, NAMES)
+
+
+@pytest.mark.parametrize("argument", ["masks", "present"])
+def test_an_invalid_tap_is_refused_with_the_name_of_its_argument(argument):
+    text = f"{argument}['audio'] must be the name of a submodule, such as"
+    with pytest.raises(UsageError, match=re.escape(text) + r".*found 'net\[mask'"):
+        attach(nn.Linear(1, 1), {"audio": "a", "visual": "b"}, **{argument: {"audio": "net[mask"}})
+    with pytest.raises(UsageError, match=r"^at must be the name of a submodule, such as .*; found 0"):
+        attach(nn.Linear(1, 1), {"audio": 0, "visual": 1}, at=0)
+
+
+def test_a_source_is_a_function_of_the_inputs_or_a_tap():
+    here, found = torch.tensor([True, False]), {"masks.audio": torch.ones(2)}
+    sources = {"audio": lambda x, *, on: x & on}
+    assert evaluate_sources("present", sources, found, given(here, on=True))["audio"].tolist() == [True, False]
+    assert evaluate_sources("masks", {"audio": "net"}, found, given(here))["audio"] is found["masks.audio"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "text"), [(None, "NoneType"), ([True], "list of 1"), (np.ones(2, np.bool_), "ndarray")]
+)
+def test_a_function_must_return_a_tensor(returned, text):
+    with pytest.raises(UsageError, match=f"the function present.audio must return a bool tensor; found {text}"):
+        evaluate_sources("present", {"audio": lambda: returned}, {}, given())
+
+
+def test_the_batch_size_is_read_off_an_unfolded_feature_or_the_first_input():
+    features = {name: torch.zeros(8, 3, 5) for name in "abcd"}
+    layouts = dict.fromkeys("abcd", "(b t)d")
+    assert batch_size(features, {**layouts, "b": "tbd"}, None, given()) == 3
+    assert batch_size(features, {**layouts, "c": AUTO}, None, given()) == 8
+    assert batch_size({"a": torch.zeros(()), "b": torch.zeros(7)}, {"a": "bd", "b": "tbd"}, None, given()) == 7
+    row = namedtuple("row", "one two")
+    inputs = given("text", [torch.zeros(()), row(torch.zeros(4, 2), 1)], films=torch.zeros(6))
+    assert batch_size(features, layouts, None, inputs) == 4
+    assert batch_size(features, layouts, None, given("text", films=torch.zeros(6))) == 6
+    assert batch_size(features, layouts, None, given("text", 3)) == 0
+
+
+@pytest.mark.parametrize("size", [4, np.int64(4), torch.tensor(4)])
+def test_the_batch_size_of_a_function_is_any_whole_number(size):
+    assert batch_size({"a": torch.zeros(8, 3)}, {"a": "bd"}, lambda x, *, rows: rows, given(1, rows=size)) == 4
+
+
+@pytest.mark.parametrize("size", [2.5, 4.0, None, "4", torch.ones(2)])
+def test_other_batch_sizes_are_refused(size):
+    with pytest.raises(UsageError, match=re.escape(f"batch_size must return B, a whole number; found {size!r}")):
+        batch_size({}, {}, lambda: size, given())
+
+
+def test_the_batch_size_must_be_a_function():
+    with pytest.raises(UsageError, match="batch_size must be a function of the model's inputs that returns B; found 8"):
+        attach(nn.Linear(1, 1), {"audio": "a", "visual": "b"}, batch_size=8)

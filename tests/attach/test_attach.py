@@ -1,6 +1,8 @@
 import copy
+import importlib
 import pickle
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -88,7 +90,7 @@ def test_what_lies_between_the_taps_is_computed_from_calibrated_features():
 
 
 class Reverse(torch.autograd.Function):
-    """Not a PyTorch function: no taint passes through it."""
+    """A custom function, which returns plain tensors whatever its input."""
 
     @staticmethod
     def forward(ctx, x):
@@ -99,17 +101,25 @@ class Reverse(torch.autograd.Function):
         return -grad
 
 
-@pytest.mark.parametrize("frozen", [None, "backbone"])
+@pytest.mark.parametrize(("frozen", "grad"), [(None, True), ("backbone", True), (None, False)])
 @pytest.mark.parametrize(
     "step",
     [
+        pytest.param(lambda x: x.detach(), id="detached"),
+        pytest.param(lambda x: torch.where(x > 0, 1.0, 0.0), id="thresholded"),
+        pytest.param(lambda x: torch.einsum("ij,jk->ik", torch.eye(B), x), id="multiplied"),
+        pytest.param(lambda x: x.max(1, keepdim=True).values + x[:, :1] + x.T[1:2].T.expand(B, 4), id="reduced"),
+        pytest.param(lambda x: torch.zeros(B, 4).add_(x), id="added in place"),
         pytest.param(lambda x: torch.zeros_like(x).copy_(x), id="written into another tensor"),
         pytest.param(lambda x: torch.stack(list(x.unbind(1)), 1), id="taken apart"),
         pytest.param(Reverse.apply, id="a custom function"),
         pytest.param(lambda x: torch.zeros(B, 4).index_put_((torch.arange(B),), x), id="put into a plain tensor"),
     ],
 )
-def test_a_calibrated_feature_is_followed_through(step, frozen):
+def test_a_calibrated_feature_is_followed_through(step, frozen, grad):
+    if step == Reverse.apply and not grad:
+        pytest.skip("only the autograd graph shows what a custom function computes")
+
     def way(m, audio, visual):
         a = m.middle(step(m.audio_net(audio)))
         return m.head(torch.cat([a, m.visual_net(visual)], 1))
@@ -118,9 +128,23 @@ def test_a_calibrated_feature_is_followed_through(step, frozen):
     inputs = batch()
     attached.eval()
     trained(attached, *inputs)
-    out = attached(*inputs)
+    with torch.set_grad_enabled(grad):
+        out = attached(*inputs)
     found = attached.calibration.features
-    torch.testing.assert_close(out, model.head(torch.cat([model.middle(found["audio"]), found["visual"]], 1)))
+    torch.testing.assert_close(out, model.head(torch.cat([model.middle(step(found["audio"])), found["visual"]], 1)))
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_tap_may_depend_on_the_shape_of_another_feature(grad):
+    def way(m, audio, visual):
+        a = m.audio_net(audio)
+        shapes = [torch.zeros_like(a), a.new_zeros(B, 4), torch.zeros(a.shape), torch.ones(a.size(0), 4) - 1]
+        return m.head(torch.cat([a, m.visual_net(visual + sum(shapes)[:, :3])], 1))
+
+    model, attached = made(way)
+    inputs = batch()
+    with torch.set_grad_enabled(grad):
+        assert torch.equal(attached.eval()(*inputs), model.eval()(*inputs))
 
 
 def test_functional_dropout_before_between_and_behind_the_taps_draws_what_the_model_draws():
@@ -365,7 +389,7 @@ def test_masks_and_presence_reach_the_calibrator(source):
     torch.testing.assert_close(attached(junk, two, lengths), out)
 
 
-def test_with_copies_the_head_sees_every_instance_untouched_and_perturbed():
+def test_with_copies_the_head_sees_every_instance_clean_and_perturbed():
     model, attached = made(copies=True)
     inputs = batch()
     attached.train()
@@ -770,3 +794,12 @@ def test_the_batch_size_of_folded_features_is_told_or_that_of_the_first_input():
     attached = attach(Frames().eval(), taps, layout="(b t)d", seed=0)
     attached(audio, visual, 4)
     assert attached.calibration.reliability.shape == (12, 2)
+
+
+def test_the_name_attach_stays_the_function_when_submodules_are_imported():
+    import concordant
+
+    for name in ("taps", "arguments", "hooks", "passes", "wrapper", "fit"):
+        importlib.import_module(f"concordant.attach.{name}")
+    assert concordant.attach is attach
+    assert sys.modules["concordant.attach"].attach is attach

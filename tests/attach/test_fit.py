@@ -109,7 +109,7 @@ def test_reliability_is_learned_without_the_head_and_gates_stay_one(model):
     (one, two), _ = data(64, 9)
     attached(one, two)
     assert all(bool((gate == 1).all()) for gate in attached.calibration.gates.values())
-    assert any(bool(judge.reliability.weight.any()) for judge in attached.calibrator.heads.values())
+    assert any(bool(head.reliability.weight.any()) for head in attached.calibrator.heads.values())
     assert attached.calibrator.perturbation.variation == 0.5
 
 

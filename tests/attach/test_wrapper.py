@@ -1,10 +1,13 @@
-"""What the wrapper keeps of a model as it was, and of one forward for the next; the rest is in ../test_attach.py."""
+"""Modes, refusals, in-place changes and state dictionary of an attached model; the rest is in test_attach.py."""
+
+import copy
 
 import pytest
 import torch
 from torch import nn
 
 from concordant import ConcordantError, UsageError, attach
+from concordant.attach import without_calibrator
 
 SIZES = {"audio": 4, "visual": 4}
 TAPS = {name: name for name in SIZES}
@@ -135,3 +138,102 @@ def test_a_model_may_change_calibrated_features_in_place(taps, at, training):
         found.append([out, *attached.calibration.features.values(), *gradients])
     assert len(found[0]) == len(found[1]) > 10
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+
+
+# State dictionaries
+
+
+class Second(nn.Linear):
+    """A layer whose weights had the other sign in its first version, as older checkpoints have them."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state, prefix, metadata, *rest):
+        if metadata.get("version", 1) < 2:
+            state[prefix + "weight"] = -state[prefix + "weight"]
+        super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+
+class Versioned(nn.Module):
+    """Two encoders and a head, and submodules named like those of the wrapper."""
+
+    def __init__(self):
+        super().__init__()
+        self.audio, self.visual, self.head = nn.Linear(5, 4), Second(3, 4), nn.Linear(8, 2)
+        self.model = nn.Sequential(Second(2, 2), nn.BatchNorm1d(2))
+        self.calibrator = Second(2, 2)
+
+    def forward(self, audio, visual):
+        return self.head(torch.cat([self.audio(audio), self.visual(visual)], 1))
+
+
+def versioned():
+    return attach(Versioned(), {name: name for name in SIZES}, layout="bd", sizes=SIZES)
+
+
+class Outer(nn.Module):
+    """A model of which the attached one, or the original, is a submodule, beside another named like it."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.net, self.model = inner, Second(2, 2)
+
+
+def same(found, expected):
+    return found.keys() == expected.keys() and all(torch.equal(x, expected[key]) for key, x in found.items())
+
+
+def test_keys_are_the_model_s_whatever_its_submodules_are_called():
+    state, attached = Versioned().state_dict(), versioned()
+    assert list(attached.model_state_dict()) == list(state)
+    assert [key for key in attached.state_dict() if not key.startswith("concordant_calibrator.")] == list(state)
+    assert list(attached.load_state_dict(state)) == [[], []]
+    assert same(attached.model_state_dict(), state)
+
+
+def test_the_calibrator_s_keys_are_dropped_at_every_depth():
+    outer = Outer(versioned())
+    found = without_calibrator(nn.ModuleDict({"module": outer}).state_dict())
+    assert list(found) == [f"module.{key}" for key in Outer(Versioned()).state_dict()]
+    assert without_calibrator({"my_concordant_calibrator.bias": 1}) == {"my_concordant_calibrator.bias": 1}
+
+
+ROUTES = {
+    "the original's": lambda: (Versioned(), versioned(), lambda state: state),
+    "the attached model's own": lambda: (versioned(), versioned(), lambda state: state),
+    "the attached model's without the calibrator": lambda: (versioned(), Versioned(), without_calibrator),
+    "a part's own": lambda: (Outer(versioned()), Outer(versioned()), lambda state: state),
+    "a part's without the calibrator": lambda: (Outer(versioned()), Outer(Versioned()), without_calibrator),
+}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_modules_load_with_the_version_that_saved_them(route):
+    source, target, changed = ROUTES[route]()
+    state = changed(source.state_dict())
+    known = copy.deepcopy(state._metadata)
+    assert not target.load_state_dict(state).missing_keys
+    assert same(without_calibrator(target.state_dict()), without_calibrator(state))
+    assert state._metadata == known  # what was loaded stays what it was
+
+
+def test_the_model_s_own_state_has_its_versions_too():
+    attached, other = versioned(), Versioned()
+    other.load_state_dict(attached.model_state_dict())
+    assert same(other.state_dict(), attached.model_state_dict())
+
+
+def test_states_without_versions_load_as_they_do_into_the_model():
+    state, attached, model = dict(Versioned().state_dict()), versioned(), Versioned()
+    attached.load_state_dict(state)
+    model.load_state_dict(state)
+    assert same(attached.model_state_dict(), model.state_dict())
+    assert torch.equal(model.visual.weight, -state["visual.weight"])
+
+
+def test_weights_are_taken_as_they_are_where_loading_assigns():
+    state, attached = versioned().state_dict(), versioned()
+    attached.load_state_dict(state, assign=True)
+    assert attached.model.head.weight.data_ptr() == state["head.weight"].data_ptr()
+    name = "heads.audio.gate.bias"
+    assert attached.calibrator.get_parameter(name).data_ptr() == state[f"concordant_calibrator.{name}"].data_ptr()

@@ -1,1 +1,211 @@
-"""What `concordant.attach` is made of: taps, layouts, random numbers, and the passes through the model."""
+"""Attach a calibrator to any PyTorch model, without a change of its code.
+
+Submodules: taps (where features come from), arguments (features and masks among a call's arguments), hooks and passes
+(how a forward pass is intercepted), wrapper (the module that is returned), fit (`fit_plugin`).
+In `from concordant import attach` the name means the function; submodules are imported by their full names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from concordant.attach.arguments import Address, Source, check_addresses, check_sources
+from concordant.attach.hooks import RandomState, cuda_devices
+from concordant.attach.taps import Tap, check_taps, core_of, find_module, read_layouts, read_tap
+from concordant.attach.wrapper import Attached, Settings, without_calibrator
+from concordant.calibration.base import Calibrator
+from concordant.calibration.perturbation import Perturbation
+from concordant.errors import UsageError
+from concordant.modalities import AUTO, check_sizes
+
+__all__ = ["Attached", "attach", "call_with", "without_calibrator"]
+
+
+def attach(
+    model: nn.Module,
+    taps: Mapping[str, Address],
+    *,
+    at: str | None = None,
+    layout: str | Mapping[str, str] = "auto",
+    calibrator: Calibrator | Callable[..., Calibrator] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    example: Any = None,  # noqa: ANN401 - as the model's
+    masks: Mapping[str, Source] | None = None,
+    present: Mapping[str, Source] | None = None,
+    batch_size: Callable[..., int] | None = None,
+    perturbation: Perturbation | bool = True,
+    copies: bool = False,
+    freeze: str | None = None,
+    seed: int | None = None,
+) -> Attached:
+    """Attach a calibrator between a model's encoders and its fusion.
+
+    The returned module is called like the model. Untrained it gives the model's output bit for bit. In training it
+    perturbs some of the features to learn their reliability; add `auxiliary_loss()` to the loss. `calibration` holds
+    the result of the last forward pass, `detach()` returns the original model.
+
+    The state dictionary has the model's keys, and the calibrator's beside them under "concordant_calibrator.": a
+    checkpoint of the model loads into it, and its own loads into the model after `without_calibrator`, or with
+    strict=False. Parameters stay the same objects.
+
+    Without `at`, forward runs twice: up to the last tap, then again with kept outputs in place of submodules that ran.
+    No submodule up to its tap runs twice; the code of forward itself, and submodules that use a tapped feature before
+    the last tap, do. State other than numbers and buffers that such code changes is changed twice. Under gradient
+    checkpointing tap the checkpointed block itself, with use_reentrant=False.
+
+    Args:
+        model: any module. It may be wrapped in DistributedDataParallel or DataParallel of one process; wrap the
+            attached model instead where you can, for the calibrator's gradients to be averaged too.
+        taps: modality -> the submodule whose output is its feature: "net.audio", "net.audio#2" (its second call),
+            "net.audio[1]" or "net.audio[last_hidden_state]" (an element of its output; the default of a tuple is the
+            first). With `at`: modality -> an argument: 0, "audio", or a path such as (0, "audio").
+        at: the module whose arguments are the features, such as a fusion module; "" = the model itself.
+        layout: of all features, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw", "bcthw", "auto", or with
+            frames folded into the batch "(b t)d" and "(b t)chw".
+        calibrator: a calibrator of these modalities; or a class or function of sizes and `layouts` that returns one;
+            None = `ContextualCalibrator`.
+        sizes: modality -> feature size; None = found in the first forward pass.
+        example: one batch of inputs (a tensor, a tuple, or a dictionary of keyword arguments) to find the sizes with
+            now, without training.
+        masks: modality -> a function of the model's inputs that returns bool (B, T), True at valid steps; or a tap.
+        present: modality -> a function or tap likewise, bool (B,), True where the instance has the modality.
+        batch_size: a function of the model's inputs that returns B, needed if all features and the first input have
+            frames folded into the batch.
+        perturbation: the perturbations of training, as for `ContextualCalibrator`. For a model that divides features
+            by their norm, as CLIP does, leave "zero" out of the kinds.
+        copies: in training, give the rest of the model a clean and a perturbed copy of every instance, 2B rows in the
+            order of `repeat_targets`. Only what is computed from the features doubles.
+        freeze: "backbone" trains the calibrator alone; the model is then kept in evaluation mode.
+        seed: the seed of the calibrator's weights and perturbations; None = drawn from PyTorch's global generator.
+
+    Raises:
+        UsageError: taps, layouts, masks or the calibrator do not fit the model; the message says what to do.
+
+    >>> class Model(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.audio, self.visual, self.head = nn.Linear(4, 3), nn.Linear(5, 3), nn.Linear(6, 2)
+    ...
+    ...     def forward(self, audio, visual):
+    ...         return self.head(torch.cat([self.audio(audio), self.visual(visual)], 1))
+    >>> model, audio, visual = Model().eval(), torch.randn(2, 4), torch.randn(2, 5)
+    >>> attached = attach(model, {"audio": "audio", "visual": "visual"}, layout="bd")
+    >>> torch.equal(attached(audio, visual), model(audio, visual)), attached.calibration.reliability.tolist()
+    (True, [[1.0, 1.0], [1.0, 1.0]])
+    """
+    _check(model, taps, freeze, copies)
+    names, core = tuple(taps), core_of(model)
+    check_sizes(dict.fromkeys(names, 1), AUTO)  # the names; sizes may be unknown yet
+    if calibrator is not None and not callable(calibrator):  # calibrators are callable as well
+        raise UsageError(
+            f"calibrator must be a calibrator, or a class or function that makes one; found {calibrator!r}"
+        )
+    if calibrator is not None and perturbation is not True:
+        raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")
+    layouts = read_layouts(layout, names)
+    if batch_size is not None and not callable(batch_size):
+        raise UsageError(f"batch_size must be a function of the model's inputs that returns B; found {batch_size!r}")
+    sources = {"masks": check_sources("masks", masks, names), "present": check_sources("present", present, names)}
+    watched = {
+        f"{argument}.{name}": read_tap(source, f"{argument}[{name!r}]")
+        for argument, given in sources.items()
+        for name, source in given.items()
+        if isinstance(source, str)
+    }
+    base = int(torch.randint(2**62, ()).item()) if seed is None else seed
+    checked: Any
+    where: Tap | str | None = at
+    if at is None:
+        checked = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items()}
+        check_taps(core, checked)
+        for label, tap in watched.items():
+            find_module(core, tap.name, label)
+    else:
+        if watched:
+            raise UsageError(f"{', '.join(watched)}: with `at`, masks and present must be functions of the inputs")
+        checked = check_addresses(taps)
+        if at != "":
+            where = read_tap(at, "at")
+            find_module(core, where.name, "at")
+    ready = calibrator if isinstance(calibrator, Calibrator) else None
+    if ready is not None and ready.names != names:
+        raise UsageError(
+            f"the calibrator is of {', '.join(ready.names)}; the modalities of taps are {', '.join(names)}"
+        )
+    settings = Settings(
+        taps=checked,
+        at=where,
+        layouts=layouts,
+        factory=None if isinstance(calibrator, Calibrator) else calibrator,
+        **sources,
+        watched=watched,
+        batch_size=batch_size,
+        perturbation=perturbation,
+        copies=copies,
+        freeze=freeze,
+        seed=base,
+    )
+    if ready is None and sizes is not None:
+        if not isinstance(sizes, Mapping) or set(sizes) != set(names):
+            found = f"names {', '.join(sizes) or 'nothing'}" if isinstance(sizes, Mapping) else f"is {sizes!r}"
+            raise UsageError(f"sizes {found}; the modalities of taps are {', '.join(names)}")
+        ready = settings.build(sizes)
+    first = next(model.parameters(), None)
+    if ready is not None and first is not None:
+        ready = ready.to(first.device)
+    attached = Attached(model, ready, settings)
+    if example is not None:
+        _run_example(attached, example)
+    return attached
+
+
+def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - as the model's
+    """Call a model or its method with a batch: a tuple by position, a dictionary by name, else as the only argument."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+
+
+def _run_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
+    """Run one batch in evaluation mode, and restore random generators and modes."""
+    modes = [(module, module.training) for module in attached.modules()]
+    state = RandomState(cuda_devices(attached.model))
+    try:
+        attached.eval()
+        with torch.no_grad():
+            call_with(attached, example)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        state.restore()
+    if attached.calibrator is not None:
+        attached.calibrator.train(attached.training)
+
+
+def _check(model: object, taps: object, freeze: object, copies: object) -> None:
+    """Check the arguments that do not depend on the taps' syntax."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module; found {type(model).__name__}")
+    if any(isinstance(module, Attached) for module in model.modules()):
+        raise UsageError("the model has a calibrator attached already; call its detach() first")
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise UsageError(
+            "a DataParallel model over several devices copies its submodules, which no tap can follow; attach to "
+            "model.module, and wrap what attach returns"
+        )
+    if isinstance(model, nn.parallel.DistributedDataParallel) and torch.distributed.get_world_size() > 1:
+        raise UsageError(
+            "DistributedDataParallel would not average the calibrator's gradients; attach to model.module, and wrap "
+            "what attach returns"
+        )
+    if not isinstance(taps, Mapping) or len(taps) < 2:
+        found = list(taps) if isinstance(taps, Mapping) else taps
+        raise UsageError(f"taps must name at least two modalities, {{modality: submodule}}; found {found!r}")
+    if freeze not in (None, "backbone"):
+        raise UsageError(f"freeze must be None or 'backbone'; found {freeze!r}")
+    if not isinstance(copies, bool):
+        raise UsageError(f"copies must be True or False; found {copies!r}")

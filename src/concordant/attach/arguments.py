@@ -1,51 +1,42 @@
-"""Features that are the arguments of one module: of a fusion module, or of the whole model.
+"""Arguments of a call: features among them, and masks, presence and batch size computed from them.
 
 An address is a position (0), a parameter's name ("audio"), or a path into a container: (0, "audio") is the key "audio"
-of the first argument. A name is found whether the caller passes the argument by name, by position, or as a key of
-the only argument.
+of the first argument. A name is found whether the argument is passed by name, by position, or as a key of the only
+argument. A source of masks or presence is a function of the model's inputs, or a tap.
 """
 
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from concordant.attach.interception import Run, intercepted
-from concordant.attach.structure import Path, at_path, described, replaced
-from concordant.attach.taps import Tap, find_module
+from concordant.attach.hooks import Run, intercepted
+from concordant.attach.taps import FOLDED, Path, Tap, at_path, described, find_module, replaced, tensors_of
 from concordant.errors import UsageError
+from concordant.modalities import AUTO, LAYOUTS
 
 Address = int | str | tuple[int | str, ...]
+Source = str | Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """One call's arguments.
-
-    Args:
-        args: by position.
-        kwargs: by name.
-        parameters: the names of the parameters by position, as far as the signature tells.
-    """
+    """The arguments of one call, and the names of the positional parameters as far as the signature shows them."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    parameters: tuple[str, ...]
+    parameters: tuple[str, ...] = ()
 
     def find(self, address: Address, modality: str, of: str) -> tuple[Tensor, Path]:
-        """Return an argument, and where in (args, kwargs) it lies.
-
-        Raises:
-            UsageError: there is none, or it is no tensor.
-        """
-        path: Path = address if isinstance(address, tuple) else (address,)
+        """Return the tensor at an address, and its path in (args, kwargs); raise UsageError without a tensor there."""
         try:
-            full = self._full(path)
-            found = at_path((self.args, self.kwargs), full)
+            path = self._path(address if isinstance(address, tuple) else (address,))
+            found = at_path((self.args, self.kwargs), path)
         except (LookupError, TypeError):
             there = [*(str(number) for number in range(len(self.args))), *(repr(name) for name in self.kwargs)]
             raise UsageError(
@@ -54,24 +45,18 @@ class Arguments:
             ) from None
         if not isinstance(found, Tensor):
             raise UsageError(f"taps[{modality!r}] must be a tensor in the call of {of}; found {described(found)}")
-        return found, full
+        return found, path
 
     def replace(self, path: Path, value: Tensor) -> Arguments:
-        """Return the arguments with another tensor at a path that `find` returned."""
+        """Return the arguments with another tensor at a path from `find`."""
         args, kwargs = replaced((self.args, self.kwargs), path, value)
         return Arguments(args, kwargs, self.parameters)
 
-    def _full(self, path: Path) -> Path:
-        """Return a path from (args, kwargs) on.
-
-        Raises:
-            LookupError: nothing of this name or number was passed.
-        """
-        first, rest = path[0], path[1:]
+    def _path(self, address: Path) -> Path:
+        """Return the path in (args, kwargs) of an address; raise LookupError if the argument is missing."""
+        first, rest = address[0], address[1:]
         if isinstance(first, int):
-            if first < len(self.args):
-                return (0, first, *rest)
-            return (1, self.parameters[first], *rest)
+            return (0, first, *rest) if first < len(self.args) else (1, self.parameters[first], *rest)
         if first in self.kwargs:
             return (1, first, *rest)
         if first in self.parameters and self.parameters.index(first) < len(self.args):
@@ -81,17 +66,36 @@ class Arguments:
         raise LookupError(first)
 
 
-def call_at(core: nn.Module, tap: Tap, change: Callable[[Arguments, str], Arguments], call: Callable[[], Any]) -> Any:  # noqa: ANN401
-    """Return what a model returns when the arguments of one of its submodules are changed.
+def parameters_of(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the positional parameters of a module's forward; empty without a signature."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in kinds)
 
-    Args:
-        core: the model, without wrappers.
-        tap: the submodule, and which of its calls.
-        change: the arguments -> changed ones; the second argument names the submodule, for errors.
-        call: calls the model.
+
+def check_addresses(taps: Mapping[str, object]) -> dict[str, Address]:
+    """Return modality -> address; raise UsageError if one is neither a position, a name nor a path."""
+    checked: dict[str, Address] = {}
+    for name, address in taps.items():
+        keys = address if isinstance(address, tuple) else (address,)
+        fine = bool(keys) and all(isinstance(key, (int, str)) and not isinstance(key, bool) for key in keys)
+        if not fine or (isinstance(keys[0], int) and keys[0] < 0):
+            raise UsageError(
+                f"with `at`, taps[{name!r}] must be a position (0), a parameter's name ('audio') or a path "
+                f"((0, 'audio')); found {address!r}"
+            )
+        checked[name] = address  # type: ignore[assignment]
+    return checked
+
+
+def call_at(core: nn.Module, tap: Tap, change: Callable[[Arguments, str], Arguments], call: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Return the model's output, by `call()`, with `change(arguments, name)` applied to a submodule's arguments.
 
     Raises:
-        UsageError: the submodule is not called, or more than once where the tap does not say which call.
+        UsageError: the submodule is not called, or called twice and the tap does not give the number of the call.
     """
     module, calls, inside = find_module(core, tap.name, "at"), 0, False
     names = parameters_of(module)
@@ -123,30 +127,57 @@ def call_at(core: nn.Module, tap: Tap, change: Callable[[Arguments, str], Argume
     return out
 
 
-def parameters_of(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the positional parameters of a module's forward; none where there is no signature."""
-    try:
-        signature = inspect.signature(module.forward)
-    except (TypeError, ValueError):
-        return ()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(name for name, parameter in signature.parameters.items() if parameter.kind in kinds)
+def check_sources(argument: str, sources: Mapping[str, Source] | None, names: tuple[str, ...]) -> dict[str, Source]:
+    """Return modality -> source of masks or presence; raise UsageError if a source is neither a tap nor a function."""
+    if not isinstance(sources, Mapping | None):
+        raise UsageError(
+            f"{argument} must be a dictionary from modality to a function of the model's inputs or the name of a "
+            f"submodule; found {sources!r}"
+        )
+    for name, source in (sources or {}).items():
+        if name not in names:
+            raise UsageError(f"{argument} names {name!r}, which taps does not; the modalities are {', '.join(names)}")
+        if not isinstance(source, str) and not callable(source):
+            raise UsageError(
+                f"{argument}[{name!r}] must be a function of the model's inputs or the name of a submodule; "
+                f"found {source!r}"
+            )
+    return dict(sources or {})
 
 
-def check_addresses(taps: Mapping[str, object]) -> dict[str, Address]:
-    """Return modality -> address.
+def evaluate_sources(
+    argument: str, sources: Mapping[str, Source], found: Mapping[str, Tensor], given: Arguments
+) -> dict[str, Tensor] | None:
+    """Return modality -> mask or presence of one batch; None without sources.
+
+    The value of a tap is `found["masks.audio"]`. Raise UsageError if a function does not return a tensor.
+    """
+    values = {}
+    for name, source in sources.items():
+        label = f"{argument}.{name}"
+        value = found[label] if isinstance(source, str) else source(*given.args, **given.kwargs)
+        if not isinstance(value, Tensor):
+            raise UsageError(f"the function {label} must return a bool tensor; found {described(value)}")
+        values[name] = value
+    return values or None
+
+
+def batch_size(
+    features: Mapping[str, Tensor], layouts: Mapping[str, str], rows: Callable[..., int] | None, given: Arguments
+) -> int:
+    """Return B from the function `rows`, else from an unfolded feature, else from the model's first tensor.
 
     Raises:
-        UsageError: something is no address.
+        UsageError: the function does not return a whole number.
     """
-    checked: dict[str, Address] = {}
-    for name, address in taps.items():
-        parts = address if isinstance(address, tuple) else (address,)
-        fine = bool(parts) and all(isinstance(part, (int, str)) and not isinstance(part, bool) for part in parts)
-        if not fine or (isinstance(parts[0], int) and parts[0] < 0):
-            raise UsageError(
-                f"with `at`, taps[{name!r}] must be a position (0), a parameter's name ('audio') or a path "
-                f"((0, 'audio')); found {address!r}"
-            )
-        checked[name] = address  # type: ignore[assignment]
-    return checked
+    if rows is not None:
+        size = rows(*given.args, **given.kwargs)
+        try:
+            return operator.index(size)
+        except TypeError:
+            raise UsageError(f"batch_size must return B, a whole number; found {size!r}") from None
+    for name, x in features.items():
+        if layouts[name] not in FOLDED and x.dim():
+            axis = 0 if layouts[name] == AUTO else LAYOUTS[layouts[name]].batch
+            return int(x.shape[min(axis, x.dim() - 1)])
+    return next((int(x.shape[0]) for x in tensors_of((given.args, given.kwargs)) if x.dim()), 0)

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import seeding
+from concordant.attach import Attached, attach, call_with
 from concordant.attach.arguments import Address
-from concordant.attach.attach import Attached, attach, call_with
-from concordant.attach.structure import map_tensors, tensors_of
+from concordant.attach.taps import map_tensors, tensors_of
 from concordant.calibration.modulation import START
 from concordant.calibration.objective import FEWEST_CLASSES
 from concordant.calibration.perturbation import Perturbation, repeat_targets

@@ -1,35 +1,44 @@
-"""Taps: which call of which submodule gives a modality's feature, and where in its output it lies.
+"""Taps: the submodule calls that give the modality features, and the layouts of these features.
 
-A tap is written "name", "name#2" (the second call), "name[1]" or "name[last_hidden_state]" (an element of the
-output); of a tuple the first element is taken. Names go with or without the "module." of a wrapper.
+A tap is written "name", "name#2" (the second call), "name[1]" or "name[last_hidden_state]" (an element of the output;
+of a tuple the first is the default). Names may include or omit the "module." of a wrapper. A path leads to a
+value inside nested containers: (0,) is the first element, ("logits",) a key or a field.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from concordant.attach.structure import Path, at_path, described
 from concordant.errors import UsageError
+from concordant.modalities import AUTO, LAYOUTS
+
+Path = tuple[int | str, ...]
+
+# Layouts with frames in the batch axis, as a 2-D network over all frames of a video has them: "(b t)chw" is
+# (B * T, C, H, W), "(b t)d" its pooled form. As written -> as the calibrator takes it.
+FOLDED = {"(b t)d": "btd", "(b t)chw": "bcthw"}
 
 _WRITTEN = re.compile(r"(?P<name>[^#\[\]]+)(#(?P<call>[1-9][0-9]*))?(?P<path>(\[[^\[\]]+\])*)")
-_INNER = ("module", "_orig_mod")  # how wrappers (DDP, DataParallel, torch.compile) call what they wrap
+_INNER = ("module", "_orig_mod")  # where wrappers (DDP, DataParallel, torch.compile) hold the wrapped module
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Tap:
-    """Where a feature comes out.
+    """One element of the output of one call of a submodule.
 
     Args:
-        written: the tap as it was given.
-        name: of the submodule, without the names that wrappers add in front.
-        call: which of its calls, from 1; None = its only one.
-        path: where in the output; empty = the output, or the first element of a tuple.
+        written: the tap as given by the user.
+        name: the submodule's name, without the prefixes of wrappers.
+        call: the number of the call, from 1; None = the only one.
+        path: the path inside the output; empty = the output, or the first element of a tuple.
     """
 
     written: str
@@ -38,10 +47,10 @@ class Tap:
     path: Path
 
     def find(self, output: object, modality: str) -> tuple[Tensor, Path]:
-        """Return the feature in a module's output, and where it lies.
+        """Return the feature in a module's output, and its path.
 
         Raises:
-            UsageError: there is no tensor there.
+            UsageError: the path does not exist or does not lead to a tensor.
         """
         path = self.path
         try:
@@ -62,15 +71,7 @@ class Tap:
 
 
 def read_tap(written: object, what: str) -> Tap:
-    """Read a tap as it is written.
-
-    Args:
-        written: the tap.
-        what: what is tapped there, for the error: "taps['audio']".
-
-    Raises:
-        UsageError: it is not written like a tap.
-    """
+    """Parse a tap; raise UsageError naming `what`, such as "taps['audio']", if the syntax is wrong."""
     match = _WRITTEN.fullmatch(written) if isinstance(written, str) else None
     if match is None:
         raise UsageError(
@@ -82,30 +83,41 @@ def read_tap(written: object, what: str) -> Tap:
     return Tap(str(written), match["name"], call, path)
 
 
-def find_module(root: nn.Module, name: str, what: str) -> nn.Module:
-    """Return a submodule by name; segments that wrappers add may be there or not.
+def check_taps(root: nn.Module, taps: Mapping[str, Tap]) -> None:
+    """Raise UsageError if a tapped submodule is missing, or if two taps are equal or nested."""
+    modules = {name: find_module(root, tap.name, f"taps[{name!r}]") for name, tap in taps.items()}
+    for first, module in modules.items():
+        for second, other in modules.items():
+            if other is not module and any(child is other for child in module.modules()):
+                raise UsageError(
+                    f"the tap {taps[second].written!r} of {second!r} lies inside {taps[first].written!r} of {first!r}, "
+                    "so one depends on the other; tap features that meet later"
+                )
+            same = first < second and other is module
+            if same and (taps[first].call, taps[first].path) == (taps[second].call, taps[second].path):
+                raise UsageError(
+                    f"{first!r} and {second!r} are both tapped at {taps[first].written!r}; if it is called once for "
+                    f'each, say which call: "{taps[first].name}#1", "{taps[first].name}#2"'
+                )
 
-    Args:
-        root: the model.
-        name: the submodule's name, as `named_modules` gives it.
-        what: what asks for it, for the error.
+
+def find_module(root: nn.Module, name: str, what: str) -> nn.Module:
+    """Return a submodule by its name in `named_modules`, where the prefixes of wrappers are optional.
 
     Raises:
-        UsageError: there is none; near names are listed.
+        UsageError: the submodule does not exist; the message names the argument `what`, and similar names.
     """
-    found: nn.Module | None = root
-    for position, segment in enumerate(name.split(".")):
-        while found is not None and segment not in found._modules and (inner := wrapped(found)) is not None:
+    found = root
+    for segment in name.split("."):
+        while segment not in found._modules and (inner := wrapped(found)) is not None:
             found = inner
-        if found is None:
-            break
         child = found._modules.get(segment)
-        if child is None and segment in _INNER:  # the wrapper is not there, or was taken off
-            continue
-        found = child
-        if found is None and position == 0:
+        if child is not None:
+            found = child
+        elif segment not in _INNER:  # else the name of a wrapper that was taken off
+            found = root
             break
-    if found is None or found is root:
+    if found is root:
         names = [known for known, _ in root.named_modules() if known]
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or [n for n in names if "." not in n][:8]
         raise UsageError(f"{what} is {name!r}, which the model does not have; near are: {', '.join(near) or 'none'}")
@@ -113,7 +125,7 @@ def find_module(root: nn.Module, name: str, what: str) -> nn.Module:
 
 
 def wrapped(module: nn.Module) -> nn.Module | None:
-    """Return what a wrapper (DistributedDataParallel, DataParallel, a compiled module) wraps, or None."""
+    """Return the module inside a wrapper (DistributedDataParallel, DataParallel, torch.compile), or None."""
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         inner: nn.Module = module.module
         return inner
@@ -127,24 +139,136 @@ def core_of(model: nn.Module) -> nn.Module:
     return model
 
 
-def check_taps(root: nn.Module, taps: Mapping[str, Tap]) -> None:
-    """Refuse taps of submodules that are not there, that are the same, or that lie inside one another.
+def read_layouts(layout: str | Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+    """Return modality -> layout as written; raise UsageError for unknown layouts and modalities."""
+    if not isinstance(layout, str | Mapping):
+        raise UsageError(f"layout must be one for all features, or modality -> layout; found {layout!r}")
+    given = dict.fromkeys(names, layout) if isinstance(layout, str) else dict(layout)
+    choices = (AUTO, *LAYOUTS, *FOLDED)
+    for name, written in given.items():
+        if name not in names:
+            raise UsageError(f"layout names {name!r}, which taps does not; the modalities are {', '.join(names)}")
+        if written not in choices:
+            raise UsageError(f"unknown layout {written!r} for {name!r}; choose from: {', '.join(choices)}")
+    return {name: given.get(name, AUTO) for name in names}
+
+
+def unfold(x: Tensor, written: str, batch: int, name: str) -> Tensor:
+    """Return a feature with its frames on their own axis: (B T, C, H, W) -> (B, C, T, H, W), (B T, D) -> (B, T, D).
 
     Raises:
-        UsageError: says which.
+        UsageError: the number of rows is not a multiple of the batch size, or the number of axes is wrong.
     """
-    where = {name: find_module(root, tap.name, f"taps[{name!r}]") for name, tap in taps.items()}
-    for first, module in where.items():
-        inside = {id(child) for child in module.modules()} - {id(module)}
-        for second, other in where.items():
-            if id(other) in inside:
-                raise UsageError(
-                    f"the tap {taps[second].written!r} of {second!r} lies inside {taps[first].written!r} of {first!r}, "
-                    "so one depends on the other; tap features that meet later"
-                )
-            same = first < second and other is module
-            if same and (taps[first].call, taps[first].path) == (taps[second].call, taps[second].path):
-                raise UsageError(
-                    f"{first!r} and {second!r} are both tapped at {taps[first].written!r}; if it is called once for "
-                    f'each, say which call: "{taps[first].name}#1", "{taps[first].name}#2"'
-                )
+    if written not in FOLDED:
+        return x
+    axes = 2 if written == "(b t)d" else 4
+    if x.dim() != axes or batch < 1 or x.shape[0] % batch:
+        raise UsageError(
+            f"the tap of {name!r} must have layout {written!r}: {axes} axes, the first a multiple of the batch "
+            f"size {batch}; found shape {tuple(x.shape)}"
+        )
+    frames: Tensor = x.unflatten(0, (batch, -1))  # type: ignore[no-untyped-call]  # (B, T, ...)
+    return frames if axes == 2 else frames.transpose(1, 2)
+
+
+def fold(x: Tensor, written: str) -> Tensor:
+    """Return a feature with its frames back in the batch axis; the inverse of `unfold`."""
+    if written not in FOLDED:
+        return x
+    return (x if x.dim() == 3 else x.transpose(1, 2)).flatten(0, 1)
+
+
+def feature_size(x: Tensor, written: str, name: str) -> int:
+    """Return the feature size D of a tap's output before unfolding; raise UsageError if the layout does not fit."""
+    if written in FOLDED:
+        return int(x.shape[1]) if x.dim() > 1 else 0
+    layout = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}.get(x.dim()) if written == AUTO else written
+    if layout is None or x.dim() != len(layout):
+        raise UsageError(
+            f"the tap of {name!r} must give features in layout {written!r}; found shape {tuple(x.shape)}; say which "
+            "layout it has, or tap another submodule"
+        )
+    return int(x.shape[LAYOUTS[layout].feature])
+
+
+# Nested containers: tuples, lists, dictionaries, dataclasses, model outputs. Copies are made; inputs do not change.
+
+
+def map_tensors(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any:  # noqa: ANN401
+    """Return a copy of nested containers with every tensor (or other instance of `kind`) changed."""
+    if isinstance(value, kind):
+        return change(value)
+    items = _items(value)
+    if items is None:
+        return value
+    return _with_items(value, {key: map_tensors(item, change, kind) for key, item in items.items()})
+
+
+def tensors_of(value: Any) -> list[Tensor]:  # noqa: ANN401
+    """Return the tensors in nested containers, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in (_items(value) or {}).values() for tensor in tensors_of(item)]
+
+
+def at_path(value: Any, path: Path) -> Any:  # noqa: ANN401
+    """Return the value at a path; raise LookupError if the path does not exist."""
+    for key in path:
+        if isinstance(value, Mapping) or (isinstance(value, (tuple, list)) and isinstance(key, int)):
+            value = value[key]  # type: ignore[index]
+        elif isinstance(key, str) and hasattr(value, key):
+            value = getattr(value, key)
+        else:
+            raise LookupError(key)
+    return value
+
+
+def replaced(value: Any, path: Path, new: Any) -> Any:  # noqa: ANN401
+    """Return a copy of nested containers with another value at a path."""
+    if not path:
+        return new
+    return _with_items(value, {path[0]: replaced(at_path(value, path[:1]), path[1:], new)})
+
+
+def _items(value: Any) -> dict[Any, Any] | None:  # noqa: ANN401
+    """Return key, index or field -> item of a container; None for other values."""
+    if type(value) is list or isinstance(value, tuple):
+        return dict(enumerate(value))
+    if isinstance(value, dict):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def _with_items(value: Any, items: Mapping[Any, Any]) -> Any:  # noqa: ANN401
+    """Return a container of the same class with some items replaced."""
+    if isinstance(value, (list, tuple)):
+        fresh: Any = list(value)
+        for key, item in items.items():
+            fresh[value._fields.index(key) if isinstance(key, str) else key] = item  # type: ignore[union-attr]
+        if type(value) is tuple:
+            return tuple(fresh)
+        if hasattr(value, "_fields"):  # a named tuple or packed sequence, whose constructor may check its arguments
+            return tuple.__new__(type(value), fresh)  # type: ignore[type-var]
+        return fresh if isinstance(value, list) else type(value)(fresh)
+    fresh = copy.copy(value)
+    for key, item in items.items():
+        if isinstance(value, dict):
+            fresh[key] = item
+        else:
+            object.__setattr__(fresh, key, item)  # dataclasses may be frozen
+    return fresh
+
+
+def described(value: Any) -> str:  # noqa: ANN401
+    """Return a short description of a value, for an error."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} with the keys {', '.join(repr(key) for key in value)}"
+    if isinstance(value, PackedSequence):
+        return "a PackedSequence"
+    if isinstance(value, (tuple, list)):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__

@@ -1,12 +1,13 @@
-"""The wrapper that `concordant.attach` returns: a model, a calibrator, and how the one's features reach the other.
+"""The module that `concordant.attach` returns: a model with a calibrator between its encoders and its fusion.
 
-Its state dictionary has the model's own keys, and the calibrator's beside them under "concordant_calibrator.".
-Shapes: features in their layouts; (2B, ...) with copies.
+Features keep their layouts; with copies they have 2B rows. The state dictionary has the model's own keys, and the
+calibrator's beside them under "concordant_calibrator.", so checkpoints of the model load into it.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,35 +18,36 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
 from concordant import seeding
-from concordant.attach.arguments import Address, Arguments, call_at, parameters_of
-from concordant.attach.draws import OwnStream, devices_of
-from concordant.attach.folding import feature_size, fold, unfold, unfolded_layout
-from concordant.attach.interception import Run, intercepted
-from concordant.attach.keys import keep_keys
-from concordant.attach.replay import Memory, TwoPasses
-from concordant.attach.sources import Source, batch_size, sourced
-from concordant.attach.structure import Path, tensors_of
-from concordant.attach.taps import Tap, core_of
+from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
+from concordant.attach.hooks import RandomStream, Run, cuda_devices, intercepted
+from concordant.attach.passes import Call, TwoPasses
+from concordant.attach.taps import FOLDED, Path, Tap, core_of, feature_size, fold, tensors_of, unfold
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.calibration.perturbation import Perturbation, perturb, repeat_targets, with_copies
 from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
 
+PREFIX = "concordant_calibrator."
+_MODEL, _CALIBRATOR = "model.", "calibrator."  # the wrapper's own prefixes
+_MIXED = (
+    "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, or makes its "
+    "output without them; use copies=False"
+)
+
 
 class _Calibrated(BaseException):
-    """Leaves a forward once the features are calibrated; no model's `except Exception` holds it."""
+    """Raised to end a forward pass once the features are calibrated; `except Exception` does not catch it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a calibrator is attached; see `attach` for the arguments."""
+    """The checked arguments of `attach`; `at` is "" for the model's inputs, None for taps of submodules."""
 
     taps: Mapping[str, Tap] | Mapping[str, Address]
-    at: Tap | None
-    inputs: bool
+    at: Tap | str | None
     layouts: Mapping[str, str]
-    kind: Callable[..., Calibrator] | None
+    factory: Callable[..., Calibrator] | None
     masks: Mapping[str, Source]
     present: Mapping[str, Source]
     watched: Mapping[str, Tap]
@@ -55,34 +57,29 @@ class Settings:
     freeze: str | None
     seed: int
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The modalities."""
-        return tuple(self.taps)
-
     def build(self, sizes: Mapping[str, int]) -> Calibrator:
-        """Return a new calibrator of features of these sizes.
-
-        Raises:
-            UsageError: what was given as calibrator builds none.
-        """
-        layouts = {name: unfolded_layout(self.layouts[name]) for name in self.names}
-        ordered = {name: sizes[name] for name in self.names}
-        if self.kind is None:
+        """Return a new calibrator for features of these sizes; raise UsageError if the factory returns none."""
+        layouts = {name: FOLDED.get(self.layouts[name], self.layouts[name]) for name in self.taps}
+        ordered = {name: sizes[name] for name in self.taps}
+        if self.factory is None:
             return ContextualCalibrator(ordered, layouts=layouts, perturbation=self.perturbation, seed=self.seed)
-        built = self.kind(ordered, layouts=layouts)
+        built = self.factory(ordered, layouts=layouts)
         if not isinstance(built, Calibrator):
             raise UsageError(f"calibrator must return a Calibrator; found {type(built).__name__}")
         return built
 
 
 class Attached(nn.Module):
-    """A model whose features are calibrated on their way; made by `attach`, called like the model.
+    """A model with a calibrator; made by `attach`, called like the model.
+
+    Attributes:
+        calibration: the `Calibration` of the last forward pass; None if it did not reach the calibrator.
+        labels: class indices (B,) for the calibrator's loss in the next training pass; None = unknown.
 
     Args:
-        model: the original, which stays what it is.
-        calibrator: what calibrates; None = built at the first forward, when the feature sizes are known.
-        settings: the rest.
+        model: the original model.
+        calibrator: the calibrator; None = built in the first forward pass, which shows the feature sizes.
+        settings: the arguments of `attach`.
     """
 
     calibrator: Calibrator | None
@@ -92,79 +89,84 @@ class Attached(nn.Module):
         self.model = model
         self.calibrator = calibrator
         self.settings = settings
-        self.calibration: Calibration | None = None  # of the last forward
-        self.labels: Tensor | None = None  # class indices for the next training forward, if they are known
-        self._own = OwnStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
-        self._memory = Memory()
-        self._hurting: torch.Generator | None = None
-        self._leave = False  # once the features are calibrated
+        self.calibration: Calibration | None = None
+        self.labels: Tensor | None = None
+        self._stream = RandomStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
+        self._tainted: set[Call] = set()
+        self._perturbing: torch.Generator | None = None
+        self._stop = False  # once the features are calibrated
         self._lock = threading.RLock()
         self._attached = True
         modes = [(m, m.training) for m in model.modules()]
         self._before = (modes, [(p, p.requires_grad) for p in model.parameters()])
-        # Not through `train`, which would reach submodules of the model that are in a mode of their own.
+        # Without `train`, which would change submodules of the model that have a mode of their own.
         self.training = model.training
         if calibrator is not None:
             calibrator.train(model.training)
         if settings.freeze == "backbone":
             model.requires_grad_(False).eval()
-        keep_keys(self)
+        self.register_state_dict_post_hook(_after_saving)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_before_loading)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
-        """Return what the model returns, with calibrated features; arguments are the model's.
+    def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the model's
+        """Return the model's output with calibrated features; arguments are the model's.
 
         Raises:
             UsageError: a tap does not fire, fires twice, depends on another, or gives what no calibrator takes.
         """
         return self._forward(args, kwargs)
 
-    @_disable_dynamo  # torch.compiler.disable, but imported at the first call; answered calls cannot be compiled
+    # torch.compiler.disable, but imported at the first call: intercepted calls cannot be compiled.
+    @_disable_dynamo
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         if not self._attached:
             return self.model(*args, **kwargs)
         with self._lock:
-            self.calibration = None  # that of an earlier forward says nothing of this one
-            core = core_of(self.model)
-            given = Arguments(args, kwargs, parameters_of(core))
+            self.calibration = None  # not that of an earlier pass, if this one fails
             try:
-                if self.settings.inputs:
-                    changed = self._with_arguments(given, "the model", given)
-                    out = self.model(*changed.args, **changed.kwargs)
-                elif self.settings.at is not None:
-                    out = call_at(
-                        core,
-                        self.settings.at,
-                        lambda call, of: self._with_arguments(call, of, given),
-                        lambda: self.model(*args, **kwargs),
-                    )
-                else:
-                    passes = TwoPasses(core, self.settings.taps, self.settings.watched, self._memory)  # type: ignore[arg-type]
-                    inner = core.forward
-
-                    def both(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
-                        return passes(inner, a, k, lambda found: self._calibrate(found, Arguments(a, k, ())))
-
-                    with intercepted([core], both, whole=False):
-                        out = self.model(*args, **kwargs)
+                out = self._call(args, kwargs)
             except RuntimeError as error:
                 if self._doubles and self.calibration is not None and "size" in str(error):
                     raise UsageError(f"{_MIXED} ({error})") from error
                 raise
-        self._check_rows(out)
+        first = next((x for x in tensors_of(out) if x.dim()), None)
+        if self._doubles and self.calibration is not None and first is not None:
+            rows = len(self.calibration.reliability)
+            if rows not in first.shape:
+                raise UsageError(f"{_MIXED} (its output has shape {tuple(first.shape)}; {rows} rows were expected)")
         return out
 
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Call the model with the features at the taps, at a submodule's arguments or at the inputs calibrated."""
+        core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
+        given = Arguments(args, kwargs, parameters_of(core))
+        if at == "":
+            changed = self._calibrate_arguments(given, "the model", given)
+            return self.model(*changed.args, **changed.kwargs)
+        if isinstance(at, Tap):
+            change = lambda call, of: self._calibrate_arguments(call, of, given)  # noqa: E731
+            return call_at(core, at, change, lambda: self.model(*args, **kwargs))
+        passes, forward = TwoPasses(core, taps, self.settings.watched, self._tainted), core.forward  # type: ignore[arg-type]
+
+        def twice(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
+            return passes(forward, a, k, lambda found: self._calibrate_features(found, Arguments(a, k)))
+
+        with intercepted([core], twice, whole=False):
+            return self.model(*args, **kwargs)
+
     def auxiliary_loss(self) -> Tensor:
-        """Return the calibrator's loss of the last training forward, to be added to the task's; 0 in evaluation.
+        """Return the calibrator's loss of the last training pass, to add to the task's loss; 0 in evaluation.
 
         Raises:
-            ConcordantError: in training before any forward.
+            ConcordantError: in training before any forward pass.
         """
         if self.calibrator is None:
             raise ConcordantError("auxiliary_loss() has nothing to return: call the model on a batch first")
         return self.calibrator.auxiliary_loss()
 
     def detach(self) -> nn.Module:
-        """Return the original model as it was: which of its parameters are trained, and its mode if it was frozen."""
+        """Return the original model; parameters' `requires_grad` is restored, and the modes of a frozen model."""
         modes, flags = self._before
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
@@ -172,17 +174,17 @@ class Attached(nn.Module):
             for module, mode in modes:
                 module.training = mode
         self._attached = False
-        self.calibration = None  # of what it no longer does
+        self.calibration = None
         return self.model
 
     def train(self, mode: bool = True) -> Attached:
-        """Set training or evaluation; a frozen backbone stays in evaluation."""
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.settings.freeze == "backbone" and self._attached:
             self.model.eval()
         return self
 
-    def calibrate(self, *args: Any, **kwargs: Any) -> Calibration:  # noqa: ANN401 - as for the model
+    def calibrate(self, *args: Any, **kwargs: Any) -> Calibration:  # noqa: ANN401 - as the model's
         """Return the calibration of a batch; the model's forward stops there, and its head does not run.
 
         Arguments are the model's, errors those of `forward`.
@@ -193,13 +195,13 @@ class Attached(nn.Module):
         if not self._attached:
             raise ConcordantError("the calibrator is detached; nothing was calibrated")
         with self._lock:
-            self._leave = True
+            self._stop = True
             try:
                 self(*args, **kwargs)
             except _Calibrated:
                 pass
             finally:
-                self._leave = False
+                self._stop = False
             found = self.calibration
         if found is None:
             raise ConcordantError("the model's forward did not reach the calibrator; nothing was calibrated")
@@ -207,23 +209,19 @@ class Attached(nn.Module):
 
     @contextmanager
     def perturbed(self, generator: torch.Generator) -> Iterator[None]:
-        """Perturb every instance in evaluation, while a block runs: what validation looks at.
-
-        Args:
-            generator: the source of the perturbations' draws.
-        """
-        self._hurting = generator
+        """Perturb every instance in evaluation mode while a block runs, for validation; draw from `generator`."""
+        self._perturbing = generator
         try:
             yield
         finally:
-            self._hurting = None
+            self._perturbing = None
 
     def model_state_dict(self) -> dict[str, Tensor]:
-        """Return the state of the model alone, under its own keys, as the original loads it."""
+        """Return the state of the model alone, with its own keys, as the original loads it."""
         return self.model.state_dict()
 
     def named_parameters(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as in nn.Module
-        """Yield names and parameters, as every module does.
+        """Return an iterator over names and parameters, as every module does.
 
         Raises:
             ConcordantError: the calibrator is not built yet.
@@ -239,68 +237,49 @@ class Attached(nn.Module):
     def _doubles(self) -> bool:
         return self.settings.copies and self.training
 
-    def _with_arguments(self, call: Arguments, of: str, given: Arguments) -> Arguments:
-        """Return a call's arguments with the features among them calibrated.
-
-        Raises:
-            UsageError: an address leads nowhere, or two lead to the same argument.
-        """
+    def _calibrate_arguments(self, call: Arguments, of: str, given: Arguments) -> Arguments:
+        """Return a call's arguments with the features among them calibrated; raise UsageError if two are one."""
         found = {name: call.find(address, name, of) for name, address in self.settings.taps.items()}  # type: ignore[arg-type]
-        there: dict[Path, str] = {}
+        owner: dict[Path, str] = {}
         for name, (_, path) in found.items():
-            if path in there:
+            if owner.setdefault(path, name) != name:
                 raise UsageError(
-                    f"taps[{there[path]!r}] and taps[{name!r}] are the same argument in the call of {of}; "
+                    f"taps[{owner[path]!r}] and taps[{name!r}] are the same argument in the call of {of}; "
                     "each modality needs an argument of its own"
                 )
-            there[path] = name
-        calibrated = self._calibrate({name: x for name, (x, _) in found.items()}, given)
+        calibrated = self._calibrate_features({name: x for name, (x, _) in found.items()}, given)
         for name, (_, path) in found.items():
             call = call.replace(path, calibrated[name])
         return call
 
-    def _calibrate(self, found: dict[str, Tensor], given: Arguments) -> dict[str, Tensor]:
-        """Return modality -> calibrated feature, in the layout in which it was found."""
+    def _calibrate_features(self, found: dict[str, Tensor], given: Arguments) -> dict[str, Tensor]:
+        """Return modality -> calibrated feature, in its original layout."""
         settings, layouts = self.settings, self.settings.layouts
-        raw = {name: found[name] for name in settings.names}
+        raw = {name: found[name] for name in settings.taps}
         if self.calibrator is None:
-            sizes = {name: feature_size(x, layouts[name], name) for name, x in raw.items()}
-            fresh = settings.build(sizes)
-            self.calibrator = fresh.to(next(iter(raw.values())).device).train(self.training)
+            built = settings.build({name: feature_size(x, layouts[name], name) for name, x in raw.items()})
+            self.calibrator = built.to(next(iter(raw.values())).device).train(self.training)
         rows = batch_size(raw, layouts, settings.batch_size, given)
         features = {name: unfold(x, layouts[name], rows, name) for name, x in raw.items()}
-        masks = {name: sourced(source, f"masks.{name}", found, given) for name, source in settings.masks.items()}
-        present = {name: sourced(source, f"present.{name}", found, given) for name, source in settings.present.items()}
-        training = self.calibrator.training
+        masks = evaluate_sources("masks", settings.masks, found, given)
+        present = evaluate_sources("present", settings.present, found, given)
+        training, inflicted = self.calibrator.training, self.calibrator.perturbation or Perturbation()
         labels, self.labels = self.labels, None
-        with self._own(devices_of(self.calibrator, raw.values())) if training else nullcontext():
-            known = self.calibrator.gather(features, masks or None, present or None)
+        with self._stream(cuda_devices(self.calibrator, raw.values())) if training else nullcontext():
+            batch = self.calibrator.gather(features, masks, present)
             if self._doubles:
-                hurt = with_copies(known, self.calibrator.perturbation or Perturbation())
+                copies = with_copies(batch, inflicted)
                 twice = None if labels is None else repeat_targets(labels)
-                out = self.calibrator(hurt.batch, labels=twice, perturbed=hurt.perturbed)
+                out = self.calibrator(copies.batch, labels=twice, perturbed=copies.perturbed)
             else:
-                if self._hurting is not None and not training:
-                    settings_of = self.calibrator.perturbation or Perturbation()
-                    known = perturb(known, settings_of, probability=1.0, generator=self._hurting).batch
-                out = self.calibrator(known, labels=labels if training else None)
+                if self._perturbing is not None and not training:
+                    batch = perturb(batch, inflicted, probability=1.0, generator=self._perturbing).batch
+                out = self.calibrator(batch, labels=labels if training else None)
         self.calibration = out
-        if self._leave:
+        if self._stop:
             raise _Calibrated
-        # Copies: the model may change them in place, which views of what was calibrated together do not bear.
+        # Copies, since the model may change them in place, and views of one tensor do not allow that.
         return {name: fold(x.clone(), layouts[name]) for name, x in out.features.items()}
-
-    def _check_rows(self, out: object) -> None:
-        """Refuse outputs that are not of both copies.
-
-        Raises:
-            UsageError: the first output has another number of rows.
-        """
-        first = next((x for x in tensors_of(out) if x.dim()), None)
-        if self._doubles and self.calibration is not None and first is not None:
-            rows = len(self.calibration.reliability)
-            if rows not in first.shape:
-                raise UsageError(f"{_MIXED} (its output has shape {tuple(first.shape)}; {rows} rows were expected)")
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not pickle, and the last calibration belongs to a graph.
@@ -311,10 +290,75 @@ class Attached(nn.Module):
         self._lock = threading.RLock()
 
 
-_MIXED = (
-    "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, or makes its "
-    "output without them; use copies=False"
-)
+def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of an attached model without the calibrator, as the original model loads it.
+
+    The attached model may be part of another module, for example of DistributedDataParallel.
+
+    >>> without_calibrator({"head.weight": 0, "concordant_calibrator.heads.audio.gate.bias": 1})
+    {'head.weight': 0}
+    """
+    kept = OrderedDict((key, value) for key, value in state.items() if f".{PREFIX}" not in f".{key}")
+    if not hasattr(state, "_metadata"):  # the versions of modules
+        return dict(kept)
+    kept._metadata = state._metadata  # type: ignore[attr-defined]
+    return kept
+
+
+# Hooks of the state dictionary. PyTorch keeps the versions of modules in its `_metadata`, by prefixes without a dot.
+
+
+def _after_saving(_: nn.Module, state: dict[str, Any], prefix: str, __: object) -> None:
+    """Rename the saved keys."""
+    _rename(state, {prefix + _MODEL: prefix, prefix + _CALIBRATOR: prefix + PREFIX})
+    metadata = getattr(state, "_metadata", None)
+    if metadata is not None:
+        # Beside the wrapper's own entries, which a wrapper inside another module needs to load.
+        metadata.update(_moved(metadata, prefix + _MODEL, prefix))
+
+
+def _before_loading(attached: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
+    """Rename the keys to load to the wrapper's own, and remember whether the calibrator's are among them."""
+    given = any(key.startswith(prefix + PREFIX) for key in state)
+    metadata = getattr(state, "_metadata", None)  # present only on the outermost dictionary
+    before = None if metadata is None else dict(metadata)
+    if metadata is not None:
+        metadata.update(_moved(metadata, prefix, prefix + _MODEL))
+    attached._loading = (prefix, given, metadata, before)  # type: ignore[assignment]
+    if given and getattr(attached, "calibrator", None) is None:
+        rest[-1].append(
+            "the calibrator of this checkpoint has no place yet: call the attached model on one batch first, or give "
+            "attach `sizes` or `example`"
+        )
+    _rename(state, {prefix + PREFIX: prefix + _CALIBRATOR, prefix: prefix + _MODEL})
+
+
+def _after_loading(attached: nn.Module, found: Any) -> None:  # noqa: ANN401 - torch's record of missing and unexpected keys
+    """Rename missing and unexpected keys; a calibrator that was not in the checkpoint is not missing."""
+    prefix, given, metadata, before = attached._loading  # type: ignore[misc]
+    del attached._loading
+    if metadata is not None:  # the caller's dictionary stays unchanged
+        metadata.clear()
+        metadata.update(before)
+    for keys in (found.missing_keys, found.unexpected_keys):
+        names = dict.fromkeys(key for key in keys if given or not key.startswith(prefix + _CALIBRATOR))
+        _rename(names, {prefix + _CALIBRATOR: prefix + PREFIX, prefix + _MODEL: prefix})
+        keys[:] = names
+
+
+def _moved(metadata: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Return the entries under one prefix, under another."""
+    inside = {key: value for key, value in metadata.items() if f"{key}.".startswith(old)}
+    return {(new + key[len(old) :]).rstrip("."): value for key, value in inside.items()}
+
+
+def _rename(state: dict[str, Any], prefixes: Mapping[str, str]) -> None:
+    """Replace the first matching prefix of every key, in place and in order."""
+    items = list(state.items())
+    state.clear()
+    for key, value in items:
+        old = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+        state[key if old is None else prefixes[old] + key[len(old) :]] = value
 
 
 def _rank() -> int:

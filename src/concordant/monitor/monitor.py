@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from concordant.attach.structure import map_tensors
-from concordant.attach.taps import core_of
+from concordant.attach.taps import core_of, map_tensors
 from concordant.attach.wrapper import Attached
 from concordant.calibration import Calibration, Calibrator
 from concordant.errors import DataError, UsageError
@@ -326,6 +325,6 @@ class Monitor:
 
 def _layouts_of(model: object) -> dict[str, str]:
     """Return the layouts that a bare calibrator knows, or one at the inputs of a model."""
-    if isinstance(model, Attached) and model.settings.inputs:
+    if isinstance(model, Attached) and model.settings.at == "":
         model = model.calibrator
     return dict(model.layouts) if isinstance(model, Calibrator) else {}

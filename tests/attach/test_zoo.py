@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from concordant import ContextualCalibrator, UsageError, attach
-from concordant.attach.attach import without_calibrator
+from concordant.attach import without_calibrator
 
 B, T = 6, 5
 

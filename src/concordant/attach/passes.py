@@ -1,0 +1,340 @@
+"""One forward pass of a tapped model, as two passes: up to the last tap, then again with calibrated features.
+
+A model may use the feature of one modality before that of the next exists. The first pass runs forward until every tap
+is reached, keeps the output of every submodule call, and abandons forward there. The features are calibrated together.
+In the second pass a kept call returns its output without running, a tap returns its calibrated feature, and everything
+after the last tap runs as usual.
+
+A call whose inputs derive from a tapped feature before the last tap runs in both passes, in the first without leaving a
+trace. Operations of forward itself between submodules run twice as well. Random numbers, plain attributes and buffers
+end as after a single pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from concordant.attach.hooks import (
+    ModuleState,
+    RandomState,
+    Run,
+    check_checkpointing,
+    cuda_devices,
+    interceptable,
+    intercepted,
+)
+from concordant.attach.taps import Path, Tap, find_module, map_tensors, replaced, tensors_of
+from concordant.errors import ConcordantError, UsageError
+
+Call = tuple[str, int]  # a submodule's name and the number of its call
+
+# Functions whose result depends on the shape of a tensor alone.
+_SHAPE_ONLY = {
+    *(torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like, torch.rand_like, torch.randn_like),
+    *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty, Tensor.new_full, Tensor.new_tensor),
+}
+
+
+class Tainted(Tensor):
+    """A tensor that marks everything computed from it: the first pass returns tapped features in this class."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        """Run `func`, and taint its results and the tensor that it changes in place."""
+        with torch._C.DisableTorchFunctionSubclass():
+            target = args[0] if args and type(args[0]) is Tensor else None
+            before = None if target is None or target.is_inference() else target._version
+            out = func(*args, **(kwargs or {}))
+            if func in _SHAPE_ONLY:
+                return out
+            if target is not None and (out is None or out is target) and (before is None or target._version != before):
+                target.__class__ = Tainted  # a plain tensor that a tainted one was written into
+            return map_tensors(out, taint)
+
+
+def taint(tensor: Tensor) -> Tensor:
+    """Return a plain tensor as `Tainted`; parameters and other subclasses are returned unchanged."""
+    return tensor.as_subclass(Tainted) if type(tensor) is Tensor else tensor
+
+
+class Ancestry:
+    """Search of the autograd graph for descendants of tensors, where custom functions lose the taint."""
+
+    def __init__(self) -> None:
+        self._sources: set[Any] = set()
+        self._unrelated: set[Any] = set()  # nodes visited before
+
+    def add(self, tensor: Tensor) -> None:
+        """Add a tensor whose descendants are sought."""
+        if tensor.grad_fn is not None:
+            self._sources.add(tensor.grad_fn)
+
+    def has_descendant(self, tensors: Iterable[Tensor]) -> bool:
+        """Return whether any of the tensors derives from an added one."""
+        stack = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None] if self._sources else []
+        visited = set()
+        while stack:
+            node = stack.pop()
+            if node in self._sources:
+                return True
+            if node not in visited and node not in self._unrelated:
+                visited.add(node)
+                stack += [parent for parent, _ in node.next_functions if parent is not None]
+        self._unrelated |= visited
+        return False
+
+
+def version_of(tensor: Tensor) -> int | Tensor:
+    """Return a mark that shows later in-place changes: the version counter, or a copy in inference mode.
+
+    Inference mode keeps no counter; sparse and nested tensors, which do not compare, then count as unchanged.
+    """
+    if not tensor.is_inference():
+        return tensor._version
+    return tensor.clone() if tensor.layout is torch.strided and not tensor.is_nested else 0
+
+
+def changed_since(tensor: Tensor, version: int | Tensor) -> bool:
+    """Return whether a tensor was changed in place since `version_of`; NaN equals NaN."""
+    if isinstance(version, int):
+        return not tensor.is_inference() and tensor._version != version
+    if torch.equal(tensor, version):
+        return False
+    return tensor.shape != version.shape or not bool(((tensor == version) | (tensor.isnan() & version.isnan())).all())
+
+
+@dataclass
+class _Kept:
+    """A call of the first pass."""
+
+    output: Any  # copied before later in-place changes; an input that it returned is an `_Input`
+    changed: dict[int, tuple[Tensor, Tensor, int | Tensor]]  # number of an input -> new value, the input, its version
+    random: RandomState  # after the call
+
+
+@dataclass
+class _Input:
+    """A placeholder for the input of this number."""
+
+    number: int
+
+
+class _Abandon(BaseException):
+    """Raised at the last tap to end the first pass; a model's `except Exception` does not catch it."""
+
+
+class TwoPasses:
+    """One forward pass of a model.
+
+    Args:
+        core: the model, without wrappers.
+        taps: modality -> tap.
+        watched: label -> tap of masks and presence, whose outputs are not changed.
+        tainted: calls that derive from a tap although their inputs show no taint. Updated here, and reused by the next
+            forward pass, which may have no autograd graph to show it.
+    """
+
+    def __init__(
+        self, core: nn.Module, taps: Mapping[str, Tap], watched: Mapping[str, Tap], tainted: set[Call]
+    ) -> None:
+        self.core, self.taps, self.all, self.tainted = core, taps, {**taps, **watched}, tainted
+        self.names = {id(module): name for name, module in core.named_modules()}
+        self.at: dict[int, list[tuple[str, Tap]]] = {}
+        for label, tap in self.all.items():
+            self.at.setdefault(id(find_module(core, tap.name, f"taps[{label!r}]")), []).append((label, tap))
+        self.open = {  # ancestors of taps, whose own code runs in both passes
+            id(module)
+            for module in core.modules()
+            if id(module) not in self.at and any(id(child) in self.at for child in module.modules())
+        }
+        self.devices: list[int] = []
+        self.depth = 0  # of running calls, whose inner calls are not answered
+        self.counts: dict[int, int] = {}
+        self.kept: dict[Call, _Kept] = {}
+        self.found: dict[str, tuple[Tensor, Path]] = {}
+        self.ancestry = Ancestry()
+        self.calibrated: dict[str, Tensor] = {}
+        self.reached: set[str] = set()
+        self.versions: dict[int, int | Tensor] = {}  # of the model's inputs, as kept calls leave them
+
+    def __call__(
+        self,
+        forward: Run,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        calibrate: Callable[[dict[str, Tensor]], Mapping[str, Tensor]],
+    ) -> Any:  # noqa: ANN401 - the model's output
+        """Return the output of the model's `forward(*args, **kwargs)` with calibrated features.
+
+        `calibrate` takes label -> tapped output and returns modality -> calibrated feature.
+
+        Raises:
+            UsageError: a tap is not reached, is reached twice, or depends on another.
+            ConcordantError: the model changes its input in place, or reaches other taps in the second pass.
+        """
+        modules, inputs = interceptable(self.core), tensors_of((args, kwargs))
+        self.versions = {id(x): version_of(x) for x in inputs}
+        self.devices = cuda_devices(self.core, inputs)
+        start, state = RandomState(self.devices), ModuleState([m for m in self.core.modules() if id(m) in self.open])
+        first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)  # forward may take keys out of a dictionary
+        try:
+            with intercepted(modules, self._first), suppress(_Abandon):
+                forward(*first_args, **first_kwargs)
+        finally:
+            state.restore()
+        missing = [label for label in self.all if label not in self.found]
+        if missing:
+            written = ", ".join(f"{self.all[label].written!r} ({label})" for label in missing)
+            raise UsageError(
+                f"the taps {written} did not fire: forward went through without calling them; tap submodules that "
+                "every forward calls, and call them as modules, not through other methods"
+            )
+        if any(changed_since(x, self.versions[id(x)]) for x in inputs):
+            raise ConcordantError(
+                "the model changes its input in place before the taps, which two passes would do twice; give it a copy"
+            )
+        self.calibrated = dict(calibrate({label: feature for label, (feature, _) in self.found.items()}))
+        start.restore()
+        self.counts = {}
+        with intercepted(modules, self._second):
+            out = forward(*args, **kwargs)
+        unreached = [name for name in self.taps if name not in self.reached]
+        if unreached:
+            raise ConcordantError(
+                f"the taps of {', '.join(unreached)} were reached at first and not again with calibrated features; "
+                "a model whose way depends on a tapped feature's values cannot be tapped there"
+            )
+        return out
+
+    def _first(self, module: nn.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Answer a call of the first pass: run it and keep its output."""
+        if self.depth or id(module) in self.open:
+            return run(*args, **kwargs)
+        if self._complete():
+            raise _Abandon  # the model caught the first one
+        call, labels = self._identify(module)
+        inputs = tensors_of((args, kwargs))
+        tainted = call in self.tainted or any(isinstance(x, Tainted) for x in inputs)
+        if self.found and (tainted or self.ancestry.has_descendant(inputs)):
+            self._refuse_dependent(call, labels)
+            self.tainted.add(call)
+            return self._rehearse(module, run, args, kwargs)
+        before = [version_of(x) for x in inputs]
+        with self._inside():
+            output = run(*args, **kwargs)
+        changed = {}
+        for number, (x, version) in enumerate(zip(inputs, before, strict=True)):
+            if changed_since(x, version):
+                changed[number] = (x.clone(), x, version_of(x))
+                self._excuse(x, version)
+        number_of = {id(x): number for number, x in enumerate(inputs)}
+        kept = map_tensors(output, lambda x: _Input(number_of[id(x)]) if id(x) in number_of else x.clone())
+        self.kept[call] = _Kept(kept, changed, RandomState(self.devices))
+        return self._tapped(module, labels, output) if labels else output
+
+    def _tapped(self, module: nn.Module, labels: list[str], output: Any) -> Any:  # noqa: ANN401
+        """Keep the features of a tap, and return its output with these tainted."""
+        for label in labels:
+            feature, path = self.all[label].find(output, label)
+            if label in self.taps:
+                check_checkpointing(module, self.taps[label])
+            self.found[label] = (feature.clone(), path)
+        if self._complete():
+            raise _Abandon
+        for label in labels:
+            if label in self.taps:
+                feature, path = self.taps[label].find(output, label)
+                if torch.is_grad_enabled() and not feature.requires_grad and feature.is_floating_point():
+                    feature = feature.detach().requires_grad_()  # for the autograd graph to show its descendants
+                copied = feature.clone()
+                self.ancestry.add(copied)
+                output = replaced(output, path, taint(copied))
+        return output
+
+    def _rehearse(self, module: nn.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Run a call that runs again in the second pass: without a graph, and with its buffers restored."""
+        state = ModuleState(list(module.modules()))
+        try:
+            with self._inside(), torch.no_grad():
+                output = run(*args, **kwargs)
+        finally:
+            # PyTorch 2.9 would reuse weights that autocast has converted here, without their gradients.
+            torch.clear_autocast_cache()
+            state.restore()
+        return map_tensors(output, taint)
+
+    def _second(self, module: nn.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Answer a call of the second pass: return the kept output, or run it."""
+        if self.depth or id(module) in self.open:
+            return run(*args, **kwargs)
+        call, labels = self._identify(module)
+        kept = self.kept.get(call)
+        if kept is None:
+            with self._inside():
+                return run(*args, **kwargs)
+        inputs = tensors_of((args, kwargs))
+        for number, (value, itself, version) in kept.changed.items():
+            if inputs[number] is not itself or changed_since(itself, version):  # else it has the new value already
+                inputs[number].copy_(value)
+        output = map_tensors(kept.output, lambda placeholder: inputs[placeholder.number], kind=_Input)
+        for label in labels:
+            if label in self.calibrated:
+                output = replaced(output, self.found[label][1], self.calibrated[label])
+                self.reached.add(label)
+        kept.random.restore()
+        return output
+
+    def _refuse_dependent(self, call: Call, labels: list[str]) -> None:
+        """Raise UsageError if a call that derives from a tapped feature is a tap itself."""
+        if not labels:
+            return
+        features = " or ".join(repr(name) for name in self.found if name in self.taps)
+        if any(label in self.taps for label in labels):
+            raise UsageError(
+                f"the tap {call[0]!r} of {labels[0]!r} depends on the tapped feature of {features}; features are "
+                "calibrated together, so tap them where none has met another"
+            )
+        raise UsageError(
+            f"the tap {call[0]!r} of {labels[0]} depends on the tapped feature of {features}; what says which "
+            "values count is needed before features are calibrated, so make it a function of the model's inputs"
+        )
+
+    def _excuse(self, x: Tensor, before: int | Tensor) -> None:
+        """Leave a change of the model's input by a kept call, which is made once, out of the check of forward."""
+        version = self.versions.get(id(x))
+        if isinstance(version, Tensor):
+            self.versions[id(x)] = version_of(x)
+        elif version is not None and isinstance(before, int):
+            self.versions[id(x)] = version + x._version - before
+
+    def _identify(self, module: nn.Module) -> tuple[Call, list[str]]:
+        """Count a call; return its key and the labels of its taps; raise UsageError if a tap's call is ambiguous."""
+        number = self.counts[id(module)] = self.counts.get(id(module), 0) + 1
+        labels = []
+        for label, tap in self.at.get(id(module), ()):
+            if tap.call is None and number > 1:
+                raise UsageError(
+                    f"the tap {tap.written!r} of {label!r} fires twice in one forward; say which call is meant: "
+                    f'"{tap.name}#1" or "{tap.name}#2"'
+                )
+            if tap.call in (None, number):
+                labels.append(label)
+        return (self.names[id(module)], number), labels
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Let the calls inside a running call through."""
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
+
+    def _complete(self) -> bool:
+        return len(self.found) == len(self.all)
