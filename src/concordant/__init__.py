@@ -3,34 +3,28 @@
 `import concordant` needs PyTorch alone; commands, data and experiments need the extra `experiments`.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from concordant.attach import attach
-from concordant.attach.fit import fit_plugin
-from concordant.calibration import (
-    Calibration,
-    Calibrator,
-    ContextualCalibrator,
-    Perturbation,
-    repeat_targets,
-    with_copies,
-)
-from concordant.errors import ConcordantError, DataError, UsageError
-from concordant.rivals import JointGate, NoCalibrator, SelfGate
-
 if TYPE_CHECKING:
+    from concordant.attach import attach
+    from concordant.attach.fit import fit_plugin
+    from concordant.calibration import (
+        Calibration,
+        Calibrator,
+        ContextualCalibrator,
+        Perturbation,
+        repeat_targets,
+        with_copies,
+    )
+    from concordant.errors import ConcordantError, DataError, UsageError
     from concordant.estimator import CalibratedClassifier, CalibratedRegressor
     from concordant.monitor import Monitor
+    from concordant.rivals import JointGate, NoCalibrator, SelfGate
 
 __version__ = "0.1.0"
-
-# What needs more than PyTorch is imported when it is asked for.
-_LAZY = {
-    "CalibratedClassifier": "concordant.estimator",
-    "CalibratedRegressor": "concordant.estimator",
-    "Monitor": "concordant.monitor",
-}
 
 __all__ = [
     "CalibratedClassifier",
@@ -53,8 +47,47 @@ __all__ = [
     "with_copies",
 ]
 
+# Each name is imported at its first use: commands that compute nothing start without PyTorch.
+_HOMES = {
+    "CalibratedClassifier": "estimator",
+    "CalibratedRegressor": "estimator",
+    "Calibration": "calibration",
+    "Calibrator": "calibration",
+    "ConcordantError": "errors",
+    "ContextualCalibrator": "calibration",
+    "DataError": "errors",
+    "JointGate": "rivals",
+    "Monitor": "monitor",
+    "NoCalibrator": "rivals",
+    "Perturbation": "calibration",
+    "SelfGate": "rivals",
+    "UsageError": "errors",
+    "fit_plugin": "attach.fit",
+    "repeat_targets": "calibration",
+    "with_copies": "calibration",
+}
+
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    if name not in _LAZY:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The type of this module: `concordant.attach` is the function, although a subpackage has its name."""
+
+    @property
+    def attach(self) -> Any:  # noqa: ANN401
+        return import_module(f"{__name__}.attach").attach
+
+    @attach.setter
+    def attach(self, subpackage: ModuleType) -> None:
+        """Ignore the assignment that the import system makes when the subpackage is first imported."""
+
+
+sys.modules[__name__].__class__ = _Package

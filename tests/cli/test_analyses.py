@@ -95,7 +95,7 @@ def test_run_writes_a_report_and_observes_when_asked(concordant, tmp_path):
         (("inspect", "nowhere"), 1, "nowhere is no folder"),
         (("report", "nowhere"), 1, "nowhere"),
         (("stress", "RUN", "--at", "head"), 2, "--at must be inputs or features; found 'head'"),
-        (("stress", "RUN", "--jobs", "0"), 2, "--jobs must be 1 or more, the runs that go at once; found 0"),
+        (("stress", "RUN", "--jobs", "0"), 2, "--jobs must be 1 or more parallel runs; found 0"),
         (("stress", "RUN", "--kinds", "fog", "--corruption"), 2, "unknown corruption 'fog'; choose from: gaussian"),
         (
             ("stress", "RUN", "--metric", "mae", "--removal"),
@@ -108,7 +108,7 @@ def test_run_writes_a_report_and_observes_when_asked(concordant, tmp_path):
         (
             ("run", "digits", "--fusion", "concat,film", "--dynamics", "--out", "RUN/grid"),
             2,
-            "--dynamics observes one fusion; name one with --fusion, or leave it out of a grid",
+            "--dynamics records one fusion; name one with --fusion, or leave --dynamics out",
         ),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("datasets")
 pytest.importorskip("h5py")
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--jobs", "1", "--json", "-")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from concordant.rivals import CALIBRATORS
 
-SOURCE = Path(__file__).parents[1] / "src"
+SOURCE = Path(__file__).parents[2] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "10")
 
 
@@ -181,3 +181,33 @@ def test_data_may_be_a_url(tmp_path):
     (copy,) = (tmp_path / "cache").rglob("scene15.npz")
     assert copy.read_bytes() == (tmp_path / "data" / "scene15.npz").read_bytes()
     assert len(json.loads((tmp_path / "runs" / "scene15-lf-dnn" / "config.json").read_text())["files"]) == 1
+
+
+def test_commands_that_compute_nothing_start_without_pytorch(tmp_path):
+    """Start-up is bound by imports: --help and list stay quick as long as neither PyTorch nor a model is loaded."""
+    code = (
+        "import sys; from typer.testing import CliRunner; from concordant.cli.main import app; "
+        "outputs = [CliRunner().invoke(app, words).output for words in (['--help'], ['list'], ['list', 'fusions'])]; "
+        "print(all(outputs), *{'torch', 'numpy', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["True"]
+
+
+def test_shell_completion_knows_the_names(tmp_path):
+    words = {
+        "_TYPER_COMPLETE_ARGS": "concordant run digits --calibrators none,con",
+        "_CONCORDANT_COMPLETE": "complete_bash",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from concordant.cli.main import app; app(prog_name='concordant')"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(SOURCE), "COMP_WORDS": words["_TYPER_COMPLETE_ARGS"], "COMP_CWORD": "4", **words},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "none,context" in done.stdout.split()

@@ -1,4 +1,4 @@
-"""The commands `concordant stress`, `concordant inspect` and `concordant report`."""
+"""`concordant stress`, `concordant inspect` and `concordant report`: analyses of trained runs."""
 
 from __future__ import annotations
 
@@ -8,37 +8,48 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from concordant.cli.terminal import make_console, names_of, progress_bar, put_json
+from concordant.cli.terminal import (
+    DataOption,
+    JobsOption,
+    JsonOption,
+    RunFolder,
+    complete,
+    make_console,
+    names_of,
+    progress_bar,
+    put_json,
+    write_page,
+)
 from concordant.errors import UsageError
 
 if TYPE_CHECKING:
     from concordant.training.runs import TrainedRuns
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` made.")]
-Data = Annotated[str | None, typer.Option(help="Data folder or URL; default: CONCORDANT_DATA, or ../shared/data.")]
-Json = Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")]
-
 
 def stress_command(
-    run: Run,
+    run: RunFolder,
     removal: Annotated[bool, typer.Option("--removal", help="Score every subset of the modalities.")] = False,
     corruption: Annotated[
         bool, typer.Option("--corruption", help="Score every corruption at five severities.")
     ] = False,
     kinds: Annotated[
-        str | None, typer.Option(help="Some of `concordant list corruptions`; default: all that can be applied.")
+        str | None,
+        typer.Option(
+            help="Names from `concordant list corruptions`; default: all that apply.",
+            autocompletion=complete("corruptions"),
+        ),
     ] = None,
     at: Annotated[
-        str, typer.Option(help="What is corrupted: inputs (and the waveforms behind them), or features.")
+        str, typer.Option(help="What to corrupt: inputs (and the waveforms behind them), or features.")
     ] = "inputs",
-    metric: Annotated[str, typer.Option(help="What is followed; one that is better when higher.")] = "accuracy",
-    data: Data = None,
-    jobs: Annotated[int | None, typer.Option(help="Runs that go at once; default: one a core.")] = None,
-    json_to: Json = None,
+    metric: Annotated[str, typer.Option(help="The score to report; higher must be better.")] = "accuracy",
+    data: DataOption = None,
+    jobs: JobsOption = None,
+    json_to: JsonOption = None,
 ) -> None:
-    """Stress every trained run of a folder: modalities removed, modalities corrupted; the report is written anew.
+    """Score every trained run of a folder with modalities removed or corrupted, and update the report.
 
-    Without --removal and --corruption it does both. What a run gave before is not computed again.
+    Default: both. Results that are there already are not computed again.
     """
     from concordant.report.analyses import corruption_tables, removal_tables
     from concordant.study.stress import stress_corruption, stress_removal
@@ -47,7 +58,7 @@ def stress_command(
     if at not in ("inputs", "features"):
         raise UsageError(f"--at must be inputs or features; found {at!r}")
     if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs must be 1 or more, the runs that go at once; found {jobs}")
+        raise UsageError(f"--jobs must be 1 or more parallel runs; found {jobs}")
     both = not removal and not corruption
     console, runs = make_console(json_to), _open(run)
     found: dict[str, Any] = {}
@@ -75,18 +86,18 @@ def stress_command(
 
 
 def inspect_command(
-    run: Run,
+    run: RunFolder,
     calibrator: Annotated[
-        str | None, typer.Option(help="Which method of the folder; default: context, or the last that judges.")
+        str | None, typer.Option(help="A calibrator of the folder; default: context, or the last with reliabilities.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which seed.")] = 0,
-    sample: Annotated[str | None, typer.Option(help="Explain this instance of the test part, by its id.")] = None,
-    data: Data = None,
-    json_to: Json = None,
+    seed: Annotated[int, typer.Option(help="The seed of the run.")] = 0,
+    sample: Annotated[str | None, typer.Option(help="Explain the test instance with this id.")] = None,
+    data: DataOption = None,
+    json_to: JsonOption = None,
 ) -> None:
-    """See what a calibrator does to the features of the test part, and which instances it distrusts most.
+    """Show how a calibrator changes the features of the test split, and which instances it distrusts most.
 
-    With --sample it explains one instance, and writes no report.
+    With --sample, explain one instance and write no report.
     """
     from dataclasses import asdict
 
@@ -109,13 +120,14 @@ def inspect_command(
 
 def report_command(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders that `concordant run` or `concordant sweep` made.")
+        list[Path], typer.Argument(metavar="RUN...", help="Folders that `concordant run` or `concordant sweep` wrote.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The page; default: report.html in the folder, or here of several.")
+        Path | None,
+        typer.Option(help="The page; default: report.html in the folder, or ./report.html for several."),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page of one or several runs, side by side."""
+    """Write one self-contained HTML page that shows one or several runs side by side."""
     from concordant.report.html import read_all, write_report
 
     path = out if out is not None else (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
@@ -124,15 +136,6 @@ def report_command(
     except OSError as error:
         raise UsageError(f"--out: cannot write to {path} ({error.strerror})") from None
     make_console().print(str(path))
-
-
-def write_page(folder: Path) -> Path:
-    """Write report.html of a folder anew; return where it is."""
-    from concordant.report.html import read_all, write_report
-
-    path = folder / "report.html"
-    write_report(read_all(folder), path)
-    return path
 
 
 def _open(run: Path) -> TrainedRuns:

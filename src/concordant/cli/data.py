@@ -1,4 +1,4 @@
-"""`concordant data`: list, prepare, check and describe datasets, and make one of your own arrays or tables."""
+"""`concordant data`: list, prepare, check and describe datasets, or make one from your own arrays and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from concordant.cli.terminal import Progress, make_console, progress_bar, put_json
+from concordant.cli.terminal import JsonOption, Progress, make_console, progress_bar, put_json
 from concordant.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,21 +18,19 @@ if TYPE_CHECKING:
     from concordant.data.store import Instance
 
 data_app = typer.Typer(
-    help="Prepare datasets from the files that people have, and check them.",
+    help="Prepare and check datasets.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-JSON = Annotated[str | None, typer.Option("--json", help="Write the same as JSON here too; - = stdout.")]
 OUT = Annotated[Path, typer.Option(help="Folder of the dataset; must not exist, or be empty.")]
 NAME = Annotated[str | None, typer.Option(help="Name of the dataset; default: the file's.")]
 FOLDER = Annotated[Path, typer.Argument(help="Folder of a prepared dataset.")]
 
 
 @data_app.command("list")
-def list_command(json_to: JSON = None) -> None:
-    """List the datasets that can be prepared: size, licence, where to get them, which files they take."""
+def list_command(json_to: JsonOption = None) -> None:
+    """List the datasets that can be prepared: size, licence, source, files needed."""
     from rich.text import Text
 
     from concordant.benchmarks.datasets import DATASETS
@@ -65,24 +63,26 @@ def list_command(json_to: JSON = None) -> None:
 @data_app.command("prepare")
 def prepare_command(
     name: Annotated[str, typer.Argument(help="A dataset of `concordant data list`.")],
-    source: Annotated[Path, typer.Option(help="The file or folder that it is read from.")],
+    source: Annotated[Path, typer.Option(help="The published file or folder.")],
     out: OUT,
     spectrogram: Annotated[
         str | None, typer.Option(help="Recipe of the audio: ogm-ge, pmr, pmr-10s, mmpareto, mla, logmel.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second that are taken from films.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Of these, how many a clip keeps.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second to take from films.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames to keep per clip.")] = None,
     size: Annotated[str | None, typer.Option(help="Height and width of frames: 224, or 120x160.")] = None,
-    split: Annotated[int | None, typer.Option(help="Which of several published splits.")] = None,
+    split: Annotated[int | None, typer.Option(help="Which of several published splits to use.")] = None,
     lists: Annotated[Path | None, typer.Option(help="Folder of the split lists; default: within the source.")] = None,
-    processes: Annotated[int | None, typer.Option(help="That decode side by side; default: one a core.")] = None,
-    may_fail: Annotated[float | None, typer.Option(help="Share of the clips that may be missing or broken.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Processes that decode; default: one per core.")] = None,
+    may_fail: Annotated[
+        float | None, typer.Option(help="Share of clips that may be missing or broken.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded clips; default: beside the dataset, removed at the end.")
     ] = None,
-    json_to: JSON = None,
+    json_to: JsonOption = None,
 ) -> None:
-    """Make a dataset of published files: checked, at true lengths, read from disk as it is needed."""
+    """Prepare a dataset from published files: checked, at true lengths, read from disk on demand."""
     from concordant.benchmarks.datasets import DATASETS
     from concordant.training.paired import default_jobs
 
@@ -103,7 +103,7 @@ def prepare_command(
     given = {option: value for option, value in asked.items() if value is not None}
     start, place = time.perf_counter(), out.resolve()
     own = place.parent / f".{place.name}.decoded"
-    if name != "ave-clips" or given:  # which has features as well, that nothing is decoded of
+    if name != "ave-clips" or given:  # the features of ave-clips need no decoding
         given |= {} if "cache" in given or "cache" not in dataset.options else {"cache": own}
         given |= {} if "processes" in given or "processes" not in dataset.options else {"processes": default_jobs()}
     _store(dataset.open(source, given), out, json_to, start)
@@ -115,9 +115,9 @@ def from_numpy_command(
     path: Annotated[Path, typer.Argument(help="An .npz archive, or a folder of .npy files.")],
     out: OUT,
     name: NAME = None,
-    json_to: JSON = None,
+    json_to: JsonOption = None,
 ) -> None:
-    """Make a dataset of your own arrays; docs/own-data.md says how they are named."""
+    """Make a dataset from your own arrays; docs/own-data.md has the names."""
     from concordant.data.formats.own_numpy import read_numpy
 
     start = time.perf_counter()
@@ -129,9 +129,9 @@ def from_csv_command(
     path: Annotated[Path, typer.Argument(help="A CSV file with a line of column names.")],
     out: OUT,
     name: NAME = None,
-    json_to: JSON = None,
+    json_to: JsonOption = None,
 ) -> None:
-    """Make a dataset of your own table; docs/own-data.md says how columns are named."""
+    """Make a dataset from your own table; docs/own-data.md has the names of columns."""
     from concordant.data.formats.own_csv import read_csv
 
     start = time.perf_counter()
@@ -139,8 +139,8 @@ def from_csv_command(
 
 
 @data_app.command("check")
-def check_command(folder: FOLDER, json_to: JSON = None) -> None:
-    """Say what is wrong with a dataset, in plain words; exit status 1 on an error, 0 with warnings."""
+def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
+    """Report the faults of a dataset; exit status 1 if there are errors, 0 if there are warnings only."""
     from concordant.benchmarks.datasets import DATASETS
     from concordant.data.card import CARD, read_card
     from concordant.data.checking import check
@@ -150,7 +150,7 @@ def check_command(folder: FOLDER, json_to: JSON = None) -> None:
     if (folder / CARD).is_file():
         try:
             name = read_card(folder).name
-        except DataError:  # the report says so
+        except DataError:  # reported by check below
             name = ""
         if name in DATASETS:
             known = DATASETS[name]
@@ -192,7 +192,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:
-    """Write a dataset, and say what it is."""
+    """Write a dataset and print a summary."""
     from concordant.data.writing import write_store
 
     with progress_bar("preparing") as progress:

@@ -1,4 +1,4 @@
-"""The commands `concordant export`, `concordant share` and `concordant predict`."""
+"""`concordant export`, `concordant share` and `concordant predict`: use of trained runs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from typing import Annotated
 
 import typer
 
-from concordant.cli.terminal import make_console, progress_bar, put_json
+from concordant.cli.terminal import JsonOption, RunFolder, make_console, progress_bar, put_json
 
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` made.")]
 Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or ../shared/data.")]
 Method = Annotated[
-    str | None, typer.Option("--calibrator", help="Which method of the folder; default: context, or the last.")
+    str | None, typer.Option("--calibrator", help="A calibrator of the folder; default: context, or the last.")
 ]
-Seed = Annotated[int, typer.Option(help="Which seed.")]
-Json = Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")]
+Seed = Annotated[int, typer.Option(help="The seed of the run.")]
 
 
 def export_command(
-    run: Run,
+    run: RunFolder,
     format_: Annotated[str, typer.Option("--format", help="onnx, or torch-export.")] = "onnx",
     out: Annotated[Path | None, typer.Option(help="The file; default: model.onnx or model.pt2 in the folder.")] = None,
     calibrator: Method = None,
@@ -29,7 +27,7 @@ def export_command(
     fixed_time: Annotated[
         bool, typer.Option("--fixed-time", help="Sequences of the longest number of steps of training, not of any.")
     ] = False,
-    json_to: Json = None,
+    json_to: JsonOption = None,
 ) -> None:
     """Write a trained run as a file that needs no Concordant: unscaled inputs, masks and presence in, reliability out.
 
@@ -55,12 +53,12 @@ def export_command(
 
 
 def share_command(
-    run: Run,
+    run: RunFolder,
     out: Annotated[Path, typer.Option(help="The folder that is made.")],
     calibrator: Method = None,
     seed: Seed = 0,
     data: Data = None,
-    json_to: Json = None,
+    json_to: JsonOption = None,
 ) -> None:
     """Write a trained run as a folder that others can load: safetensors, configuration and a model card."""
     from concordant.deploy.sharing import share_run
@@ -89,7 +87,7 @@ def predict_command(
     ] = None,
     calibrator: Method = None,
     seed: Seed = 0,
-    json_to: Json = None,
+    json_to: JsonOption = None,
 ) -> None:
     """Write predictions, with the reliability of each modality of every instance."""
     from concordant.deploy.predicting import predict_run

@@ -1,4 +1,4 @@
-"""The command `concordant sweep`. Thin; what it does is in `concordant.sweep`."""
+"""`concordant sweep`: a grid of experiments on one machine or many."""
 
 from __future__ import annotations
 
@@ -10,31 +10,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from concordant.cli.analyses import write_page
-from concordant.cli.terminal import make_console, progress_bar, put_json
+from concordant.cli.terminal import DataOption, JsonOption, make_console, progress_bar, put_json, write_page
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def sweep_command(
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file; docs/scale.md says what it holds.")],
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A YAML file; see docs/scale.md.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the results, which all machines must see; default: runs/<name of the file>."),
+        typer.Option(help="Folder of the results, shared by all machines; default: runs/<name of the file>."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Data folder or URL; default: CONCORDANT_DATA, or ../shared/data.")
-    ] = None,
+    data: DataOption = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster, or auto inside of one; default: this machine alone.")
+        str | None, typer.Option(help="Address of a Ray cluster, or auto within one; default: this machine.")
     ] = None,
-    cpus: Annotated[int | None, typer.Option(help="Cores of this machine that are used; default: all.")] = None,
-    json_to: Annotated[str | None, typer.Option("--json", help="Write sweep.json here too; - = stdout.")] = None,
+    cpus: Annotated[int | None, typer.Option(help="Cores to use on this machine; default: all.")] = None,
+    json_to: JsonOption = None,
 ) -> None:
-    """Run a grid of experiments, with a search of hyper-parameters where it asks for one, on one machine or many.
+    """Run a grid of experiments on one machine or many, with a hyper-parameter search where the file has one.
 
-    A command that was stopped goes on where it was when it is given again.
+    An interrupted command resumes when it is given again.
     """
     from concordant.sweep.grid_file import read_grid
     from concordant.sweep.plan import make_plan
@@ -73,7 +70,7 @@ def sweep_command(
 
 
 def _print_search(console: Console, one: Mapping[str, Any]) -> None:
-    """Say what a search chose."""
+    """Print what a search chose."""
     for label, row in (one["chosen"] or {}).items():
         if row is not None:
             recipe = ", ".join(f"{name} {value:g}" for name, value in row["recipe"].items())
@@ -81,7 +78,7 @@ def _print_search(console: Console, one: Mapping[str, Any]) -> None:
 
 
 def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> None:
-    """Print what is whole: a grid of several fusions, or an experiment by itself."""
+    """Print the finished tables: a grid of several fusions, or one experiment."""
     from concordant.files import read_json
     from concordant.report.grid import grid_lines, grid_table, legend
     from concordant.report.table import score_table, summary_line

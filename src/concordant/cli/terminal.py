@@ -1,4 +1,4 @@
-"""What all commands share of the terminal: where people read, a progress bar, JSON."""
+"""What the commands share: options, console, progress bar, JSON output, completion of names, the report page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from concordant.errors import UsageError
 
@@ -16,6 +18,25 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` wrote.")]
+DataOption = Annotated[
+    str | None, typer.Option("--data", help="Data folder or URL; default: CONCORDANT_DATA, or ../shared/data.")
+]
+JsonOption = Annotated[str | None, typer.Option("--json", help="Write the results here too; - = standard output.")]
+JobsOption = Annotated[int | None, typer.Option("--jobs", help="Parallel runs; default: one per core.")]
+
+
+def complete(kind: str) -> Callable[[str], list[str]]:
+    """Return a shell completion of the names of `concordant list KIND`, also in a list separated by commas."""
+
+    def names(incomplete: str) -> list[str]:
+        from concordant.study.catalogue import catalogue
+
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + entry["name"] for entry in catalogue(kind) if entry["name"].startswith(last)]
+
+    return names
+
 
 def names_of(text: str) -> tuple[str, ...]:
     """Return the names of a list separated by commas."""
@@ -23,19 +44,19 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def make_console(json_to: str | None = None) -> Console:
-    """Return where people read: standard output, or standard error when JSON has the former."""
+    """Return the console for messages: standard output, or standard error where JSON goes to standard output."""
     from rich.console import Console
 
-    # Names and paths are shown as they are: neither [tags] nor :codes: mean anything in them.
+    # Names and paths may contain [tags] and :codes:, which must not be interpreted.
     options: dict[str, Any] = {"stderr": json_to == "-", "highlight": False, "markup": False, "emoji": False}
     console = Console(**options)
-    # In a pipe there is no width to keep to: a line of a table stays a line.
+    # A pipe has no width: each table row stays on one line.
     return console if console.is_terminal else Console(**options, width=200)
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress | None]:
-    """Show a progress bar on standard error if that is a terminal; else stay quiet."""
+    """Show a progress bar on standard error if that is a terminal; otherwise yield None."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -48,7 +69,7 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),  # names of clips and files, as they are
+        TextColumn("{task.description}", markup=False),  # names of clips and files, not interpreted
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
@@ -73,3 +94,12 @@ def put_json(to: str | None, value: Any) -> None:  # noqa: ANN401
         write_text(Path(to), text)
     except OSError as error:
         raise UsageError(f"--json: cannot write to {to} ({error.strerror})") from None
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html of a folder and return its path."""
+    from concordant.report.html import read_all, write_report
+
+    path = folder / "report.html"
+    write_report(read_all(folder), path)
+    return path

@@ -1,39 +1,36 @@
-"""What can be run, as plain records: name, setting, modalities allowed, parameters, paper.
+"""What can be run, as plain records: name, setting, modalities, parameters, paper.
 
-Parameters are counted for one reference that is the same for all: three modalities with 64 features each (maps
-for convolutional fusions, sequences otherwise), ten classes. Encoders are not counted. Fusions are built on
-PyTorch's meta device, which holds no values.
+The records are written down in catalogue.json beside this file, so that listing them needs neither PyTorch nor a model;
+`python -m concordant.study.catalogue` writes the file, and a test compares it with the registries.
+
+Parameters are counted for one reference: three modalities with 64 features each (maps for convolutional fusions,
+sequences otherwise), ten classes. Encoders are not counted. Fusions are built on PyTorch's meta device, which holds no
+values.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.errors import UsageError
-from concordant.fusion import FUSIONS, FeatureSpec
-from concordant.modalities import LAYOUTS
-from concordant.registry import Registry
-from concordant.rivals import CALIBRATORS
-from concordant.robustness.corruptions import KINDS
-from concordant.training.methods import METHODS
+from concordant.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from concordant.registry import Registry
 
 REFERENCE = {"modalities": 3, "features": 64, "classes": 10}
-REGISTRIES: dict[str, Registry[Any]] = {
-    "benchmarks": BENCHMARKS,
-    "fusions": FUSIONS,
-    "calibrators": CALIBRATORS,
-    "methods": METHODS,
-    "corruptions": KINDS,
-}
+KINDS = ("benchmarks", "fusions", "calibrators", "methods", "corruptions")
+FILE = Path(__file__).with_name("catalogue.json")
 
 
 def catalogue(kind: str | None = None) -> list[dict[str, Any]]:
-    """Return one record an entry of a registry, or of all.
+    """Return one record per entry, as written down.
 
     Args:
         kind: "benchmarks", "fusions", "calibrators", "methods" or "corruptions"; None = all.
@@ -41,8 +38,19 @@ def catalogue(kind: str | None = None) -> list[dict[str, Any]]:
     Raises:
         UsageError: there is no such kind.
     """
-    if kind is not None and kind not in REGISTRIES:
-        raise UsageError(f"unknown kind {kind!r}; choose from: {', '.join(REGISTRIES)}")
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"unknown kind {kind!r}; choose from: {', '.join(KINDS)}")
+    return [entry for entry in _written() if kind in (None, entry["kind"] + "s")]
+
+
+@cache
+def _written() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = read_json(FILE)["entries"]
+    return entries
+
+
+def build_catalogue() -> list[dict[str, Any]]:
+    """Return one record per entry, computed from the registries; every fusion and calibrator is built."""
     details = {
         "benchmarks": _benchmark,
         "fusions": _fusion,
@@ -52,25 +60,33 @@ def catalogue(kind: str | None = None) -> list[dict[str, Any]]:
     }
     return [
         {
-            "kind": what.removesuffix("s"),
+            "kind": kind.removesuffix("s"),
             "name": name,
             "setting": getattr(registry[name], "setting", None),
             "summary": registry[name].summary,
-            **details[what](name),
+            **details[kind](name, registry[name]),
         }
-        for what, registry in REGISTRIES.items()
-        if kind in (None, what)
+        for kind, registry in registries().items()
         for name in registry
     ]
 
 
-def _benchmark(name: str) -> dict[str, Any]:
-    entry = BENCHMARKS[name]
+def registries() -> dict[str, Registry[Any]]:
+    """Return the registry of each kind."""
+    from concordant.benchmarks.catalogue import BENCHMARKS
+    from concordant.fusion import FUSIONS
+    from concordant.rivals import CALIBRATORS
+    from concordant.robustness.corruptions import KINDS as CORRUPTIONS
+    from concordant.training.methods import METHODS
+
+    return dict(zip(KINDS, (BENCHMARKS, FUSIONS, CALIBRATORS, METHODS, CORRUPTIONS), strict=True))
+
+
+def _benchmark(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
     return {key: getattr(entry, key) for key in ("modalities", "protocols", "files", "fusion")}
 
 
-def _fusion(name: str) -> dict[str, Any]:
-    entry = FUSIONS[name]
+def _fusion(name: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
     return {
         "least_modalities": 1,
         "most_modalities": entry.most,
@@ -80,8 +96,9 @@ def _fusion(name: str) -> dict[str, Any]:
     }
 
 
-def _calibrator(name: str) -> dict[str, Any]:
-    entry = CALIBRATORS[name]
+def _calibrator(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
+    import torch
+
     options = {**entry.options, **({"classes": REFERENCE["classes"]} if entry.classes else {})}
     with torch.random.fork_rng(devices=[]):
         count = parameters_of(entry.build(dict.fromkeys(_names(), REFERENCE["features"]), layouts="btd", **options))
@@ -89,23 +106,26 @@ def _calibrator(name: str) -> dict[str, Any]:
         "setting": "late fusion" if entry.late else "any",
         "least_modalities": entry.build.fewest,
         "most_modalities": None,
-        # Calibrators have one size, which is small.
-        "parameters": {"default": count, "small": count},
+        "parameters": {"default": count, "small": count},  # calibrators have one size, which is small
         "paper": entry.paper,
     }
 
 
-def _method(name: str) -> dict[str, Any]:
-    return {"setting": "any", "paper": METHODS[name].paper}
+def _method(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"setting": "any", "paper": entry.paper}
 
 
-def _corruption(name: str) -> dict[str, Any]:
-    kind = KINDS[name]
-    return {"setting": kind.group, "unit": kind.unit, "severities": list(kind.severities), "seen": kind.seen}
+def _corruption(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
+    return {"setting": entry.group, "unit": entry.unit, "severities": list(entry.severities), "seen": entry.seen}
 
 
 def fusion_parameters(name: str, options: Mapping[str, Any]) -> int:
-    """Return how many parameters a fusion has on the reference modalities with these keyword arguments."""
+    """Return the number of parameters of a fusion on the reference modalities with these keyword arguments."""
+    import torch
+
+    from concordant.fusion import FUSIONS, FeatureSpec
+    from concordant.modalities import LAYOUTS
+
     entry = FUSIONS[name]
     layout = LAYOUTS["bchw" if entry.setting == "convolutional" else "btd"]
     specs = {n: FeatureSpec(REFERENCE["features"], layout) for n in _names()}
@@ -120,3 +140,13 @@ def parameters_of(module: nn.Module) -> int:
 
 def _names() -> list[str]:
     return [f"m{number}" for number in range(REFERENCE["modalities"])]
+
+
+def write_catalogue() -> None:
+    """Write catalogue.json, one line per entry."""
+    lines = ",\n".join(json.dumps(entry) for entry in build_catalogue())
+    write_text(FILE, f'{{"schema": "concordant.catalogue/1", "entries": [\n{lines}\n]}}\n')
+
+
+if __name__ == "__main__":
+    write_catalogue()

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from concordant.cli.devices import devices_of, training_bar
 from concordant.cli.main import app
+from concordant.cli.run import devices_of, training_bar
 from concordant.errors import UsageError
 from concordant.training.devices import Devices
 

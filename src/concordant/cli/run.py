@@ -1,0 +1,273 @@
+"""`concordant run`: train, evaluate and compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from concordant.cli.terminal import (
+    DataOption,
+    JobsOption,
+    JsonOption,
+    complete,
+    make_console,
+    names_of,
+    progress_bar,
+    put_json,
+    write_page,
+)
+from concordant.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from concordant.training.devices import Devices
+
+# Panels of the help text.
+TRAINING, DEVICES, DYNAMICS = "Training", "Devices", "Training dynamics"
+
+Benchmark = Annotated[
+    str,
+    typer.Argument(
+        help="A benchmark of `concordant list benchmarks`, or the folder or URL of a prepared dataset.",
+        autocompletion=complete("benchmarks"),
+    ),
+]
+Fusion = Annotated[
+    str | None,
+    typer.Option(
+        help="A fusion of `concordant list fusions`; several, or FUSION@POINT, form a grid; default: by benchmark.",
+        autocompletion=complete("fusions"),
+    ),
+]
+Calibrators = Annotated[
+    str,
+    typer.Option(help="Names from `concordant list calibrators`.", autocompletion=complete("calibrators")),
+]
+Seeds = Annotated[int, typer.Option(help="Number of seeds: splits, initial weights, orders of batches.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>, or -grid.")]
+Protocol = Annotated[str | None, typer.Option(help="How the benchmark is split; default: its first protocol.")]
+Chosen = Annotated[str | None, typer.Option("--modalities", help="Some of the benchmark's modalities; default: all.")]
+Calibrate = Annotated[
+    str | None, typer.Option(help="Where the calibrator is placed: a point of the fusion; default: its first.")
+]
+Alone = Annotated[bool, typer.Option(help="In a grid, also train every fusion on each modality alone, for comparison.")]
+
+Method = Annotated[
+    str,
+    typer.Option(
+        help="A training method of `concordant list methods`.",
+        autocompletion=complete("methods"),
+        rich_help_panel=TRAINING,
+    ),
+]
+Preset = Annotated[
+    str, typer.Option(help="Sizes of the fusion: small, or paper (as published).", rich_help_panel=TRAINING)
+]
+Encoders = Annotated[
+    str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.", rich_help_panel=TRAINING)
+]
+Steps = Annotated[
+    int | None, typer.Option(help="Optimiser steps per run; default: by benchmark.", rich_help_panel=TRAINING)
+]
+Vectorise = Annotated[
+    str,
+    typer.Option(
+        help="Train all seeds of a calibrator in one pass: auto (where it pays), on, or off.", rich_help_panel=TRAINING
+    ),
+]
+CheckpointEvery = Annotated[
+    int | None,
+    typer.Option(help="Steps between checkpoints; an interrupted run resumes from the last.", rich_help_panel=TRAINING),
+]
+
+Count = Annotated[
+    int, typer.Option("--devices", help="Devices that share every run (on a CPU, processes).", rich_help_panel=DEVICES)
+]
+Strategy = Annotated[
+    str, typer.Option(help="ddp, or fsdp (the model is sharded); auto = ddp.", rich_help_panel=DEVICES)
+]
+Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed, or on CUDA 16-mixed.", rich_help_panel=DEVICES)]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        help="Chunks into which the batch of a step is split to save memory; changes results.", rich_help_panel=DEVICES
+    ),
+]
+Accelerator = Annotated[str, typer.Option(help="cpu, cuda or mps; auto = what is available.", rich_help_panel=DEVICES)]
+Across = Annotated[
+    str,
+    typer.Option(
+        help="gather: perturbations and losses use the whole batch; local: each device uses its own rows.",
+        rich_help_panel=DEVICES,
+    ),
+]
+
+Dynamics = Annotated[
+    bool,
+    typer.Option(
+        "--dynamics",
+        help="Record training: gradients, conflict, probes, reliability over time.",
+        rich_help_panel=DYNAMICS,
+    ),
+]
+DynamicsEvery = Annotated[
+    int | None,
+    typer.Option(help="Steps between records; default: as often as costs less than a tenth.", rich_help_panel=DYNAMICS),
+]
+
+
+def run_command(
+    benchmark: Benchmark,
+    fusion: Fusion = None,
+    calibrators: Calibrators = "none,self,joint,context",
+    seeds: Seeds = 5,
+    out: Out = None,
+    data: DataOption = None,
+    protocol: Protocol = None,
+    modalities: Chosen = None,
+    calibrate: Calibrate = None,
+    alone: Alone = True,
+    jobs: JobsOption = None,
+    json_to: JsonOption = None,
+    method: Method = "none",
+    preset: Preset = "small",
+    encoders: Encoders = "small",
+    steps: Steps = None,
+    vectorise: Vectorise = "auto",
+    checkpoint_every: CheckpointEvery = None,
+    dynamics: Dynamics = False,
+    dynamics_every: DynamicsEvery = None,
+    devices: Count = 1,
+    strategy: Strategy = "auto",
+    precision: Precision = "32-true",
+    accumulate: Accumulate = 1,
+    accelerator: Accelerator = "auto",
+    across: Across = "gather",
+) -> None:
+    """Compare fusions with and without calibration, over paired seeds, on clean and corrupted data.
+
+    An interrupted command resumes when it is given again.
+    """
+    from concordant.benchmarks.catalogue import is_store, store_at, stored_as
+    from concordant.dynamics.runs import DEFAULT_EVERY
+    from concordant.study.experiment import study
+    from concordant.study.grid import make_grid, run_grid
+    from concordant.training.config import make_config
+
+    start = time.perf_counter()
+    title = benchmark
+    if is_store(benchmark):
+        store = store_at(benchmark)
+        data = str(store)
+        benchmark, title, known = stored_as(store)
+        modalities = modalities if modalities is not None else ",".join(known)
+    options: dict[str, Any] = {
+        "calibrators": names_of(calibrators),
+        "seeds": seeds,
+        "protocol": protocol,
+        "modalities": names_of(modalities) if modalities is not None else None,
+        "calibrate": calibrate,
+        "method": method,
+        "preset": preset,
+        "encoders": encoders,
+        "recipe": {"steps": steps} if steps is not None else None,
+    }
+    where: dict[str, Any] = {
+        "devices": devices_of(devices, strategy, precision, accumulate, accelerator, across),
+        "checkpoint_every": checkpoint_every,
+    }
+    console = make_console(json_to)
+    every = None
+    if dynamics or dynamics_every is not None:
+        every = dynamics_every if dynamics_every is not None else DEFAULT_EVERY
+    how: dict[str, Any] = {"data": data, "jobs": jobs, "vectorise": vectorise, "say": console.print, **where}
+    if fusion is not None and ("," in fusion or "@" in fusion):
+        if every is not None:
+            raise UsageError("--dynamics records one fusion; name one with --fusion, or leave --dynamics out")
+        configs = make_grid(benchmark, names_of(fusion), **options)
+        folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
+        with training_bar() as progress:
+            results = run_grid(configs, folder, alone=alone, progress=progress, **how)
+        if not results:  # a process other than the first
+            return
+        _print_grid(console, results, folder, time.perf_counter() - start)
+    else:
+        config = make_config(benchmark, fusion=fusion, **options)
+        folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
+        with training_bar() as progress:
+            results = study(config, folder, progress=progress, dynamics=every, **how)
+        if not results:
+            return
+        _print_results(console, results, folder, time.perf_counter() - start)
+    console.print(f"the report: {write_page(folder)}")
+    put_json(json_to, results)
+
+
+def _suffix(method: str) -> str:
+    return "" if method == "none" else f"-{method}"
+
+
+def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
+    from concordant.report.table import (
+        comparison_table,
+        detection_table,
+        removal_table,
+        score_table,
+        sentiment_table,
+        summary_line,
+    )
+
+    console.print(score_table(results))
+    sentiment = sentiment_table(results)
+    if sentiment is not None:
+        console.print(sentiment)
+    detection = detection_table(results)
+    if detection is not None:
+        console.print(detection)
+    console.print(removal_table(results))
+    if results["comparisons"]:
+        console.print(comparison_table(results))
+        console.print(summary_line(results))
+    console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
+
+
+def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds: float) -> None:
+    from concordant.report.grid import grid_lines, grid_table, legend
+
+    console.print(grid_table(grid))
+    console.print(legend(grid))
+    for line in grid_lines(grid):
+        console.print(line)
+    console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")
+
+
+def devices_of(count: int, strategy: str, precision: str, accumulate: int, accelerator: str, across: str) -> Devices:
+    """Return the record of the device options.
+
+    Raises:
+        UsageError: names all faults at once.
+    """
+    from concordant.training.devices import Devices
+
+    return Devices(
+        devices=count,
+        strategy=strategy,
+        precision=precision,
+        accumulate=accumulate,
+        accelerator=accelerator,
+        across=across,
+    )
+
+
+def training_bar() -> AbstractContextManager[Any]:
+    """Return the progress bar of training; without output in a process of torchrun or srun other than the first."""
+    from concordant.training.devices import launched
+
+    there = launched()
+    return nullcontext() if there is not None and there.rank > 0 else progress_bar("training")
