@@ -74,9 +74,7 @@ def prepare_command(
     split: Annotated[int | None, typer.Option(help="Which of several published splits to use.")] = None,
     lists: Annotated[Path | None, typer.Option(help="Folder of the split lists; default: within the source.")] = None,
     processes: Annotated[int | None, typer.Option(help="Processes that decode; default: one per core.")] = None,
-    may_fail: Annotated[
-        float | None, typer.Option(help="Share of clips that may be missing or broken.")
-    ] = None,
+    may_fail: Annotated[float | None, typer.Option(help="Share of clips that may be missing or broken.")] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of decoded clips; default: beside the dataset, removed at the end.")
     ] = None,

@@ -1,4 +1,4 @@
-"""The command `concordant speed`."""
+"""`concordant speed`: the cost of a calibrator on this machine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from concordant.cli.terminal import make_console, progress_bar, put_json
+from concordant.cli.terminal import JsonOption, make_console, progress_bar, put_json
 
 
 def speed_command(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer fusions and calibrators: about two minutes.")] = False,
     device: Annotated[str, typer.Option(help="cpu, or an accelerator such as cuda.")] = "cpu",
-    json_to: Annotated[str | None, typer.Option("--json", help="Write the results here too; - = stdout.")] = None,
+    json_to: JsonOption = None,
 ) -> None:
     """Measure what a calibrator adds to a training step and to inference on this machine."""
     from concordant.speed import measure_all, page
