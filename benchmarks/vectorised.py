@@ -21,7 +21,7 @@ from concordant.data.split import Split, Task
 from concordant.speed import device_clock
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.devices import Devices
-from concordant.training.loop import Trained, train
+from concordant.training.train import Trained, train
 from concordant.training.vectorised.choosing import choose, work_an_operator
 from concordant.training.vectorised.together import train_together
 

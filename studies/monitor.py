@@ -32,10 +32,10 @@ from concordant.monitor.monitor import Monitor
 from concordant.monitor.sequential import threshold
 from concordant.monitor.watch import Watch
 from concordant.training.config import Config, Variant, make_config
-from concordant.training.loop import train
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import load_weights
+from concordant.training.train import train
 
 Rows = NDArray[np.int64]
 ROOT = Path(__file__).resolve().parents[1]

@@ -31,8 +31,8 @@ from concordant.robustness.corruption import CORRUPTIONS, corrupt
 from concordant.statistics.bootstrap import Outcomes, paired_bootstrap
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import train
 from concordant.training.provenance import hardware, versions
+from concordant.training.train import train
 
 BENCHMARK = "utd-mhad"
 BATCH = 64

@@ -25,10 +25,10 @@ from concordant.sweep.space import draw, written
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, Recipe
-from concordant.training.loop import Trained, train
 from concordant.training.paired import Job, default_jobs, run_all
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
+from concordant.training.train import Trained, train
 from concordant.training.validation import validation_score
 from studies.paper.grid import Family, Grid
 from studies.paper.plan import Tuned, base_config

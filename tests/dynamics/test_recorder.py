@@ -17,8 +17,9 @@ from concordant.dynamics.recorder import Recorder, parts_of, validate
 from concordant.errors import UsageError
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import train, validation_score
 from concordant.training.model import build_model
+from concordant.training.train import train
+from concordant.training.validation import validation_score
 
 NAMES = ("left", "right", "profile")
 RATE = 0.1
@@ -41,18 +42,19 @@ def one_step(task, variant, *, absent=None, **options):
     targets = batch.labels.repeat(len(out.logits) // 20)
     loss = F.cross_entropy(out.logits, targets) + out.calibration.auxiliary_loss
     by_hand = torch.autograd.grad(loss, list(out.calibration.features.values()), retain_graph=True, allow_unused=True)
-    recorder.prepare(out, batch.labels)
+    recorder.start(model, None, None)
+    recorder.forward(1, out, batch.labels)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     loss.backward()
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    recorder.before_step(1, out, model)
+    recorder.before_update(1)
     cosines = gradient_cosines(
         modality_losses(model, out, batch.labels, F.cross_entropy), list(model.fusion.parameters())
     )
     optimizer.step()
-    recorder.after_step(1, model)
+    recorder.after_update(1, loss.detach())
     recorder.fetch()
-    found = {(record.quantity, record.of): record.value for record in recorder.records}
+    found = {(record.quantity, record.of): record.value for record in recorder.records if record.quantity != "loss"}
     return found, out, by_hand, model, before, cosines
 
 
@@ -129,7 +131,7 @@ def test_every_so_many_steps_from_the_first_on_and_every_loss():
     recorder = Recorder(every=4)
     assert [step for step in range(1, 12) if recorder.wants(step)] == [1, 5, 9]
     for step in (1, 2, 3):
-        recorder.loss(step, torch.tensor(float(step)))
+        recorder.after_update(step, torch.tensor(float(step)))
     recorder.fetch()
     recorder.fetch()
     assert [(r.step, r.quantity, r.of, r.value) for r in recorder.records] == [(s, "loss", "", s) for s in (1, 2, 3)]

@@ -8,7 +8,7 @@ from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.errors import UsageError
 from concordant.rivals import CALIBRATORS, AblatedCalibrator, CalibratorEntry
 from concordant.training.config import make_config
-from concordant.training.loop import train
+from concordant.training.train import train
 
 SIZES = {"a": 6, "b": 4, "c": 5}
 

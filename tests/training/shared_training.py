@@ -23,7 +23,7 @@ from concordant.training import validation
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Recipe, Variant, make_config
 from concordant.training.devices import Devices
-from concordant.training.loop import train
+from concordant.training.train import train
 
 STEPS = 20
 RECIPE = {"steps": STEPS, "batch": 13, "width": 8, "dropout": 0.0, "evaluations": 4, "patience": 4}

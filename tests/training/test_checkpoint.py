@@ -16,7 +16,7 @@ from concordant.errors import DataError, UsageError
 from concordant.study.experiment import study
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import train
+from concordant.training.train import train
 
 ABOUT = {"label": "x", "seed": "0"}
 SOURCE = Path(__file__).parents[2] / "src"
@@ -64,7 +64,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(task, tmp_path, cali
 
 def test_a_run_that_had_stopped_early_trains_no_further(task, tmp_path, monkeypatch):
     scores = iter([0.9, 0.1, 0.1])
-    monkeypatch.setattr("concordant.training.loop.validation_score", lambda *given, **named: (next(scores), 0.0))
+    monkeypatch.setattr("concordant.training.train.validation_score", lambda *given, **named: (next(scores), 0.0))
     config = make_config("digits", recipe={"steps": 20, "width": 4, "evaluations": 4, "patience": 2})
     path = tmp_path / "checkpoint.pt"
     whole = train(task, config, Variant("none", False), 0, checkpoint=Checkpoint(path, ABOUT, 5))

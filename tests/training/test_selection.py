@@ -7,25 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from concordant.training.selection import Best
+from concordant.training.selection import CheckpointSelector, snapshot
 
 scores = st.floats(-10, 10)
 offers = st.lists(st.tuples(scores, st.floats(0, 3)), min_size=1, max_size=12)
 
 
-def numbered(step):
-    """Return a model whose one weight is its step."""
-    model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, step)
-    return model
+def offer(selector, model, given, done=0):
+    for step, (score, error) in enumerate(given, done + 1):
+        nn.init.constant_(model.weight, step)
+        selector.offer(score, error, step, lambda: snapshot(model))
 
 
-def offered(given):
-    best = Best(numbered(0))
-    for step, (score, error) in enumerate(given, 1):
-        nn.init.constant_(best.model.weight, step)
-        best.offer(score, error, step)
-    return best
+def offered(given, **options):
+    selector = CheckpointSelector(**options)
+    offer(selector, nn.Linear(1, 1, bias=False), given)
+    return selector
 
 
 @given(offers)
@@ -44,11 +41,9 @@ def test_the_kept_state_is_the_latest_near_the_best_that_there_was_then(given):
 
 @given(offers, offers)
 def test_a_run_that_goes_on_keeps_what_it_would_have_kept(before, after):
-    whole, resumed = offered([*before, *after]), Best(numbered(0))
+    whole, resumed = offered([*before, *after]), CheckpointSelector()
     resumed.load_state_dict(offered(before).state_dict())
-    for step, (score, error) in enumerate(after, len(before) + 1):
-        nn.init.constant_(resumed.model.weight, step)
-        resumed.offer(score, error, step)
+    offer(resumed, nn.Linear(1, 1, bias=False), after, len(before))
     found, expected = resumed.state_dict(), whole.state_dict()
     assert torch.equal(found.pop("state")["weight"], expected.pop("state")["weight"])
     assert found == expected
@@ -59,3 +54,21 @@ def test_scores_that_are_no_numbers_or_endless_are_not_kept_over_any_other():
     assert (best.best, best.error, best.step, best.stale) == (0.5, 0.1, 4, 0)
     assert offered([(-math.inf, 0.0), (-2.0, 0.5), (-2.4, 9.0)]).step == 3
     assert (offered([(math.nan, 0.0)]).step, offered([(math.nan, 0.0)]).stale) == (0, 1)
+
+
+def test_only_a_kept_state_is_copied_and_patience_ends_training():
+    selector, copies, exhausted = CheckpointSelector(patience=2), iter(range(10)), []
+    for step, score in enumerate([0.5, 0.9, 0.89, 0.8, 0.88, 0.1, 0.2], start=1):
+        selector.offer(score, 0.02, step, lambda: {"copy": next(copies)})
+        exhausted.append(selector.exhausted)
+    assert exhausted == [False] * 6 + [True]
+    assert (selector.step, selector.best, selector.state) == (5, 0.9, {"copy": 3})
+    assert not offered([(0.0, 0.0)] + [(-1.0, 0.0)] * 9).exhausted
+
+
+def test_the_kept_state_is_restored():
+    selector, model = offered([(1.0, 0.0), (0.0, 0.0)]), nn.Linear(1, 1, bias=False)
+    selector.restore(model)
+    assert (model.weight.item(), model.training) == (1, False)
+    CheckpointSelector().restore(model)  # nothing was kept
+    assert model.weight.item() == 1

@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
-from concordant.training.sharding import in_pieces, shard, whole, whole_state, whole_tree
+from concordant.training.devices import in_pieces, shard, whole, whole_state, whole_tree
 
 VALUES = torch.arange(6.0).reshape(3, 2)
 

@@ -7,7 +7,7 @@ from concordant.benchmarks.catalogue import prepare
 from concordant.errors import DataError
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import train
+from concordant.training.train import train
 
 ABOUT = {"label": "none", "seed": "0"}
 CONFIG = make_config("digits", recipe={"steps": 3, "width": 4, "evaluations": 2})

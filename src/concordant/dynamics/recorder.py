@@ -2,8 +2,8 @@
 
 Of every `every`-th step, beginning with the first, it sees the inside; numbers stay on the device until the next
 evaluation, so that no step waits for them. It leaves no trace in what is trained (see
-`concordant.training.callbacks`). Shapes: features (R, ...) of R >= B rows, the first B untouched; reliability (B, M);
-gates (B, D).
+`concordant.training.loop.Callback`).
+Shapes: features (R, ...) of R >= B rows, the first B clean; reliability (B, M); gates (B, D).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ from concordant.dynamics.gradients import Loss, cosine_table, modality_losses
 from concordant.dynamics.probe import ROWS, evenly, probes
 from concordant.dynamics.stability import sharpness
 from concordant.errors import UsageError
-from concordant.training.loop import LOSSES
+from concordant.training.loop import Callback
+from concordant.training.step import LOSSES
 
 if TYPE_CHECKING:
     from concordant.training.batches import AnyTensors
@@ -43,8 +44,8 @@ class Record(NamedTuple):
     value: float  # NaN where there is none
 
 
-class Recorder:
-    """Record the dynamics of one training run; an `Observer`.
+class Recorder(Callback):
+    """Record the dynamics of one training run.
 
     Quantities: "loss" of every step; of every `every`-th step "gradient_norm" of each modality's features as the
     fusion joins them (both copies), "conflict" of each pair "a|b" (cosine of the gradients of the fusion's weights),
@@ -77,27 +78,31 @@ class Recorder:
         self._loss_of: Loss = LOSSES[kind]
         self._losses: list[tuple[int, Tensor]] = []
         self._pending: list[tuple[int, Sequence[tuple[str, str]], Tensor]] = []
+        self._out: Output | None = None
         self._labels: Tensor | None = None
         self._weights: dict[str, list[Tensor]] = {}
-
-    def loss(self, step: int, loss: Tensor) -> None:
-        """Keep a step's loss."""
-        self._losses.append((step, loss))
 
     def wants(self, step: int) -> bool:
         """Say whether a step is one of every `every`, counted from the first."""
         return (step - 1) % self.every == 0
 
-    def prepare(self, out: Output, labels: Tensor) -> None:
+    def start(self, model: Any, train: AnyTensors, valid: AnyTensors) -> None:  # noqa: ANN401
+        """Take the model and the data."""
+        self._model, self._train, self._valid = model, train, valid
+
+    def forward(self, step: int, out: Output, labels: Tensor) -> None:
         """Ask autograd to keep the gradients at the features."""
-        self._labels = labels
+        if not self.wants(step):
+            return
+        self._out, self._labels = out, labels
         for x in out.calibration.features.values():
             if x.requires_grad:
                 x.retain_grad()
 
-    def before_step(self, step: int, out: Output, model: MultimodalModel) -> None:
+    def before_update(self, step: int) -> None:
         """Record gradients, conflict and modulation; keep the weights."""
-        if self._labels is None:
+        out, model = self._out, self._model
+        if out is None or self._labels is None:
             return
         with self._at_work():
             rows = len(self._labels)
@@ -112,12 +117,15 @@ class Recorder:
                 value = table[place[one], place[other]] if known else nothing
                 self._record(step, {("conflict", f"{one}|{other}"): value})
             self._weights = {part: [p.detach().clone() for p in own] for part, own in parts_of(model).items()}
-            self._labels = None
+            self._out = self._labels = None  # the output holds the graph of the step
 
-    def after_step(self, step: int, model: MultimodalModel) -> None:
-        """Record how far the weights have moved."""
+    def after_update(self, step: int, loss: Tensor) -> None:
+        """Keep the loss, and record how far the weights have moved."""
+        self._losses.append((step, loss))
+        if not self._weights:
+            return
         with self._at_work():
-            for part, own in parts_of(model).items():
+            for part, own in parts_of(self._model).items():
                 before = self._weights[part]
                 moved = [now.detach() - then for now, then in zip(own, before, strict=True)]
                 size = _norm(before)
@@ -127,12 +135,12 @@ class Recorder:
                 self._record(step, {("update_ratio", part): ratio})
             self._weights = {}
 
-    def evaluated(self, step: int, model: MultimodalModel, score: float, train: AnyTensors, valid: AnyTensors) -> None:
+    def evaluated(self, step: int, entry: dict[str, float]) -> None:
         """Record validation and probes, fetch what is still on the device, and hand it to the log."""
         with self._at_work():
-            loss, plain = validate(model, valid, kind=self.kind)
+            loss, plain = validate(self._model, self._valid, kind=self.kind)
             known = [Record(step, "validation_loss", "", loss), Record(step, "validation_score", "", plain)]
-            for name, accuracy in probes(model, train, valid).items():
+            for name, accuracy in probes(self._model, self._train, self._valid).items():
                 known.append(Record(step, "probe", name, torch.nan if accuracy is None else accuracy))
             self.fetch()
             self._keep(known)

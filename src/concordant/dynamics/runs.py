@@ -26,9 +26,9 @@ from concordant.robustness.predictions import read_tables, write_table
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, command_words
 from concordant.training.folder import ExperimentFolder
-from concordant.training.loop import Trained, train
 from concordant.training.paired import Job
 from concordant.training.provenance import hardware, versions
+from concordant.training.train import Trained, train
 
 if TYPE_CHECKING:
     import pyarrow as pa

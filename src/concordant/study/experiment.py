@@ -30,12 +30,12 @@ from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices, launched
 from concordant.training.execution_plan import Pass, Unit, check_wish, key_of, plan, tasks_of
 from concordant.training.folder import RESULTS, ExperimentFolder
-from concordant.training.loop import Trained, train
 from concordant.training.model import check_encoders, check_labels
 from concordant.training.paired import Job, default_jobs, run_all
 from concordant.training.processes import Crew, check_together, spawn_all
 from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import prepare_of
+from concordant.training.train import Trained, train
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

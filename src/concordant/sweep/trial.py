@@ -25,10 +25,10 @@ from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json
 from concordant.study.experiment import run_one
 from concordant.training.config import Config, Variant
-from concordant.training.loop import train
 from concordant.training.paired import Job
 from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import prepare_of
+from concordant.training.train import train
 
 MARK = "sweep.json"  # by which a worker sees that it has the sweep's folder before it
 DONE = "run.json"

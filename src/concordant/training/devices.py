@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from concordant.errors import UsageError
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.loggers import Logger
     from lightning_fabric.strategies import Strategy
+    from torch.distributed.device_mesh import DeviceMesh
 
 STRATEGIES = ("auto", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
@@ -186,8 +189,6 @@ class Devices:
         from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
         if self.strategy == "fsdp":
-            from concordant.training.sharding import shard
-
             return ModelParallelStrategy(shard, data_parallel_size=self.size, tensor_parallel_size=1, timeout=PATIENCE)
         return DDPStrategy(timeout=PATIENCE, find_unused_parameters=True)
 
@@ -216,3 +217,56 @@ def _interactive() -> bool:
 
 def _literal(precision: str) -> Any:  # noqa: ANN401 - Fabric wants a literal type
     return precision
+
+
+def shard(step: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Shard the model of a training step over the processes; what Fabric calls.
+
+    Args:
+        step: a module with the attribute `model`, a `MultimodalModel`.
+        mesh: of all processes.
+    """
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    model: Any = step.model
+    for part in (*model.encoders.values(), model.calibrator, model.fusion):
+        if any(True for _ in part.parameters()):
+            fully_shard(part, mesh=mesh["data_parallel"])
+    for name in ("encode", "join"):  # what is called of a fusion, which has no forward
+        register_fsdp_forward_method(model.fusion, name)
+    fully_shard(model, mesh=mesh["data_parallel"])
+    return step
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state, put together where it lies in pieces; every process must call it then."""
+    return {name: whole(value) for name, value in module.state_dict().items()}
+
+
+def whole_tree(state: Any) -> Any:  # noqa: ANN401 - whatever a state dictionary holds
+    """Return dictionaries, lists and tensors with every tensor as a whole."""
+    if isinstance(state, Mapping):
+        return {key: whole_tree(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [whole_tree(value) for value in state]
+    return whole(state) if isinstance(state, Tensor) else state
+
+
+def whole(value: Tensor) -> Tensor:
+    """Return a tensor that may lie in pieces as a whole."""
+    if type(value) is Tensor:
+        return value
+    from torch.distributed.tensor import DTensor
+
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def in_pieces(value: Tensor, like: Tensor) -> Tensor:
+    """Return a whole tensor as `like` lies: in pieces, or whole as well."""
+    if type(like) in (Tensor, nn.Parameter):
+        return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

@@ -1,47 +1,81 @@
-"""Which of the states that a run passes through is kept."""
+"""Checkpoint selection: the latest state within one standard error of the best validation score so far.
+
+Validation splits are small, and the very best score is often luck; a later state has been trained at a lower learning
+rate. Source: the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from concordant.training.model import MultimodalModel
-from concordant.training.sharding import whole_state
+from concordant.training.devices import whole_state
 
 
-class Best:
-    """Keeps the latest state whose validation score lies within one standard error of the best so far.
-
-    Validation parts are small, so the very best score is often luck; the schedule settles a later state more
-    (the one-standard-error rule, Breiman et al., Classification and Regression Trees, 1984).
+@dataclass
+class CheckpointSelector:
+    """Keeps one state of a model that is trained.
 
     Args:
-        model: what is trained.
+        patience: evaluations in a row without a state to keep after which training stops; None = never.
+
+    Attributes:
+        best: the best score so far.
+        error: its standard error.
+        step: the step after which the kept state was reached.
+        stale: evaluations in a row since then.
+        state: parameter and buffer names -> values of the kept state; empty before the first one.
     """
 
-    def __init__(self, model: MultimodalModel) -> None:
-        self.model = model
-        self.best, self.error, self.step, self.stale = -math.inf, 0.0, 0, 0
-        self.state: dict[str, Tensor] = {}
+    patience: int | None = None
+    best: float = -math.inf
+    error: float = 0.0
+    step: int = 0
+    stale: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict)
 
-    def offer(self, score: float, error: float, step: int) -> None:
-        """Take in the score of the state after `step`, and its standard error."""
+    def offer(self, score: float, error: float, step: int, state: Callable[[], dict[str, Tensor]]) -> None:
+        """Compare the state after `step` with the best so far.
+
+        Args:
+            score: of validation; higher is better. NaN is never kept.
+            error: its standard error; 0 keeps the latest of the best states.
+            step: the steps done so far.
+            state: returns a copy of the state; called only if it is kept.
+        """
         if score > self.best:
             self.best, self.error = score, error
         if score >= self.best - self.error:
-            self.stale, self.step = 0, step
-            self.state = copy.deepcopy(whole_state(self.model))
+            self.stale, self.step, self.state = 0, step, state()
         else:
             self.stale += 1
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether training should stop early."""
+        return self.patience is not None and self.stale >= self.patience
+
+    def restore(self, model: nn.Module) -> None:
+        """Load the kept state, if there is any, and put the model into evaluation mode."""
+        if self.state:
+            model.load_state_dict(self.state)
+        model.eval()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that a run needs to go on."""
+        """Return everything that a resumed run needs."""
         return {name: getattr(self, name) for name in ("best", "error", "step", "stale", "state")}
 
-    def load_state_dict(self, known: dict[str, Any]) -> None:
-        """Be as `state_dict` says."""
-        for name, value in known.items():
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, value in saved.items():
             setattr(self, name, value)
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of a model's state; every process must call it where the model is sharded."""
+    return copy.deepcopy(whole_state(model))

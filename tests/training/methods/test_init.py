@@ -7,8 +7,9 @@ from concordant.benchmarks.catalogue import prepare
 from concordant.calibration import Perturbation
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import train, validation_score
 from concordant.training.methods import METHODS
+from concordant.training.train import train
+from concordant.training.validation import validation_score
 
 
 @pytest.fixture(scope="module")

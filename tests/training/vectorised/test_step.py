@@ -3,8 +3,8 @@ import torch
 from concordant.calibration import Perturbation
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant
-from concordant.training.loop import LOSSES
 from concordant.training.model import build_model
+from concordant.training.step import LOSSES
 from concordant.training.vectorised.bank import Bank
 from concordant.training.vectorised.draws import Draws
 from concordant.training.vectorised.stack import Stack

@@ -10,7 +10,7 @@ from concordant.errors import ConcordantError
 from concordant.rivals import CALIBRATORS
 from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices
-from concordant.training.loop import train
+from concordant.training.train import train
 from concordant.training.vectorised import together
 from concordant.training.vectorised.together import train_together
 

@@ -28,8 +28,8 @@ from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import to_tensors
 from concordant.training.config import Config, Variant
-from concordant.training.loop import LOSSES
 from concordant.training.model import build_model
+from concordant.training.step import LOSSES
 from concordant.training.vectorised.bank import Bank
 from concordant.training.vectorised.draws import Draws
 from concordant.training.vectorised.step import RECORDING, LossOf, Step

@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from concordant.calibration import Perturbation, repeat_targets
 from concordant.training.batches import Tensors
-from concordant.training.loop import Loss
 from concordant.training.model import MultimodalModel
+from concordant.training.step import Loss
 from concordant.training.vectorised.capture import capture
 from concordant.training.vectorised.draws import Draw, Replay, watch
 from concordant.training.vectorised.graphed import graphed

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from concordant import seeding
 from concordant.calibration import Perturbation
@@ -21,11 +20,14 @@ from concordant.data.split import AnySplit, LabelKind, Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import Tensors, to_tensors
 from concordant.training.config import Config, Variant
-from concordant.training.loop import LOSSES, Trained, _evaluation_steps, validation_score
+from concordant.training.loop import evaluation_steps
 from concordant.training.model import MultimodalModel, build_model
+from concordant.training.selection import CheckpointSelector, snapshot
+from concordant.training.step import LOSSES
+from concordant.training.train import Trained
+from concordant.training.validation import validation_score
 from concordant.training.vectorised.bank import Bank
 from concordant.training.vectorised.draws import Draws
-from concordant.training.vectorised.kept import Kept
 from concordant.training.vectorised.stack import Stack
 from concordant.training.vectorised.step import RECORDING, Step
 
@@ -38,7 +40,7 @@ class _Run:
     model: MultimodalModel
     valid: Tensors
     kind: LabelKind
-    best: Kept = field(default_factory=Kept)
+    best: CheckpointSelector
     history: list[dict[str, float]] = field(default_factory=list)
     stopped: bool = False
     diverged: bool = False
@@ -107,12 +109,12 @@ def _train(
         losses, gradients = step_of(stack.parameters, stack.others, bank.next(), draws.next())
         stack.step(gradients)
         total, count = total + losses, count + 1
-        if step not in _evaluation_steps(recipe):
+        if step not in evaluation_steps(recipe.steps, recipe.evaluations):
             continue
         for place, (run, mean) in enumerate(zip(inside, (total / count).tolist(), strict=True)):
             if not run.stopped:
                 stack.put(place, run.model)
-                _evaluate(run, step, mean, settings, recipe.patience)
+                _evaluate(run, step, mean, settings)
         total, count = torch.zeros_like(total), 0
         if progress is not None:
             progress(step, recipe.steps)
@@ -131,16 +133,13 @@ def _train(
 
 def _start(task: Task, config: Config, variant: Variant, seed: int, device: torch.device) -> _Run:
     model = build_model(task, config, variant, seed).to(device)
-    return _Run(seed, model, to_tensors(_in_memory(task.valid)).to(device), task.kind)
-
-
-def _copied(model: MultimodalModel) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
+    best = CheckpointSelector(config.recipe.patience)
+    return _Run(seed, model, to_tensors(_in_memory(task.valid)).to(device), task.kind, best)
 
 
 def _finished(run: _Run, seconds: float) -> Trained:
-    run.model.load_state_dict(run.best.state)
-    return Trained(run.model.eval(), run.history, run.best.step, seconds)
+    run.best.restore(run.model)
+    return Trained(run.model, run.history, run.best.step, seconds)
 
 
 def _in_memory(part: AnySplit) -> Split:
@@ -149,7 +148,7 @@ def _in_memory(part: AnySplit) -> Split:
     return part
 
 
-def _evaluate(run: _Run, step: int, mean: float, settings: Perturbation | None, patience: int) -> None:
+def _evaluate(run: _Run, step: int, mean: float, settings: Perturbation | None) -> None:
     """Score one seed on its validation part, as a single run does."""
     run.diverged = not math.isfinite(mean)
     if not run.diverged:
@@ -159,5 +158,5 @@ def _evaluate(run: _Run, step: int, mean: float, settings: Perturbation | None, 
             run.diverged = True
         else:
             run.history.append({"step": step, "loss": mean, "validation": score})
-            run.best.offer(score, spread, step, lambda: _copied(run.model))
-    run.stopped = run.diverged or run.best.stale >= patience
+            run.best.offer(score, spread, step, lambda: snapshot(run.model))
+    run.stopped = run.diverged or run.best.exhausted

@@ -1,0 +1,137 @@
+"""The training step of a `MultimodalModel`: from a batch to its loss.
+
+The encoders run once per batch; the features go on twice, clean and perturbed, and the loss is the mean over both.
+Shapes: outputs (R, C), or (R, 1) for real targets, where R is B, or 2B with perturbed copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from concordant.calibration import Perturbation, repeat_targets
+from concordant.calibration.ranks import Ranks
+from concordant.data.part import LabelKind
+from concordant.training.loop import Callback
+from concordant.training.methods import METHODS, TrainingMethod
+from concordant.training.model import MultimodalModel
+
+
+class Loss(Protocol):
+    """Maps outputs, targets (R,) and the weight of each row (R,), None = 1, to the mean loss."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, /) -> Tensor:
+        """Return a scalar."""
+
+
+def _mean(loss: Callable[..., Tensor], outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return loss(outputs, targets)
+    return (loss(outputs, targets, reduction="none") * weights).mean()
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy of (R, C) outputs."""
+    return _mean(F.cross_entropy, outputs, targets, weights)
+
+
+def absolute_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean absolute error of (R, 1) outputs: the loss of sentiment regression in the MMSA benchmark."""
+    return _mean(F.l1_loss, outputs[:, 0], targets, weights)
+
+
+def squared_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean squared error of (R, 1) outputs."""
+    return _mean(F.mse_loss, outputs[:, 0], targets, weights)
+
+
+LOSSES: dict[LabelKind, Loss] = {"class": cross_entropy, "real": absolute_error}
+
+
+class TrainingStep(nn.Module):
+    """Forward pass and loss; a module, since Fabric wraps one.
+
+    Args:
+        model: in training mode.
+        loss: of the task.
+        perturbation: of the second copy of the features; None = no second copy.
+        method: weighs the task's loss; None = leaves it as it is.
+        callbacks: `forward` of each is called.
+
+    Attributes:
+        number: the step at hand.
+        ranks: the processes that share the batches; None = one process.
+        counts: rows of the batch at hand per process.
+        value: the last loss, detached; with several processes each has its share of the sum.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        loss: Loss,
+        *,
+        perturbation: Perturbation | None,
+        method: TrainingMethod | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.method = METHODS["none"].build(model, seed=0) if method is None else method
+        self.perturbation = perturbation
+        self.loss = loss
+        self.callbacks = callbacks
+        self.number = 0
+        self.ranks: Ranks | None = None
+        self.counts: tuple[int, ...] = ()
+        self.value = torch.zeros(())
+
+    def forward(
+        self,
+        inputs: dict[str, Tensor],
+        masks: dict[str, Tensor],
+        present: dict[str, Tensor],
+        targets: Tensor,
+        draws: torch.Generator | None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss: the task's over both copies, weighed by the method, the calibrator's and the fusion's.
+
+        Each of several processes returns a loss whose gradients, averaged, are those of the whole batch.
+
+        Args:
+            inputs: modality -> (B, ...).
+            masks: modality -> bool (B, T).
+            present: modality -> bool (B,).
+            targets: (B,).
+            draws: the source of perturbations.
+            weights: of each instance (B,), 1 on average; None = 1.
+        """
+        ranks = self.ranks
+        if ranks is not None:
+            ranks.rows = self.counts
+        self.model.calibrator.ranks = ranks
+        try:
+            out = self.model(inputs, masks, present, labels=targets, perturbation=self.perturbation, generator=draws)
+        finally:
+            self.model.calibrator.ranks = None
+        for callback in self.callbacks:
+            callback.forward(self.number, out, targets)
+        share = 1.0 if ranks is None else len(targets) / sum(self.counts)
+        if self.perturbation is not None:
+            targets = repeat_targets(targets)
+            weights = None if weights is None else repeat_targets(weights)
+        calibrator: Tensor = out.calibration.auxiliary_loss
+        fusion: Tensor = self.model.fusion.auxiliary_loss(targets)
+        if ranks is None or not ranks.whole:
+            loss = self.method.loss(out, targets, self.loss(out.logits, targets, weights)) + (calibrator + fusion)
+            self.value = share * loss.detach()
+            return loss if ranks is None else ranks.size * share * loss
+        # Every process has the loss of all rows, with gradients for its own; of the fusion's own loss it has its share.
+        logits, known = ranks.gather(out.logits, targets)
+        loss = self.method.loss(out, targets, self.loss(logits, known)) + calibrator
+        self.value = loss.detach() / ranks.size + share * fusion.detach()
+        return ranks.size * (loss + share * fusion)

@@ -1,0 +1,222 @@
+"""Training of one run of `concordant run` on Lightning Fabric, in one process or in several.
+
+Several processes share each batch, and each has the loss and the gradients of the whole batch. Checkpoint selection
+and early stopping use the validation split alone (validation.py): accuracy (for real labels minus the mean absolute
+error) on clean features and, where training perturbs, on perturbed ones.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from concordant import seeding
+from concordant.calibration import Perturbation
+from concordant.calibration.ranks import connected
+from concordant.data.part import Task
+from concordant.errors import ConcordantError, UsageError
+from concordant.training.batches import AnyTensors, Tensors, endless_rows, open_tensors, rows_of, split_batch
+from concordant.training.checkpoint import Checkpoint, CheckpointWriter, RunState
+from concordant.training.config import Config, Variant
+from concordant.training.devices import Devices
+from concordant.training.loop import Callback, diverged, fit, one_cycle
+from concordant.training.methods import METHODS, TrainingMethod
+from concordant.training.model import MultimodalModel, build_model
+from concordant.training.prefetch import Clock
+from concordant.training.selection import CheckpointSelector
+from concordant.training.step import LOSSES, TrainingStep
+from concordant.training.validation import validation_score
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run.
+
+    Args:
+        model: the selected state, in evaluation mode.
+        history: one entry per evaluation: step, mean training loss since the last one, validation score.
+        best_step: the step after which the selected state was reached.
+        seconds: wall-clock time of training.
+        loading_share: how much of it was spent waiting for data, in [0, 1].
+    """
+
+    model: MultimodalModel
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_step: int = 0
+    seconds: float = 0.0
+    loading_share: float = 0.0
+
+
+class _Progress(Callback):
+    def __init__(self, report: Callable[[int, int], None], steps: int) -> None:
+        self._report, self._steps = report, steps
+
+    def evaluated(self, step: int, entry: dict[str, float]) -> None:
+        self._report(step, self._steps)
+
+
+class _Balancing(Callback):
+    """Call a training method."""
+
+    def __init__(self, method: TrainingMethod, steps: int) -> None:
+        self._method, self._steps = method, steps
+
+    def start(self, model: Any, train: AnyTensors, valid: AnyTensors) -> None:  # noqa: ANN401
+        self._train, self._valid = train, valid
+
+    def before_update(self, step: int) -> None:
+        self._method.modulate(step / self._steps)
+
+    def evaluated(self, step: int, entry: dict[str, float]) -> None:
+        self._method.observe(self._train, self._valid)
+
+
+def train(
+    task: Task,
+    config: Config,
+    variant: Variant,
+    seed: int,
+    *,
+    fabric: Fabric | None = None,
+    devices: Devices | None = None,
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    observer: Callback | None = None,
+) -> Trained:
+    """Train one run.
+
+    Args:
+        task: one split of the benchmark.
+        config: the experiment.
+        variant: the calibrator, and whether training perturbs.
+        seed: of weights, batches and perturbations.
+        fabric: where to train; None = as `devices` says.
+        devices: how batches are shared by the processes of `fabric`; None = one device, chosen by Fabric.
+        checkpoint: file and frequency of checkpoints, from which an interrupted run is resumed; None = none.
+        progress: called with the step and the number of steps at every evaluation.
+        observer: records the training without changing it; None = none.
+
+    Raises:
+        ConcordantError: features or loss are no longer finite.
+        DataError: the checkpoint cannot be read.
+        UsageError: there are fewer instances than processes and chunks share a batch, or a run of several processes
+            is observed.
+    """
+    start = time.perf_counter()
+    recipe, perturbation = config.of(variant).recipe, Perturbation() if variant.perturbed else None
+    devices = Devices() if devices is None else devices
+    fabric = fabric if fabric is not None else devices.fabric()
+    size = min(recipe.batch, len(task.train))
+    _check(size, fabric, devices, config, observed=observer is not None)
+    model = build_model(task, config, variant, seed)
+    method = METHODS[config.method].build(model, seed=seed)
+    callbacks: list[Callback] = [] if observer is None else [observer]
+    inner = TrainingStep(
+        model.train(), LOSSES[task.kind], perturbation=perturbation, method=method, callbacks=tuple(callbacks)
+    )
+    training_step = fabric.setup(inner)
+    # Only now: a strategy may have put other parameters in place of the model's.
+    plain, schedule = one_cycle(
+        [*model.parameters(), *method.parameters()],
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        steps=recipe.steps,
+    )
+    optimizer = fabric.setup_optimizers(plain)
+    data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
+    rank = fabric.global_rank
+    chunks = split_batch(size, parts=devices.accumulate, rank=rank, size=fabric.world_size)
+    own = ("perturbations",) if rank == 0 or devices.across == "gather" else ("perturbations", rank)
+    draws = seeding.generator(seed, *own, device=fabric.device)
+    selector, clock = CheckpointSelector(recipe.patience), Clock()
+    state = RunState(
+        model=model,
+        method=method,
+        optimizer=plain,
+        schedule=schedule,
+        draws=draws,
+        fabric=fabric,
+        selector=selector,
+    )
+    dropout = seeding.stream(seed, "dropout", *(() if rank == 0 else (rank,)), device=fabric.device)
+    with dropout, connected(fabric.world_size, whole=devices.across == "gather") as ranks:
+        inner.ranks = method.ranks = ranks
+        state.resume(checkpoint, ranks)
+        order = islice(endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches")), state.step, None)
+        batches = data.batches(rows_of(order, chunks), clock)
+
+        def step(batch: Iterator[Tensors]) -> Tensor:
+            inner.number = state.step + 1
+            losses = []
+            for number, (chunk, part) in enumerate(zip(chunks, batch, strict=True), 1):
+                inner.counts = chunk.counts
+                # Gradients stay in each process while more chunks of the batch are to come.
+                more = number < len(chunks)
+                quiet = fabric.no_backward_sync(training_step, enabled=more) if fabric.world_size > 1 else nullcontext()
+                with quiet:
+                    try:
+                        loss = training_step(part.inputs, part.masks, part.present, part.labels, draws)
+                    except ConcordantError as error:  # finite inputs, but features that are not
+                        raise diverged(inner.number, plain, str(error)) from None
+                    fabric.backward(loss * chunk.weight)
+                losses.append(inner.value * chunk.weight)
+            return torch.stack(losses).sum()
+
+        def evaluate() -> tuple[float, float]:
+            if ranks is not None:  # batch normalisation has averages of its own in every process
+                ranks.copy_first(*model.buffers())
+            return validation_score(model, valid, perturbation, seed, kind=task.kind, ranks=ranks, clock=clock)
+
+        callbacks.insert(0, _Balancing(method, recipe.steps))
+        if progress is not None:
+            callbacks.append(_Progress(progress, recipe.steps))
+        if checkpoint is not None:
+            callbacks.append(CheckpointWriter(checkpoint, state, ranks, start, recipe.steps))
+        for callback in callbacks:
+            callback.start(model, data, valid)
+        fit(
+            model,
+            step,
+            iter(lambda: islice(batches, len(chunks)), None),
+            optimizer,
+            schedule,
+            steps=recipe.steps,
+            evaluations=recipe.evaluations,
+            evaluate=evaluate,
+            selector=selector,
+            state=state,
+            callbacks=callbacks,
+            reduce=float if ranks is None else lambda total: ranks.total(total)[0],
+        )
+        batches.close()
+    inner.ranks = method.ranks = None
+    if devices.sharded:
+        model = build_model(task, config, variant, seed)
+    selector.restore(model)
+    spent = time.perf_counter() - start
+    return Trained(model, state.history, selector.step, state.seconds + spent, clock.seconds / spent)
+
+
+def _check(size: int, fabric: Fabric, devices: Devices, config: Config, *, observed: bool) -> None:
+    """Refuse what several processes, or several chunks of a batch, cannot do."""
+    faults = []
+    if size < fabric.world_size * devices.accumulate:
+        faults.append(
+            f"a batch has {size} instances, too few for {fabric.world_size} processes and {devices.accumulate} parts"
+        )
+    if observed and (fabric.world_size > 1 or devices.accumulate > 1):
+        faults.append("training is observed in one process that takes each batch as a whole: devices=1, accumulate=1")
+    if devices.sharded and config.method != "none":
+        faults.append(f"method {config.method} looks at gradients and features that fsdp keeps in pieces; use ddp")
+    if faults:
+        raise UsageError("; ".join(faults))
