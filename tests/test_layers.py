@@ -15,10 +15,10 @@ LAYERS = [
     ("calibration",),
     ("rivals", "encoders"),
     ("fusion",),
-    ("attach",),
     ("data",),
     ("benchmarks",),
     ("training",),
+    ("attach",),
     ("statistics",),
     ("robustness",),
     ("dynamics",),
@@ -76,6 +76,11 @@ def test_the_core_works_without_numpy_and_the_extras():
         "c = concordant.ContextualCalibrator({'a': 3, 'b': 2})\n"
         "out = c({'a': torch.randn(6, 3), 'b': torch.randn(6, 4, 2)})\n"
         "(out.features['a'].sum() + c.auxiliary_loss()).backward()\n"
+        "model = torch.nn.Module()\n"
+        "model.a, model.b, model.head = torch.nn.Linear(3, 4), torch.nn.Linear(2, 4), torch.nn.Linear(4, 2)\n"
+        "model.forward = lambda a, b: model.head(model.a(a) + model.b(b))\n"
+        "batch = (torch.randn(6, 3), torch.randn(6, 2)), torch.arange(6) % 2\n"
+        "concordant.fit_plugin(model, [batch], {'a': 'a', 'b': 'b'}, layout='bd', steps=2, validation=[batch])\n"
         "print('fine')"
     )
     done = subprocess.run(

@@ -231,7 +231,9 @@ def test_wrong_arguments_are_refused(model, given, options, message):
 
 
 def test_a_loss_that_is_not_finite_is_refused(model):
-    with pytest.raises(ConcordantError, match="the loss is nan at step 1; choose a lower learning_rate"):
+    with pytest.raises(
+        ConcordantError, match=r"diverged at step 1; choose a lower learning_rate than .* \(the loss is nan\)"
+    ):
         fit_plugin(
             copy.deepcopy(model),
             loader(64),

@@ -7,7 +7,6 @@ applied only beyond a tolerance, so features that look clean pass unchanged.
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
@@ -25,8 +24,9 @@ from concordant.calibration.modulation import START
 from concordant.calibration.objective import FEWEST_CLASSES
 from concordant.calibration.perturbation import Perturbation, repeat_targets
 from concordant.errors import ConcordantError, UsageError
+from concordant.training.loop import fit, one_cycle
+from concordant.training.selection import CheckpointSelector, snapshot
 
-EVALUATIONS = 10
 STEPS = 400
 VARIATION = 0.5  # of clean features, in standard deviations
 HARMED = 0.05  # largest share of clean validation instances that a modality may be scaled down in
@@ -127,57 +127,59 @@ def fit_plugin(
         )
     attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=_moved(first[0], where), **options)
     if epochs is not None and steps is None:
-        steps = epochs * _count(loader)
+        steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
         if not steps:
             raise UsageError(ONCE)
     total = steps if steps is not None else STEPS
     parameters = [p for p in attached.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=total)
+    optimizer, schedule = one_cycle(
+        parameters, learning_rate=learning_rate, weight_decay=weight_decay, steps=total, fused=False
+    )
     score = loss if loss is not None else default_loss
     criterion = mistakes if alone and loss is None else score
-    moments = {round(total * k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)}
-    best, best_state = math.inf, None
+
+    def evaluate() -> tuple[float, float]:
+        # Without a standard error: of the states with the lowest loss the latest is selected.
+        return -validation_loss(attached.eval(), validation or (), criterion, seed=seed, perturbed=not alone), 0.0
+
+    def step(batch: tuple[Any, Tensor]) -> Tensor:
+        inputs, targets = _moved(batch[0], where), _moved(batch[1], where)
+        attached.labels = class_labels(targets)
+        if alone:
+            call_with(attached.calibrate, inputs)
+            now = attached.auxiliary_loss()
+        else:
+            out = call_with(attached, inputs)
+            now = score(out, repeat_targets(targets) if attached.settings.copies else targets)
+            now = now + attached.auxiliary_loss()
+        now.backward()  # type: ignore[no-untyped-call]
+        return now.detach()
+
+    selector = CheckpointSelector()
     if validation is not None:  # the initial state, which leaves the model unchanged, is a candidate too
-        best = validation_loss(attached.eval(), validation, criterion, seed=seed, perturbed=not alone)
-        best_state = copy.deepcopy(attached.state_dict())
+        selector.offer(*evaluate(), 0, lambda: snapshot(attached))
     with seeding.stream(seed, "fit_plugin", device=where):
-        attached.train()
-        for step, (inputs, targets) in enumerate(_endless(loader, total), start=1):
-            goal = _moved(targets, where)
-            attached.labels = class_labels(goal)
-            if alone:
-                call_with(attached.calibrate, _moved(inputs, where))
-                now = attached.auxiliary_loss()
-            else:
-                out = call_with(attached, _moved(inputs, where))
-                both = repeat_targets(goal) if attached.settings.copies else goal
-                now = score(out, both) + attached.auxiliary_loss()
-            optimizer.zero_grad()
-            now.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            if step not in moments:
-                continue
-            if not math.isfinite(now.item()):
-                raise ConcordantError(f"the loss is {now.item()} at step {step}; choose a lower learning_rate")
-            if validation is not None and not alone:
-                found = validation_loss(attached.eval(), validation, score, seed=seed)
-                attached.train()
-                if found <= best:
-                    best, best_state = found, copy.deepcopy(attached.state_dict())
+        fit(
+            attached,
+            step,
+            _endless(loader),
+            optimizer,
+            schedule,
+            steps=total,
+            evaluate=None if alone or validation is None else evaluate,
+            selector=selector,
+        )
     attached.eval()
     if alone:
         _tolerate(attached, tolerance, validation)
-        if validation is None or validation_loss(attached, validation, criterion, seed=seed, perturbed=False) <= best:
+        if validation is None or evaluate()[0] >= selector.best:
             return attached
         warnings.warn(
             "fit_plugin: the model makes fewer mistakes on the validation data without the calibrator, which is left "
             "untrained and changes nothing; raise tolerance, or fit it on more data outside the model's training set",
             stacklevel=2,
         )
-    if best_state is not None:
-        attached.load_state_dict(best_state)
+    selector.restore(attached)
     return attached
 
 
@@ -269,19 +271,12 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401
     return map_tensors(value, lambda x: x.to(device))
 
 
-def _count(loader: Batches) -> int:
-    return len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader)
-
-
-def _endless(loader: Batches, steps: int) -> Iterator[tuple[Any, Tensor]]:
-    """Yield `steps` batches, iterating over the loader as often as needed."""
-    done = 0
+def _endless(loader: Batches) -> Iterator[tuple[Any, Tensor]]:
+    """Yield batches without end, iterating over the loader as often as needed."""
     while True:
-        before = done
+        empty = True
         for batch in loader:
+            empty = False
             yield batch
-            done += 1
-            if done == steps:
-                return
-        if done == before:
+        if empty:
             raise UsageError(ONCE)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from concordant.calibration import Perturbation, repeat_targets
 from concordant.calibration.ranks import Ranks
-from concordant.data.part import LabelKind
+from concordant.data.split import LabelKind
 from concordant.training.loop import Callback
 from concordant.training.methods import METHODS, TrainingMethod
 from concordant.training.model import MultimodalModel

@@ -20,7 +20,7 @@ from torch import Tensor
 from concordant import seeding
 from concordant.calibration import Perturbation
 from concordant.calibration.ranks import connected
-from concordant.data.part import Task
+from concordant.data.split import Task
 from concordant.errors import ConcordantError, UsageError
 from concordant.training.batches import AnyTensors, Tensors, endless_rows, open_tensors, rows_of, split_batch
 from concordant.training.checkpoint import Checkpoint, CheckpointWriter, RunState
