@@ -231,9 +231,7 @@ def test_wrong_arguments_are_refused(model, given, options, message):
 
 
 def test_a_loss_that_is_not_finite_is_refused(model):
-    with pytest.raises(
-        ConcordantError, match=r"diverged at step 1; choose a lower learning_rate than .* \(the loss is nan\)"
-    ):
+    with pytest.raises(ConcordantError, match=r"step 1; choose a lower learning_rate than .* \(the loss is nan\)"):
         fit_plugin(
             copy.deepcopy(model),
             loader(64),

@@ -163,7 +163,7 @@ class RunState(TrainingState):
             ConcordantError: not every process sees the same one.
         """
         saved = None if checkpoint is None else checkpoint.read()
-        step = -1 if saved is None else saved.get("step")
+        step: Any = -1 if saved is None else saved.get("step")
         if checkpoint is not None and saved is not None and (not isinstance(step, int) or step < 1):
             raise checkpoint.misfit(f"its step is {step!r}, not 1 or more")
         if ranks is not None and len({one[0] for one in ranks.exchange([step], self.fabric.device)}) > 1:
