@@ -25,10 +25,10 @@ from concordant.dynamics.runs import SUMMARY, train_observed
 from concordant.errors import ConcordantError
 from concordant.files import read_json
 from concordant.training.config import Config, Variant, make_config
-from concordant.training.loop import train
 from concordant.training.paired import Job
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
+from concordant.training.train import train
 
 EVERY = (1, 10, 25)
 

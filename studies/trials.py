@@ -30,9 +30,9 @@ from concordant.rivals import CALIBRATORS
 from concordant.robustness.corrupting import Ground
 from concordant.robustness.predict import ask
 from concordant.sweep.trial import without_test
-from concordant.training.loop import train
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
+from concordant.training.train import train
 from studies.paper.conditions import CLEAN, CONTROL, conditions
 from studies.paper.grid import FULL
 from studies.paper.plan import base_config

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.vectorised import bytes_of, distance, measure_seeds
 from concordant.benchmarks.catalogue import prepare
-from concordant.training.loop import Trained
+from concordant.training.train import Trained
 
 
 def test_both_ways_are_timed_and_give_the_same():

@@ -6,8 +6,8 @@ import pytest
 from concordant.errors import DataError
 from concordant.files import read_json
 from concordant.training.config import Variant
-from concordant.training.loop import train
 from concordant.training.runs import prepare_of
+from concordant.training.train import train
 from studies.paper.plan import base_config
 from studies.paper.searching import candidate, chosen_of, known_search, search, search_family
 

@@ -3,8 +3,8 @@ import torch
 
 from concordant.files import read_json
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import train
 from concordant.training.runs import prepare_of
+from concordant.training.train import train
 from studies.paper.grid import Cell
 from studies.paper.plan import Experiment
 from studies.paper.timing import FILE, stepper, time_cell
