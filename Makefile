@@ -1,16 +1,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# A process a core, up to four; the tests of a file stay together, because they share what they have trained.
+# One process per core, up to four; the tests of a file stay together, because they share trained models.
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check results results-experiments
+.PHONY: demo test quick check results results-experiments
 
 demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minutes on two cores
 	$(BIN)/concordant run digits --seeds 10 --out runs/demo
 
 test: $(INSTALLED)  ## all tests but the slow ones; those that need the data folder skip where it is absent
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not slow" $(TOGETHER)
+
+quick: $(INSTALLED)  ## the core in under a minute, while you work
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not (slow or data or compile or process or browser)" $(TOGETHER) \
+	  tests/test_modalities.py tests/calibration tests/rivals tests/attach
 
 check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff check .
