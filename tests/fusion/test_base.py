@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
-from concordant.fusion.base import FeatureSpec, Fusion, masked_mean, mean_of
+from concordant.fusion.base import FeatureSpec, Fusion, head_of, head_width, masked_mean, mean_of, scaled_head
 from concordant.modalities import LAYOUTS
 
 
@@ -79,3 +81,54 @@ def test_the_base_has_sorted_names_and_no_forward_pass():
     torch.testing.assert_close(fusion.positions("a", {"a": x}), x.transpose(1, 2))
     with pytest.raises(NotImplementedError):
         fusion({"a": x}, {}, {})
+
+
+# Heads
+
+VECTORS = {"a": FeatureSpec(6, LAYOUTS["bd"]), "b": FeatureSpec(4, LAYOUTS["btd"])}
+MAPS = {"a": FeatureSpec(6, LAYOUTS["bchw"]), "b": FeatureSpec(4, LAYOUTS["bchw"])}
+FEATURES = {"a": torch.randn(3, 6), "b": torch.randn(3, 5, 4)}
+PLACES = {"a": torch.randn(3, 6, 4, 4), "b": torch.randn(3, 4, 4, 4)}
+
+
+def built(name):
+    entry = FUSIONS[name]
+    maps = entry.setting == "convolutional"
+    torch.manual_seed(0)
+    return entry.build(MAPS if maps else VECTORS, classes=3, **entry.small).eval(), PLACES if maps else FEATURES
+
+
+@pytest.mark.parametrize("name", [name for name in FUSIONS if FUSIONS[name].head])
+def test_fusions_with_one_head_have_its_input_scaled(name):
+    model, features = built(name)
+    plain = model(features, {}, {})
+    width = head_width(model)
+    with scaled_head(model, torch.ones(3, width)):
+        assert torch.equal(model(features, {}, {}), plain)
+    with scaled_head(model, torch.zeros(3, width)):
+        nothing = model(features, {}, {})
+    torch.testing.assert_close(nothing, nothing[:1].expand(3, -1))  # no difference between instances is left
+    assert torch.equal(model(features, {}, {}), plain)  # the hook is removed
+
+
+def test_the_scale_multiplies_the_input_of_the_head():
+    model, features = built("lf-dnn")
+    scale = torch.rand(3, head_width(model))
+    inputs = []
+    handle = model.head.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    model(features, {}, {})
+    handle.remove()
+    with scaled_head(model, scale):
+        scaled = model(features, {}, {})
+    with scaled_head(model, None):
+        plain = model(features, {}, {})
+    torch.testing.assert_close(scaled, model.head(inputs[0] * scale))
+    torch.testing.assert_close(plain, model.head(inputs[0]))
+
+
+@pytest.mark.parametrize("name", [name for name in FUSIONS if not FUSIONS[name].head])
+def test_a_fusion_without_a_single_head_is_refused(name):
+    model, _ = built(name)
+    assert not isinstance(getattr(model, "head", None), nn.Module)
+    with pytest.raises(UsageError, match=f"{type(model).__name__} has no single head for all modalities"):
+        head_of(model)

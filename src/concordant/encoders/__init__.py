@@ -1,4 +1,4 @@
-"""Encoders: from one modality's inputs to the features that are calibrated; chosen by the inputs' layout."""
+"""Encoders from one modality's inputs to the features that are calibrated, chosen by the layout of the inputs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ __all__ = [
     "build_encoder",
 ]
 
-
 KINDS = ("small", "resnet18")
-MAPS = ("bchw", "bcthw")  # layouts that a ResNet-18 reads; for the others there is one kind only
+MAPS = ("bchw", "bcthw")  # layouts of a ResNet-18; other layouts have one kind of encoder only
 
 
 def build_encoder(
@@ -42,15 +41,15 @@ def build_encoder(
 
     Args:
         layout: "bd", "btd", "bchw" or "bcthw".
-        shape: of one instance, without the batch axis: (D,), (T, D), (C, H, W) or (C, T, H, W).
-        size: features that come out; 64 as in the published baselines of this size.
+        shape: the shape of one instance, without the batch axis: (D,), (T, D), (C, H, W) or (C, T, H, W).
+        size: number of features; 64 as in the published baselines of this size.
         dropout: on the features, in training.
         kind: "small", or "resnet18" for maps and films.
         maps: keep the maps of films, for convolutional fusions; otherwise each frame becomes a vector.
-        stages: how many of the four stages of a ResNet-18 are kept.
+        stages: number of stages of a ResNet-18 that are kept, 1 to 4.
 
     Raises:
-        UsageError: no encoder reads this layout, or there is no such kind.
+        UsageError: unknown layout or kind.
 
     >>> build_encoder("btd", (64, 60)).feature_layout
     'btd'

@@ -1,4 +1,4 @@
-"""What an encoder is: a module from one modality's inputs to the features that calibration and fusion see.
+"""The base class of encoders: modules from one modality's inputs to the features of calibration and fusion.
 
 Shapes: inputs in their layout, for example (B, T, D_in), and a mask (B, T) or None; features in
 `feature_layout` with `size` features, and their mask.
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module):
-    """Base of the encoders.
+    """Base class of the encoders.
 
     Args:
-        size: number of features that come out, D.
-        feature_layout: layout of what comes out.
+        size: number of features, D.
+        feature_layout: layout of the features.
     """
 
     def __init__(self, size: int, feature_layout: str) -> None:
@@ -25,11 +25,11 @@ class Encoder(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the features of one modality and their mask; padded steps must not influence valid ones.
+        """Return the features of one modality and their mask; padded steps do not influence valid ones.
 
         Args:
             x: (B, ...) in the modality's layout.
             mask: bool (B, T), True at valid steps; None = all.
-            present: bool (B,), True where the instance has the modality; for encoders that compute over a batch.
+            present: bool (B,), True where the instance has the modality, for batch normalisation.
         """
         raise NotImplementedError

@@ -1,10 +1,9 @@
-"""The encoders of maps: a few small convolutions with group normalisation, for images, spectrograms and frames.
+"""Encoders of maps: a few small convolutions with group normalisation, for images, spectrograms and frames.
 
-Not batch normalisation, which scales up for good what is faint in clean data, fine textures above all: noise on
-an input then drowns everything else.
-
-Shapes: a map (B, C, H, W) -> features (B, D, H', W'); a film (B, C, T, H, W), frame by frame, -> (B, T, D), or
--> (B, D, T, H', W') where its maps are kept.
+Batch normalisation would learn to amplify details that are faint in clean data, such as fine textures; noise on an
+input would then dominate.
+Shapes: map (B, C, H, W) -> features (B, D, H', W'); film (B, C, T, H, W), frame by frame -> (B, T, D), or
+-> (B, D, T, H', W') if its maps are kept.
 """
 
 from __future__ import annotations
@@ -25,21 +24,25 @@ def _convolution(inputs: int, size: int, kernel: int = 3, *, stride: int = 1) ->
     return nn.Sequential(convolution, nn.GroupNorm(math.gcd(GROUPS, size), size), nn.ReLU())
 
 
+def _frame_network(inputs: int, size: int) -> nn.Sequential:
+    # Strided from the first layer on, since there are T frames per instance.
+    first, second = _convolution(inputs, size // 4, 5, stride=2), _convolution(size // 4, size // 2, 3, stride=2)
+    return nn.Sequential(first, second, nn.AdaptiveAvgPool2d(GRID))
+
+
 def _halve() -> nn.Module:
     # ceil_mode: a side of odd length loses nothing, and one of length 1 stays.
     return nn.MaxPool2d(2, ceil_mode=True)
 
 
 class MapEncoder(Encoder):
-    """Encode a map by a small convolutional network.
-
-    Maps with a long side above 16 are halved before the last stage once more than smaller ones.
+    """A small convolutional network on maps; maps with a side above 16 are halved once more than smaller ones.
 
     Args:
         inputs: channels C.
         height: rows H.
         width: columns W.
-        size: channels that come out.
+        size: channels of the output.
         dropout: on whole feature channels, in training.
     """
 
@@ -62,22 +65,17 @@ class MapEncoder(Encoder):
 
 
 class FilmEncoder(Encoder):
-    """Encode every frame of a film by two convolutions and a coarse grid, so that a sequence comes out.
+    """Two convolutions and a coarse grid per frame of a film, then a convolution along time; gives a sequence.
 
     Args:
         inputs: channels C of a frame.
-        size: features that come out, a frame.
+        size: features per frame.
         dropout: on whole features, in training.
     """
 
     def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
         super().__init__(size, "btd")
-        # Strided from the start: there are T times as many frames as there are instances.
-        self.frame = nn.Sequential(
-            _convolution(inputs, size // 4, 5, stride=2),
-            _convolution(size // 4, size // 2, 3, stride=2),
-            nn.AdaptiveAvgPool2d(GRID),
-        )
+        self.frame = _frame_network(inputs, size)
         self.project = nn.Linear(GRID * GRID * (size // 2), size)
         self.along = nn.Conv1d(size, size, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
@@ -95,21 +93,17 @@ class FilmEncoder(Encoder):
 
 
 class FilmMapEncoder(Encoder):
-    """Encode every frame of a film by two convolutions, then look along time; maps come out.
+    """Two convolutions per frame of a film, then a convolution along time; gives maps.
 
     Args:
         inputs: channels C of a frame.
-        size: channels that come out.
+        size: channels of the output.
         dropout: on whole feature channels, in training.
     """
 
     def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
         super().__init__(size, "bcthw")
-        self.frame = nn.Sequential(
-            _convolution(inputs, size // 4, 5, stride=2),
-            _convolution(size // 4, size // 2, 3, stride=2),
-            nn.AdaptiveAvgPool2d(GRID),
-        )
+        self.frame = _frame_network(inputs, size)
         self.along = nn.Conv3d(size // 2, size, (3, 1, 1), padding=(1, 0, 0))
         self.dropout = nn.Dropout3d(dropout)
 

@@ -1,8 +1,8 @@
-"""ResNet-18 as an encoder: of images, spectrograms, depth and flow, and of films frame by frame.
+"""ResNet-18 as an encoder of images, spectrograms, depth and flow, and of films frame by frame.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, in the implementation of transformers,
 trained from scratch; 11,176,512 parameters without the head for three channels. The audio-visual balance
-benchmarks use it for both streams, with a stem of one channel for spectrograms, and pool over frames behind
+benchmarks use it for both streams, with a stem of one channel for spectrograms, and pool over frames after
 it (OGM-GE, Peng et al., CVPR 2022).
 Shapes: (B, C, H, W) -> (B, 512, H/32, W/32); (B, C, T, H, W) -> (B, 512, T, H/32, W/32), rounded up.
 """
@@ -18,20 +18,20 @@ from concordant.encoders.base import Encoder
 from concordant.encoders.map import mask_of_places
 from concordant.errors import ConcordantError, UsageError
 
-WIDTHS = (64, 128, 256, 512)  # channels behind each stage
-DEPTH = 2  # basic blocks a stage
+WIDTHS = (64, 128, 256, 512)  # channels after each stage
+DEPTH = 2  # basic blocks per stage
 
 
 class ResNetEncoder(Encoder):
-    """Encode maps, or films frame by frame, by the first stages of a ResNet-18.
+    """The first stages of a ResNet-18, for maps or for films frame by frame.
 
-    As published it has no dropout, and batch normalisation; padded frames and absent instances enter neither the
-    means of a batch nor the running ones.
+    As published it has batch normalisation and no dropout. Padded frames and absent instances do not enter the
+    statistics of a batch or the running ones.
 
     Args:
-        inputs: channels C, of any number.
+        inputs: number of channels C.
         frames: the inputs are films (B, C, T, H, W).
-        stages: how many of the four stages are kept; fewer for fusions in the middle of the network.
+        stages: number of stages kept, 1 to 4; fewer for fusions inside the network.
 
     Raises:
         UsageError: `stages` is not between 1 and 4.
@@ -80,20 +80,20 @@ class ResNetEncoder(Encoder):
 def frame_by_frame(
     network: Callable[[Tensor], Tensor], frames: Tensor, keep: Tensor | None, *, training: bool, size: int
 ) -> Tensor:
-    """Apply a network with batch normalisation to the frames that count; the others come out as zeros.
+    """Apply a network with batch normalisation to the valid frames; the others become zeros.
 
     Args:
         network: (F, C, H, W) -> (F, D, H', W').
-        frames: (N, C, H, W); those that do not count may hold anything.
-        keep: bool (N,), True where a frame counts; None = everywhere.
-        training: whether the network normalises by its batch, so that what does not count has to stay out of it.
-        size: D, for a batch in which no frame counts: one row and column of zeros.
+        frames: (N, C, H, W); invalid ones may hold any values.
+        keep: bool (N,), True where a frame is valid; None = everywhere.
+        training: whether the network uses the statistics of its batch, which invalid frames must not enter.
+        size: D, for a batch without a valid frame: one row and column of zeros.
     """
     if keep is None:
         return network(frames)
     if not training:
-        everywhere = keep[:, None, None, None]
-        return torch.where(everywhere, network(torch.where(everywhere, frames, 0)), 0)
+        valid = keep[:, None, None, None]
+        return torch.where(valid, network(torch.where(valid, frames, 0)), 0)
     if not keep.any():
         return frames.new_zeros(len(frames), size, 1, 1)
     maps = network(frames[keep])

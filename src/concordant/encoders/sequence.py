@@ -8,15 +8,15 @@ from concordant.encoders.base import Encoder
 
 
 class SequenceEncoder(Encoder):
-    """Convolve along time.
+    """Two strided convolutions along time.
 
-    Padded steps are set to zero before each convolution, as the convolution's own padding is, so that a
-    sequence has the same features with padding behind it and without.
+    Padded steps are set to zero before each convolution, like the convolution's own padding. The features of a sequence
+    therefore do not depend on the padding after it.
 
     Args:
-        inputs: features of a step.
-        size: features that come out, a step.
-        kernel: steps that a convolution sees; odd.
+        inputs: features per step.
+        size: features per step of the output.
+        kernel: steps in a convolution's window; odd.
         dropout: on the features, in training.
     """
 
@@ -29,7 +29,7 @@ class SequenceEncoder(Encoder):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Encode (B, T, D_in) as (B, ceil(ceil(T/2)/2), D), with the mask of the steps that are left."""
+        """Encode (B, T, D_in) as (B, ceil(ceil(T/2)/2), D), with the mask of the remaining steps."""
         steps = x.transpose(1, 2)  # (B, D, T)
         for layer in (self.first, self.second):
             if mask is not None:

@@ -8,12 +8,12 @@ from concordant.encoders.base import Encoder
 
 
 class VectorEncoder(Encoder):
-    """Project a vector to `size` features.
+    """A projection of vectors to `size` features.
 
     Args:
         inputs: columns of the vector.
-        size: features that come out.
-        dropout: on the inputs' projection, in training.
+        size: number of features.
+        dropout: on the projection, in training.
     """
 
     def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:

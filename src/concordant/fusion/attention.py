@@ -1,7 +1,7 @@
-"""The attention block that fusions share: pre-normalised, with residuals, safe where there is nothing to look at.
+"""The attention block of the fusions: pre-normalised, with residuals, and without NaN where all keys are ignored.
 
-Xiong et al., "On Layer Normalization in the Transformer Architecture", ICML 2020. Every query may also look at
-one zero key with a zero value, so that a row whose memory is padded throughout adds nothing instead of NaN.
+Xiong et al., "On Layer Normalization in the Transformer Architecture", ICML 2020. Every query also attends to one zero
+key with a zero value, which leaves 0 where the memory is padded throughout.
 Shapes: x (B, Q, W), memory (B, K, W), ignored (B, K).
 """
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 
 class AttentionBlock(nn.Module):
-    """Attention, then a feed-forward layer, each added to what came in.
+    """Attention, then a feed-forward layer, each added to its input.
 
     Args:
         width: of queries and memory.
         heads: attention heads.
-        cross: attend to another sequence, which has a normalisation of its own.
-        dropout: on what each half adds, in training; not of attention weights.
+        cross: attend to another sequence, which has its own normalisation.
+        dropout: on the output of each half, in training; not on attention weights.
         expansion: width of the feed-forward layer, in widths; 4 as in the transformer.
     """
 
@@ -40,8 +40,8 @@ class AttentionBlock(nn.Module):
 
         Args:
             x: queries.
-            memory: what is looked at; None = x itself.
-            ignored: bool, True at keys that none looks at; None = all are looked at.
+            memory: the sequence attended to; None = x itself.
+            ignored: bool, True at keys to ignore; None = no key is ignored.
         """
         queries = self.normalise(x)
         keys = queries
@@ -51,6 +51,13 @@ class AttentionBlock(nn.Module):
         x = x + self.dropout(found)
         added: Tensor = self.dropout(self.forward_layers(self.forward_normalise(x)))
         return x + added
+
+
+def blocks(count: int, width: int, heads: int, *, cross: bool, dropout: float, expansion: int = 4) -> nn.ModuleList:
+    """Return a list of attention blocks with the same settings."""
+    return nn.ModuleList(
+        AttentionBlock(width, heads, cross=cross, dropout=dropout, expansion=expansion) for _ in range(count)
+    )
 
 
 def sinusoids(length: int, width: int, like: Tensor) -> Tensor:
@@ -68,5 +75,5 @@ def valid_steps(steps: Tensor, mask: Tensor | None, here: Tensor | None) -> Tens
 
 
 def known_steps(steps: Tensor, valid: Tensor) -> Tensor:
-    """Return the steps (B, L, D) with zeros where they are not valid, whatever stood there."""
+    """Return the steps (B, L, D) with zeros at invalid ones, NaN included."""
     return torch.where(valid.unsqueeze(-1), steps, 0)

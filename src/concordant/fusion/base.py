@@ -1,99 +1,97 @@
-"""What a fusion is: a module from the features of all modalities to the logits, with its own head.
+"""The base class of fusions and their registry: modules from the features of all modalities to logits.
 
-It takes features by name, with masks and presence, and knows nothing of a calibrator before it.
-Shapes: features in their layouts; masks (B, L); present (B,) a modality; logits (B, C).
+A fusion has its own head and does not depend on a calibrator before it.
+Shapes: features in their layouts; masks (B, L) and present (B,) per modality; logits (B, C).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from concordant.errors import UsageError
 from concordant.modalities import Layout, to_positions
+from concordant.registry import Registry
+
+Tensors = Mapping[str, Tensor]
+Encoded = tuple[dict[str, Tensor], dict[str, Tensor]]  # features and masks
+F = TypeVar("F", bound="type[Fusion]")
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What one modality hands to a fusion.
-
-    Args:
-        size: number of features, D.
-        layout: where the axes are.
-    """
+    """The feature size D and the layout of one modality's features."""
 
     size: int
     layout: Layout
 
 
-class Fusion(nn.Module):
-    """Base of the fusions: `encode` takes each modality on its own to where they meet, `join` lets them meet.
+Specs = Mapping[str, FeatureSpec]
 
-    Whoever calibrates before fusion does so between the two; `forward` is one after the other.
+
+class Fusion(nn.Module):
+    """Base class of the fusions: `encode` processes each modality alone, `join` combines them.
+
+    A calibrator stands between the two; `forward` calls one after the other.
 
     Args:
-        features: modality -> what it hands over.
+        features: modality -> feature size and layout.
         classes: number of logits, C.
 
     Attributes:
-        meeting: modality -> what comes out of `encode`, the features just before they meet; what a calibrator
-            sees. A subclass whose `encode` changes size or layout sets it.
+        names: the modalities, sorted, so the declared order has no influence.
+        meeting: modality -> size and layout of the output of `encode`, the features just before they meet. A subclass
+            whose `encode` changes them sets it.
     """
 
-    def __init__(self, features: Mapping[str, FeatureSpec], *, classes: int) -> None:
+    def __init__(self, features: Specs, *, classes: int) -> None:
         super().__init__()
         self.specs = dict(features)
         self.meeting = dict(features)
-        self.names = tuple(sorted(features))  # sorted, so that the declared order has no influence
+        self.names = tuple(sorted(features))
         self.classes = classes
         self._extra: Tensor | None = None
 
-    def forward(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def forward(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C).
 
         Args:
             features: modality -> features in its layout.
-            masks: modality -> bool (B, L), True at valid positions; no entry means that all are.
-            present: modality -> bool (B,), True where the instance has it; no entry means that all have.
+            masks: modality -> bool (B, L), True at valid positions; no entry = all are valid.
+            present: modality -> bool (B,), True where the instance has the modality; no entry = all have it.
         """
         encoded, left = self.encode(features, masks, present)
         return self.join(encoded, left, present)
 
-    def encode(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Take each modality on its own to where they meet; return features as `meeting` says, and their masks.
+    def encode(self, features: Tensors, masks: Tensors, present: Tensors) -> Encoded:
+        """Return the features as `meeting` describes them, and their masks; by default unchanged.
 
-        Nothing unless a subclass says otherwise. Rows of absent modalities may come out as any values.
+        Rows of absent modalities may have any values.
         """
         return dict(features), dict(masks)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
-        """Return logits (B, C) from what `encode` returned, calibrated or not."""
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
+        """Return logits (B, C) from the output of `encode`, calibrated or not."""
         raise NotImplementedError
 
     def auxiliary_loss(self, labels: Tensor | None = None) -> Tensor:
-        """Return the fusion's own loss of the last training pass, to be added to the task's; 0 in evaluation.
-
-        Most fusions have none, which is 0 as well.
+        """Return the fusion's own loss of the last training pass, to add to the task's; 0 in evaluation or without one.
 
         Args:
-            labels: class indices (B,) of that pass, for fusions whose modalities learn the task on their own too.
+            labels: class indices (B,) of that pass, for fusions whose modalities learn the task separately too.
         """
         if self.training and self._extra is not None:
             return self._extra
         like = next(self.parameters())
-        return torch.zeros((), dtype=like.dtype, device=like.device)  # plain, even where parameters lie in pieces
+        return torch.zeros((), dtype=like.dtype, device=like.device)  # plain, even where parameters are sharded
 
-    def positions(self, name: str, features: Mapping[str, Tensor]) -> Tensor:
-        """Return one modality's features, as they meet, in the shape (B, L, D)."""
+    def positions(self, name: str, features: Tensors) -> Tensor:
+        """Return one modality's encoded features in the shape (B, L, D)."""
         return to_positions(features[name], self.meeting[name].layout)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -101,13 +99,65 @@ class Fusion(nn.Module):
         return {**super().__getstate__(), "_extra": None}  # type: ignore[no-untyped-call]
 
 
+@dataclass(frozen=True)
+class FusionEntry:
+    """A fusion that an experiment can choose.
+
+    Args:
+        build: the class; takes feature specs and keyword arguments, whose defaults are the paper's.
+        setting: the inputs it was designed for: "vector", "sequence" or "convolutional".
+        summary: one line.
+        paper: authors, venue and year.
+        small: keyword arguments with which it trains on two cores in minutes, without `dropout`, which the recipe of an
+            experiment sets.
+        most: the largest number of modalities, or None.
+        points: where a calibrator can stand: "features", or "maps" and "pooled"; the first is the default. With two,
+            `build` takes the choice as `at`.
+        late: each modality stays a vector of its own until the end, so a decision can be made for each.
+        head: one head follows one vector of all modalities.
+        stages: with ResNet-18 streams, how many of the four stages precede the first exchange between modalities.
+    """
+
+    build: type[Fusion]
+    setting: str
+    summary: str
+    paper: str
+    small: Mapping[str, Any] = field(default_factory=dict)
+    most: int | None = None
+    points: tuple[str, ...] = ("features",)
+    late: bool = False
+    head: bool = True
+    stages: int = 4
+
+
+FUSIONS: Registry[FusionEntry] = Registry("fusion")
+
+
+def register(name: str, **entry: Any) -> Callable[[F], F]:  # noqa: ANN401 - the fields of `FusionEntry` but `build`
+    """Return a decorator that registers a class in `FUSIONS`."""
+
+    def enter(build: F) -> F:
+        FUSIONS.add(name, FusionEntry(build, **entry))
+        return build
+
+    return enter
+
+
+def presence_of(name: str, masks: Tensors, present: Tensors) -> Tensor | None:
+    """Return bool (B,), True where a modality is present with a valid position; None = everywhere."""
+    here, mask = present.get(name), masks.get(name)
+    if mask is None:
+        return here
+    return mask.any(1) if here is None else here & mask.any(1)
+
+
 def mean_of(values: Sequence[Tensor], here: Sequence[Tensor], otherwise: Tensor | None = None) -> Tensor:
     """Return the mean over the modalities that are present.
 
     Args:
-        values: one (B, ...) a modality.
-        here: one bool (B,) a modality.
-        otherwise: what stands where none is present; None = 0.
+        values: one (B, ...) per modality.
+        here: one bool (B,) per modality.
+        otherwise: the value where no modality is present; None = 0.
     """
     shape = (-1, *(1 for _ in values[0].shape[1:]))
     known = [torch.where(h.view(shape), v, 0) for v, h in zip(values, here, strict=True)]
@@ -124,3 +174,32 @@ def masked_mean(x: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:
         valid = mask.unsqueeze(-1)
         mean = torch.where(valid, x, 0).sum(1) / valid.sum(1).clamp(min=1)
     return mean if here is None else torch.where(here.unsqueeze(1), mean, 0)
+
+
+# The vector before the head, where calibration after fusion acts.
+
+
+def head_of(fusion: Fusion) -> nn.Module:
+    """Return the head of a fusion; raise UsageError if there is no single one for all modalities."""
+    head = getattr(fusion, "head", None)
+    if not isinstance(head, nn.Module):
+        raise UsageError(f"{type(fusion).__name__} has no single head for all modalities; choose another fusion")
+    return head
+
+
+def head_width(fusion: Fusion) -> int:
+    """Return H, the width of the vector before the head; raise UsageError as `head_of` does."""
+    return next(layer.in_features for layer in head_of(fusion).modules() if isinstance(layer, nn.Linear))
+
+
+@contextmanager
+def scaled_head(fusion: Fusion, scale: Tensor | None) -> Iterator[None]:
+    """Multiply the input of a fusion's head by a scale (B, H) while a block runs; None = leave it unchanged."""
+    if scale is None:
+        yield
+        return
+    handle = head_of(fusion).register_forward_pre_hook(lambda _, given: (given[0] * scale.to(given[0].dtype),))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -24,7 +24,7 @@ from concordant.data.split import Task
 from concordant.encoders import MAPS, Encoder, build_encoder
 from concordant.errors import UsageError
 from concordant.fusion import FUSIONS, FeatureSpec, Fusion
-from concordant.fusion.head import head_width, scaled_head
+from concordant.fusion.base import head_width, scaled_head
 from concordant.modalities import LAYOUTS, ModalityBatch
 from concordant.rivals import CALIBRATORS, CalibratorEntry
 from concordant.training.config import Config, Variant

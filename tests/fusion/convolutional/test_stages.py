@@ -3,7 +3,8 @@ import torch
 
 from concordant.errors import UsageError
 from concordant.fusion import FeatureSpec
-from concordant.fusion.convolutional.stages import Stage, enter, widths_of
+from concordant.fusion.convolutional.mmtm import TransferFusion
+from concordant.fusion.convolutional.stages import Stage
 from concordant.modalities import LAYOUTS
 
 MAP = FeatureSpec(4, LAYOUTS["bchw"])
@@ -18,7 +19,7 @@ def test_frames_of_a_film_go_through_one_by_one():
         torch.testing.assert_close(out[:, :, frame], stage.layers(x[:, :, frame]))
 
 
-def test_what_is_no_map_goes_through_a_linear_layer():
+def test_steps_go_through_a_linear_layer():
     stage = Stage(FeatureSpec(4, LAYOUTS["btd"]), 8, blocks="resnet")
     x = torch.randn(2, 5, 4)
     out, _ = stage(x, None)
@@ -27,7 +28,7 @@ def test_what_is_no_map_goes_through_a_linear_layer():
 
 
 @pytest.mark.parametrize("blocks", ["small", "resnet"])
-def test_places_that_are_not_valid_have_no_influence(blocks):
+def test_invalid_places_have_no_influence(blocks):
     stage = Stage(MAP, 8, blocks=blocks).eval()
     x, valid = torch.randn(2, 4, 6, 6), torch.zeros(2, 6, 6, dtype=torch.bool)
     valid[:, :3, :3] = True
@@ -51,19 +52,19 @@ def test_absent_modalities_have_no_valid_position():
     specs = {"a": MAP, "b": FeatureSpec(3, LAYOUTS["bd"])}
     features = {"a": torch.randn(2, 4, 2, 2), "b": torch.randn(2, 3)}
     here = torch.tensor([True, False])
-    streams = enter(features, specs, {}, {"a": here})
-    assert streams.valid["a"].tolist() == [[True] * 4, [False] * 4]
-    assert streams.valid["b"] is None
-    assert streams.features["b"].shape == (2, 1, 3)
+    state = TransferFusion(specs, classes=2, widths=(4,), blocks="small").enter(features, {}, {"a": here})
+    assert state["a"][1].tolist() == [[True] * 4, [False] * 4]
+    assert state["b"][1] is None
+    assert state["b"][0].shape == (2, 1, 3)
 
 
 def test_widths_double_as_in_a_resnet_unless_given():
     specs = {"a": MAP, "b": FeatureSpec(6, LAYOUTS["bd"])}
-    assert widths_of(specs, None) == (12, 24)
-    assert widths_of(specs, [5]) == (5,)
+    assert TransferFusion(specs, classes=2, blocks="small").widths == (12, 24)
+    assert TransferFusion(specs, classes=2, blocks="small", widths=[5]).widths == (5,)
     for wrong in ((), (4, 0)):
         with pytest.raises(UsageError, match="widths must be one or more positive integers; found"):
-            widths_of(specs, wrong)
+            TransferFusion(specs, classes=2, widths=wrong)
 
 
 def test_other_blocks_are_refused():

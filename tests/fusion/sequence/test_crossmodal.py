@@ -73,5 +73,5 @@ def test_a_source_is_looked_at_by_the_others_alone():
 
 
 def test_an_even_kernel_is_refused():
-    with pytest.raises(UsageError, match="kernel must be odd, so that steps stay where they are; found 2"):
+    with pytest.raises(UsageError, match="kernel must be odd, or steps would be shifted; found 2"):
         build(kernel=2)

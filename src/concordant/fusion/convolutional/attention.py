@@ -1,46 +1,43 @@
-"""Fusion by cross-attention between feature maps: the places of each modality look at those of all others.
+"""Fusion by cross-attention between feature maps: the places of each modality attend to those of all others.
 
-The places of every map, made coarse where there are many, become tokens with their position; one crossmodal
-block a modality (Tsai et al., ACL 2019, here without its deeper stacks, as in audio-visual cross-attention)
-lets them look at the tokens of all the others; what they then hold is averaged over the valid places, joined
-and classified. What is absent is looked at by none.
+The places of every map, averaged onto a grid where there are many, become tokens with their position. One crossmodal
+block per modality (Tsai et al., ACL 2019, here without its deeper stacks, as in audio-visual cross-attention) attends
+to the tokens of all others; its output is averaged over the valid places, joined and classified. Absent modalities are
+ignored.
 Shapes: maps (B, D_m, H, W) or (B, D_m, T, H, W) -> tokens (B, L_m, W) -> means (B, M W) -> logits (B, C).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
-from concordant.fusion.base import FeatureSpec, Fusion, masked_mean
+from concordant.fusion.base import FeatureSpec, Fusion, Specs, Tensors, masked_mean, register
 from concordant.modalities import to_positions
 
 
+@register(
+    "attention",
+    setting="convolutional",
+    summary="the places of each map attend to those of the others, then pooling",
+    paper="crossmodal attention of Tsai et al., ACL 2019",
+    small={"width": 64, "heads": 4, "grid": 4},
+    points=("maps",),
+)
 class MapAttention(Fusion):
-    """Let maps attend to each other, pool, join and classify.
+    """Cross-attention between maps, then pooling, concatenation and a linear head.
 
-    Args:
-        features: modality -> what it hands over; maps, or vectors and sequences beside them.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         width: of a token; even.
         heads: attention heads.
-        grid: rows and columns that a map keeps, and, of films, frames; 7 as a ResNet's map of a 224 pixel image.
+        grid: rows, columns and frames that a map keeps; 7, as a ResNet's map of a 224 pixel image has.
         dropout: in the blocks and before the head, in training.
     """
 
     def __init__(
-        self,
-        features: Mapping[str, FeatureSpec],
-        *,
-        classes: int,
-        width: int = 512,
-        heads: int = 8,
-        grid: int = 7,
-        dropout: float = 0.1,
+        self, features: Specs, *, classes: int, width: int = 512, heads: int = 8, grid: int = 7, dropout: float = 0.1
     ) -> None:
         super().__init__(features, classes=classes)
         self.grid = grid
@@ -52,9 +49,7 @@ class MapAttention(Fusion):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width * len(self.names), classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         tokens, valid = {}, {}
         for name in self.names:

@@ -1,45 +1,50 @@
-"""CentralNet: a network of its own between the streams, fed at every stage by a learned sum of all of them.
+"""CentralNet: a central network beside the streams, whose input at every stage is a learned sum of all of them.
 
-Vielzeuf et al., "CentralNet: a Multilayer Approach for Multimodal Fusion", ECCV workshops 2018, for any number
-of modalities: the central state of a stage is alpha_C times what the central stage before it made plus the sum
-of alpha_m times each stream's own (equation 1), with learned scalars. The streams classify as well, and their
-losses are added (equation 2), for which `auxiliary_loss` needs the labels. Where maps differ in size, they meet on
-a common grid; what is no map stands at each of its places.
-Shapes: streams (B, D_m, H_m, W_m) -> central (B, W, G, G) a stage -> logits (B, C).
+Vielzeuf et al., "CentralNet: a Multilayer Approach for Multimodal Fusion", ECCV workshops 2018, for any number of
+modalities: the central state of a stage is alpha_C times the output of the central stage before it plus the sum of
+alpha_m times each stream's own (equation 1), with learned scalars. The streams classify as well, and their losses are
+added (equation 2), for which `auxiliary_loss` needs the labels. Maps of different sizes meet on a common grid; vectors
+and sequences are repeated at each of its places.
+Shapes: streams (B, D_m, H_m, W_m) -> central (B, W, G, G) per stage -> logits (B, C).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concordant.fusion.base import FeatureSpec, Fusion, masked_mean
-from concordant.fusion.convolutional.stages import Stage, Streams, enter, places_of, widths_of
+from concordant.fusion.base import FeatureSpec, Specs, Tensors, masked_mean, register
+from concordant.fusion.convolutional.stages import MAPS, Stage, StagedFusion
 from concordant.fusion.convolutional.streams import pool_stream
 from concordant.modalities import LAYOUTS
 
 
-class CentralNet(Fusion):
-    """Classify by a central network beside the streams.
+@register(
+    "centralnet",
+    setting="convolutional",
+    summary="a central network fed by weighted sums of the streams' stages",
+    paper="Vielzeuf et al., ECCV workshops 2018",
+    small={"widths": (64, 64), "blocks": "small"},
+    points=("maps",),
+    stages=2,
+)
+class CentralNet(StagedFusion):
+    """A central network beside the streams.
 
-    Args:
-        features: modality -> what it hands over; maps, or vectors and sequences beside them.
-        classes: number of logits.
-        widths: channels behind each further stage, of streams and centre; None = a ResNet's.
-        blocks: of the stages, "resnet" or "small".
-        grid: rows and columns on which maps meet; 4.
-        dropout: before the heads, in training; 0 as published.
+    Args: as for `StagedFusion`, with
+        blocks: of the streams' stages, "resnet" or "small".
+        grid: rows and columns of the grid on which maps meet; 4.
 
     Raises:
-        UsageError: unknown `blocks`, or `widths` that are none.
+        UsageError: other `blocks`, or as for `StagedFusion`.
     """
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         widths: Sequence[int] | None = None,
@@ -47,46 +52,35 @@ class CentralNet(Fusion):
         grid: int = 4,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(features, classes=classes)
+        super().__init__(features, classes=classes, widths=widths, dropout=dropout)
         self.grid = grid
-        specs = {name: self.specs[name] for name in self.names}
-        chosen = widths_of(specs, widths)
         self.stages, self.central = nn.ModuleList(), nn.ModuleList()
-        for number, width in enumerate(chosen):
-            self.stages.append(nn.ModuleDict({name: Stage(spec, width, blocks=blocks) for name, spec in specs.items()}))
-            specs = {name: FeatureSpec(width, spec.layout) for name, spec in specs.items()}
+        for number, width in enumerate(self.widths):
+            self.add_stage(width, blocks)
             if number:
-                # Of the grid's size throughout, so small whatever the streams' are.
-                before = FeatureSpec(chosen[number - 1], LAYOUTS["bchw"])
+                # The grid is small whatever the streams' maps are.
+                before = FeatureSpec(self.widths[number - 1], LAYOUTS["bchw"])
                 self.central.append(Stage(before, width, blocks="small"))
         share = 1 / (len(self.names) + 1)
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.full((len(self.names) + bool(number),), share)) for number in range(len(chosen))
+            nn.Parameter(torch.full((len(self.names) + bool(number),), share)) for number in range(len(self.widths))
         )
-        self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(chosen[-1], classes) for name in self.names})
-        self.head = nn.Linear(chosen[-1], classes)
-        self._alone: dict[str, tuple[Tensor, Tensor]] = {}
+        self.heads = nn.ModuleDict({name: nn.Linear(self.widths[-1], classes) for name in self.names})
+        self.head = nn.Linear(self.widths[-1], classes)
+        self._own: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C) of the central network."""
-        streams = enter(features, {name: self.specs[name] for name in self.names}, masks, present)
-        central: Tensor | None = None
-        for number, stage in enumerate(self.stages):
-            for name in self.names:
-                out = stage[name](streams.features[name], streams.valid[name])  # type: ignore[index]
-                streams.features[name], streams.valid[name] = out
-            specs = {name: stage[name].spec for name in self.names}  # type: ignore[index]
-            states = [self._on_grid(name, streams, specs) for name in self.names]
-            if central is not None:
+        state, central = self.enter(features, masks, present), torch.empty(0)
+        for number, weights in enumerate(self.weights):
+            state = self.advance(number, state)
+            states = [self._on_grid(name, *state[name]) for name in self.names]
+            if number:
                 states.append(self.central[number - 1](central, None)[0])
-            weights = self.weights[number]
             central = torch.stack([w * x for w, x in zip(weights, states, strict=True)]).sum(0)
         if self.training:
-            self._alone = {name: self._classify(name, streams, specs) for name in self.names}
-        last = masked_mean(central.flatten(2).transpose(1, 2), None, None)  # type: ignore[union-attr]
+            self._own = self.classify(state)
+        last = masked_mean(central.flatten(2).transpose(1, 2), None, None)
         logits: Tensor = self.head(self.dropout(last))
         return logits
 
@@ -95,7 +89,7 @@ class CentralNet(Fusion):
         total = super().auxiliary_loss()
         if not self.training or labels is None:
             return total
-        for logits, here in self._alone.values():
+        for logits, here in self._own.values():
             if labels.is_floating_point():
                 loss = F.l1_loss(logits[:, 0], labels, reduction="none")
             else:
@@ -103,20 +97,13 @@ class CentralNet(Fusion):
             total = total + torch.where(here, loss, 0).sum() / here.sum().clamp(min=1)
         return total
 
-    def _on_grid(self, name: str, streams: Streams, specs: Mapping[str, FeatureSpec]) -> Tensor:
-        """Return a stream's state (B, W, G, G), 0 where it has nothing."""
-        x, spec, valid = streams.features[name], specs[name], streams.valid[name]
-        if spec.layout.name in ("bchw", "bcthw"):
-            return pool_stream(x, spec, valid, None, self.grid).view(x.shape[0], spec.size, self.grid, self.grid)
+    def _on_grid(self, name: str, x: Tensor, valid: Tensor | None) -> Tensor:
+        """Return a stream's state (B, W, G, G), 0 where nothing is valid."""
+        spec = FeatureSpec(x.shape[1], self.specs[name].layout)
+        if spec.layout.name in MAPS:
+            return pool_stream(x, spec, valid, None, self.grid).view(-1, spec.size, self.grid, self.grid)
         return masked_mean(x, valid, None)[:, :, None, None].expand(-1, -1, self.grid, self.grid)
-
-    def _classify(self, name: str, streams: Streams, specs: Mapping[str, FeatureSpec]) -> tuple[Tensor, Tensor]:
-        """Return one stream's own logits, and which instances have it."""
-        x, valid = streams.features[name], streams.valid[name]
-        here = torch.ones(x.shape[0], dtype=torch.bool, device=x.device) if valid is None else valid.any(1)
-        vector = masked_mean(places_of(x, specs[name]), valid, None)
-        return self.heads[name](self.dropout(vector)), here
 
     def __getstate__(self) -> dict[str, object]:
         # The last logits belong to a graph, which neither pickles nor deep-copies.
-        return {**super().__getstate__(), "_alone": {}}
+        return {**super().__getstate__(), "_own": {}}

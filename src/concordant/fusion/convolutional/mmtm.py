@@ -1,10 +1,10 @@
 """MMTM: streams recalibrate each other's channels between the stages of their networks.
 
-Joze et al., "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020, for any number of modalities: every
-stream is squeezed to its mean over places, one layer joins the squeezed, and from it each stream's channels are
-scaled by 2 sigmoid(e_m) (equations 1 to 4). The streams are classified apart and their logits averaged over those
-that are present. As a fusion it has its gates between the stages; a calibrator stands before the first of them.
-Shapes: maps (B, D_m, H_m, W_m), of any sizes; squeezed (B, D_m); joint (B, sum of D_m / 4); logits (B, C).
+Joze et al., "MMTM: Multimodal Transfer Module for CNN Fusion", CVPR 2020, for any number of modalities: every stream is
+squeezed to its mean over places, one layer joins these, and from it each stream's channels are scaled by 2 sigmoid(e_m)
+(equations 1 to 4). The streams are classified separately, and their logits averaged over those that are present. A
+calibrator stands before the first gates.
+Shapes: maps (B, D_m, H_m, W_m) of any sizes; squeezed (B, D_m); joint (B, sum of D_m / 4); logits (B, C).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from concordant.fusion.base import FeatureSpec, Fusion, masked_mean, mean_of
-from concordant.fusion.convolutional.stages import Stage, enter, places_of, widths_of
+from concordant.fusion.base import Specs, Tensors, mean_of, register
+from concordant.fusion.convolutional.stages import StagedFusion
 from concordant.modalities import over_features
 
 
 class TransferModule(nn.Module):
-    """From the squeezed streams to the gates of their channels.
+    """Gates of all streams' channels from their squeezed means.
 
     Args:
         sizes: modality -> channels.
@@ -34,67 +34,58 @@ class TransferModule(nn.Module):
         self.squeeze = nn.Linear(total, joint)
         self.excite = nn.ModuleDict({name: nn.Linear(joint, size) for name, size in sizes.items()})
 
-    def forward(self, squeezed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, squeezed: Tensors) -> dict[str, Tensor]:
         """Return modality -> gates (B, D_m) in (0, 2), from means (B, D_m), 0 where absent."""
         joint = self.squeeze(torch.cat([squeezed[name] for name in self.excite], 1)).relu()
         return {name: 2 * layer(joint).sigmoid() for name, layer in self.excite.items()}
 
 
-class TransferFusion(Fusion):
-    """Let streams gate each other before and behind every further stage but the last.
+@register(
+    "mmtm",
+    setting="convolutional",
+    summary="streams gate each other's channels between their stages",
+    paper="Joze et al., CVPR 2020",
+    small={"widths": (64, 64), "blocks": "small"},
+    points=("maps",),
+    head=False,
+    stages=2,
+)
+class TransferFusion(StagedFusion):
+    """Streams that gate each other before every further stage.
 
-    Args:
-        features: modality -> what it hands over; maps, or vectors and sequences beside them.
-        classes: number of logits.
-        widths: channels behind each further stage; None = a ResNet's.
+    Args: as for `StagedFusion`, with
         blocks: of the stages, "resnet" or "small".
-        dropout: before the heads, in training; 0 as published.
 
     Raises:
-        UsageError: unknown `blocks`, or `widths` that are none.
+        UsageError: other `blocks`, or as for `StagedFusion`.
     """
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         widths: Sequence[int] | None = None,
         blocks: str = "resnet",
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(features, classes=classes)
-        specs = {name: self.specs[name] for name in self.names}
+        super().__init__(features, classes=classes, widths=widths, dropout=dropout)
         self.transfers, self.stages = nn.ModuleList(), nn.ModuleList()
-        for width in widths_of(specs, widths):
+        for number, width in enumerate(self.widths):
+            specs = self.specs_before(number)
             self.transfers.append(TransferModule({name: spec.size for name, spec in specs.items()}))
-            stage = nn.ModuleDict({name: Stage(spec, width, blocks=blocks) for name, spec in specs.items()})
-            self.stages.append(stage)
-            specs = {name: FeatureSpec(width, spec.layout) for name, spec in specs.items()}
-        self.dropout = nn.Dropout(dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(spec.size, classes) for name, spec in specs.items()})
+            self.add_stage(width, blocks)
+        self.heads = nn.ModuleDict({name: nn.Linear(self.widths[-1], classes) for name in self.names})
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
-        streams = enter(features, {name: self.specs[name] for name in self.names}, masks, present)
-        specs = self.specs
-        for transfer, stage in zip(self.transfers, self.stages, strict=True):
-            squeezed = {
-                name: masked_mean(places_of(x, specs[name]), streams.valid[name], None)
-                for name, x in streams.features.items()
-            }
-            gates = transfer(squeezed)
-            for name, x in streams.features.items():
-                gate = gates[name].unsqueeze(1) if x.dim() == 3 else over_features(gates[name], specs[name].layout)
-                out = stage[name](x * gate, streams.valid[name])  # type: ignore[index]
-                streams.features[name], streams.valid[name] = out
-            specs = {name: stage[name].spec for name in self.names}  # type: ignore[index]
-        vectors, here = [], []
-        for name in self.names:
-            x, valid = streams.features[name], streams.valid[name]
-            vectors.append(masked_mean(places_of(x, specs[name]), valid, None))
-            here.append(torch.ones(x.shape[0], dtype=torch.bool, device=x.device) if valid is None else valid.any(1))
-        logits = [self.heads[name](self.dropout(v)) for name, v in zip(self.names, vectors, strict=True)]
-        return mean_of(logits, here)
+        state = self.enter(features, masks, present)
+        for number, transfer in enumerate(self.transfers):
+            gates = transfer(self.means(state))
+            for name, (x, valid) in state.items():
+                layout = self.specs[name].layout
+                gate = gates[name].unsqueeze(1) if x.dim() == 3 else over_features(gates[name], layout)
+                state[name] = x * gate, valid
+            state = self.advance(number, state)
+        own = self.classify(state).values()
+        return mean_of([logits for logits, _ in own], [here for _, here in own])

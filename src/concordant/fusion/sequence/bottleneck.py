@@ -1,37 +1,39 @@
-"""MBT: modalities talk to each other through a few tokens only.
+"""MBT: modalities exchange information through a few bottleneck tokens only.
 
 Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021, for any number of modalities.
-Each has its own transformer; from one layer on its steps also attend to a few bottleneck tokens, which every
-modality updates by itself and whose updates are averaged over the modalities that are present. The classes
-are read off each modality's own class token, and the logits averaged.
-The modalities meet behind the layers before that one, and this is where a calibrator stands.
+Each has its own transformer; from one layer on its steps also attend to a few bottleneck tokens. Every modality updates
+these separately, and the updates are averaged over the modalities that are present. Each modality's class token is
+classified, and the logits averaged. A calibrator stands before the first layer with bottleneck tokens.
 Shapes: features (B, L_m, D_m) -> tokens (B, 1 + L_m, W), bottleneck (B, N, W), logits (B, C).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
-from concordant.fusion.base import FeatureSpec, Fusion, mean_of
+from concordant.fusion.attention import blocks, known_steps, sinusoids, valid_steps
+from concordant.fusion.base import Encoded, FeatureSpec, Fusion, Specs, Tensors, mean_of, register
 from concordant.modalities import LAYOUTS, to_positions
 
 
+@register(
+    "mbt",
+    setting="sequence",
+    summary="one transformer per modality, joined through a few bottleneck tokens",
+    paper="Nagrani et al., NeurIPS 2021",
+    small={"width": 64, "layers": 2, "heads": 4, "alone": 1},
+)
 class BottleneckFusion(Fusion):
-    """Fuse through bottleneck tokens.
+    """Transformers that are connected by bottleneck tokens.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         width: of a token; even. Width, layers and heads default to the paper's, which are ViT-B's.
         layers: of each modality's transformer.
         heads: attention heads.
-        alone: how many layers come before modalities meet; 8 as in the paper, below `layers`.
-        bottlenecks: how many tokens they share; 4 as in the paper.
+        alone: number of layers before modalities meet; 8 as in the paper, below `layers`.
+        bottlenecks: number of shared tokens; 4 as in the paper.
         dropout: in the layers and before the head, in training.
 
     Raises:
@@ -40,7 +42,7 @@ class BottleneckFusion(Fusion):
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         width: int = 768,
@@ -60,25 +62,16 @@ class BottleneckFusion(Fusion):
         self.project = nn.ModuleDict({name: nn.Linear(self.specs[name].size, width) for name in self.names})
         self.start = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.names})
 
-        def blocks(count: int) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {
-                    name: nn.ModuleList(
-                        AttentionBlock(width, heads, cross=False, dropout=dropout) for _ in range(count)
-                    )
-                    for name in self.names
-                }
-            )
-
-        self.before, self.after = blocks(alone), blocks(layers - alone)
+        self.before, self.after = (
+            nn.ModuleDict({name: blocks(count, width, heads, cross=False, dropout=dropout) for name in self.names})
+            for count in (alone, layers - alone)
+        )
         self.bottleneck = nn.Parameter(0.02 * torch.randn(bottlenecks, width))
         self.normalise = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
 
-    def encode(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def encode(self, features: Tensors, masks: Tensors, present: Tensors) -> Encoded:
         """Return every modality's tokens (B, 1 + L, W), its class token first, and which are valid."""
         tokens, left = {}, {}
         for name in self.names:
@@ -88,7 +81,7 @@ class BottleneckFusion(Fusion):
             token = token + sinusoids(token.shape[1], token.shape[2], token)
             start = self.start[name].to(token.dtype).expand(token.shape[0], 1, -1)
             x = torch.cat([start, token], 1)
-            # The class token of a modality with nothing to it is not valid either.
+            # The class token of a modality without a valid step is not valid either.
             valid = torch.cat([valid.any(1, keepdim=True), valid], 1)
             for block in self.before[name]:  # type: ignore[attr-defined]
                 x = block(x, ignored=~valid)
@@ -97,9 +90,7 @@ class BottleneckFusion(Fusion):
                 left[name] = valid
         return tokens, left
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         tokens = {name: features[name] for name in self.names}
         valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in tokens.items()}

@@ -1,9 +1,9 @@
-"""MulT: every modality attends to every other one, pair by pair, without being aligned to it.
+"""MulT: every modality attends to every other one, pair by pair, without alignment.
 
 Tsai et al., "Multimodal Transformer for Unaligned Multimodal Language Sequences", ACL 2019, for any number of
-modalities: a temporal convolution to a common width, a crossmodal transformer for each ordered pair, a
-self-attention transformer over what each target has found, its last valid step, and a residual layer before
-the head. What is absent or padded is looked at by none.
+modalities: a temporal convolution to a common width, a crossmodal transformer for each ordered pair, a self-attention
+transformer over all outputs of each target, its last valid step, and a residual layer before the head. Absent
+modalities and padded steps are ignored.
 Shapes: features (B, L_m, D_m) -> (B, L_m, W) -> (B, L_m, (M - 1) W) -> last steps (B, M (M - 1) W) -> logits.
 """
 
@@ -15,22 +15,27 @@ import torch
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
-from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.attention import blocks, known_steps, sinusoids, valid_steps
+from concordant.fusion.base import Fusion, Specs, Tensors, register
 from concordant.fusion.sequence.steps import compact, last_of
 
 
+@register(
+    "mult",
+    setting="sequence",
+    summary="crossmodal transformers for every ordered pair of modalities",
+    paper="Tsai et al., ACL 2019",
+    small={"width": 32, "heads": 4, "layers": 1, "memory_layers": 1, "kernel": 1},
+)
 class CrossmodalTransformer(Fusion):
-    """Classify what each modality finds in each other one.
+    """Crossmodal transformers for all ordered pairs of modalities.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         width: of a step; even. Width, heads and layers default to the paper's for CMU-MOSI.
         heads: attention heads.
         layers: of each crossmodal transformer.
-        memory_layers: of the self-attention transformer behind them; 3, as in the released code.
-        kernel: steps that the convolution sees; odd.
+        memory_layers: of the self-attention transformer after them; 3, as in the released code.
+        kernel: steps in the convolution's window; odd.
         dropout: in the layers and before the head, in training.
 
     Raises:
@@ -39,7 +44,7 @@ class CrossmodalTransformer(Fusion):
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         width: int = 40,
@@ -51,8 +56,8 @@ class CrossmodalTransformer(Fusion):
     ) -> None:
         super().__init__(features, classes=classes)
         if kernel % 2 == 0:
-            raise UsageError(f"kernel must be odd, so that steps stay where they are; found {kernel}")
-        # Padded: what lies beyond a sequence's end counts as zero, as its padded steps do.
+            raise UsageError(f"kernel must be odd, or steps would be shifted; found {kernel}")
+        # Zero padding: beyond a sequence's end all is zero, as its padded steps are.
         self.project = nn.ModuleDict(
             {
                 name: nn.Conv1d(self.specs[name].size, width, kernel, padding=kernel // 2, bias=False)
@@ -63,9 +68,7 @@ class CrossmodalTransformer(Fusion):
             {
                 target: nn.ModuleDict(
                     {
-                        source: nn.ModuleList(
-                            AttentionBlock(width, heads, cross=True, dropout=dropout) for _ in range(layers)
-                        )
+                        source: blocks(layers, width, heads, cross=True, dropout=dropout)
                         for source in self.names
                         if source != target
                     }
@@ -75,12 +78,7 @@ class CrossmodalTransformer(Fusion):
         )
         found = width * max(len(self.names) - 1, 1)
         self.memory = nn.ModuleDict(
-            {
-                name: nn.ModuleList(
-                    AttentionBlock(found, heads, cross=False, dropout=dropout) for _ in range(memory_layers)
-                )
-                for name in self.names
-            }
+            {name: blocks(memory_layers, found, heads, cross=False, dropout=dropout) for name in self.names}
         )
         joined = found * len(self.names)
         self.residual = nn.Sequential(
@@ -88,14 +86,12 @@ class CrossmodalTransformer(Fusion):
         )
         self.head = nn.Linear(joined, classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         tokens, valid, lengths = {}, {}, {}
         for name in self.names:
             steps = self.positions(name, features)
-            # Without gaps, so that a convolution and a position mean the same in a padded batch.
+            # Valid steps first, without gaps: convolution and positions are then those of the unpadded sequence.
             moved, lengths[name] = compact(steps, valid_steps(steps, masks.get(name), present.get(name)))
             places = torch.arange(steps.shape[1], device=steps.device)
             valid[name] = places < lengths[name].unsqueeze(1)
@@ -107,11 +103,11 @@ class CrossmodalTransformer(Fusion):
         return logits
 
     def _found(self, target: str, tokens: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-        """Return what one modality finds in all others, (B, L, (M - 1) W)."""
+        """Return one modality's outputs of attention to all others, (B, L, (M - 1) W)."""
         parts = []
-        for source, blocks in self.across[target].items():  # type: ignore[operator]
+        for source, layers in self.across[target].items():  # type: ignore[operator]
             x = tokens[target]
-            for block in blocks:
+            for block in layers:
                 x = block(x, tokens[source], ~valid[source])
             parts.append(x)
         x = torch.cat(parts, 2) if parts else tokens[target]

@@ -1,29 +1,33 @@
-"""Low-rank fusion: tensor fusion whose weights are a sum of products of one factor a modality.
+"""Low-rank fusion: tensor fusion whose weights are a sum of products of one factor per modality.
 
 Liu et al., "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors", ACL 2018. The outer product
-is never made: each modality is multiplied by its own factors, and the results by each other, so that the cost
-grows with the number of modalities and not with its exponent.
-Shapes: [1; z_m] (B, Z + 1), factors (R, Z + 1, C) a modality, logits (B, C).
+is never computed: each modality is multiplied by its own factors, and the results by each other. The cost is linear in
+the number of modalities, not exponential.
+Shapes: [1; z_m] (B, Z + 1), factors (R, Z + 1, C) per modality, logits (B, C).
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.base import Fusion, Specs, Tensors, register
 from concordant.fusion.sequence.tensor import Subnetworks
 
 
+@register(
+    "lmf",
+    setting="vector",
+    summary="tensor fusion with low-rank factors, one per modality",
+    paper="Liu et al., ACL 2018",
+    small={"size": 32},
+    head=False,
+)
 class LowRankFusion(Fusion):
-    """Classify by a low-rank tensor of all modalities.
+    """A low-rank tensor of weights over all modalities.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         size: of each z_m; 32 as in tensor fusion.
         rank: number of products, R; 4, which the paper finds enough.
         dropout: on the pooled features, in training.
@@ -32,15 +36,7 @@ class LowRankFusion(Fusion):
         UsageError: `size` or `rank` below 1.
     """
 
-    def __init__(
-        self,
-        features: Mapping[str, FeatureSpec],
-        *,
-        classes: int,
-        size: int = 32,
-        rank: int = 4,
-        dropout: float = 0.1,
-    ) -> None:
+    def __init__(self, features: Specs, *, classes: int, size: int = 32, rank: int = 4, dropout: float = 0.1) -> None:
         super().__init__(features, classes=classes)
         for name, value in (("size", size), ("rank", rank)):
             if value < 1:
@@ -49,15 +45,13 @@ class LowRankFusion(Fusion):
         self.factors = nn.ParameterDict(
             {name: nn.Parameter(nn.init.xavier_normal_(torch.empty(rank, size + 1, classes))) for name in self.names}
         )
-        with torch.no_grad():  # the constant starts as 1, so that a product is not small because it is long
+        with torch.no_grad():  # the constant starts as 1, or a product of many factors would be small
             for factor in self.factors.values():
                 factor[:, 0] = 1.0
         self.weights = nn.Parameter(nn.init.normal_(torch.empty(rank), std=rank**-0.5))
         self.bias = nn.Parameter(torch.zeros(classes))
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         steps = {name: self.positions(name, features) for name in self.names}
         vectors = self.subnetworks(steps, masks, present)

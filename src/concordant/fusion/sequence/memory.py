@@ -1,9 +1,9 @@
-"""Memory Fusion Network: an LSTM a modality, attention over how their cells change, and a gated memory of it.
+"""Memory Fusion Network: one LSTM per modality, attention over the change of their cells, and a gated memory.
 
 Zadeh et al., "Memory Fusion Network for Multi-view Sequential Learning", AAAI 2018, for any number of
-modalities: the system of LSTMs reads common steps (see `steps.align`); the delta-memory attention looks at
-the cells of this step and the one before; the multi-view gated memory keeps what it finds.
-Shapes: common steps (B, S, D_m), cells (B, H) a modality, memory (B, U), logits (B, C).
+modalities: the LSTMs read common steps (see `steps.align`); the delta-memory attention weighs the cells of this step
+and the one before; the multi-view gated memory accumulates its output.
+Shapes: common steps (B, S, D_m), cells (B, H) per modality, memory (B, U), logits (B, C).
 """
 
 from __future__ import annotations
@@ -14,26 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from concordant.fusion.attention import valid_steps
-from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.base import Fusion, Specs, Tensors, register
 from concordant.fusion.sequence.steps import align
 
 
+@register(
+    "mfn",
+    setting="sequence",
+    summary="one LSTM per modality, attention over their cells, a gated memory",
+    paper="Zadeh et al., AAAI 2018",
+    small={"hidden": 32, "memory": 32, "attention": 32, "shares": 10},
+)
 class MemoryFusion(Fusion):
-    """Read aligned steps by an LSTM a modality and a memory across them.
+    """One LSTM per modality over aligned steps, and a memory across them.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         hidden: width of each LSTM, H; 64, among the widths that the paper searches.
         memory: width of the memory, U; 128, likewise.
         attention: width of the hidden layers of attention, gates and head.
-        shares: common steps that sequences of different lengths are cut into.
+        shares: number of common steps for sequences of different lengths.
         dropout: in those hidden layers, in training.
     """
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         hidden: int = 64,
@@ -58,9 +63,7 @@ class MemoryFusion(Fusion):
         self.update = network(changes + memory, memory)
         self.head = network(hidden * len(self.names) + memory, classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         steps = {name: self.positions(name, features) for name in self.names}
         valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in steps.items()}
@@ -86,8 +89,8 @@ class MemoryFusion(Fusion):
         changes = torch.cat([before, now], 1)
         attended = self.attend(changes).softmax(1) * changes
         proposal = self.propose(attended).tanh()
-        seen = torch.cat([attended, memory], 1)
-        kept: Tensor = self.retain(seen).sigmoid() * memory + self.update(seen).sigmoid() * proposal
+        both = torch.cat([attended, memory], 1)
+        kept: Tensor = self.retain(both).sigmoid() * memory + self.update(both).sigmoid() * proposal
         return kept
 
     def _cells(self, states: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:

@@ -1,10 +1,10 @@
-"""MISA: every modality in a space that all share and in one of its own, with losses that keep them so.
+"""MISA: every modality in a shared and in a private space, with losses that separate the two.
 
 Hazarika, Zimmermann and Poria, "MISA: Modality-Invariant and -Specific Representations for Multimodal
-Sentiment Analysis", ACM MM 2020, for any number of modalities. The shared vectors are drawn together (central
-moment discrepancy, Zellinger et al., ICLR 2017), shared and private ones apart (orthogonality), and both
-together must give the projected features back. The fusion transformer is pre-normalised here.
-Shapes: pooled features (B, D_m) -> shared and private (B, W) a modality -> 2 M tokens -> logits (B, C).
+Sentiment Analysis", ACM MM 2020, for any number of modalities. One loss makes the shared vectors similar (central
+moment discrepancy, Zellinger et al., ICLR 2017), one makes shared and private ones orthogonal, and one reconstructs the
+projected features from their sum. The fusion transformer is pre-normalised here.
+Shapes: pooled features (B, D_m) -> shared and private (B, W) per modality -> 2 M tokens -> logits (B, C).
 """
 
 from __future__ import annotations
@@ -17,29 +17,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant.fusion.attention import AttentionBlock
-from concordant.fusion.base import FeatureSpec, Fusion, masked_mean
+from concordant.fusion.base import Fusion, Specs, Tensors, masked_mean, presence_of, register
 
 MOMENTS = 5
 EPSILON = 1e-6
 
 
+@register(
+    "misa",
+    setting="vector",
+    summary="shared and private vectors with their losses, joined by a transformer",
+    paper="Hazarika et al., ACM MM 2020",
+    small={"width": 64},
+)
 class MisaFusion(Fusion):
-    """Attend over shared and private vectors of all modalities, and classify them side by side.
+    """Attention over the shared and private vectors of all modalities, which are classified side by side.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         width: of the vectors; 128 as in the released code, like the weights below.
         heads: attention heads.
-        difference_weight: of the loss that keeps shared and private apart; 0.3.
-        similarity_weight: of the loss that draws the shared together; 1.
-        reconstruction_weight: of the loss that keeps what was there; 1.
+        difference_weight: of the orthogonality loss between shared and private vectors; 0.3.
+        similarity_weight: of the loss on the distance between shared vectors; 1.
+        reconstruction_weight: of the reconstruction loss; 1.
         dropout: in the transformer and before the head, in training.
     """
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         width: int = 128,
@@ -67,17 +72,14 @@ class MisaFusion(Fusion):
         self.hidden = nn.Sequential(nn.Linear(joined, 3 * width), nn.Dropout(dropout), nn.ReLU())
         self.head = nn.Linear(3 * width, classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         projected, here = {}, {}
         for name in self.names:
             steps = self.positions(name, features)
-            has = present.get(name, torch.ones(steps.shape[0], dtype=torch.bool, device=steps.device))
-            mask = masks.get(name)
-            here[name] = has if mask is None else has & mask.any(1)
-            projected[name] = self.project[name](masked_mean(steps, mask, here[name]))
+            has = presence_of(name, masks, present)
+            here[name] = torch.ones(len(steps), dtype=torch.bool, device=steps.device) if has is None else has
+            projected[name] = self.project[name](masked_mean(steps, masks.get(name), here[name]))
         private = {name: self.private[name](x) for name, x in projected.items()}
         shared = {name: self.shared(x) for name, x in projected.items()}
         if self.training:

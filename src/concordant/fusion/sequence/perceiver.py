@@ -1,34 +1,38 @@
-"""Perceiver: a few latent vectors look at all steps of all modalities, again and again.
+"""Perceiver: a few latent vectors attend to all steps of all modalities, in several rounds.
 
-Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021. Steps carry an embedding of
-their modality and their place; the latents attend to all of them at once, then to each other. As in the paper,
-every round after the first shares its weights with the other rounds.
+Jaegle et al., "Perceiver: General Perception with Iterative Attention", ICML 2021. Steps carry embeddings of their
+modality and position; the latents attend to all of them at once, then to each other. As in the paper, all rounds after
+the first share their weights.
 Shapes: features (B, L_m, D_m) -> tokens (B, L_1 + ... + L_M, W), latents (B, N, W), logits (B, C).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
-from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.attention import blocks as attention_blocks
+from concordant.fusion.attention import known_steps, sinusoids, valid_steps
+from concordant.fusion.base import Fusion, Specs, Tensors, register
 
 
+@register(
+    "perceiver",
+    setting="sequence",
+    summary="latents that attend to the steps of all modalities, in rounds",
+    paper="Jaegle et al., ICML 2021",
+    small={"width": 64, "latents": 16, "rounds": 2, "blocks": 1, "heads": 4},
+)
 class PerceiverFusion(Fusion):
-    """Classify the mean of latents that have looked at all modalities.
+    """Latents that attend to all modalities, and a head on their mean.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         width: of latents and tokens; even. Like the next four, the paper's for ImageNet.
-        latents: how many, N.
-        rounds: how often they look.
-        blocks: of self-attention a round.
-        heads: of self-attention; looking at the steps has one.
+        latents: number of latents, N.
+        rounds: number of rounds.
+        blocks: blocks of self-attention per round.
+        heads: of self-attention; the attention to steps has one.
         dropout: in the blocks and before the head, in training.
 
     Raises:
@@ -37,7 +41,7 @@ class PerceiverFusion(Fusion):
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         width: int = 1024,
@@ -55,22 +59,16 @@ class PerceiverFusion(Fusion):
         self.project = nn.ModuleDict({name: nn.Linear(self.specs[name].size, width) for name in self.names})
         self.whose = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.names})
         self.latents = nn.Parameter(0.02 * torch.randn(latents, width))
-        self.look = nn.ModuleList(
-            AttentionBlock(width, 1, cross=True, dropout=dropout, expansion=1) for _ in range(min(rounds, 2))
-        )
+        sets = min(rounds, 2)  # of weights
+        self.look = attention_blocks(sets, width, 1, cross=True, dropout=dropout, expansion=1)
         self.think = nn.ModuleList(
-            nn.ModuleList(
-                AttentionBlock(width, heads, cross=False, dropout=dropout, expansion=1) for _ in range(blocks)
-            )
-            for _ in range(min(rounds, 2))
+            attention_blocks(blocks, width, heads, cross=False, dropout=dropout, expansion=1) for _ in range(sets)
         )
         self.normalise = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         tokens, valid = [], []
         for name in self.names:
@@ -79,11 +77,11 @@ class PerceiverFusion(Fusion):
             token = self.project[name](known_steps(steps, keep)) + self.whose[name]
             tokens.append(token + sinusoids(token.shape[1], token.shape[2], token))
             valid.append(keep)
-        seen, ignored = torch.cat(tokens, 1), ~torch.cat(valid, 1)
-        x = self.latents.to(seen.dtype).expand(seen.shape[0], -1, -1)
+        steps, ignored = torch.cat(tokens, 1), ~torch.cat(valid, 1)
+        x = self.latents.to(steps.dtype).expand(len(steps), -1, -1)
         for turn in range(self.rounds):
             which = min(turn, 1)
-            x = self.look[which](x, seen, ignored)
+            x = self.look[which](x, steps, ignored)
             for block in self.think[which]:  # type: ignore[attr-defined]
                 x = block(x)
         logits: Tensor = self.head(self.dropout(self.normalise(x.mean(1))))

@@ -1,40 +1,43 @@
-"""Recurrent fusions: one LSTM over the joined steps of all modalities (early), or one a modality (late).
+"""Recurrent fusions: one LSTM over the joined steps of all modalities (early), or one per modality (late).
 
 Baselines of the sentiment literature (EF-LSTM and LF-LSTM in Tsai et al., ACL 2019, and in MMSA, Yu et al.,
-ACL 2020) on the LSTM of Hochreiter and Schmidhuber (1997), for any number of modalities. The early one needs
-common steps; how they are made of sequences that are not aligned is said in `steps.align`.
-Shapes: early, (B, S, D_1 + ... + D_M) -> (B, W) -> logits (B, C); late, (B, L_m, D_m) -> (B, W) a modality,
-which is where they meet, -> (B, M W) -> logits.
+ACL 2020) on the LSTM of Hochreiter and Schmidhuber (1997), for any number of modalities. The early one needs common
+steps, which `steps.align` makes of unaligned sequences.
+Shapes: early, (B, S, D_1 + ... + D_M) -> (B, W) -> logits (B, C); late, (B, L_m, D_m) -> (B, W) per
+modality, where they meet, -> (B, M W) -> logits.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from concordant.fusion.attention import valid_steps
-from concordant.fusion.base import FeatureSpec, Fusion
+from concordant.fusion.base import Encoded, FeatureSpec, Fusion, Specs, Tensors, register
 from concordant.fusion.sequence.steps import align, compact, last_of
 from concordant.modalities import LAYOUTS, to_positions
 
 
+@register(
+    "ef-lstm",
+    setting="sequence",
+    summary="one LSTM over the joined steps of all modalities (early fusion)",
+    paper="the EF-LSTM baseline of MMSA (Yu et al., ACL 2020)",
+    small={"hidden": 64, "layers": 1},
+)
 class EarlyLSTM(Fusion):
-    """Join the features step by step, read them by one LSTM, classify its last state.
+    """One LSTM over the features joined step by step, and a head on its last state.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         hidden: width of the LSTM; 128, of the order of the published baselines, which tune it.
         layers: of the LSTM.
-        shares: common steps that sequences of different lengths are cut into.
+        shares: number of common steps for sequences of different lengths.
         dropout: between the LSTM's layers and before the head, in training.
     """
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         hidden: int = 128,
@@ -50,9 +53,7 @@ class EarlyLSTM(Fusion):
         self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU())
         self.head = nn.Linear(hidden, classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         steps = {name: self.positions(name, features) for name in self.names}
         valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in steps.items()}
@@ -63,21 +64,25 @@ class EarlyLSTM(Fusion):
         return logits
 
 
+@register(
+    "lf-lstm",
+    setting="sequence",
+    summary="one LSTM per modality, the last states side by side (late fusion)",
+    paper="the LF-LSTM baseline of MulT (Tsai et al., ACL 2019)",
+    small={"hidden": 64},
+    late=True,
+)
 class LateLSTM(Fusion):
-    """Read every modality by an LSTM of its own; classify the last states side by side.
+    """One LSTM per modality, and a head on the last states side by side.
 
-    The modalities meet as vectors, behind the LSTMs, and this is where a calibrator stands.
+    The modalities meet as vectors after the LSTMs, where a calibrator stands.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         hidden: width of each LSTM and of the joint hidden layer.
         dropout: on the last states and before the head, in training.
     """
 
-    def __init__(
-        self, features: Mapping[str, FeatureSpec], *, classes: int, hidden: int = 128, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, features: Specs, *, classes: int, hidden: int = 128, dropout: float = 0.1) -> None:
         super().__init__(features, classes=classes)
         self.meeting = {name: FeatureSpec(hidden, LAYOUTS["bd"]) for name in features}
         self.lstms = nn.ModuleDict(
@@ -88,9 +93,7 @@ class LateLSTM(Fusion):
         )
         self.head = nn.Linear(hidden, classes)
 
-    def encode(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def encode(self, features: Tensors, masks: Tensors, present: Tensors) -> Encoded:
         """Return the last state of every modality's LSTM, (B, hidden)."""
         vectors = {}
         for name in self.names:
@@ -100,9 +103,7 @@ class LateLSTM(Fusion):
             vectors[name] = last_of(states, lengths)
         return vectors, {}
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         known = []
         for name in self.names:

@@ -1,4 +1,4 @@
-"""Steps for recurrent fusions: valid ones to the front, and those of all modalities onto common ones.
+"""Steps of sequences for the fusions: moving valid ones to the front, and aligning modalities on common steps.
 
 Shapes: steps (B, L, D), valid (B, L), common steps (B, S, D).
 """
@@ -14,39 +14,35 @@ from concordant.fusion.attention import known_steps
 
 
 def compact(steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Move the valid steps to the front, in their order.
-
-    Returns:
-        steps (B, L, D), zeros behind the valid ones; and how many are valid, (B,).
-    """
+    """Return the steps (B, L, D) with the valid ones first, in order, then zeros; and the number of valid ones (B,)."""
     places = torch.arange(valid.shape[1], device=valid.device)
-    # Keys that are all different: not every runtime of exported graphs sorts stably.
+    # Distinct keys, since not every runtime of exported graphs sorts stably.
     order = (places + valid.shape[1] * (~valid).long()).argsort(dim=1)  # (B, L)
     moved = known_steps(steps, valid).gather(1, order.unsqueeze(-1).expand_as(steps))
     return moved, valid.sum(1)
 
 
 def last_of(states: Tensor, lengths: Tensor) -> Tensor:
-    """Return the state (B, W) after the last of the first `lengths` steps of (B, L, W); 0 where there are none."""
+    """Return the state (B, W) at step `lengths` of (B, L, W); 0 where the length is 0."""
     index = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
     last = states.gather(1, index).squeeze(1)
     return torch.where(lengths.unsqueeze(1) > 0, last, 0)
 
 
 def align(steps: Mapping[str, Tensor], valid: Mapping[str, Tensor], *, shares: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Bring all modalities onto common steps.
+    """Align all modalities on common steps.
 
-    Vectors, of one step, stand at every common step. Sequences of one length are aligned already and stay as
-    they are. Otherwise each instance's own valid duration is cut into equal shares, and a common step is the
-    mean over a share.
+    Vectors, of one step, are repeated at every common step. Sequences of equal lengths are aligned already and stay
+    unchanged. Otherwise each instance's own valid duration is cut into equal shares, and a common step is the mean over
+    a share.
 
     Args:
         steps: modality -> (B, L_m, D_m).
-        valid: modality -> bool (B, L_m); whatever else stands in `steps` has no influence.
-        shares: how many common steps sequences of different lengths are cut into.
+        valid: modality -> bool (B, L_m); invalid steps have no influence.
+        shares: number of common steps for sequences of different lengths.
 
     Returns:
-        modality -> (B, S, D_m), zeros where it has nothing; and bool (B, S), True where any has something.
+        modality -> (B, S, D_m), zeros where it is invalid; and bool (B, S), True where any modality is valid.
     """
     lengths = {x.shape[1] for x in steps.values()} - {1}
     common = shares if len(lengths) > 1 else max(lengths, default=1)
@@ -64,7 +60,7 @@ def align(steps: Mapping[str, Tensor], valid: Mapping[str, Tensor], *, shares: i
 
 
 def _mean_shares(known: Tensor, valid: Tensor, shares: int) -> Tensor:
-    """Return the means (B, S, D) over equal shares of each row's valid steps; a step may fall into several."""
+    """Return the means (B, S, D) over equal shares of each row's valid steps; a step may overlap several."""
     count = valid.sum(1, keepdim=True).clamp(min=1).float()  # (B, 1)
     rank = (valid.cumsum(1) - 1).float()
     start, stop = (rank / count).unsqueeze(1), ((rank + 1) / count).unsqueeze(1)  # (B, 1, L)

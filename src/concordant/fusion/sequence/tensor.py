@@ -1,4 +1,4 @@
-"""Tensor fusion: the outer product of all modalities' vectors, each with a constant 1, so that all orders meet.
+"""Tensor fusion: the outer product of all modalities' vectors, each with a constant 1 to keep the lower orders.
 
 Zadeh et al., "Tensor Fusion Network for Multimodal Sentiment Analysis", EMNLP 2017, for as many modalities as
 the product allows.
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.base import FeatureSpec, Fusion, masked_mean
+from concordant.fusion.base import Fusion, Specs, Tensors, masked_mean, presence_of, register
 
 WIDEST = 32  # of z_m: the paper's audio and video
 
 
 class Subnetworks(nn.Module):
-    """One small network a modality, from its pooled features to z_m, 0 where it is absent.
+    """One small network per modality, from its pooled features to z_m, 0 where it is absent.
 
     Args:
         sizes: modality -> feature size.
@@ -36,35 +36,33 @@ class Subnetworks(nn.Module):
             }
         )
 
-    def forward(
-        self,
-        steps: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor],
-        present: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
+    def forward(self, steps: Tensors, masks: Tensors, present: Tensors) -> dict[str, Tensor]:
         """Return modality -> [1; z_m], (B, 1 + Z), from steps (B, L_m, D_m)."""
         found = {}
         for name, network in self.networks.items():
-            mask = masks.get(name)
-            has = present.get(name)
-            if mask is not None:
-                has = mask.any(1) if has is None else has & mask.any(1)
-            z = network(masked_mean(steps[name], mask, has))
+            has = presence_of(name, masks, present)
+            z = network(masked_mean(steps[name], masks.get(name), has))
             if has is not None:
                 z = torch.where(has.unsqueeze(1), z, 0)
             found[name] = torch.cat([z.new_ones(z.shape[0], 1), z], 1)
         return found
 
 
+@register(
+    "tfn",
+    setting="vector",
+    summary="outer product of all modalities' pooled vectors",
+    paper="Zadeh et al., EMNLP 2017",
+    small={"largest": 5000, "hidden": 64},
+    most=17,
+)
 class TensorFusion(Fusion):
-    """Classify the outer product of all modalities.
+    """A network on the outer product of all modalities' vectors.
 
-    Args:
-        features: modality -> what it hands over.
-        classes: number of logits.
+    Args: as for `Fusion`, with
         size: of each z_m; None = the largest up to 32 whose product stays within `largest`.
-        largest: bound on the length of the product.
-        hidden: width of the two hidden layers behind the product; 128 as in the paper.
+        largest: largest length of the product.
+        hidden: width of the two hidden layers after the product; 128 as in the paper.
         dropout: on pooled features and on the product's hidden layers, in training.
 
     Raises:
@@ -73,7 +71,7 @@ class TensorFusion(Fusion):
 
     def __init__(
         self,
-        features: Mapping[str, FeatureSpec],
+        features: Specs,
         *,
         classes: int,
         size: int | None = None,
@@ -98,9 +96,7 @@ class TensorFusion(Fusion):
         )
         self.head = nn.Linear(hidden, classes)
 
-    def join(
-        self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
-    ) -> Tensor:
+    def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
         steps = {name: self.positions(name, features) for name in self.names}
         vectors = self.subnetworks(steps, masks, present)
