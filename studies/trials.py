@@ -34,9 +34,8 @@ from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
 from studies.paper.conditions import CLEAN, CONTROL, conditions
-from studies.paper.grid import FULL
-from studies.paper.plan import base_config
-from studies.paper.unseen import leave_group_out
+from studies.paper.grid import FULL, base_config
+from studies.paper.search import leave_group_out
 
 KEPT = Path(__file__).resolve().parents[1] / "results" / "trials.json"
 RECIPE = "recipe."  # before the name of one of its fields

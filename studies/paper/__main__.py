@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 from concordant.errors import ConcordantError
-from studies.paper.blocks import FOLDER, fill_documents
 from studies.paper.grid import FULL, QUICK, WIDE
-from studies.paper.making import CELLS, SEARCH, Places, make_proof, write_tables
+from studies.paper.pages import FOLDER, fill_docs
+from studies.paper.run import CELLS, SEARCH, Places, run_study, write_tables
+from studies.paper.sentences import standing, verdict
 from studies.paper.summary import Summary
-from studies.paper.verdict import standing, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
@@ -69,13 +69,13 @@ def main() -> int:
 
     def fill() -> None:
         if own and not name:
-            fill_documents(ROOT, RESULTS)
+            fill_docs(ROOT, RESULTS)
 
     if arguments.tables:
         summary: Summary | None = write_tables(grid, places, command)
         fill()
     else:
-        summary = make_proof(
+        summary = run_study(
             grid,
             places,
             families=arguments.families or None,

@@ -1,4 +1,4 @@
-"""The figures that carry the message: who is ahead by how much, what share of the oracle's way, what is detected."""
+"""The figures: the lead of ours over every method, the share of the oracle's way, and detection."""
 
 from __future__ import annotations
 
@@ -13,63 +13,64 @@ import numpy as np
 from concordant.files import write_atomically
 from concordant.report.colours import colour_of
 from concordant.report.table import shown
-from studies.paper.comparing import Row
 from studies.paper.conditions import CLEAN
+from studies.paper.grid import OURS, TWIN
 from studies.paper.outcomes import MEAN
-from studies.paper.table import OURS, Table
+from studies.paper.tables import WHAT, Row, Table
 
-TWIN = "none+perturbed"
 SHOWN = (-100.0, 110.0)  # % of the oracle's way
 _LOOK = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+_GREY, _BLACK = "#8f949b", "#15181b"
+_BELOW = {"loc": "outside lower center", "ncols": 5, "frameon": False}
 
 
 def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -> None:
-    """Draw how far ours is ahead in every cell: clean, of the clean twin; under corruption, of every other method.
+    """Draw the lead of ours in every cell: clean, over the clean twin; under corruption, over every other method.
 
     Args:
         clean: table (a).
         corruption: table (b).
         path: of the picture; its suffix is the format.
-        note: ends the title, such as that it is the quick version.
+        note: ends the title.
     """
     places = _places(corruption.rows)
+    rows = [row for row in corruption.rows if row["condition"] == MEAN]
     with _figure(7.6, 0.28 * len(places) + 1.5) as (figure, save):
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 3))
         _lead(left, [row for row in clean.rows if row["condition"] == CLEAN and row["to"] == "none"], places, "none")
-        rows = [row for row in corruption.rows if row["condition"] == MEAN]
         markers = cycle("oDv^<>Phd")
         for label in dict.fromkeys(row["to"] for row in rows):
             if label not in (TWIN, "none"):
                 mine = [row for row in rows if row["to"] == label]
-                y = [_y(row, places) for row in mine]
+                y = [places.index(_place(row)) for row in mine]
                 x = [100 * row["difference"] for row in mine]
                 right.plot(x, y, next(markers), ms=4, color=colour_of(label), label=shown(label), alpha=0.9)
         _lead(right, [row for row in rows if row["to"] == TWIN], places, TWIN)
         for axes, title in ((left, "untouched"), (right, "one modality corrupted, mean over kinds")):
-            axes.axvline(0, color="#8f949b", lw=0.8)
+            axes.axvline(0, color=_GREY, lw=0.8)
             axes.set_title(title, loc="left", fontsize=8)
             axes.set_xlabel(f"lead of {OURS}, points")
-        left.set_yticks(range(len(places)), [_called(place) for place in places])
+        left.set_yticks(range(len(places)), [", ".join(place) for place in places])
         left.invert_yaxis()
         figure.suptitle(f"Accuracy of {OURS} minus that of each other method{note}", x=0.01, ha="left", fontsize=9)
         handles = {
             text: line for axes in (left, right) for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
+        figure.legend(handles.values(), handles.keys(), **_BELOW)
         save(path)
 
 
 def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
-    """Draw which share of the way to the oracle every method covers, in the first cell of every family.
+    """Draw the share of the way to the oracle that every method covers, in the first cell of every family.
 
-    What lies beyond the axis is cut, and written at its end: where the oracle is hardly ahead of its twin, shares are
+    A value beyond the axis is cut and written at its end: where the oracle is hardly ahead of its twin, shares are
     ratios of small numbers.
     """
     firsts = _firsts(oracle.scores)
     labels = [label for label in dict.fromkeys(row["label"] for row in oracle.scores) if label not in ("none", TWIN)]
-    with _figure(max(7.6, 1.1 * len(firsts)), 2.9) as (figure, save):  # so wide that names do not meet
+    with _figure(max(7.6, 1.1 * len(firsts)), 2.9) as (figure, save):  # wide enough that names do not overlap
         axes = figure.subplots()
-        width = 0.85 / max(len(labels), 1)  # none where no oracle is ahead of its twin
+        width = 0.85 / max(len(labels), 1)  # no label where no oracle is ahead of its twin
         for number, label in enumerate(labels):
             rows = {_place(row): row for row in oracle.scores if row["label"] == label}
             x = [at + (number - (len(labels) - 1) / 2) * width for at, place in enumerate(firsts) if place in rows]
@@ -77,11 +78,21 @@ def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
             axes.bar(x, np.clip(y, *SHOWN), 0.94 * width, color=colour_of(label), label=shown(label))
             for place, value in zip(x, y, strict=True):
                 if not SHOWN[0] <= value <= SHOWN[1]:
-                    _beyond(axes, place, value)
-        axes.axhline(0, color="#8f949b", lw=0.8)
-        axes.axhline(100, color="#8f949b", lw=0.8, ls="--")
-        axes.set_ylim(top=SHOWN[1] + 18)  # room for what is written there
-        axes.set_xticks(range(len(firsts)), [_called(place).replace(", ", "\n") for place in firsts])
+                    above = value > 0
+                    axes.annotate(
+                        f"{value:.0f}",
+                        (place, SHOWN[above]),
+                        xytext=(0, 2 if above else -2),
+                        textcoords="offset points",
+                        ha="center",
+                        va="bottom" if above else "top",
+                        fontsize=5,
+                        rotation=90,
+                    )
+        axes.axhline(0, color=_GREY, lw=0.8)
+        axes.axhline(100, color=_GREY, lw=0.8, ls="--")
+        axes.set_ylim(top=SHOWN[1] + 18)  # room for the values there
+        axes.set_xticks(range(len(firsts)), ["\n".join(place) for place in firsts])
         axes.set_ylabel("% of the way")
         axes.set_title(
             "From the perturbed twin (0) to the twin that is told what to leave out (100): "
@@ -90,7 +101,7 @@ def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
             fontsize=9,
         )
         if labels:
-            figure.legend(loc="outside lower center", ncols=5, frameon=False)
+            figure.legend(**_BELOW)
         save(path)
 
 
@@ -100,9 +111,10 @@ def draw_detection(detection: Table, path: Path, *, note: str = "") -> None:
     firsts = _firsts(mine)
     top = max((int(row["condition"].rpartition(".")[2]) for row in mine), default=0)
     kinds = list(dict.fromkeys(row["condition"].split(".")[1] for row in mine))
+    titles = ("which modality was hit", "whether one was hit")
     with _figure(0.42 * len(kinds) + 2.2, 0.32 * 2 * len(firsts) + 2.4) as (figure, save):
         panels = figure.subplots(2, 1, sharex=True)
-        for axes, what in zip(panels, ("which", "whether"), strict=True):
+        for axes, what, title in zip(panels, WHAT, titles, strict=True):
             areas = np.full((len(firsts), len(kinds)), np.nan)
             for row in mine:
                 asked, kind, severity = row["condition"].split(".")
@@ -111,58 +123,22 @@ def draw_detection(detection: Table, path: Path, *, note: str = "") -> None:
             axes.imshow(areas, vmin=0.5, vmax=1, cmap="Greens", aspect="auto")
             for (y, x), area in np.ndenumerate(areas):
                 if not np.isnan(area):
-                    axes.text(
-                        x,
-                        y,
-                        f"{100 * area:.0f}",
-                        ha="center",
-                        va="center",
-                        fontsize=6.5,
-                        color="white" if area > 0.85 else "black",
-                    )
-            axes.set_yticks(range(len(firsts)), [_called(place) for place in firsts])
-            axes.set_title(
-                f"{what} modality was hit" if what == "which" else "whether one was hit", loc="left", fontsize=8
-            )
+                    colour = "white" if area > 0.85 else "black"
+                    axes.text(x, y, f"{100 * area:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+            axes.set_yticks(range(len(firsts)), [", ".join(place) for place in firsts])
+            axes.set_title(title, loc="left", fontsize=8)
         panels[1].set_xticks(range(len(kinds)), kinds, rotation=45, ha="right")
         figure.suptitle(f"Detection by {OURS}: AUROC x 100, 50 = a guess{note}", x=0.01, ha="left", fontsize=9)
         save(path)
 
 
-def _beyond(axes: Any, x: float, value: float) -> None:  # noqa: ANN401
-    """Write the value of a bar that is cut at the end of the axis."""
-    above = value > 0
-    axes.annotate(
-        f"{value:.0f}",
-        (x, SHOWN[above]),
-        xytext=(0, 2 if above else -2),
-        textcoords="offset points",
-        ha="center",
-        va="bottom" if above else "top",
-        fontsize=5,
-        rotation=90,
-    )
-
-
 def _lead(axes: Any, rows: Sequence[Row], places: Sequence[tuple[str, str]], label: str) -> None:  # noqa: ANN401
     """Draw differences with their intervals."""
-    y = [_y(row, places) for row in rows]
+    y = [places.index(_place(row)) for row in rows]
     x = np.array([100 * row["difference"] for row in rows])
     ends = np.array([[100 * (row["difference"] - row["low"]), 100 * (row["high"] - row["difference"])] for row in rows])
-    axes.errorbar(
-        x,
-        y,
-        xerr=np.maximum(ends.T, 0),
-        fmt="s",
-        ms=4,
-        lw=1.2,
-        color="#15181b" if label == TWIN else colour_of(label),
-        label=shown(label),
-    )
-
-
-def _y(row: Row, places: Sequence[tuple[str, str]]) -> int:
-    return places.index(_place(row))
+    colour = _BLACK if label == TWIN else colour_of(label)
+    axes.errorbar(x, y, xerr=np.maximum(ends.T, 0), fmt="s", ms=4, lw=1.2, color=colour, label=shown(label))
 
 
 def _places(rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -178,13 +154,9 @@ def _firsts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return list({place[0]: place for place in reversed(_places(rows))}.values())[::-1]
 
 
-def _called(place: tuple[str, str]) -> str:
-    return ", ".join(place)
-
-
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Any, Callable[[Path], None]]]:
-    """Give a figure in the common look, and a function that writes it."""
+    """Yield a figure in the common look, and a function that writes it."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

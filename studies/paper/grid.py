@@ -1,43 +1,51 @@
-"""What the proof runs, as data: families of cells, the methods of each cell, and how large everything is.
+"""The grid of the study, as data: families of cells, the methods of each cell, sizes, and the experiments they make.
 
-A family is one benchmark under one protocol, with some of its modalities; recipes are searched once a family. A cell is
-a family with one fusion.
+A family is one benchmark under one protocol with some of its modalities; recipes are searched once per family. A cell
+is a family with one fusion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from concordant.benchmarks.catalogue import BENCHMARKS
+from concordant.errors import DataError
+from concordant.faults import explain
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
 from concordant.sweep.space import Choices, Space, Span
+from concordant.training.config import Config, Recipe, make_config
 
-CALIBRATORS_ASKED = (
+OURS, TWIN = "context", "none+perturbed"
+METHODS = (
     *("none", "self", "joint", "gmu", "modality-dropout", "uncertainty", "evidential"),
-    *("attention", "after-fusion", "context"),
+    *("attention", "after-fusion", OURS),
 )
+Tuned = Mapping[str, Mapping[str, float | int]]  # label -> recipe fields
 
 
 @dataclass(frozen=True)
 class Family:
-    """One benchmark as the proof looks at it.
+    """One benchmark in the study.
 
     Args:
-        name: of the family, a folder.
+        name: of the family and its folder.
         benchmark: of `concordant list benchmarks`.
-        fusions: a cell each; training of the first is observed, and its calibrator ablated.
-        searched: the fusion by whose validation scores the recipes are chosen; a cheap one.
+        fusions: one cell each; the first is observed in training, and its calibrator ablated.
+        searched: the fusion, a cheap one, by whose validation scores the recipes are chosen.
         seeds: of every cell.
         protocol: None = the benchmark's first.
         modalities: None = all.
         recipe: fields that differ from the benchmark's, for every method.
-        ablated: the calibrator of its first cell is trained with parts switched off as well.
-        search_seeds: splits that its candidates are tried on; None = as the grid says.
-        unseen: its test part is of groups that training does not show, its validation part is not; candidates are then
-            scored on a training group that is left out.
+        ablated: whether the calibrator of the first cell is also trained with parts switched off.
+        search_seeds: splits on which candidates are tried; None = as the grid says.
+        unseen: the test groups are not in training, the validation groups are; candidates are then scored on a training
+            group that is left out.
     """
 
     name: str
@@ -65,13 +73,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Cell:
-    """A family with one fusion.
-
-    Args:
-        family: where it belongs.
-        fusion: which backbone.
-        first: it is the family's first: observed, and ablated where the family is.
-    """
+    """A family with one fusion; `first` for the family's first."""
 
     family: Family
     fusion: str
@@ -79,7 +81,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its folder."""
+        """FAMILY/FUSION."""
         return f"{self.family.name}/{self.fusion}"
 
 
@@ -88,22 +90,21 @@ class Grid:
     """Everything that one command runs.
 
     Args:
-        families: what is looked at.
-        calibrators: of every cell, as far as its fusion can have them.
+        families: what is compared.
+        calibrators: of every cell whose fusion can have them.
         ablations: of the first cell of every family that is ablated.
-        severities: which of the five of every kind of corruption, counted from 1.
-        space: recipe field -> what it may be, beside the benchmark's own value, which is always the first candidate.
-        budget: candidates a calibrator, the same for each; 0 = no search: what was searched before, else the
-            benchmark's own recipe.
-        search_seeds: splits that a candidate's validation score is the mean of, unless the family says another number.
+        severities: of every kind of corruption, counted from 1.
+        space: recipe field -> its values; the first candidate has the benchmark's own.
+        budget: candidates per calibrator; 0 = no search, but an earlier one or the benchmark's own recipe.
+        search_seeds: splits over which a candidate's validation score is averaged, unless the family says otherwise.
         resamples: of every bootstrap.
-        steps: share of the recipe's steps that are trained; 1 = all.
-        quick: it is the short version, which every page says.
-        wide: it has more fusions than the proof needs.
+        steps: share of the recipe's steps that are trained.
+        quick: the short version; every page says so.
+        wide: the version with more fusions.
     """
 
     families: tuple[Family, ...]
-    calibrators: tuple[str, ...] = CALIBRATORS_ASKED
+    calibrators: tuple[str, ...] = METHODS
     ablations: tuple[str, ...] = ABLATIONS
     severities: tuple[int, ...] = (1, 3, 5)
     space: Space = field(default_factory=dict)
@@ -123,14 +124,14 @@ class Grid:
             for number, fusion in enumerate(family.fusions)
         )
 
+    @property
+    def rounds(self) -> tuple[Cell, ...]:
+        """All cells in the order of work: the first of every family, then the second; a part is then a broad one."""
+        return tuple(sorted(self.cells, key=lambda cell: cell.family.fusions.index(cell.fusion)))
+
     def search_seeds_of(self, family: Family) -> int:
         """Return on how many splits a family's candidates are tried."""
         return self.search_seeds if family.search_seeds is None else family.search_seeds
-
-    @property
-    def rounds(self) -> tuple[Cell, ...]:
-        """All cells in the order of work: the first of every family, then the second, so that a part is a broad one."""
-        return tuple(sorted(self.cells, key=lambda cell: cell.family.fusions.index(cell.fusion)))
 
     def ablations_of(self, cell: Cell) -> tuple[str, ...]:
         """Return the ablations of a cell."""
@@ -139,11 +140,11 @@ class Grid:
     def methods(self, fusion: str) -> tuple[str, ...]:
         """Return the calibrators that a fusion can have."""
         entry = FUSIONS[fusion]
-        fits = {
-            name: (entry.late or not CALIBRATORS[name].late) and (entry.head or not CALIBRATORS[name].fused)
+        return tuple(
+            name
             for name in self.calibrators
-        }
-        return tuple(name for name, able in fits.items() if able)
+            if (entry.late or not CALIBRATORS[name].late) and (entry.head or not CALIBRATORS[name].fused)
+        )
 
 
 VECTORS = ("lf-dnn", "lmf", "transformer")
@@ -155,21 +156,21 @@ MORE: dict[tuple[str, ...], tuple[str, ...]] = {
     MAPS: ("gated", "mmtm"),
 }  # of the wide grid
 
-# Around the benchmarks' own values; steps and batches stay, so that every method sees the same instances.
+# Around the benchmarks' own values. Steps and batches stay: every method then meets the same instances.
 SPACE: Space = {
     "learning_rate": Span(1e-3, 2e-2, log=True),
     "weight_decay": Span(1e-4, 1e-1, log=True),
     "dropout": Choices((0.1, 0.3, 0.5)),
 }
 
-# Where a training takes long candidates are tried on one split, there are five seeds, and nothing is ablated.
+# Where training takes long: candidates on one split, five seeds, no ablations.
 _LONG: dict[str, Any] = {"searched": "lf-dnn", "seeds": 5, "search_seeds": 1, "ablated": False}
 _MAPPED: dict[str, Any] = {**_LONG, "searched": "concat"}
 _SMALL_BATCHES = {"batch": 32}
-# Where validation parts have some hundred instances two splits choose at random, and a training takes seconds.
+# Validation splits of some hundred instances: two splits would choose at random, and training takes seconds.
 _FEW_ROWS: dict[str, Any] = {"search_seeds": 5}
 
-# Those that say most come first, since a part of the grid is of use as well.
+# The most informative families come first: a part of the grid is useful as well.
 FULL = Grid(
     families=(
         Family("scene15", "scene15", VECTORS, "lf-dnn", 10, **_FEW_ROWS),
@@ -189,7 +190,7 @@ FULL = Grid(
     space=SPACE,
 )
 
-# The same cells, and more fusions of each family; for who has the hours.
+# For runs with a larger time budget.
 WIDE = replace(
     FULL, families=tuple(replace(one, fusions=(*one.fusions, *MORE[one.fusions])) for one in FULL.families), wide=True
 )
@@ -211,3 +212,96 @@ QUICK = Grid(
     steps=0.5,
     quick=True,
 )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One folder of runs.
+
+    Args:
+        cell: its cell.
+        config: what is compared, with the recipes that the search chose.
+        folder: of its runs.
+        ablations: True for the calibrator with parts switched off.
+    """
+
+    cell: Cell
+    config: Config
+    folder: Path
+    ablations: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name in lines of progress."""
+        return f"{self.cell.name}{' ablations' if self.ablations else ''}"
+
+    @property
+    def observed(self) -> bool:
+        """True where training records its dynamics: the first cell of a family."""
+        return self.cell.first and not self.ablations
+
+
+def base_config(grid: Grid, family: Family, fusion: str, calibrators: tuple[str, ...], *, seeds: int) -> Config:
+    """Return the configuration of some methods with the recipe of the benchmark and family.
+
+    Raises:
+        UsageError: benchmark, fusion, modalities and recipe do not go together.
+    """
+    recipe: dict[str, Any] = dict(family.recipe)
+    plain = make_config(family.benchmark, protocol=family.protocol, recipe=recipe).recipe
+    if grid.steps != 1:
+        recipe["steps"] = max(1, round(grid.steps * plain.steps))
+    return make_config(
+        family.benchmark,
+        fusion=fusion,
+        calibrators=calibrators,
+        seeds=seeds,
+        protocol=family.protocol,
+        modalities=family.modalities,
+        recipe=recipe,
+    )
+
+
+def make_plan(grid: Grid, out: Path, tuned: Mapping[str, Tuned]) -> tuple[Experiment, ...]:
+    """Return all experiments of a grid, see `plan_cell`; `tuned` has the chosen recipe fields of each family."""
+    return tuple(one for cell in grid.cells for one in plan_cell(grid, cell, out, tuned.get(cell.family.name, {})))
+
+
+def plan_cell(grid: Grid, cell: Cell, out: Path, chosen: Tuned) -> tuple[Experiment, ...]:
+    """Return the experiment of one cell, in OUT/FAMILY/FUSION, and of its ablations, in OUT/FAMILY/FUSION-ablations.
+
+    Args:
+        grid: the whole grid.
+        cell: which cell.
+        out: folder of all runs.
+        chosen: label -> recipe fields. Ablations have those of the whole calibrator.
+
+    Raises:
+        DataError: some fields are not valid in a recipe; all faults are named.
+    """
+    found = [_experiment(grid, cell, grid.methods(cell.fusion), chosen, out / cell.name, ablations=False)]
+    names = grid.ablations_of(cell)
+    if names:
+        own = dict.fromkeys(names, chosen.get(OURS, {}))
+        found.append(_experiment(grid, cell, names, own, out / f"{cell.name}-ablations", ablations=True))
+    return tuple(found)
+
+
+def _experiment(
+    grid: Grid, cell: Cell, methods: tuple[str, ...], chosen: Tuned, folder: Path, *, ablations: bool
+) -> Experiment:
+    config = base_config(grid, cell.family, cell.fusion, methods, seeds=cell.family.seeds)
+    labels = [variant.label for variant in config.variants]
+    fields = {label: dict(chosen[label]) for label in labels if chosen.get(label)}
+    faults = []
+    for label, own in fields.items():
+        try:
+            Recipe.model_validate({**config.recipe.model_dump(), **own})
+        except ValidationError as error:
+            faults.append(f"{label}: {explain(error)}")
+    if faults:
+        raise DataError(
+            f"the search of {cell.family.name} has chosen what no recipe can be: {'; '.join(faults)}; remove its file "
+            "to search again"
+        )
+    return Experiment(cell, config.model_copy(update={"tuned": fields}), folder, ablations)

@@ -25,8 +25,7 @@ from concordant.statistics.bootstrap import Outcomes
 from concordant.training.folder import ExperimentFolder
 from studies.paper.components import whether_components, which_components
 from studies.paper.conditions import CLEAN, CONTROL
-from studies.paper.grid import Cell
-from studies.paper.plan import Experiment
+from studies.paper.grid import Cell, Experiment
 from studies.paper.stressing import FILE, TOLD, VALIDATION
 
 Values = NDArray[np.float64]

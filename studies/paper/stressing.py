@@ -30,7 +30,7 @@ from concordant.training.model import build_model
 from concordant.training.paired import Job, default_jobs, run_all
 from concordant.training.runs import WEIGHTS, load_weights, prepare_of
 from studies.paper.conditions import Condition, applied, conditions, oracle_of
-from studies.paper.plan import Experiment
+from studies.paper.grid import Experiment
 
 if TYPE_CHECKING:
     import pyarrow as pa

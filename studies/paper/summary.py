@@ -1,6 +1,6 @@
-"""results/summary.json: what came of every cell, against every other method, in one document that is checked.
+"""results/summary.json: the scores of every cell against every other method, as one validated document.
 
-Detection is that of the highest severity; of a swap that is a whole one.
+Detection is that of the highest severity, at which a swap is a whole one.
 """
 
 from __future__ import annotations
@@ -8,63 +8,50 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from concordant.errors import DataError
 from concordant.faults import explain
 from concordant.fusion import FUSIONS
-from studies.paper.cellfile import CellFile
-from studies.paper.comparing import Row
+from studies.paper.cells import CellFile, Frozen
 from studies.paper.conditions import CLEAN
-from studies.paper.grid import Cell, Grid
+from studies.paper.grid import OURS, Cell, Grid
 from studies.paper.outcomes import MEAN
-from studies.paper.questions.detection import WHAT
-from studies.paper.questions.scores import WORST
-from studies.paper.table import OURS, Table
+from studies.paper.tables import WHAT, WORST, Row, Table
 
 SCHEMA: Literal["concordant.summary/1"] = "concordant.summary/1"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Score(_Frozen):
-    """A score and how it compares.
-
-    Args:
-        mean: of the calibrator, over seeds; an accuracy.
-        difference: to the method it stands against, paired.
-        p_holm: of the difference, corrected over its whole table.
-    """
+class Score(Frozen):
+    """Mean accuracy over seeds, paired difference to the other method, and its p-value corrected over the table."""
 
     mean: float = Field(ge=0, le=1)
     difference: float = Field(ge=-1, le=1)
     p_holm: float = Field(ge=0, le=1)
 
 
-class Detection(_Frozen):
-    """Areas under the ROC curve: which modality was hit, and whether one was."""
+class Detection(Frozen):
+    """Areas under the ROC curve: which modality was corrupted, and whether one was."""
 
     which: float | None = Field(ge=0, le=1)
     whether: float | None = Field(ge=0, le=1)
 
 
-class SummaryCell(_Frozen):
+class SummaryCell(Frozen):
     """One cell against one other method.
 
     Args:
-        benchmark: its name.
-        protocol: how it is split.
+        benchmark: name.
+        protocol: of its splits.
         fusion: the backbone.
-        setting: "vector", "sequence" or "convolutional": what the fusion was made for.
-        modalities: their names.
-        seeds: how many.
+        setting: of the fusion.
+        modalities: names.
+        seeds: number of seeds.
         calibrator: ours.
         against: the other method.
-        clean: untouched.
+        clean: scores on clean data.
         corrupted_mean: the mean over kinds of corruption and severities.
-        removal_worst: without the modality that each misses most.
+        removal_worst: without the modality that each method misses most.
         oracle_share: of the way from the perturbed twin to the oracle; None where there is no way to cover.
         detection_auroc: kind of corruption -> areas.
     """
@@ -84,15 +71,8 @@ class SummaryCell(_Frozen):
     detection_auroc: dict[str, Detection]
 
 
-class Summary(_Frozen):
-    """The document.
-
-    Args:
-        schema: "concordant.summary/1".
-        made_with: command, sizes, the cells that are missing, and versions and hardware of the others; "quick" says
-            that it is the short version.
-        cells: all of them.
-    """
+class Summary(Frozen):
+    """The document; `made_with` is what the function of that name returns."""
 
     schema_: Literal["concordant.summary/1"] = Field(alias="schema")
     made_with: dict[str, Any]
@@ -104,7 +84,7 @@ class Summary(_Frozen):
 
 
 def read_summary(values: Mapping[str, Any]) -> Summary:
-    """Check a document.
+    """Validate a document.
 
     Raises:
         DataError: names all its faults.
@@ -116,18 +96,23 @@ def read_summary(values: Mapping[str, Any]) -> Summary:
 
 
 def summarise(grid: Grid, tables: Mapping[str, Table], made: Mapping[str, Any]) -> Summary:
-    """Return the summary of all cells.
-
-    Args:
-        grid: what was run.
-        tables: the questions' tables, by name.
-        made: what "made_with" holds.
-    """
+    """Return the summary of all cells of a grid, from its tables by name."""
     found = []
     for cell in grid.cells:
         share = [row["mean"] for row in rows_of(tables["oracle"].scores, cell) if row["label"] == OURS]
-        detected = _detected(tables["detection"], tables["corruption-kinds"], cell, max(grid.severities))
+        areas = {
+            row["condition"]: row["mean"] for row in rows_of(tables["detection"].scores, cell) if row["label"] == OURS
+        }
+        kinds = dict.fromkeys(row["condition"] for row in rows_of(tables["corruption-kinds"].scores, cell))
         for row in rows_of(tables["clean"].rows, cell):
+            scores = {
+                name: _score(tables[table], cell, row["to"], condition)
+                for name, table, condition in (
+                    ("clean", "clean", CLEAN),
+                    ("corrupted_mean", "corruption", MEAN),
+                    ("removal_worst", "removal", WORST),
+                )
+            }
             found.append(
                 SummaryCell(
                     benchmark=cell.family.benchmark,
@@ -138,25 +123,19 @@ def summarise(grid: Grid, tables: Mapping[str, Table], made: Mapping[str, Any]) 
                     seeds=cell.family.seeds,
                     calibrator=OURS,
                     against=row["to"],
-                    clean=_score(tables["clean"], cell, row["to"], CLEAN),
-                    corrupted_mean=_score(tables["corruption"], cell, row["to"], MEAN),
-                    removal_worst=_score(tables["removal"], cell, row["to"], WORST),
+                    **scores,
                     oracle_share=share[0] if share else None,
-                    detection_auroc=detected,
+                    detection_auroc={
+                        kind: Detection(**{what: areas.get(f"{what}.{kind}.{max(grid.severities)}") for what in WHAT})
+                        for kind in (name.removeprefix("corruption.") for name in kinds)
+                    },
                 )
             )
     return Summary(schema=SCHEMA, made_with=dict(made), cells=tuple(found))
 
 
 def made_with(grid: Grid, command: str, files: Mapping[str, CellFile]) -> dict[str, Any]:
-    """Return what a proof was made with: sizes, which cells are there and which are not, and where each was made.
-
-    Args:
-        grid: what is run.
-        command: that runs it.
-        files: name of a cell -> its file, of the finished ones.
-    """
-    missing = [cell.name for cell in grid.cells if cell.name not in files]
+    """Return command and sizes, the missing cells, and versions, hardware and commit of the finished ones, by name."""
     searched: dict[str, bool] = {}
     made: list[dict[str, Any]] = []
     for name, file in files.items():
@@ -172,7 +151,7 @@ def made_with(grid: Grid, command: str, files: Mapping[str, CellFile]) -> dict[s
         "wide": grid.wide,
         "finished": len(files),
         "planned": len(grid.cells),
-        "missing": missing,
+        "missing": [cell.name for cell in grid.cells if cell.name not in files],
         "steps": grid.steps,
         "severities": list(grid.severities),
         "resamples": grid.resamples,
@@ -190,10 +169,3 @@ def rows_of(rows: Sequence[Row], cell: Cell) -> list[Row]:
 def _score(table: Table, cell: Cell, label: str, condition: str) -> Score:
     row = next(one for one in rows_of(table.rows, cell) if one["to"] == label and one["condition"] == condition)
     return Score(mean=row["mean_of"], difference=row["difference"], p_holm=row["p_holm"])
-
-
-def _detected(detection: Table, kinds: Table, cell: Cell, severity: int) -> dict[str, Detection]:
-    """Return what ours detects of every kind at a severity."""
-    areas = {row["condition"]: row["mean"] for row in rows_of(detection.scores, cell) if row["label"] == OURS}
-    named = dict.fromkeys(row["condition"].removeprefix("corruption.") for row in rows_of(kinds.scores, cell))
-    return {kind: Detection(**{what: areas.get(f"{what}.{kind}.{severity}") for what in WHAT}) for kind in named}

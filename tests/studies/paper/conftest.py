@@ -6,14 +6,14 @@ Beside it rows of tables, of numbers that a test chooses, and the committed resu
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from concordant.sweep.space import Choices
-from studies.paper.grid import Family, Grid
-from studies.paper.making import Places, make_proof
-from studies.paper.outcomes import read_cell
-from studies.paper.plan import make_plan
-from studies.paper.searching import chosen_of
+from studies.paper.grid import Cell, Family, Grid, make_plan
+from studies.paper.outcomes import CellOutcomes, RunOutcomes, read_cell
+from studies.paper.run import Places, run_study
+from studies.paper.search import chosen_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ GRID = Grid(
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("proof")
     lines = []
-    summary = make_proof(
+    summary = run_study(
         GRID,
         Places(folder / "runs", folder / "results"),
         jobs=1,
@@ -105,3 +105,41 @@ def rows():
 @pytest.fixture(scope="session")
 def committed():
     return Path(__file__).parents[3] / "results"
+
+
+# Cells with drawn outcomes: what every method predicts correctly, and how reliable it looks.
+N, SEVERITIES, MODALITIES = 40, (1, 5), ("left", "right")
+KINDS = ("swap", "clipping")
+TOLD = dict.fromkeys(KINDS, "oracle.left+right")
+RELIABLE = ("self", "context")  # the methods that give a reliability
+
+
+def run(label, seed, number):
+    draws = np.random.default_rng([seed, number, *label.encode()])
+    names = ["clean", *(f"removal.{name}" for name in MODALITIES)]
+    values = {name: (draws.random(N) < draws.uniform(0.3, 0.9)).astype(float) for name in names}
+    for kind in KINDS:
+        for severity in SEVERITIES:
+            values[f"corruption.{kind}.{severity}"] = (draws.random(N) < draws.uniform(0.3, 0.9)).astype(float)
+            if label in RELIABLE:
+                for what in ("which", "whether"):
+                    values[f"{what}.{kind}.{severity}"] = draws.random(N)
+        values[f"corruption.{kind}"] = sum(values[f"corruption.{kind}.{s}"] for s in SEVERITIES) / len(SEVERITIES)
+    for name, kinds in (("mean", KINDS), ("seen", KINDS[:1]), ("unseen", KINDS[1:])):
+        values[f"corruption.{name}"] = sum(values[f"corruption.{kind}"] for kind in kinds) / len(kinds)
+    ids = np.array([f"{row}" for row in range(N)])
+    extra = {"parameters": 10 * len(label), "model_parameters": 1000 + 10 * len(label)}
+    return RunOutcomes(ids, None, values, np.ones(N, np.bool_), TOLD, extra)
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """Return a function that draws a cell."""
+
+    def cell(name="a", labels=("none", "none+perturbed", "self", "context"), *, seeds=3, ablations=(), stability=None):
+        family = Family(name, "digits", ("concat",), "concat", seeds, modalities=MODALITIES)
+        runs = {label: {seed: run(label, seed, len(name)) for seed in range(seeds)} for label in (*labels, *ablations)}
+        place = Cell(family, "concat", first=True)
+        return CellOutcomes(place, tuple(labels), tuple(ablations), SEVERITIES, runs, stability or {})
+
+    return cell

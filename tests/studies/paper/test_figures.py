@@ -11,7 +11,7 @@ from PIL import Image
 from concordant.report.colours import colour_of
 from concordant.report.table import shown
 from studies.paper.figures import SHOWN, draw_detection, draw_leads, draw_shares
-from studies.paper.table import Table
+from studies.paper.tables import Table
 
 OTHERS = ("none", "none+perturbed", "self", "gmu")
 PLACES = (("scene15", "lf-dnn"), ("scene15", "lmf"), ("digits", "tfn"))

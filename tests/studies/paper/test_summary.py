@@ -4,10 +4,10 @@ import pytest
 
 from concordant.errors import DataError
 from concordant.files import read_json
-from studies.paper.cellfile import read_cell_files
+from studies.paper.cells import read_cell_files
 from studies.paper.grid import FULL, Family, Grid
 from studies.paper.summary import made_with, read_summary, rows_of, summarise
-from studies.paper.table import Table
+from studies.paper.tables import Table
 
 SCORE = {"mean", "difference", "p_holm"}
 KEYS = {

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from studies.paper.conditions import CONTROL
-from studies.paper.grid import Cell, Family
+from studies.paper.grid import TWIN, Cell, Family
 from studies.paper.outcomes import CellOutcomes, RunOutcomes
-from studies.paper.questions.oracle import SHARE, TWIN, counted_conditions, oracle, share_of, shares_of
+from studies.paper.tables import SHARE, answer, counted_conditions, share_of, shares_of
 
 N, SEVERITIES = 200, (1, 5)
 TOLD = {"swap": "oracle.left+right", "clipping": "oracle.left+right", CONTROL: "oracle.left+right"}
@@ -65,7 +65,7 @@ def test_a_share_is_the_gain_in_units_of_the_way():
 
 def test_differences_are_those_of_the_shares():
     found = cell()
-    table = oracle([found], resamples=200)
+    table = answer("oracle", [found], resamples=200)
     shares = {row["label"]: row["mean"] for row in table.scores}
     assert set(shares) == set(found.labels)
     for row in table.rows:
@@ -78,4 +78,4 @@ def test_differences_are_those_of_the_shares():
 def test_where_the_oracle_is_no_better_there_is_no_way():
     none = cell(told=0.0)
     assert share_of(none, "context") is None
-    assert oracle([none], resamples=50).scores == []
+    assert answer("oracle", [none], resamples=50).scores == []

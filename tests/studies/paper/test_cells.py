@@ -6,9 +6,8 @@ import pytest
 
 from concordant.errors import DataError
 from concordant.files import read_json, write_json
-from studies.paper.cellfile import asked_of, path_of, read_cell_file, read_cell_files
-from studies.paper.comparing import place_of
-from studies.paper.questions import tables_of
+from studies.paper.cells import asked_of, path_of, read_cell_file, read_cell_files
+from studies.paper.tables import place_of, tables_of
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def test_the_file_says_what_was_asked_and_what_it_was_made_with(made, cell, path
     assert values["asked"]["ablations"]["calibrators"] == list(cell.ablations)
     assert {"torch", "concordant"} <= set(values["versions"])
     assert "processor" in values["hardware"]
-    assert not set(place_of(cell)) & set(values["tables"]["clean"]["scores"])
+    assert not set(place_of(cell.cell)) & set(values["tables"]["clean"]["scores"])
 
 
 def test_the_file_is_small(path):

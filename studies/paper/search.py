@@ -1,13 +1,15 @@
-"""The search of recipes: once a family, the same candidates for every method, chosen on validation data alone.
+"""The search of recipes: once per family, equal candidates for every method, chosen on validation data alone.
 
-The first candidate is the benchmark's own recipe, the rest are drawn at random. The test part is not even there while
-candidates are trained; where it is of groups that training does not show, a training group is left out and scored. What
-came of it is committed (results/search/<family>.json, the schema of `concordant sweep`).
+The first candidate is the benchmark's own recipe, the others are drawn at random. The test split is removed before
+candidates are trained. Where the test groups are new, validation on the training groups soon is perfect for every
+recipe; a training group is then left out and scored. Searches are committed (results/search/FAMILY.json, in the schema
+of `concordant sweep`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,8 @@ import numpy as np
 
 from concordant.benchmarks.catalogue import folder_of
 from concordant.calibration import Perturbation
-from concordant.data.split import Split
-from concordant.errors import ConcordantError, DataError
+from concordant.data.split import Split, Task
+from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import Progress
 from concordant.sweep.search import SCHEMA
@@ -28,15 +30,45 @@ from concordant.training.config import Config, Recipe
 from concordant.training.paired import Job, default_jobs, run_all
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
-from concordant.training.train import Trained, train
+from concordant.training.train import train
 from concordant.training.validation import validation_score
-from studies.paper.grid import Family, Grid
-from studies.paper.plan import Tuned, base_config
-from studies.paper.unseen import leave_group_out
+from studies.paper.grid import Family, Grid, Tuned, base_config
 
 FILE = "candidate.json"
 SEED = 0  # of the draws
 VALIDATION, LEFT_OUT = "validation part", "training group that is left out"
+
+
+def search(
+    grid: Grid,
+    family: Family,
+    out: Path,
+    kept: Path,
+    *,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Return the recipe fields chosen for a family: by the committed search where it fits, else by a new one.
+
+    Args:
+        grid: has the space and the budget.
+        family: what is searched.
+        out: folder of all runs.
+        kept: folder of the searches, where a new one is written.
+        data: data folder.
+        jobs: candidates trained at once; None = one per core.
+        progress: called with the number of finished trainings, their total, and a line about the last one.
+
+    Raises:
+        ConcordantError: no candidate of a method could be trained.
+    """
+    known = known_search(grid, family, kept)
+    if known is not None:
+        return known
+    table = search_family(grid, family, out, data=data, jobs=jobs, progress=progress)
+    write_json(kept / f"{family.name}.json", table)
+    return chosen_of(table)
 
 
 def search_family(
@@ -48,27 +80,18 @@ def search_family(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Search the recipe of every method of a family, or go on with it; return the table of all candidates.
-
-    Args:
-        grid: has the space and the budget.
-        family: what is searched.
-        out: the folder of all runs.
-        data: the data folder.
-        jobs: candidates that are trained at once; None = one a core.
-        progress: called with the finished trainings, all of them, and a line about the last one.
-
-    Raises:
-        ConcordantError: no candidate of a method could be trained.
-    """
-    plain = base_config(
-        grid, family, family.searched, grid.methods(family.searched), seeds=grid.search_seeds_of(family)
-    )
+    """Search the recipe of every method of a family, or resume; return the table of all candidates. See `search`."""
+    seeds = grid.search_seeds_of(family)
+    plain = base_config(grid, family, family.searched, grid.methods(family.searched), seeds=seeds)
     fields = [candidate(grid, plain, number) for number in range(grid.budget)]
     source = folder_of(family.benchmark, data)
+
+    def place(label: str, number: int, seed: int) -> Path:
+        return out / "search" / family.name / label / f"candidate-{number}-seed-{seed}"
+
     everything = [
-        Job(_with(plain, own), variant, seed, _place(out, family, variant.label, number, seed), source)
-        for seed in range(grid.search_seeds_of(family))
+        Job(_with(plain, own), variant, seed, place(variant.label, number, seed), source)
+        for seed in range(seeds)
         for number, own in enumerate(fields)
         for variant in plain.variants
     ]
@@ -86,17 +109,15 @@ def search_family(
     if failures:
         raise ConcordantError(f"{len(failures)} candidates of {family.name} failed: {failures[0][1]}")
     rows, chosen = [], {}
-    for variant in plain.variants:
+    for label in (variant.label for variant in plain.variants):
         mine = [
-            _row(out, family, variant.label, number, own, grid.search_seeds_of(family))
+            _row(label, number, own, [read_json(place(label, number, seed) / FILE) for seed in range(seeds)])
             for number, own in enumerate(fields)
         ]
         usable = [row for row in mine if row["mean"] is not None]
         if not usable:
-            raise ConcordantError(
-                f"no candidate of {variant.label} on {family.name} could be trained: {mine[0]['error']}"
-            )
-        chosen[variant.label] = max(usable, key=lambda row: float(row["mean"]))  # of equals the first
+            raise ConcordantError(f"no candidate of {label} on {family.name} could be trained: {mine[0]['error']}")
+        chosen[label] = max(usable, key=lambda row: float(row["mean"]))  # the first of equals
         rows += mine
     return {
         "schema": SCHEMA,
@@ -107,7 +128,7 @@ def search_family(
         "fusion": family.searched,
         "method": "none",
         "budget": grid.budget,
-        "seeds": grid.search_seeds_of(family),
+        "seeds": seeds,
         "seed": SEED,
         "scored": scored_on(family),
         "space": written(grid.space),
@@ -119,14 +140,9 @@ def search_family(
 
 
 def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
-    """Return what a committed search chose for a family; None where there is none, or another one than is asked for.
+    """Return the choice of a committed search; None where there is none, or the grid asks for another one.
 
-    Without a budget any committed search will do, and without one nothing is tuned.
-
-    Args:
-        grid: has the space and the budget.
-        family: what was searched.
-        kept: the folder of the searches.
+    With a budget of 0 every committed search is accepted, and without one nothing is tuned.
 
     Raises:
         DataError: the file cannot be read.
@@ -141,44 +157,11 @@ def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
         "seeds": grid.search_seeds_of(family),
         "seed": SEED,
         "space": written(grid.space),
+        "scored": scored_on(family),
     }
-    if known is None or any(known.get(key) != value for key, value in asked.items()):
-        return None
-    if known.get("scored", VALIDATION) != scored_on(family):  # files from before there was a choice do not say
+    if known is None or any({"scored": VALIDATION, **known}.get(key) != value for key, value in asked.items()):
         return None
     return chosen_of(known)
-
-
-def search(
-    grid: Grid,
-    family: Family,
-    out: Path,
-    kept: Path,
-    *,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Tuned:
-    """Return what is chosen for a family, by a committed search if it is the one that is asked for, or by a new one.
-
-    Args:
-        grid: has the space and the budget.
-        family: what is searched.
-        out: the folder of all runs.
-        kept: the folder of the searches, to which a new one is written.
-        data: the data folder.
-        jobs: candidates that are trained at once; None = one a core.
-        progress: as for `search_family`.
-
-    Raises:
-        ConcordantError: no candidate of a method could be trained.
-    """
-    known = known_search(grid, family, kept)
-    if known is not None:
-        return known
-    table = search_family(grid, family, out, data=data, jobs=jobs, progress=progress)
-    write_json(kept / f"{family.name}.json", table)
-    return chosen_of(table)
 
 
 def candidate(grid: Grid, config: Config, number: int) -> dict[str, float | int]:
@@ -192,7 +175,7 @@ def chosen_of(table: Mapping[str, Any]) -> Tuned:
     """Return label -> the recipe fields that a search chose.
 
     Raises:
-        DataError: the table is no search's.
+        DataError: the table is not one of a search.
     """
     try:
         return {label: dict(row["recipe"]) for label, row in table["chosen"].items()}
@@ -204,19 +187,17 @@ def chosen_of(table: Mapping[str, Any]) -> Tuned:
 
 
 def scored_on(family: Family) -> str:
-    """Return what candidates of a family are scored on, in words."""
+    """Return on what candidates of a family are scored."""
     return LEFT_OUT if family.unseen else VALIDATION
 
 
 def try_candidate(job: Job, *, unseen: bool = False) -> dict[str, Any]:
-    """Train one candidate and write its score; what a worker process does.
-
-    A candidate that diverges is a result as well: it has no score.
+    """Train one candidate in a worker process and write its score; a candidate that diverges has none.
 
     Args:
         job: the candidate's run.
-        unseen: leave the training group out that the seed stands for, and score its instances as validation parts are
-            scored; otherwise the score is that of the state that is kept.
+        unseen: leave out the training group with the number of the seed, and score its instances as validation splits
+            are scored; otherwise the score is that of the selected checkpoint.
     """
     task, scored = without_test(prepare_of(job.config, job.data, seed=job.seed)), None
     if unseen:
@@ -232,29 +213,53 @@ def try_candidate(job: Job, *, unseen: bool = False) -> dict[str, Any]:
     except ConcordantError as error:
         found["error"] = str(error)
     else:
-        kept = next(one for one in trained.history if one["step"] == trained.best_step)
-        score = kept["validation"] if scored is None else _score(trained, scored, job)
+        if scored is None:
+            score = next(one for one in trained.history if one["step"] == trained.best_step)["validation"]
+        else:
+            settings = Perturbation() if job.variant.perturbed else None
+            score, _ = validation_score(trained.model.eval(), open_tensors(scored), settings, job.seed)
         found |= {"validation": score, "train_seconds": trained.seconds}
     write_json(job.folder / FILE, found)
     return found
 
 
-def _score(trained: Trained, part: Split, job: Job) -> float:
-    settings = Perturbation() if job.variant.perturbed else None
-    score, _ = validation_score(trained.model.eval(), open_tensors(part), settings, job.seed)
-    return score
+def leave_group_out(task: Task, number: int) -> tuple[Task, Split]:
+    """Return a task without one of its training groups, and the instances of that group.
+
+    Args:
+        task: with groups, in memory.
+        number: which of the sorted groups of the training split, modulo their number.
+
+    Raises:
+        UsageError: splits are read from disk, have no groups, or a single one.
+    """
+    train, valid = task.train, task.valid
+    if not isinstance(train, Split) or not isinstance(valid, Split):
+        raise UsageError("leaving a group out needs parts in memory; found parts that are read from disk")
+    if train.groups is None or valid.groups is None:
+        raise UsageError("leaving a group out needs instances with groups; found none")
+    groups = sorted(set(train.groups.tolist()))
+    if len(groups) < 2:
+        raise UsageError(f"leaving a group out needs two or more in the training part; found {groups}")
+    out = groups[number % len(groups)]
+    kept = replace(task, train=train.take(train.groups != out), valid=valid.take(valid.groups != out))
+    return kept, _joined(train.take(train.groups == out), valid.take(valid.groups == out))
+
+
+def _joined(one: Split, other: Split) -> Split:
+    def both(name: str) -> Any:  # noqa: ANN401 - an array, or a dictionary of arrays
+        a, b = getattr(one, name), getattr(other, name)
+        return {key: np.concatenate([a[key], b[key]]) for key in a} if isinstance(a, dict) else np.concatenate([a, b])
+
+    return Split(**{name: both(name) for name in ("inputs", "labels", "ids", "groups", "masks", "present")})
 
 
 def _with(config: Config, fields: Mapping[str, float | int]) -> Config:
     return config.model_copy(update={"recipe": Recipe.model_validate({**config.recipe.model_dump(), **fields})})
 
 
-def _place(out: Path, family: Family, label: str, number: int, seed: int) -> Path:
-    return out / "search" / family.name / label / f"candidate-{number}-seed-{seed}"
-
-
 def _known(job: Job, scored: str) -> bool:
-    """Say whether a candidate was trained before, as it is asked for now."""
+    """Return whether a candidate was trained before with this configuration."""
     path = job.folder / FILE
     if not path.is_file():
         return False
@@ -264,10 +269,7 @@ def _known(job: Job, scored: str) -> bool:
     return all(before[key] == now[key] for key in same) and found.get("scored", VALIDATION) == scored
 
 
-def _row(
-    out: Path, family: Family, label: str, number: int, fields: Mapping[str, float | int], seeds: int
-) -> dict[str, Any]:
-    files = [read_json(_place(out, family, label, number, seed) / FILE) for seed in range(seeds)]
+def _row(label: str, number: int, fields: Mapping[str, float | int], files: list[dict[str, Any]]) -> dict[str, Any]:
     errors = [one["error"] for one in files if one["error"] is not None]
     scores = [one["validation"] for one in files]
     return {

@@ -1,9 +1,9 @@
-"""What is kept of a finished cell: one committed file, from which all tables are made without its runs.
+"""The committed file of a finished cell, from which all tables are made without its runs.
 
-CELLS/<family>--<fusion>.json holds what was asked (the configuration with its tuned recipes, severities, resamples),
-the answers (the rows of every question's table, p-values uncorrected) and what they were made with. A file that holds
-what is asked now stands for the cell: nothing of it is trained again, on whatever machine. Tables are kept by column,
-floats with six digits; words that repeat are kept once.
+CELLS/FAMILY--FUSION.json holds what was run (configuration with recipes, severities, resamples), the rows of every
+question's table with uncorrected p-values, versions, hardware and the commit of the code. A file whose request equals
+the grid's stands for the cell: nothing of it is trained again, on any machine. Tables are stored by column, floats with
+six digits, repeated texts once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,8 @@ from concordant.errors import DataError
 from concordant.faults import explain
 from concordant.files import read_json, write_text
 from concordant.training.provenance import hardware, versions
-from studies.paper.comparing import Row, place_of_cell
-from studies.paper.grid import Cell, Grid
-from studies.paper.plan import Experiment
-from studies.paper.questions import blank_tables
-from studies.paper.table import Table
+from studies.paper.grid import Cell, Experiment, Grid
+from studies.paper.tables import QUESTIONS, Row, Table, place_of
 
 SCHEMA: Literal["concordant.cell/1"] = "concordant.cell/1"
 DIGITS = 6
@@ -36,17 +33,14 @@ _ROWS = (
 Column = list[Any] | dict[Literal["words", "at"], list[Any]]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A document that refuses unknown keys."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class TableFile(_Frozen):
-    """The rows of one question.
-
-    Args:
-        scores: name of a column -> its values, or "words" and, "at" every row, which of them.
-        rows: of the comparisons, likewise.
-    """
+class TableFile(Frozen):
+    """The rows of one question: column -> its values, or its distinct "words" and "at" each row which of them."""
 
     scores: dict[str, Column]
     rows: dict[str, Column]
@@ -68,19 +62,8 @@ class TableFile(_Frozen):
         return self
 
 
-class CellFile(_Frozen):
-    """The document.
-
-    Args:
-        schema: "concordant.cell/1".
-        family: of the grid.
-        fusion: of the family.
-        asked: what was asked, as `asked_of` gives it.
-        tables: question -> its rows.
-        versions: package -> version.
-        hardware: of the machine.
-        commit: of the code, where it is known.
-    """
+class CellFile(Frozen):
+    """The document; `asked` is what `asked_of` returns."""
 
     schema_: Literal["concordant.cell/1"] = Field(alias="schema")
     family: str
@@ -93,8 +76,8 @@ class CellFile(_Frozen):
 
     @model_validator(mode="after")
     def _answers_all(self) -> CellFile:
-        missing = [name for name in blank_tables() if name not in self.tables]
-        unknown = [name for name in self.tables if name not in blank_tables()]
+        missing = [name for name in QUESTIONS if name not in self.tables]
+        unknown = [name for name in self.tables if name not in QUESTIONS]
         faults = [f"tables lacks {', '.join(missing)}"] if missing else []
         faults += [f"tables has {', '.join(unknown)}, which no question makes"] if unknown else []
         if faults:
@@ -103,14 +86,14 @@ class CellFile(_Frozen):
 
     def tables_of(self, cell: Cell) -> dict[str, Table]:
         """Return the table of every question, as the cell's runs gave it."""
-        place = place_of_cell(cell)
+        place = place_of(cell)
         return {
             name: replace(
                 blank,
                 scores=[{**place, **row} for row in _unpacked(self.tables[name].scores)],
                 rows=[{**place, **_with_holm(row)} for row in _unpacked(self.tables[name].rows)],
             )
-            for name, blank in blank_tables().items()
+            for name, blank in QUESTIONS.items()
         }
 
 
@@ -120,7 +103,7 @@ def path_of(folder: Path, cell: Cell) -> Path:
 
 
 def asked_of(grid: Grid, experiments: Sequence[Experiment]) -> dict[str, Any]:
-    """Return what is asked of a cell: methods, seeds and recipes of its experiments, and how it is looked at."""
+    """Return what defines a cell's results: configurations of its experiments, severities and resamples."""
     configs = {one.ablations: one.config.model_dump(mode="json") for one in experiments}
     asked = {
         "config": configs[False],
@@ -135,16 +118,8 @@ def asked_of(grid: Grid, experiments: Sequence[Experiment]) -> dict[str, Any]:
 def write_cell(
     path: Path, cell: Cell, asked: Mapping[str, Any], tables: Mapping[str, Table], commit: str | None
 ) -> None:
-    """Write the file of a cell that was just run, on this machine.
-
-    Args:
-        path: of the file.
-        cell: which.
-        asked: what `asked_of` gives.
-        tables: one a question, of this cell alone.
-        commit: of the code.
-    """
-    place = place_of_cell(cell)
+    """Write the file of a cell that was just run on this machine."""
+    place = place_of(cell)
     parts = {
         name: {"scores": _packed(table.scores, place), "rows": _packed(table.rows, {**place, "p_holm": None})}
         for name, table in tables.items()
@@ -160,7 +135,7 @@ def read_cell_file(path: Path) -> CellFile:
     """Read the file of a cell.
 
     Raises:
-        DataError: it is none; all its faults are named.
+        DataError: the file is not such a document; all its faults are named.
     """
     try:
         return CellFile.model_validate(read_json(path))
@@ -169,10 +144,10 @@ def read_cell_file(path: Path) -> CellFile:
 
 
 def read_cell_files(folder: Path, cells: Sequence[Cell]) -> dict[str, CellFile]:
-    """Return name of a cell -> its file, of those that have one.
+    """Return name of a cell -> its file, of the cells that have one.
 
     Raises:
-        DataError: some are none; the faults of all files are named.
+        DataError: some files are not such documents; the faults of all are named.
     """
     found, faults = {}, []
     for cell in cells:
@@ -188,7 +163,7 @@ def read_cell_files(folder: Path, cells: Sequence[Cell]) -> dict[str, CellFile]:
 
 
 def _packed(rows: Sequence[Row], without: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rows by column, without what all rows of a cell share."""
+    """Return rows by column, without the columns that all rows of a cell share."""
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in without]
     return {name: _column([_short(row.get(name)) for row in rows]) for name in names}
 
@@ -213,13 +188,9 @@ def _unpacked(columns: Mapping[str, Column]) -> list[Row]:
 
 
 def _with_holm(row: Row) -> Row:
-    """Return a comparison with the place of the corrected p-value, which is that of a whole table."""
-    found: Row = {}
-    for name, value in row.items():
-        found[name] = value
-        if name == "p":
-            found["p_holm"] = None
-    return found
+    """Return a comparison with a place for the corrected p-value behind "p"."""
+    names = [one for name in row for one in ((name, "p_holm") if name == "p" else (name,))]
+    return {name: row.get(name) for name in names}
 
 
 def _short(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds

@@ -1,15 +1,17 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from concordant.errors import DataError
+from concordant.benchmarks.catalogue import prepare
+from concordant.errors import DataError, UsageError
 from concordant.files import read_json
 from concordant.training.config import Variant
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
-from studies.paper.plan import base_config
-from studies.paper.searching import candidate, chosen_of, known_search, search, search_family
+from studies.paper.grid import base_config
+from studies.paper.search import candidate, chosen_of, known_search, leave_group_out, search, search_family
 
 
 def test_every_method_has_the_same_candidates_and_the_best_on_validation_is_chosen(made):
@@ -54,7 +56,7 @@ def test_a_search_goes_on_where_it_was_and_a_committed_one_is_taken(made, tmp_pa
 
 def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
     from concordant.training.paired import Job
-    from studies.paper import searching
+    from studies.paper import search as searching
 
     seen = []
 
@@ -71,7 +73,7 @@ def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
 
 def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
     from concordant.training.paired import Job
-    from studies.paper.searching import FILE, try_candidate
+    from studies.paper.search import FILE, try_candidate
 
     config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
     wild = config.model_copy(update={"recipe": config.recipe.model_copy(update={"learning_rate": 1e30})})
@@ -103,8 +105,8 @@ def test_a_candidate_of_unseen_groups_is_scored_on_a_group_that_it_was_not_train
     from concordant.training.batches import open_tensors
     from concordant.training.paired import Job
     from concordant.training.validation import validation_score
-    from studies.paper import searching
-    from studies.paper.unseen import leave_group_out
+    from studies.paper import search as searching
+    from studies.paper.search import leave_group_out
 
     def prepared(*args, **options):
         task = prepare_of(*args, **options)
@@ -141,3 +143,41 @@ def test_a_search_that_was_scored_on_something_else_is_not_taken(made, tmp_path)
 def test_a_search_that_chose_nothing_is_refused(chosen):
     with pytest.raises(DataError, match="the search of digits does not say under 'chosen' what recipe each method has"):
         chosen_of({"family": "digits", "chosen": chosen})
+
+
+@pytest.fixture(scope="module")
+def task():
+    found = prepare("digits", seed=0)
+    return replace(found, train=grouped(found.train, 5), valid=grouped(found.valid, 5), test=grouped(found.test, 3))
+
+
+def grouped(part, count):
+    return replace(part, groups=np.array([f"g{number % count}" for number in range(len(part))]))
+
+
+@pytest.mark.parametrize(("number", "group"), [(0, "g0"), (3, "g3"), (7, "g2")])
+def test_the_group_is_in_no_part_and_scored_as_a_whole(task, number, group):
+    left, scored = leave_group_out(task, number)
+    for part, whole in ((left.train, task.train), (left.valid, task.valid)):
+        assert group not in set(part.groups)
+        assert list(part.ids) == [one for one, of in zip(whole.ids, whole.groups, strict=True) if of != group]
+    assert list(scored.ids) == [
+        one
+        for whole in (task.train, task.valid)
+        for one, of in zip(whole.ids, whole.groups, strict=True)
+        if of == group
+    ]
+    known = {
+        one: row for whole in (task.train, task.valid) for row, one in zip(whole.inputs["left"], whole.ids, strict=True)
+    }
+    assert all(np.array_equal(row, known[one]) for row, one in zip(scored.inputs["left"], scored.ids, strict=True))
+    assert left.test is task.test
+
+
+def test_what_cannot_be_left_out_is_said(task):
+    alone = replace(task, train=replace(task.train, groups=None))
+    with pytest.raises(UsageError, match="needs instances with groups; found none"):
+        leave_group_out(alone, 0)
+    single = replace(task, train=grouped(task.train, 1))
+    with pytest.raises(UsageError, match=r"needs two or more in the training part; found \['g0'\]"):
+        leave_group_out(single, 0)

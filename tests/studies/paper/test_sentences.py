@@ -7,9 +7,7 @@ import pytest
 
 from concordant.files import read_json
 from concordant.report.table import shown
-from studies.paper.summary import read_summary
-from studies.paper.table import Table
-from studies.paper.verdict import (
+from studies.paper.sentences import (
     READING,
     every_loss,
     leads,
@@ -21,6 +19,8 @@ from studies.paper.verdict import (
     verdict,
     what_came,
 )
+from studies.paper.summary import read_summary
+from studies.paper.tables import Table
 
 MADE = {
     "command": "make results",
@@ -171,10 +171,10 @@ def test_every_loss_in_the_tables_of_accuracies_is_named_and_no_other(rows):
 
 def test_swaps_are_of_cells_that_have_both_areas():
     summary = read_summary(MANY)
-    assert swaps(summary) == [
-        ("b1 (random, 3 modalities), tfn", 0.9, 0.8),
-        ("b3 (random, 2 modalities), tfn", 0.6, 0.5),
-        ("b5 (random, 4 modalities), tfn", 1.0, 0.9),
+    assert swaps(summary).splitlines()[2:] == [
+        "| b1 (random, 3 modalities), tfn | 0.90 | 0.80 |",
+        "| b3 (random, 2 modalities), tfn | 0.60 | 0.50 |",
+        "| b5 (random, 4 modalities), tfn | 1.00 | 0.90 |",
     ]
 
 
@@ -185,7 +185,8 @@ def test_what_there_is_not_is_not_spoken_of():
         "significantly ahead in 1, behind in 0"
     ]
     assert leads(summary)[0] == ["points ahead of", "clean", "corrupted, three modalities or more"]
-    assert swaps(summary) == shares(summary) == []
+    assert swaps(summary) == ""
+    assert shares(summary) == []
 
 
 def test_a_method_that_some_cells_lack_has_an_empty_place():

@@ -1,13 +1,12 @@
-"""All of the proof, cell by cell: search, train, stress, time, tables; then everything that is made of all cells.
+"""The study, cell by cell: search, train, stress, time, tables; then everything that is made of all cells.
 
-RESULTS/summary.json, PROOF.md           what came of it
-RESULTS/proof/<question>.md, .csv        the tables
-RESULTS/proof/*.png                      the figures
-RESULTS/search/<family>.json             the searches
-RESULTS/proof/cells/<cell>.json          what is kept of a cell; a cell that has its file is not run again
+RESULTS/summary.json, PROOF.md           the findings
+RESULTS/proof/QUESTION.md, .csv, *.png   tables and figures
+RESULTS/search/FAMILY.json               the searches
+RESULTS/proof/cells/CELL.json            the results of a cell; a cell with its file is not run again
 OUT/                                     the runs
-OUT/report.html                          the report page of the first cell of every family whose runs are at hand
-Everything but the searches is written anew after each cell, and says which cells are not there yet.
+OUT/report.html                          report page of the first cell of every family whose runs are at hand
+All files but the searches are written again after each cell, and name the missing cells.
 """
 
 from __future__ import annotations
@@ -18,46 +17,58 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from concordant import seeding
+from concordant.benchmarks.catalogue import folder_of
+from concordant.calibration import Perturbation, repeat_targets
+from concordant.data.split import Task
+from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.errors import ConcordantError, DataError
-from concordant.files import write_json, write_text
+from concordant.files import read_json, write_json, write_text
 from concordant.report.html import read_documents, write_report
-from concordant.study.experiment import Progress
-from studies.paper.blocks import FOLDER, SUMMARY
-from studies.paper.cellfile import CellFile, asked_of, path_of, read_cell_file, read_cell_files, write_cell
+from concordant.speed import interleaved
+from concordant.study.experiment import Progress, study_all
+from concordant.training.batches import endless_rows, open_tensors
+from concordant.training.config import Config, Variant
+from concordant.training.model import build_model
+from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
+from studies.paper.cells import CellFile, asked_of, path_of, read_cell_file, read_cell_files, write_cell
 from studies.paper.figures import draw_detection, draw_leads, draw_shares
-from studies.paper.grid import Cell, Grid
+from studies.paper.grid import TWIN, Cell, Experiment, Grid, Tuned, plan_cell
 from studies.paper.outcomes import read_cell
-from studies.paper.page import proof_page
-from studies.paper.plan import Tuned, plan_cell
-from studies.paper.questions import tables_of
-from studies.paper.searching import known_search, search
+from studies.paper.pages import FOLDER, SUMMARY, proof_page, write_table_files
+from studies.paper.search import known_search, search
+from studies.paper.sentences import made_line, standing
 from studies.paper.stressing import stress_all
 from studies.paper.summary import Summary, made_with, summarise
-from studies.paper.table import Table, joined
-from studies.paper.timing import time_cell
-from studies.paper.training import is_observed, train_all
-from studies.paper.verdict import made_line, standing
-from studies.paper.writing import write_table_files
+from studies.paper.tables import QUESTIONS, joined, tables_of
 
 SEARCH = "search"
 CELLS = "cells"
 PAGE = "PROOF.md"
 FIGURES = ("leads.png", "shares.png", "detection.png")
+TIMING = "timing.json"
+TURNS, WARM_UP = 15, 3
 
 
-class TimeIsUp(Exception):  # noqa: N818 - no error: what is asked for
+class TimeIsUp(Exception):  # noqa: N818 - requested, not an error
     """No new run is to be started."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the files of a proof are.
+    """Where the files of a study are.
 
     Args:
         out: the runs.
         results: tables, figures, page and summary.
         searches: the searches; None = RESULTS/search.
-        cells: what is kept of finished cells; None = RESULTS/proof/cells.
+        cells: the results of finished cells; None = RESULTS/proof/cells.
     """
 
     out: Path
@@ -67,16 +78,16 @@ class Places:
 
     @property
     def kept_searches(self) -> Path:
-        """The folder of the searches."""
+        """Folder of the searches."""
         return self.searches if self.searches is not None else self.results / SEARCH
 
     @property
     def kept_cells(self) -> Path:
-        """The folder of the cells' files."""
+        """Folder of the cells' files."""
         return self.cells if self.cells is not None else self.results / FOLDER / CELLS
 
 
-def make_proof(
+def run_study(
     grid: Grid,
     places: Places,
     *,
@@ -89,28 +100,28 @@ def make_proof(
     progress: Progress | None = None,
     after: Callable[[], None] | None = None,
 ) -> Summary | None:
-    """Run the cells of a grid that are not finished, in rounds, and write everything that comes of all finished ones.
+    """Run the unfinished cells of a grid, in rounds, and write all files that are made of the finished ones.
 
     Args:
         grid: what is run.
         places: where its files are.
         families: whose cells are run; None = all. Tables are of all finished cells in any case.
-        stop_after: minutes after which no new run is started; None = go on to the end.
-        command: that the results say they were made by.
-        commit: of the code, which a cell's file records.
-        data: the data folder; None = the one that CONCORDANT_DATA names, or ../shared/data.
-        jobs: runs that go at once; None = one a core.
-        progress: called with what is done, all there is, and a line about the last one, stage by stage.
+        stop_after: minutes after which no new run is started; None = no limit.
+        command: that the results name.
+        commit: of the code, recorded in the file of a cell.
+        data: data folder; None = the one that CONCORDANT_DATA names, or ../shared/data.
+        jobs: parallel runs; None = one per core.
+        progress: called per stage with the number of finished runs, their total, and a line about the last one.
         after: called whenever the results were written.
 
     Returns:
         The summary of all finished cells; None while there is none.
 
     Raises:
-        DataError: a cell's file is none.
-        ConcordantError: some cells failed; the others were run, and are in the tables.
+        DataError: a cell's file cannot be used.
+        ConcordantError: some cells failed; the tables are of the others.
     """
-    read_cell_files(places.kept_cells, grid.cells)  # what is wrong with them shows before hours are spent
+    read_cell_files(places.kept_cells, grid.cells)  # shows their faults before hours are spent
     end = None if stop_after is None else time.monotonic() + 60 * stop_after
     common: dict[str, Any] = {"data": data, "jobs": jobs, "progress": _until(end, progress)}
     tuned: dict[str, Tuned] = {}
@@ -140,9 +151,9 @@ def make_proof(
         after()
     write_first_pages(grid, places)
     if failures:
-        said = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in failures.items())
+        named = "; ".join(f"{', '.join(names)}: {sentence}" for sentence, names in failures.items())
         count = sum(map(len, failures.values()))
-        raise ConcordantError(f"{count} of {len(grid.cells)} cells failed, the tables are of the others: {said}")
+        raise ConcordantError(f"{count} of {len(grid.cells)} cells failed, the tables are of the others: {named}")
     return summary
 
 
@@ -155,7 +166,7 @@ def run_cell(
     commit: str | None,
     common: Mapping[str, Any],
 ) -> bool:
-    """Train, stress and time one cell and write its file; return False where the file is there and is what is asked."""
+    """Train, stress and time one cell and write its file; return False where the file already answers the grid."""
     experiments = plan_cell(grid, cell, places.out, chosen)
     asked, path = asked_of(grid, experiments), path_of(places.kept_cells, cell)
     if path.is_file() and read_cell_file(path).asked == asked:
@@ -170,11 +181,89 @@ def run_cell(
     return True
 
 
+def train_all(
+    experiments: Sequence[Experiment],
+    *,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train what is not trained yet, as `study_all` does; observed runs record the loss of every step."""
+    for observed in (True, False):
+        mine = {one.name: (one.config, one.folder) for one in experiments if one.observed == observed}
+        if mine:
+            study_all(mine, data=data, jobs=jobs, progress=progress, dynamics=DEFAULT_EVERY if observed else None)
+
+
+def time_cell(experiment: Experiment, *, data: Path | str | None = None, turns: int = TURNS) -> dict[str, Any]:
+    """Return the time of a training step of every method of a cell, and write it beside its runs; measured once.
+
+    Returns:
+        "methods": label -> "median_ms", and "relative", the median ratio to the perturbed twin within a turn.
+    """
+    path = experiment.folder / TIMING
+    if path.is_file():
+        return read_json(path)
+    config = experiment.config
+    task = prepare_of(config, folder_of(config.benchmark, data), seed=0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            steps = {one.label: stepper(task, config, one) for one in config.variants}
+            taken = {
+                label: 1000 * np.array(seconds)
+                for label, seconds in interleaved(steps, repetitions=turns, warm=WARM_UP).items()
+            }
+    finally:
+        torch.set_num_threads(threads)
+    found = {
+        "methods": {
+            label: {
+                "median_ms": float(np.median(times)),
+                "relative": float(np.median(times / taken[TWIN])) if TWIN in taken else None,
+            }
+            for label, times in taken.items()
+        },
+        "batch": config.recipe.batch,
+        "turns": turns,
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    write_json(path, found)
+    return found
+
+
+def stepper(task: Task, config: Config, variant: Variant) -> Callable[[], Tensor]:
+    """Return a function that makes one step of `concordant.training.loop` and returns its loss."""
+    model = build_model(task, config, variant, 0).train()
+    recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
+    data = open_tensors(task.train)
+    order = endless_rows(len(data), recipe.batch, seeding.generator(0, "batches"))
+    draws = seeding.generator(0, "perturbations")
+
+    def step() -> Tensor:
+        batch = data.take(next(order))
+        out = model(
+            batch.inputs, batch.masks, batch.present, labels=batch.labels, perturbation=settings, generator=draws
+        )
+        targets = batch.labels if settings is None else repeat_targets(batch.labels)
+        loss: Tensor = F.cross_entropy(out.logits, targets) + out.calibration.auxiliary_loss
+        loss = loss + model.fusion.auxiliary_loss(targets)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
 def finished_cells(grid: Grid, places: Places) -> list[tuple[Cell, CellFile]]:
-    """Return the cells whose files hold what the grid asks now, with their files, in its order.
+    """Return the cells whose files answer the grid, with their files, in its order.
 
     Raises:
-        DataError: some files are none.
+        DataError: some files cannot be used.
     """
     files = read_cell_files(places.kept_cells, grid.cells)
     searched = {one.name: known_search(grid, one, places.kept_searches) for one in grid.families}
@@ -195,12 +284,13 @@ def write_results(grid: Grid, places: Places, command: str) -> Summary | None:
         None while no cell is finished; nothing is written then.
 
     Raises:
-        DataError: some files of cells are none.
+        DataError: some files of cells cannot be used.
     """
     finished = finished_cells(grid, places)
     if not finished:
         return None
-    tables = _joined([file.tables_of(cell) for cell, file in finished])
+    found = [file.tables_of(cell) for cell, file in finished]
+    tables = {name: joined(name, [(one[name].scores, one[name].rows) for one in found]) for name in QUESTIONS}
     made = made_with(grid, command, {cell.name: file for cell, file in finished})
     part = replace(grid, families=tuple({cell.family.name: cell.family for cell, _ in finished}.values()))
     summary = summarise(part, tables, made)
@@ -218,10 +308,10 @@ def write_results(grid: Grid, places: Places, command: str) -> Summary | None:
 
 
 def write_tables(grid: Grid, places: Places, command: str = "make results") -> Summary:
-    """Write everything that comes of the finished cells; run nothing.
+    """Write everything that is made of the finished cells; run nothing.
 
     Raises:
-        DataError: no cell is finished, or some files of cells are none.
+        DataError: no cell is finished, or some files of cells cannot be used.
     """
     summary = write_results(grid, places, command)
     if summary is None:
@@ -237,14 +327,10 @@ def write_first_pages(grid: Grid, places: Places) -> None:
     for cell in grid.cells:
         chosen = known_search(grid, cell.family, places.kept_searches)
         for one in plan_cell(grid, cell, places.out, chosen) if chosen is not None else ():
-            if is_observed(one) and (one.folder / "results.json").is_file():
+            if one.observed and (one.folder / "results.json").is_file():
                 pages.append(replace(read_documents(one.folder), name=one.name))
     if pages:
         write_report(pages, places.out / "report.html")
-
-
-def _joined(cells: Sequence[Mapping[str, Table]]) -> dict[str, Table]:
-    return {name: joined([tables[name] for tables in cells]) for name in cells[0]}
 
 
 def _check(end: float | None) -> None:
@@ -253,7 +339,7 @@ def _check(end: float | None) -> None:
 
 
 def _until(end: float | None, progress: Progress | None) -> Progress:
-    """Return a progress that ends the work when the time is up and something is left; what has begun is finished."""
+    """Return a progress that ends the work when the time is up and something is left."""
 
     def watched(done: int, total: int, line: str) -> None:
         if progress is not None:
