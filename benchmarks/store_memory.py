@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.collate import Collate
 from concordant.data.store import Instance, Store
+from concordant.data.stored import Collate
 from concordant.data.writing import write_store
 from concordant.training.provenance import hardware, versions
 

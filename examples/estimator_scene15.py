@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.model_selection import cross_val_score, train_test_split
 
 from concordant import CalibratedClassifier, DataError
-from concordant.benchmarks.scene15 import SCENE15
+from concordant.benchmarks.small import SCENE15
 from concordant.data.archives import find_data_folder
 from concordant.estimator import Modalities
 

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from concordant import CalibratedClassifier, DataError
-from concordant.benchmarks import utd_mhad
+from concordant.benchmarks import actions
 from concordant.data.archives import find_data_folder
 from concordant.estimator import Modalities
 
@@ -26,12 +26,12 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="of the optimiser; default: by the number of recordings")
     arguments = parser.parse_args()
     try:
-        read = utd_mhad.load(find_data_folder(arguments.data, files=[utd_mhad.FILE]))
+        read = actions.load_sensors(find_data_folder(arguments.data, files=[actions.SENSORS]))
     except DataError as error:
         print(f"skipped: {error}")
         return 0
     subjects = np.asarray(read.groups).astype(int)
-    train = np.isin(subjects, utd_mhad.TRAIN_SUBJECTS)
+    train = np.isin(subjects, actions.TRAIN_SUBJECTS)
 
     X = Modalities(read.inputs)
     lost = np.random.default_rng(0).random(len(X)) < 0.1  # every tenth recording has no inertial unit

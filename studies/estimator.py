@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import CalibratedClassifier
-from concordant.benchmarks import utd_mhad
-from concordant.benchmarks.handwritten import HANDWRITTEN
-from concordant.benchmarks.scene15 import SCENE15
+from concordant.benchmarks import actions
+from concordant.benchmarks.small import HANDWRITTEN, SCENE15
 from concordant.data.archives import Column, find_data_folder, read_archive
-from concordant.data.scaling import scale_splits
+from concordant.data.scaling import fit_chunks
 from concordant.data.split import Split, stratified
 from concordant.errors import ConcordantError
 from concordant.estimator import Modalities
@@ -51,7 +50,7 @@ class Dataset:
 
 def pooled(folder: Path) -> Split:
     """Return UTD-MHAD as means and standard deviations over time; groups are subjects."""
-    read = utd_mhad.load(folder)
+    read = actions.load_sensors(folder)
     vectors = {}
     for name, x in read.inputs.items():
         steps = np.moveaxis(x, 2, 1) if name == "depth" else x  # (N, T, ...)
@@ -87,7 +86,7 @@ def random_split(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.
 
 def by_subject(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the published split, whatever the seed."""
-    odd = np.isin(np.asarray(part.groups).astype(np.int64), utd_mhad.TRAIN_SUBJECTS)
+    odd = np.isin(np.asarray(part.groups).astype(np.int64), actions.TRAIN_SUBJECTS)
     return np.flatnonzero(odd), np.flatnonzero(~odd)
 
 
@@ -129,7 +128,8 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
     ground = Ground(layouts=dict.fromkeys(part.inputs, "bd"))
     for seed in range(seeds):
         train, test = (part.take(rows) for rows in dataset.split(part, seed))
-        train, test, _ = scale_splits((train, test, test), ground.layouts)
+        scales = fit_chunks([train], ground.layouts)
+        train, test = (one.scaled(scales, ground.layouts) for one in (train, test))
         hit = victims(test, tuple(test.inputs), seed)
         tests = {"clean": test} | {
             kind: corrupt_part(test, KINDS[kind], strength, ground, seed=seed, hit=hit).part

@@ -48,8 +48,7 @@ def test_the_commands_without_data_run_one_after_the_other(command, folder, shel
 
 @pytest.mark.parametrize("command", [line for line in commands() if "DATA" in line])
 def test_the_commands_with_data_name_what_is_there(command):
-    from concordant.benchmarks.catalogue import BENCHMARKS
-    from concordant.benchmarks.datasets import DATASETS
+    from concordant.benchmarks.catalogue import BENCHMARKS, DATASETS
 
     words = shlex.split(command)
     if words[1] == "data":

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from concordant.benchmarks.catalogue import folder_of, natures_of, waves_of
-from concordant.data.digest import sha256
 from concordant.data.split import AnySplit, Bools, Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
+from concordant.files import sha256
 from concordant.robustness.corrupting import Ground
 from concordant.robustness.predict import Answer, ask
 from concordant.robustness.predictions import write_table

@@ -3,7 +3,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from concordant.benchmarks.resnet_features import AVE_FEATURES, CREMAD_FEATURES
+from concordant.benchmarks.emotions import CREMAD_FEATURES
+from concordant.benchmarks.events import AVE_FEATURES
 from concordant.data.archives import DataError
 
 
@@ -43,7 +44,7 @@ def test_five_seeds_test_every_clip_once_and_the_next_five_in_other_folds(tmp_pa
     clips = benchmark.load(tmp_path)
     tests = [benchmark.split(clips, seed, "normal").test.ids.tolist() for seed in range(10)]
     for five in (tests[:5], tests[5:]):
-        assert sorted(chain.from_iterable(five)) == sorted(clips.parts["normal"].ids.tolist())
+        assert sorted(chain.from_iterable(five)) == sorted(clips.by_protocol["normal"].ids.tolist())
     assert {tuple(sorted(test)) for test in tests[:5]} != {tuple(sorted(test)) for test in tests[5:]}
 
 

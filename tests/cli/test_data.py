@@ -186,8 +186,7 @@ def test_a_dataset_may_be_prepared_in_the_empty_folder_one_works_in(tmp_path, mo
 
 
 def test_list_says_what_files_each_takes(tmp_path):
-    from concordant.benchmarks.catalogue import BENCHMARKS
-    from concordant.benchmarks.datasets import DATASETS
+    from concordant.benchmarks.catalogue import BENCHMARKS, DATASETS
 
     text = good(concordant("data", "list", cwd=tmp_path))
     for name in DATASETS:

@@ -1,12 +1,14 @@
+import hashlib
 import json
 import re
 
 import pytest
 from pydantic import ValidationError
 
-from concordant.data.card import CARD, Card, LabelCard, ModalityCard, Source, read_card, write_card
+from concordant.data.card import CARD, Card, LabelCard, ModalityCard, Source, read_card, sources, write_card
 from concordant.errors import DataError
 from concordant.faults import explain
+from concordant.files import sha256
 
 FULL = Card(
     name="spræk \N{SNOWMAN}",
@@ -121,3 +123,16 @@ def test_a_file_in_the_place_of_the_folder_is_no_dataset(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"^the dataset folder .*file is not there$"):
         read_card(tmp_path / "file")
+
+
+def test_files_are_named_relative_to_their_folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.bin").write_bytes(b"abc" * 100_000)
+    (found,) = sources(tmp_path, ["sub/a.bin"])
+    assert found.file == "sub/a.bin"
+    assert found.sha256 == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"gone cannot be read \(No such file or directory\)"):
+        sha256(tmp_path / "gone")

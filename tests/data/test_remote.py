@@ -13,8 +13,9 @@ import pytest
 
 from concordant.benchmarks.catalogue import folder_of, is_store, prepare, store_at, stored_as
 from concordant.data import remote
-from concordant.data.formats.own_numpy import read_numpy
-from concordant.data.remote import CACHE, RECORD, fetch, fetch_store, is_url
+from concordant.data.archives import is_url
+from concordant.data.formats.own import read_numpy
+from concordant.data.remote import CACHE, RECORD, fetch, fetch_store
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from concordant.data.scaling import CLIP, apply, fit, scale_splits
-from concordant.data.split import Split
+from concordant.data.scaling import CLIP, apply, fit
+from concordant.data.split import Split, Task
 
 SHAPES = {"bd": (12, 3), "btd": (12, 5, 3), "bchw": (12, 3, 4, 2), "bcthw": (12, 3, 5, 2, 4)}
 
@@ -17,6 +17,11 @@ def feature_axis(layout):
 def part(inputs, **more):
     count = len(next(iter(inputs.values())))
     return Split(inputs, np.zeros(count, np.int64), np.arange(count).astype(np.str_), **more)
+
+
+def scaled_splits(*splits, layouts):
+    task = Task((), layouts, *splits).scaled()
+    return task.train, task.valid, task.test
 
 
 @settings(deadline=None, max_examples=30)
@@ -114,8 +119,8 @@ def test_values_beyond_six_standard_deviations_are_cut():
 def test_nothing_but_the_training_part_decides_the_scale():
     draws = np.random.default_rng(3)
     train, other = (draws.normal(size=(20, 4)).astype(np.float32) for _ in range(2))
-    plain = scale_splits((part({"x": train}), part({"x": other}), part({"x": other})), {"x": "bd"})
-    shifted = scale_splits((part({"x": train}), part({"x": 9 * other}), part({"x": other + 5})), {"x": "bd"})
+    plain = scaled_splits(part({"x": train}), part({"x": other}), part({"x": other}), layouts={"x": "bd"})
+    shifted = scaled_splits(part({"x": train}), part({"x": 9 * other}), part({"x": other + 5}), layouts={"x": "bd"})
     np.testing.assert_array_equal(plain[0].inputs["x"], shifted[0].inputs["x"])
     reference = StandardScaler().fit(train)
     for number, values in ((1, 9 * other), (2, other + 5)):
@@ -129,7 +134,7 @@ def test_parts_keep_all_but_their_inputs_and_the_originals_are_untouched():
     mask, here = draws.random((10, 4)) < 0.7, draws.random(10) < 0.7
     given_part = part({"x": x, "y": x[:, 0]}, masks={"x": mask}, present={"x": here, "y": ~here})
     before = x.copy()
-    scaled = scale_splits((given_part, given_part, given_part), {"x": "btd", "y": "bd"})
+    scaled = scaled_splits(given_part, given_part, given_part, layouts={"x": "btd", "y": "bd"})
     np.testing.assert_array_equal(x, before)
     counts = mask & here[:, None]
     for one in scaled:
@@ -146,5 +151,5 @@ def test_parts_keep_all_but_their_inputs_and_the_originals_are_untouched():
 def test_a_modality_that_no_training_instance_has_becomes_zero():
     nowhere = part({"x": np.full((4, 2), np.nan, np.float32)}, present={"x": np.zeros(4, np.bool_)})
     everywhere = part({"x": np.ones((4, 2), np.float32)})
-    scaled = scale_splits((nowhere, everywhere, everywhere), {"x": "bd"})
+    scaled = scaled_splits(nowhere, everywhere, everywhere, layouts={"x": "bd"})
     assert all(not one.inputs["x"].any() for one in scaled)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concordant.data.card import Card, LabelCard, ModalityCard, read_card
-from concordant.data.collate import Collate
 from concordant.data.store import Instance, Store
+from concordant.data.stored import Collate
 from concordant.data.writing import write_store
 from concordant.errors import DataError, UsageError
 

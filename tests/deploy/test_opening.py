@@ -4,7 +4,7 @@ import torch
 
 from concordant.data.scaling import fit
 from concordant.deploy.opening import choose, open_deployed
-from concordant.deploy.raw import only, raw_parts
+from concordant.deploy.raw import raw_parts
 from concordant.errors import UsageError
 
 
@@ -35,8 +35,6 @@ def test_ours_is_opened_unless_another_is_named(shared_run):
 
 def test_a_part_keeps_the_modalities_that_are_named(shared_run):
     whole = raw_parts(shared_run.config, 0, None).test
-    part = only(whole, ("profile", "left"))
+    part = whole.only(("profile", "left"))
     assert list(part.inputs) == ["profile", "left"]
     assert len(part) == len(whole)
-    with pytest.raises(TypeError, match="a part is in memory or in a store; found list"):
-        only([], ("left",))

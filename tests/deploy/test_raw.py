@@ -11,7 +11,7 @@ from concordant.data.store import Instance, Store
 from concordant.data.stored import everything
 from concordant.data.writing import write_store
 from concordant.deploy.deployed import read_description
-from concordant.deploy.raw import all_instances, only, raw_parts
+from concordant.deploy.raw import all_instances, raw_parts
 from concordant.errors import DataError
 
 SEQUENCES = {"a": ("btd", (20, 5)), "b": ("bd", (6,)), "c": ("bcthw", (1, 9, 4, 4))}
@@ -113,7 +113,7 @@ def test_all_modalities_that_are_missing_are_named(about, tmp_path):
 
 def test_a_part_on_disk_keeps_the_modalities_that_are_named(tmp_path):
     whole = everything(Store(store(tmp_path / "x", SEQUENCES)))
-    part = only(whole, ("c", "a"))
+    part = whole.only(("c", "a"))
     assert list(part.take(slice(None)).inputs) == list(part.shapes) == ["c", "a"]
     assert part.ids.tolist() == whole.ids.tolist()
 
@@ -121,7 +121,7 @@ def test_a_part_on_disk_keeps_the_modalities_that_are_named(tmp_path):
 def test_parts_in_memory_keep_masks_and_presence_of_what_is_named(tmp_path):
     whole = everything(Store(store(tmp_path / "x", SEQUENCES))).take(slice(None))
     whole = replace(whole, present={"a": np.array([True, False, True]), "b": np.array([False, True, True])})
-    part = only(whole, ("b", "c"))
+    part = whole.only(("b", "c"))
     assert (list(part.inputs), list(part.masks), list(part.present)) == (["b", "c"], ["c"], ["b"])
     assert part.inputs["c"] is whole.inputs["c"]
 

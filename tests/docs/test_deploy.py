@@ -18,7 +18,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 import pyarrow.parquet as pq  # noqa: E402
 
-from concordant.benchmarks import digits  # noqa: E402
+from concordant.benchmarks import small  # noqa: E402
 from concordant.fusion import FUSIONS  # noqa: E402
 from concordant.training.runs import open_runs  # noqa: E402
 
@@ -32,7 +32,7 @@ NAMES = ("left", "right", "profile")
 def folder(digits_run, shell, tmp_path_factory):
     """Where the commands of the page have run, with RUN a run on digits and DIR a dataset of other digits."""
     where = tmp_path_factory.mktemp("deploy")
-    everything = digits.load(None).take(np.arange(40))
+    everything = small.load_digits(None).take(np.arange(40))
     names = np.array(list("0123456789"))
     np.savez(where / "some.npz", label=everything.labels, classes=names, group=np.arange(40), **everything.inputs)
     lines = ["concordant data from-numpy some.npz --out DIR", *COMMANDS]
@@ -46,7 +46,7 @@ def folder(digits_run, shell, tmp_path_factory):
 def test_part(digits_run):
     """The unscaled test part of the run's first seed."""
     runs = open_runs(digits_run)
-    return digits.split(digits.load(None), 0, runs.config.protocol).test
+    return small.split_digits(small.load_digits(None), 0, runs.config.protocol).test
 
 
 def test_there_is_a_command_for_each_way():

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concordant.data.formats.own_csv import read_csv
+from concordant.data.formats.own import read_csv
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")

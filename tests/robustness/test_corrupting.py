@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concordant.benchmarks.waves import Waves
+from concordant.benchmarks.benchmark import Waves
 from concordant.data.scaling import fit
 from concordant.errors import UsageError
 from concordant.robustness.corrupting import Ground, check_kinds, corrupt_part, victims

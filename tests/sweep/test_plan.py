@@ -54,7 +54,7 @@ def test_data_are_named_so_that_every_machine_finds_them(tmp_path, monkeypatch):
 
 def test_a_prepared_dataset_goes_by_its_own_name(tmp_path):
     pytest.importorskip("datasets")
-    from concordant.data.formats.own_numpy import read_numpy
+    from concordant.data.formats.own import read_numpy
     from concordant.data.writing import write_store
 
     draws = np.random.default_rng(0)

@@ -190,7 +190,7 @@ def test_a_test_part_is_emptied_in_memory_and_in_a_store(tmp_path):
     assert len(without_test(task).test) == 0
     assert without_test(task).train is task.train
     pytest.importorskip("datasets")
-    from concordant.data.formats.own_numpy import read_numpy
+    from concordant.data.formats.own import read_numpy
     from concordant.data.store import Store
     from concordant.data.stored import everything
     from concordant.data.writing import write_store

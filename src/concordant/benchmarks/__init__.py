@@ -1,1 +1,1 @@
-"""Benchmarks by name: where their files are, how they are split, and the way to scaled parts."""
+"""Benchmarks by topic (`sentiment`, `actions`, `events`, `emotions`, `small`) and by name (`catalogue`)."""

@@ -1,55 +1,95 @@
-"""What a benchmark is: where its files are, how it is split, and how a model of it is trained by default."""
+"""Types shared by all benchmarks: `Benchmark` with its waveforms, and `Dataset`, the published files behind it.
+
+Axis letters: N instances, S samples of a waveform.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from concordant.benchmarks.waves import Waves
-from concordant.data.split import AnySplit, LabelKind
+import numpy as np
+
+from concordant.data.split import Floats, Integers, Split, Task, by_group, stratified
+from concordant.errors import UsageError
+
+if TYPE_CHECKING:
+    from concordant.data.formats.clips import MediaOptions
+    from concordant.data.reading import Reading
+
+VALID = 0.15  # share of the training rows (or groups) held out for validation
+FILM_OPTIONS = ("fps", "frames", "size", "processes", "may_fail", "cache")  # of `concordant data prepare`
+
+
+def hold_out(
+    source: Split,
+    rest: Integers,
+    test: Split,
+    *,
+    seed: int,
+    name: str,
+    classes: tuple[str, ...],
+    layouts: dict[str, str],
+    share: float = VALID,
+    grouped: bool = False,
+) -> Task:
+    """Divide rows into training and validation, and return them with a test split.
+
+    Args:
+        source: where the rows are.
+        rest: rows to divide.
+        test: the test split.
+        seed: of the division.
+        name: of the benchmark, which names the random stream.
+        classes: class names, by index.
+        layouts: modality -> layout.
+        share: of the rows (or groups) that validate.
+        grouped: keep groups whole; otherwise the division is stratified by class.
+    """
+    if grouped:
+        train, valid = by_group(rest, np.asarray(source.groups)[rest], share, seed, name, "valid")
+    else:
+        train, valid = stratified(rest, source.labels[rest], share, seed, name, "valid")
+    return Task(classes, layouts, source.take(train), source.take(valid), test)
 
 
 @dataclass(frozen=True)
-class Splits:
-    """One split of a benchmark, not scaled yet.
+class Waves:
+    """Waveforms behind one modality of a split, for corruptions of the recording itself.
 
     Args:
-        classes: class names, by index.
-        layouts: modality -> layout, batch first.
-        train: the training part.
-        valid: the validation part.
-        test: the test part.
-        kind: of the labels.
+        waves: (N, S), 0 beyond their ends.
+        lengths: samples of each (N,).
+        rate: samples per second.
+        inputs: function from waveforms (n, S) to the modality's inputs (n, ...) in its layout.
     """
 
-    classes: tuple[str, ...]
-    layouts: dict[str, str]
-    train: AnySplit
-    valid: AnySplit
-    test: AnySplit
-    kind: LabelKind = "class"
+    waves: Floats
+    lengths: Integers
+    rate: float
+    inputs: Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark that an experiment can choose.
+    """A benchmark of `concordant run`: where its data are, how they are split, its default fusion and recipe.
 
     Args:
-        name: what a user types.
+        name: on the command line.
         setting: "vector", "sequence" or "convolutional".
         summary: one line.
-        fusion: the fusion that is used unless another is named.
+        fusion: default fusion.
         modalities: in the declared order.
-        protocols: how it can be split; the first unless another is named.
-        load: reads and checks the raw arrays; takes the data folder, or None where nothing is read.
-        split: raw arrays, seed, protocol -> parts.
-        files: read from the data folder; none where the data come with an installed package.
-        stored: it is read from a prepared folder (`concordant data prepare`), not from the data folder.
-        natures: modality -> what its maps are, where they are no images: "spectrogram".
-        waves: modality -> from raw arrays, seed and protocol to the waveforms of the test part, whose inputs are not
-            scaled yet; none where no waveform is at hand.
+        protocols: ways to split it; the first is the default.
+        load: reads and checks the raw arrays; takes the data folder, or None for embedded data.
+        split: raw arrays, seed, protocol -> splits that are not scaled yet.
+        files: read from the data folder; none for data that an installed package embeds.
+        stored: read from a prepared folder (`concordant data prepare`), not from the data folder.
+        natures: modality -> what its maps are, where they are not images: "spectrogram".
+        waves: modality -> function from raw arrays, seed and protocol to the waveforms of the test split, whose
+            inputs are not scaled yet; none where no waveform is available.
         recipe: protocol, or "*" for all, -> fields of the training recipe that differ from the defaults.
     """
 
@@ -60,7 +100,7 @@ class Benchmark:
     modalities: tuple[str, ...]
     protocols: tuple[str, ...]
     load: Callable[[Path | None], Any]
-    split: Callable[[Any, int, str], Splits]
+    split: Callable[[Any, int, str], Task]
     files: tuple[str, ...] = ()
     stored: bool = False
     natures: Mapping[str, str] = field(default_factory=dict)
@@ -68,5 +108,61 @@ class Benchmark:
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def recipe_for(self, protocol: str) -> dict[str, Any]:
-        """Return the recipe fields that this benchmark sets under a protocol."""
+        """Return the recipe fields set under a protocol."""
         return {**self.recipe.get("*", {}), **self.recipe.get(protocol, {})}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published dataset that `concordant data prepare` reads; the result is a benchmark of the same name.
+
+    Args:
+        name: on the command line.
+        title: one line.
+        size: of the files that are read, approximately.
+        licence: or terms of use.
+        home: where to get it.
+        files: what `--source` must be.
+        citation: of the paper that published it.
+        flaws: known faults of the published data.
+        read: function from the source and the given options to a reading.
+        published: split -> number of instances, by the paper.
+        options: of `concordant data prepare` that apply.
+        classes: split -> number of instances per class, by the published lists.
+    """
+
+    name: str
+    title: str
+    size: str
+    licence: str
+    home: str
+    files: str
+    citation: str
+    flaws: tuple[str, ...]
+    read: Callable[[Path, Mapping[str, Any]], Reading]
+    published: Mapping[str, int] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    classes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def open(self, source: Path, options: Mapping[str, Any]) -> Reading:
+        """Return a reading of the source.
+
+        Raises:
+            UsageError: options do not apply to this dataset.
+            DataError: the source cannot be used.
+        """
+        strange = [name for name in options if name not in self.options]
+        if strange:
+            does = "does" if len(strange) == 1 else "do"
+            known = _flags(self.options) or "no options"
+            raise UsageError(f"{_flags(strange)} {does} not apply to {self.name}, which takes {known}")
+        return self.read(source, options)
+
+
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def media_options(default: MediaOptions, options: Mapping[str, Any]) -> MediaOptions:
+    """Return a dataset's decoding options, replaced by those that were given."""
+    return replace(default, **{name: value for name, value in options.items() if name not in ("lists", "split")})

@@ -1,47 +1,48 @@
-"""The benchmarks by name, and the way from a name to scaled parts."""
+"""Benchmarks and datasets by name, and `prepare`: from a name to scaled training, validation and test splits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from concordant.benchmarks.av_digits import AV_DIGITS
-from concordant.benchmarks.benchmark import Benchmark
-from concordant.benchmarks.cmu_mosi_utterance import CMU_MOSI_UTTERANCE
-from concordant.benchmarks.digits import DIGITS
-from concordant.benchmarks.handwritten import HANDWRITTEN
-from concordant.benchmarks.prepared import OWN, STORED, find_store, modalities_of
-from concordant.benchmarks.ravdess import RAVDESS
-from concordant.benchmarks.resnet_features import AVE_FEATURES, CREMAD_FEATURES
-from concordant.benchmarks.scene15 import SCENE15
-from concordant.benchmarks.utd_mhad import UTD_MHAD
-from concordant.benchmarks.waves import Waves
-from concordant.data.archives import find_data_folder, named_data
-from concordant.data.card import CARD, read_card
-from concordant.data.remote import fetch, fetch_store, is_url
-from concordant.data.scaling import Scale, apply, fit_chunks, scale_splits
-from concordant.data.split import AnySplit, Split, Task
-from concordant.data.stored import StoredSplit, memory_budget, scale_stored
+from concordant.benchmarks import actions, emotions, events, sentiment, small
+from concordant.benchmarks.benchmark import Benchmark, Dataset, Waves
+from concordant.benchmarks.prepared import CARD, OWN, OWN_DATA, find_store
+from concordant.data.archives import find_data_folder, is_url, named_data
+from concordant.data.scaling import Scale, apply, fit_chunks
+from concordant.data.split import Floats, Task
 from concordant.errors import UsageError
 from concordant.registry import Registry
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 for _benchmark in (
-    DIGITS,
-    SCENE15,
-    HANDWRITTEN,
-    CMU_MOSI_UTTERANCE,
-    UTD_MHAD,
-    RAVDESS,
-    CREMAD_FEATURES,
-    AVE_FEATURES,
-    AV_DIGITS,
-    *STORED,
+    small.DIGITS,
+    small.SCENE15,
+    small.HANDWRITTEN,
+    sentiment.CMU_MOSI_UTTERANCE,
+    actions.UTD_MHAD,
+    emotions.RAVDESS,
+    emotions.CREMAD_FEATURES,
+    events.AVE_FEATURES,
+    small.AV_DIGITS,
+    sentiment.CMU_MOSI,
+    sentiment.CMU_MOSEI,
+    events.AVE,
+    events.AVE_CLIPS,
+    emotions.CREMA_D,
+    actions.KINETICS_SOUNDS,
+    actions.UCF101,
+    actions.UTD_MHAD_MAT,
+    OWN_DATA,
 ):
     BENCHMARKS.add(_benchmark.name, _benchmark)
+
+DATASETS: Registry[Dataset] = Registry("dataset")
+for _dataset in (*sentiment.DATASETS, *events.DATASETS, *emotions.DATASETS, *actions.DATASETS):
+    DATASETS.add(_dataset.name, _dataset)
 
 
 def prepare(
@@ -52,16 +53,16 @@ def prepare(
     modalities: Sequence[str] | None = None,
     protocol: str | None = None,
 ) -> Task:
-    """Return one split of a benchmark, scaled on its training part.
+    """Return one division of a benchmark into splits, scaled on its training split.
 
-    What was read and split last stays in memory, so that twins share it; do not change the arrays.
+    The last results stay in memory, so twins share them; do not change the arrays.
 
     Args:
         name: of the benchmark.
-        seed: of the split; 0 or more.
+        seed: of the division; 0 or more.
         data: the data folder or its URL; None = the one that CONCORDANT_DATA names, or ../shared/data.
-        modalities: which are kept, in this order; None = all.
-        protocol: how it is split; None = the benchmark's first.
+        modalities: to keep, in this order; None = all.
+        protocol: None = the first of the benchmark.
 
     Raises:
         UsageError: the benchmark, a modality or the protocol is unknown (the choices are listed), or no
@@ -72,10 +73,12 @@ def prepare(
     >>> task.train.inputs["left"].shape[1:], len(task.test)
     ((1, 8, 4), 360)
     """
-    benchmark = BENCHMARKS[name]
-    folder = folder_of(name, data) if benchmark.stored else None
-    known = modalities_of(folder) if folder is not None else benchmark.modalities
-    kept = tuple(modalities) if modalities is not None else known
+    benchmark, folder = BENCHMARKS[name], None
+    known = benchmark.modalities
+    if benchmark.stored:
+        folder = folder_of(name, data)
+        known = _card(folder or Path()).modalities
+    kept = tuple(modalities) if modalities is not None else tuple(known)
     unknown = [modality for modality in kept if modality not in known]
     if unknown:
         raise UsageError(f"unknown modality {unknown[0]!r} of {name}; choose from: {', '.join(known)}")
@@ -84,48 +87,50 @@ def prepare(
     chosen = protocol if protocol is not None else benchmark.protocols[0]
     if chosen not in benchmark.protocols:
         raise UsageError(f"unknown protocol {chosen!r} of {name}; choose from: {', '.join(benchmark.protocols)}")
-    return _prepare(name, folder_of(name, data), seed, kept, chosen)
+    return _prepare(name, folder or folder_of(name, data), seed, kept, chosen)
 
 
 def folder_of(name: str, data: Path | str | None = None) -> Path | None:
-    """Return the folder that a benchmark is read from, or None where nothing is read.
+    """Return the folder of a benchmark's data, or None for embedded data.
 
     Args:
         name: of the benchmark.
-        data: the data folder, or the folder of a prepared dataset, or the URL of either, of which a local copy is
-            made (`concordant.data.remote`); None = as for `prepare`.
+        data: the data folder, the folder of a prepared dataset, or the URL of either, which is copied to a local
+            cache (`concordant.data.remote`); None = as for `prepare`.
 
     Raises:
-        DataError: it is not there, or cannot be copied.
+        DataError: it does not exist, or cannot be copied.
     """
     benchmark = BENCHMARKS[name]
     if not benchmark.files:
         return None
     named = named_data(data)
     if isinstance(named, str) and is_url(named):
+        from concordant.data.remote import fetch, fetch_store
+
         return (fetch_store(named, name) if benchmark.stored else fetch(named, benchmark.files)).resolve()
     folder = find_data_folder(data, files=benchmark.files)
     return (find_store(name, folder) if benchmark.stored else folder).resolve()
 
 
 def natures_of(name: str, folder: Path | None) -> dict[str, str]:
-    """Return modality -> what its maps are, where they are no images; of a prepared dataset as its card says.
+    """Return modality -> what its maps are, where they are not images; for a prepared dataset, by its card.
 
     Args:
         name: of the benchmark.
-        folder: what `folder_of` returned.
+        folder: as returned by `folder_of`.
     """
     benchmark = BENCHMARKS[name]
     if not benchmark.stored or folder is None:
         return dict(benchmark.natures)
-    known = read_card(folder).modalities
+    known = _card(folder).modalities
     return {modality: card.kind for modality, card in known.items() if card.kind not in ("vision", "other")}
 
 
 def waves_of(name: str, *, seed: int, data: Path | str | None = None, protocol: str | None = None) -> dict[str, Waves]:
-    """Return modality -> the waveforms behind the test part, where a benchmark has them at hand.
+    """Return modality -> the waveforms behind the test split, where a benchmark has them.
 
-    Their inputs come out scaled as those of `prepare` are.
+    Their inputs are scaled as those of `prepare` are.
 
     Args: as for `prepare`.
     """
@@ -134,77 +139,59 @@ def waves_of(name: str, *, seed: int, data: Path | str | None = None, protocol: 
     found = {}
     for modality, read in benchmark.waves.items():
         raw = _load(name, folder)
-        parts = benchmark.split(raw, seed, chosen)
-        scale = fit_chunks(parts.train.chunks(), parts.layouts)[modality]
-        found[modality] = _scaled_waves(read(raw, seed, chosen), scale, parts.layouts[modality])
+        splits = benchmark.split(raw, seed, chosen)
+        scale = fit_chunks(splits.train.chunks(), splits.layouts)[modality]
+        waves = read(raw, seed, chosen)
+        found[modality] = replace(waves, inputs=partial(_scaled, waves.inputs, scale, splits.layouts[modality]))
     return found
 
 
-def _scaled_waves(waves: Waves, scale: Scale, layout: str) -> Waves:
-    return replace(waves, inputs=lambda changed: apply(scale, waves.inputs(changed), layout))
+def _scaled(inputs: Callable[[Floats], Floats], scale: Scale, layout: str, waves: Floats) -> Floats:
+    return apply(scale, inputs(waves), layout)
 
 
 def is_store(text: str) -> bool:
-    """Say whether a user named a prepared dataset, by its folder or a URL, where a benchmark's name is expected."""
+    """Return whether a name on the command line is the folder or URL of a prepared dataset, not a benchmark."""
     return is_url(text) or (text not in BENCHMARKS and (Path(text) / CARD).is_file())
 
 
 def store_at(text: str) -> Path:
-    """Return the folder of a prepared dataset that a user named by its folder or a URL.
+    """Return the folder of a prepared dataset, given its folder or URL.
 
     Raises:
-        DataError: it is not there, or cannot be copied.
+        DataError: it does not exist, or cannot be copied.
     """
-    return fetch_store(text, OWN) if is_url(text) else Path(text)
+    if not is_url(text):
+        return Path(text)
+    from concordant.data.remote import fetch_store
+
+    return fetch_store(text, OWN)
 
 
 def stored_as(folder: Path) -> tuple[str, str, tuple[str, ...]]:
-    """Return the benchmark that a prepared dataset is run as, the dataset's name, and its modalities."""
-    card = read_card(folder)
+    """Return the benchmark that a prepared dataset is run as, the name of the dataset, and its modalities."""
+    card = _card(folder)
     known = card.name in BENCHMARKS and BENCHMARKS[card.name].stored
     return card.name if known else OWN, card.name, tuple(card.modalities)
 
 
+def _card(folder: Path) -> Any:  # noqa: ANN401 - a Card; its module needs pydantic, which is slow to import
+    from concordant.data.card import read_card
+
+    return read_card(folder)
+
+
 @lru_cache(maxsize=2)
 def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, ...], protocol: str) -> Task:
-    parts = BENCHMARKS[name].split(_load(name, folder), seed, protocol)
-    layouts = {modality: parts.layouts[modality] for modality in modalities}
-    train, valid, test = _scaled(
-        (_only(parts.train, modalities), _only(parts.valid, modalities), _only(parts.test, modalities)), layouts
-    )
-    return Task(parts.classes, layouts, train, valid, test, parts.kind)
+    benchmark = BENCHMARKS[name]
+    task = benchmark.split(_load(name, folder), seed, protocol).only(modalities)
+    if benchmark.stored:
+        from concordant.data.stored import load_if_it_fits
 
-
-def _scaled(
-    parts: tuple[AnySplit, AnySplit, AnySplit], layouts: Mapping[str, str]
-) -> tuple[AnySplit, AnySplit, AnySplit]:
-    """Return the parts scaled by the first: in memory where they are, or where they fit the budget."""
-    train, valid, test = parts
-    if isinstance(train, StoredSplit) and isinstance(valid, StoredSplit) and isinstance(test, StoredSplit):
-        if train.nbytes + valid.nbytes + test.nbytes > memory_budget():
-            return scale_stored((train, valid, test))
-        train, valid, test = (part.take(slice(None)) for part in (train, valid, test))
-    if not (isinstance(train, Split) and isinstance(valid, Split) and isinstance(test, Split)):
-        raise TypeError("parts are all in memory, or all in a store")
-    return scale_splits((train, valid, test), layouts)
+        task = load_if_it_fits(task)
+    return task.scaled()
 
 
 @lru_cache(maxsize=2)
 def _load(name: str, folder: Path | None) -> Any:  # noqa: ANN401 - each benchmark has arrays of its own
     return BENCHMARKS[name].load(folder)
-
-
-def _only(part: AnySplit, modalities: tuple[str, ...]) -> AnySplit:
-    """Return the part with these modalities alone."""
-    if isinstance(part, StoredSplit):
-        return replace(part, modalities=modalities)
-    if not isinstance(part, Split):
-        raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
-    return Split(
-        inputs={name: part.inputs[name] for name in modalities},
-        labels=part.labels,
-        ids=part.ids,
-        groups=part.groups,
-        masks={name: part.masks[name] for name in modalities if name in part.masks},
-        present={name: part.present[name] for name in modalities if name in part.present},
-    )

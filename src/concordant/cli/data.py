@@ -33,7 +33,7 @@ def list_command(json_to: JsonOption = None) -> None:
     """List the datasets that can be prepared: size, licence, source, files needed."""
     from rich.text import Text
 
-    from concordant.benchmarks.datasets import DATASETS
+    from concordant.benchmarks.catalogue import DATASETS
 
     entries = [DATASETS[name] for name in DATASETS]
     put_json(
@@ -81,7 +81,7 @@ def prepare_command(
     json_to: JsonOption = None,
 ) -> None:
     """Prepare a dataset from published files: checked, at true lengths, read from disk on demand."""
-    from concordant.benchmarks.datasets import DATASETS
+    from concordant.benchmarks.catalogue import DATASETS
     from concordant.training.paired import default_jobs
 
     dataset = DATASETS[name]
@@ -116,7 +116,7 @@ def from_numpy_command(
     json_to: JsonOption = None,
 ) -> None:
     """Make a dataset from your own arrays; docs/own-data.md has the names."""
-    from concordant.data.formats.own_numpy import read_numpy
+    from concordant.data.formats.own import read_numpy
 
     start = time.perf_counter()
     _store(read_numpy(path, name=name), out, json_to, start)
@@ -130,7 +130,7 @@ def from_csv_command(
     json_to: JsonOption = None,
 ) -> None:
     """Make a dataset from your own table; docs/own-data.md has the names of columns."""
-    from concordant.data.formats.own_csv import read_csv
+    from concordant.data.formats.own import read_csv
 
     start = time.perf_counter()
     _store(read_csv(path, name=name), out, json_to, start)
@@ -139,7 +139,7 @@ def from_csv_command(
 @data_app.command("check")
 def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
     """Report the faults of a dataset; exit status 1 if there are errors, 0 if there are warnings only."""
-    from concordant.benchmarks.datasets import DATASETS
+    from concordant.benchmarks.catalogue import DATASETS
     from concordant.data.card import CARD, read_card
     from concordant.data.checking import check
     from concordant.errors import DataError
@@ -176,7 +176,7 @@ def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
 @data_app.command("describe")
 def describe_command(folder: FOLDER) -> None:
     """Print a data card in Markdown."""
-    from concordant.data.describing import describe
+    from concordant.data.description import describe
 
     typer.echo(describe(folder))
 

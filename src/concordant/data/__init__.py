@@ -1,1 +1,1 @@
-"""Benchmarks: from the files people have to scaled training, validation and test parts."""
+"""Data: published files, the store on disk, splits, scaling, and checks."""

@@ -1,11 +1,12 @@
-"""Reading NumPy archives of the data folder, with every fault of a file said in one sentence.
+"""The data folder and its NumPy archives, with every fault of a file as one sentence.
 
-Archives are read without pickle, so that nothing a file holds is ever executed.
+Archives are read without pickle: nothing in a file is ever executed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -26,13 +27,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Column:
-    """What an array of an archive must look like.
+    """Expected properties of an array of an archive.
 
     Args:
-        rows: what its first axis counts; all columns with the same word must have the same length.
+        rows: what its first axis counts; columns with the same word must have the same length.
         shape: of a row; None stands for any size.
-        kinds: NumPy's kind letters that are accepted: "f" floating point, "i" and "u" integers, "U" text.
-        classes: number of classes where the column holds class indices, else None.
+        kinds: accepted kind letters of NumPy: "f" floating point, "i" and "u" integers, "U" text.
+        classes: number of classes for a column of class indices, else None.
     """
 
     rows: str
@@ -41,15 +42,29 @@ class Column:
     classes: int | None = None
 
 
+def named_data(option: Path | str | None) -> Path | str | None:
+    """Return the data folder that is named: the option, else CONCORDANT_DATA; None without either."""
+    return option if option is not None else os.environ.get(VARIABLE) or None
+
+
+def is_url(text: Path | str | None) -> bool:
+    """Return whether a data folder is named by a URL.
+
+    >>> is_url("s3://bucket/data"), is_url("data"), is_url(None)
+    (True, False, False)
+    """
+    return isinstance(text, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
+
+
 def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] = ()) -> Path:
-    """Return the data folder: the one given, else the one CONCORDANT_DATA names, else ../shared/data.
+    """Return the data folder: the one given, else the one in CONCORDANT_DATA, else ../shared/data.
 
     Args:
-        option: what the caller named.
-        files: which files will be read from it, for the error.
+        option: the folder given.
+        files: that will be read from it, for the error.
 
     Raises:
-        DataError: it is not there.
+        DataError: it does not exist.
     """
     named = named_data(option)
     folder = Path(named) if named is not None else FALLBACK
@@ -62,16 +77,11 @@ def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] =
     return folder
 
 
-def named_data(option: Path | str | None) -> Path | str | None:
-    """Return what names the data folder: the option, else CONCORDANT_DATA; None where neither does."""
-    return option if option is not None else os.environ.get(VARIABLE) or None
-
-
 def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict[str, Array]:
-    """Read the named arrays of `folder/file` and check each.
+    """Read arrays of `folder/file` and check each.
 
     Raises:
-        DataError: the file is absent, truncated or no NumPy archive; arrays are missing or have a wrong
+        DataError: the file is absent, truncated or not a NumPy archive; arrays are missing or have a wrong
             shape or type; rows do not match; values are not finite; labels are out of range.
     """
     path = folder / file
@@ -93,42 +103,36 @@ def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict
             arrays = {name: archive[name] for name in columns}
     except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as a NumPy archive ({error}); copy or download it again") from None
-    for name, column in columns.items():
-        _check(path, name, arrays[name], column)
-    _check_rows(path, arrays, columns)
-    return arrays
-
-
-def _check(path: Path, name: str, array: Array, column: Column) -> None:
-    """Raise DataError on the first fault of one array."""
-    if not isinstance(array, np.ndarray):  # NumPy hands out members of an archive that are no arrays as bytes
-        raise DataError(f"{path}: {name} must be an array; found {type(array).__name__}")
-    expected = f"({', '.join([column.rows, *('any' if size is None else str(size) for size in column.shape)])})"
-    fits = array.ndim == 1 + len(column.shape) and all(
-        size in (None, found) for size, found in zip(column.shape, array.shape[1:], strict=True)
-    )
-    if not fits or len(array) == 0:
-        raise DataError(f"{path}: {name} must have shape {expected} with rows; found {array.shape}")
-    if array.dtype.kind not in column.kinds:
-        raise DataError(f"{path}: {name} must be of NumPy kind {' or '.join(column.kinds)}; found {array.dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array))
-        raise DataError(
-            f"{path}: {name} must be finite; found NaN or infinity in {len(np.unique(bad[:, 0]))} rows, "
-            f"first at {tuple(int(i) for i in bad[0])}; mend or drop those rows"
-        )
-    if column.classes is not None and (array.min() < 0 or array.max() >= column.classes):
-        raise DataError(
-            f"{path}: {name} must be class indices 0 to {column.classes - 1}; found {array.min()} to {array.max()}"
-        )
-
-
-def _check_rows(path: Path, arrays: Mapping[str, Array], columns: Mapping[str, Column]) -> None:
-    """Raise DataError where arrays that should have as many rows have not."""
     first: dict[str, str] = {}
     for name, column in columns.items():
+        _check(f"{path}: {name}", arrays[name], column)
         other = first.setdefault(column.rows, name)
         if len(arrays[name]) != len(arrays[other]):
             raise DataError(
                 f"{path}: {name} and {other} must have as many rows; found {len(arrays[name])} and {len(arrays[other])}"
             )
+    return arrays
+
+
+def _check(where: str, array: Array, column: Column) -> None:
+    """Raise DataError on the first fault of one array."""
+    if not isinstance(array, np.ndarray):  # NumPy returns members of an archive that are not arrays as bytes
+        raise DataError(f"{where} must be an array; found {type(array).__name__}")
+    fits = array.ndim == 1 + len(column.shape) and all(
+        size in (None, found) for size, found in zip(column.shape, array.shape[1:], strict=True)
+    )
+    if not fits or len(array) == 0:
+        expected = ", ".join([column.rows, *("any" if size is None else str(size) for size in column.shape)])
+        raise DataError(f"{where} must have shape ({expected}) with rows; found {array.shape}")
+    if array.dtype.kind not in column.kinds:
+        raise DataError(f"{where} must be of NumPy kind {' or '.join(column.kinds)}; found {array.dtype}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.argwhere(~np.isfinite(array))
+        raise DataError(
+            f"{where} must be finite; found NaN or infinity in {len(np.unique(bad[:, 0]))} rows, "
+            f"first at {tuple(int(i) for i in bad[0])}; mend or drop those rows"
+        )
+    if column.classes is not None and (array.min() < 0 or array.max() >= column.classes):
+        raise DataError(
+            f"{where} must be class indices 0 to {column.classes - 1}; found {array.min()} to {array.max()}"
+        )

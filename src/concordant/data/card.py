@@ -1,11 +1,13 @@
-"""What a dataset on disk says of itself: `concordant.json`, beside the Arrow files of the store.
+"""Metadata of a prepared dataset: `concordant.json`, beside the Arrow files of the store.
 
-Axis letters: T steps of an instance, of any number; the rest is the modality's layout without its batch axis.
+Axis letters: T steps of an instance, of any number; the remaining axes follow the modality's layout without its batch
+axis.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from concordant.errors import DataError
 from concordant.faults import explain
-from concordant.files import read_json, write_json
+from concordant.files import read_json, sha256, write_json
 
 CARD = "concordant.json"
 VERSION = 1
-WHOLE = "all"  # the split of a dataset that has none
+WHOLE = "all"  # the split of a dataset without splits
 Layout = Literal["bd", "btd", "bchw", "bcthw"]
 Kind = Literal["text", "audio", "vision", "motion", "other"]
 
@@ -30,13 +32,13 @@ class ModalityCard(_Frozen):
     """One modality of a dataset.
 
     Args:
-        kind: what it is of.
+        kind: of its source.
         layout: "bd", "btd", "bchw" or "bcthw".
-        shape: of one instance, in the layout without its batch axis; None where the number of steps T stands.
-        dtype: as it is stored; batches are float32.
-        unit: of its values, where they have one: "g", "log power".
-        rate: steps a second (Hz), where it is known.
-        preprocessing: what made it of its source, with all parameters.
+        shape: of one instance, in the layout without its batch axis; None in the place of T.
+        dtype: in the store; batches are float32.
+        unit: of its values, if any: "g", "log power".
+        rate: steps per second (Hz), where known.
+        preprocessing: how it was made from its source, with all parameters.
     """
 
     kind: Kind = "other"
@@ -61,16 +63,21 @@ class ModalityCard(_Frozen):
 
     @property
     def time(self) -> int | None:
-        """The place of T in the shape of an instance; None without."""
+        """Axis of T in the shape of an instance; None without T."""
         return self.shape.index(None) if None in self.shape else None
+
+    @property
+    def channel(self) -> int:
+        """Axis of the features in the shape of an instance."""
+        return self.layout.index("c" if "c" in self.layout else "d") - 1
 
 
 class LabelCard(_Frozen):
     """What is to be predicted.
 
     Args:
-        kind: "class", one class index an instance; "real", one number an instance; "segments", one class
-            index a step.
+        kind: "class", one class index per instance; "real", one number per instance; "segments", one class
+            index per step.
         classes: class names, by index; none for "real".
     """
 
@@ -90,10 +97,10 @@ class LabelCard(_Frozen):
 
 
 class Source(_Frozen):
-    """A file that the dataset was made of.
+    """A file that the dataset was made from.
 
     Args:
-        file: its name, relative to the folder that was named.
+        file: its name, relative to the source folder.
         sha256: of its bytes, hexadecimal.
     """
 
@@ -101,18 +108,27 @@ class Source(_Frozen):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+def sources(folder: Path, files: Iterable[Path | str]) -> tuple[Source, ...]:
+    """Return the entries of files of a folder, with their digests.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    return tuple(Source(file=Path(file).as_posix(), sha256=sha256(folder / file)) for file in files)
+
+
 class Card(_Frozen):
     """A dataset.
 
     Args:
-        name: as `concordant data list` has it, or the user's own.
-        modalities: modality -> what it is, in the declared order.
+        name: as in `concordant data list`, or the user's own.
+        modalities: modality -> its card, in the declared order.
         label: what is to be predicted.
-        rows: how many instances.
-        splits: the names that the instances' splits may have.
-        groups: what the groups are (speaker, video); None where instances are independent.
-        sources: the files that it was made of.
-        repairs: modality -> what was replaced in its values, in words.
+        rows: number of instances.
+        splits: names that the splits of the instances may have.
+        groups: meaning of the groups (speaker, video); None where instances are independent.
+        sources: files that it was made from.
+        repairs: modality -> what was replaced in its values, as a sentence.
         notes: what a user should know before using it.
         version: of this format.
     """
@@ -133,7 +149,7 @@ def read_card(folder: Path) -> Card:
     """Read `concordant.json` of a dataset folder.
 
     Raises:
-        DataError: it is absent, no JSON, of another version, or says what cannot be; all faults at once.
+        DataError: it is absent, not JSON, of another version, or has impossible values; all faults at once.
     """
     path = folder / CARD
     if not path.is_file():
@@ -144,7 +160,7 @@ def read_card(folder: Path) -> Card:
         )
     values = read_json(path)
     version = values.get("version", VERSION)
-    if version != VERSION:  # what else is in it need not be what this version knows
+    if version != VERSION:  # the other fields need not be those of this version
         raise DataError(f"{path} is of version {version}; this Concordant reads version {VERSION}: prepare it again")
     try:
         return Card.model_validate(values)

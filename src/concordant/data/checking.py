@@ -1,28 +1,32 @@
-"""What is wrong with a prepared dataset, in plain words: `concordant data check`.
+"""Faults of data as sentences: of a prepared dataset (`concordant data check`), and of the splits of a run.
 
-The store is gone through twice, instance by instance; what is kept of it are sums, counts and hashes, so that
-memory does not grow with the values. Axis letters: T steps of one instance, D features of a modality.
+Splits that overlap make results too good; rare classes, constant features and modalities that are often absent make
+them hard to get. A store is read once, instance by instance, and only sums, counts and hashes are kept: memory does
+not grow with the values. Axis letters: T steps of one instance, D features of a modality.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from concordant.data.running import Running
-from concordant.data.store import Store
+from concordant.data.card import ModalityCard
+from concordant.data.split import AnySplit, Split, Task
+from concordant.data.store import Store, Values
 from concordant.errors import DataError
 
-FEW = 5  # instances below which a class can hardly be learned
-IMBALANCE = 10  # times that the largest class of train outnumbers the smallest
-LARGE = 1e6  # a value beyond which a feature looks wrong
-OFTEN = 0.2  # share of absent instances from which on it is said
+FEW = 5  # instances; a class with fewer can hardly be learned
+IMBALANCE = 10  # ratio of the largest class of train to the smallest
+LARGE = 1e6  # a feature with larger values looks wrong
+OFTEN = 0.2  # share of absent instances that is reported
+LEVELS = ("error", "warning", "note")
 _SHOWN = 3  # examples
 
 Level = Literal["error", "warning", "note"]
@@ -30,11 +34,11 @@ Level = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding.
 
     Args:
         level: "error", the dataset cannot be used; "warning", results on it may mislead; "note".
-        subject: what it is about: a modality, "labels", "groups", "splits", "content" or "files".
+        subject: a modality, "labels", "ids", "groups", "splits", "modalities", "content" or "files".
         text: the sentence.
     """
 
@@ -45,12 +49,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """All findings.
 
     Args:
-        folder: of the dataset.
-        findings: in the order of their severity.
-        counts: split -> class -> instances (of segments: seconds); of real labels split -> a quantile -> its value.
+        folder: of the dataset, or the name of a run's splits.
+        findings: in any order; sorted by severity.
+        counts: split -> class -> instances (for segments: seconds); for real labels split -> quantile -> its value.
         modalities: modality -> absent (share), shortest, median and longest length, least, most, mean, std, zeros.
     """
 
@@ -59,13 +63,17 @@ class Report:
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
     modalities: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.findings, key=lambda finding: LEVELS.index(finding.level)))
+        object.__setattr__(self, "findings", ordered)
+
     @property
     def failed(self) -> bool:
-        """Say whether there is an error."""
+        """Whether there is an error."""
         return any(finding.level == "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
+        """Return the report as plain values."""
         return {
             "schema": "concordant.check/1",
             "folder": self.folder,
@@ -83,13 +91,13 @@ def check(
     published_classes: Mapping[str, Sequence[int]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Report:
-    """Look through a dataset.
+    """Check a prepared dataset.
 
     Args:
         folder: of the dataset.
-        published: split -> how many instances the benchmark has by its paper.
-        published_classes: split -> how many of each class, in the order of the classes.
-        progress: called with the instances done, all instances, and what is being done.
+        published: split -> number of instances by the paper.
+        published_classes: split -> number of instances per class, in the order of the classes.
+        progress: called with the instances done, all instances, and the current work.
     """
     try:
         store = Store(folder)
@@ -100,208 +108,211 @@ def check(
         return Report(str(folder), (Finding("error", "files", str(error)),))
     found = [
         *_labels(store),
-        *_splits(store, published),
-        *_class_counts(store, published_classes),
+        *_splits(store, published or {}),
+        *_class_counts(store, published_classes or {}),
         *_groups(store),
-        *(finding for name, one in sums.items() for finding in _of_values(name, one)),
-        *_absence(store, sums),
+        *(finding for name, one in sums.items() for finding in one.findings(name)),
+        *_absence(store),
         *_content(store, hashes),
     ]
-    order = {"error": 0, "warning": 1, "note": 2}
-    return Report(
-        str(folder),
-        tuple(sorted(found, key=lambda finding: order[finding.level])),
-        _counts(store),
-        {name: one.summary(store.lengths(name)) for name, one in sums.items()},
-    )
+    modalities = {name: one.summary(store.lengths(name)) for name, one in sums.items()}
+    return Report(str(folder), tuple(found), _counts(store), modalities)
+
+
+class Running:
+    """Statistics of one modality per feature, over instances added one by one.
+
+    Means and squares are merged as in Chan, Golub and LeVeque (1979). Values that are not finite count as 0.
+
+    Args:
+        known: the modality.
+    """
+
+    def __init__(self, known: ModalityCard) -> None:
+        self.axis = known.channel
+        size = known.shape[self.axis] or 1
+        self.count = self.bad = self.zeros = 0
+        self.mean, self.squares = np.zeros(size), np.zeros(size)
+        self.least, self.most = np.full(size, np.inf), np.full(size, -np.inf)
+
+    def add(self, values: Values) -> None:
+        """Add the values of an instance."""
+        flat = np.moveaxis(values, self.axis, -1).reshape(-1, values.shape[self.axis]).astype(np.float64)
+        finite = np.isfinite(flat)
+        self.bad += int((~finite).sum())
+        flat = np.where(finite, flat, 0)
+        self.zeros += int((flat == 0).sum())
+        count, mean = len(flat), flat.mean(0)
+        gap, total = mean - self.mean, self.count + count
+        self.squares += ((flat - mean) ** 2).sum(0) + gap**2 * self.count * count / total
+        self.mean += gap * count / total
+        self.count = total
+        self.least, self.most = np.minimum(self.least, flat.min(0)), np.maximum(self.most, flat.max(0))
+
+    def summary(self, lengths: NDArray[np.int64]) -> dict[str, float]:
+        """Return the numbers of the report, given the length of each instance."""
+        present = lengths[lengths > 0]
+        found: dict[str, float] = {"absent": float((lengths == 0).mean())}
+        if self.count:
+            spread = self.squares.sum() + self.count * ((self.mean - self.mean.mean()) ** 2).sum()
+            found |= {
+                "shortest": int(present.min()),
+                "median": float(np.median(present)),
+                "longest": int(present.max()),
+                "least": float(self.least.min()),
+                "most": float(self.most.max()),
+                "mean": float(self.mean.mean()),
+                "std": float(np.sqrt(spread / (self.count * len(self.mean)))),
+                "zeros": self.zeros / (self.count * len(self.mean)),
+            }
+        return found
+
+    def findings(self, name: str) -> Iterator[Finding]:
+        """Yield the faults of the values of modality `name`."""
+        if self.bad:
+            yield Finding("error", name, f"{self.bad:,} values are NaN or infinite; prepare the dataset again")
+        constant = np.flatnonzero(self.least == self.most)
+        if len(constant):
+            text = f"{len(constant)} of {len(self.mean)} features are the same in every instance and tell nothing"
+            yield Finding("warning", name, f"{text} ({_examples(constant.tolist())})")
+        largest = np.maximum(np.abs(self.least), np.abs(self.most))
+        if self.count and (largest > LARGE).any():
+            text = f"{(largest > LARGE).sum()} features have values beyond 1,000,000 (up to {largest.max():.3g})"
+            yield Finding("warning", name, f"{text}; see how they were made")
 
 
 def _values(
     store: Store, progress: Callable[[int, int, str], None] | None
 ) -> tuple[dict[str, Running], dict[str, list[bytes | None]]]:
-    """Return running statistics, and a hash of what each instance holds; None where it is absent."""
+    """Return running statistics, and a hash of the values of each instance; None where it is absent."""
     sums = {name: Running(known) for name, known in store.card.modalities.items()}
     hashes: dict[str, list[bytes | None]] = {name: [] for name in sums}
     for row, instance in enumerate(store):
         for name, values in instance.features.items():
-            hashes[name].append(None)
+            hashes[name].append(None if values is None else _hash([values]))
             if values is not None:
                 sums[name].add(values)
-                hashes[name][-1] = hashlib.blake2b(np.ascontiguousarray(values).data, digest_size=16).digest()
         if progress is not None and (row % 64 == 0 or row + 1 == len(store)):
             progress(row + 1, len(store), "reading")
     return sums, hashes
 
 
-def _of_values(name: str, sums: Running) -> list[Finding]:
-    """Return what the values of a modality say."""
-    if not sums.count:
-        return []
-    found = []
-    if sums.bad:
-        found.append(Finding("error", name, f"{sums.bad:,} values are NaN or infinite; prepare the dataset again"))
-    constant = np.flatnonzero(sums.least == sums.most)
-    if len(constant):
-        found.append(
-            Finding(
-                "warning",
-                name,
-                f"{len(constant)} of {len(sums.mean)} features are the same in every instance and tell nothing "
-                f"({_examples(constant.tolist())})",
-            )
-        )
-    large = np.flatnonzero(np.maximum(np.abs(sums.least), np.abs(sums.most)) > LARGE)
-    if len(large):
-        most = float(np.maximum(np.abs(sums.least), np.abs(sums.most)).max())
-        found.append(
-            Finding(
-                "warning",
-                name,
-                f"{len(large)} features have values beyond 1,000,000 (up to {most:.3g}); see how they were made",
-            )
-        )
-    return found
-
-
-def _labels(store: Store) -> list[Finding]:
+def _labels(store: Store) -> Iterator[Finding]:
     card = store.card
     if card.label.kind == "real":
         values = np.asarray(store.labels)
-        same = bool((values == values[0]).all())
-        return [Finding("error", "labels", f"every label is {values[0]}: there is nothing to learn")] if same else []
-    found = []
+        if (values == values[0]).all():
+            yield Finding("error", "labels", f"every label is {values[0]}: there is nothing to learn")
+        return
     counts = {split: _classes(store, split) for split in card.splits}
     learned = next((counts[split] for split in ("train", "all") if split in counts), None)
     if learned is None:
-        return []
+        return
     for name in card.label.classes:
         tested = sum(one[name] for split, one in counts.items() if split not in ("train", "all"))
         if not learned[name] and tested:
             text = f"class {name!r} occurs {tested} times in valid or test and never in train: it cannot be learned"
-            found.append(Finding("error", "labels", text))
+            yield Finding("error", "labels", text)
         elif not learned[name]:
-            found.append(Finding("warning", "labels", f"class {name!r} does not occur; drop it from the classes"))
+            yield Finding("warning", "labels", f"class {name!r} does not occur; drop it from the classes")
         elif learned[name] < FEW:
             text = f"class {name!r} has {learned[name]} training instances, too few to learn it from"
-            found.append(Finding("warning", "labels", text))
+            yield Finding("warning", "labels", text)
     there = {name: count for name, count in learned.items() if count}
     if there:
         most, least = max(there, key=there.__getitem__), min(there, key=there.__getitem__)
-        share = there[most] / sum(there.values())
-        text = f"the largest class, {most!r}, makes up {100 * share:.1f} % of training"
+        text = f"the largest class, {most!r}, makes up {100 * there[most] / sum(there.values()):.1f} % of training"
         if there[most] > IMBALANCE * there[least]:
-            times = there[most] / there[least]
-            text += f", {times:.0f} times the smallest, {least!r}; look at balanced accuracy, not at accuracy alone"
-            found.append(Finding("warning", "labels", text))
+            text += f", {there[most] / there[least]:.0f} times the smallest, {least!r}; look at balanced accuracy, not "
+            yield Finding("warning", "labels", text + "at accuracy alone")
         else:
-            found.append(Finding("note", "labels", text))
-    return found
+            yield Finding("note", "labels", text)
 
 
 def _classes(store: Store, split: str) -> Counter[str]:
-    """Return class -> how many instances (of segments: seconds) of a split are of it."""
-    rows = store.rows(split)
-    labels = [store.labels[row] for row in rows.tolist()]
-    flat = np.concatenate([np.atleast_1d(label) for label in labels]) if labels else np.zeros(0, np.int64)
-    counts = np.bincount(flat.astype(np.int64), minlength=len(store.card.label.classes))
+    """Return class -> number of instances (for segments: seconds) of a split."""
+    labels = [np.atleast_1d(store.labels[row]) for row in store.rows(split).tolist()]
+    flat = np.concatenate([np.zeros(0, np.int64), *labels]).astype(np.int64)
+    counts = np.bincount(flat, minlength=len(store.card.label.classes))
     return Counter(dict(zip(store.card.label.classes, counts.tolist(), strict=True)))
 
 
 def _counts(store: Store) -> dict[str, dict[str, float]]:
     if store.card.label.kind != "real":
         return {split: dict(_classes(store, split)) for split in store.card.splits}
-    found = {}
+    found, places = {}, (0, 25, 50, 75, 100)
     for split in store.card.splits:
-        values = np.asarray(store.labels)[store.rows(split)]
-        places = (0, 25, 50, 75, 100)
+        values = np.asarray(store.labels)[store.rows(split)].astype(np.float64)
         found[split] = {"instances": float(len(values))}
         if len(values):
-            quantiles = np.percentile(values.astype(np.float64), places).tolist()
+            quantiles = np.percentile(values, places).tolist()
             found[split] |= {f"{place} %": value for place, value in zip(places, quantiles, strict=True)}
     return found
 
 
-def _splits(store: Store, published: Mapping[str, int] | None) -> list[Finding]:
-    found = []
+def _splits(store: Store, published: Mapping[str, int]) -> Iterator[Finding]:
     counts = {split: len(store.rows(split)) for split in store.card.splits}
     for split, count in counts.items():
         if not count:
-            found.append(Finding("error", "splits", f"the split {split!r} is announced and has no instance"))
-    for split, wanted in (published or {}).items():
-        has = counts.get(split, 0)
-        if has != wanted:
+            yield Finding("error", "splits", f"the split {split!r} is announced and has no instance")
+    for split, wanted in published.items():
+        if (has := counts.get(split, 0)) != wanted:
             text = f"{split} has {has:,} instances where {wanted:,} are published: results do not compare"
-            found.append(Finding("warning", "splits", text))
-    return found
+            yield Finding("warning", "splits", text)
 
 
-def _class_counts(store: Store, published: Mapping[str, Sequence[int]] | None) -> list[Finding]:
-    """Return in which classes the numbers are not the published ones."""
-    found = []
-    for split, wanted in (published or {}).items():
-        if split not in store.card.splits or len(wanted) != len(store.card.label.classes):
+def _class_counts(store: Store, published: Mapping[str, Sequence[int]]) -> Iterator[Finding]:
+    """Yield the classes with other numbers than published."""
+    classes = store.card.label.classes
+    for split, wanted in published.items():
+        if split not in store.card.splits or len(wanted) != len(classes):
             continue
         has = _classes(store, split)
-        other = [
-            f"{name} {has[name]} for {count}"
-            for name, count in zip(store.card.label.classes, wanted, strict=True)
-            if has[name] != count
-        ]
+        pairs = zip(classes, wanted, strict=True)
+        other = [f"{name} {has[name]} for {count}" for name, count in pairs if has[name] != count]
         if other:
             text = f"{len(other)} classes of {split} do not have their published number ({_examples(other)})"
-            found.append(Finding("warning", "labels", text))
-    return found
+            yield Finding("warning", "labels", text)
 
 
-def _groups(store: Store) -> list[Finding]:
+def _groups(store: Store) -> Iterator[Finding]:
     if store.groups is None:
-        return []
-    found = []
-    what = store.card.groups
+        return
     members = {split: set(store.groups[store.rows(split)].tolist()) for split in store.card.splits}
     for split in ("valid", "test"):
         shared = members.get("train", set()) & members.get(split, set())
         if shared:
-            rows = store.rows(split)
-            share = float(np.isin(store.groups[rows], list(shared)).mean())
+            share = float(np.isin(store.groups[store.rows(split)], list(shared)).mean())
             text = (
-                f"{len(shared)} of {len(members[split])} {what} groups of {split} are in train too, with "
+                f"{len(shared)} of {len(members[split])} {store.card.groups} groups of {split} are in train too, with "
                 f"{100 * share:.0f} % of its instances ({_examples(sorted(shared))}): scores say nothing of new ones; "
                 "--protocol folds keeps them apart"
             )
-            found.append(Finding("warning", "groups", text))
-    return found
+            yield Finding("warning", "groups", text)
 
 
-def _absence(store: Store, sums: Mapping[str, Running]) -> list[Finding]:
-    found = []
-    for name in sums:
-        gone = store.lengths(name) == 0
-        share = float(gone.mean())
+def _absence(store: Store) -> Iterator[Finding]:
+    for name in store.card.modalities:
+        absent = store.lengths(name) == 0
+        share = float(absent.mean())
         if share == 1:
-            found.append(Finding("error", name, "no instance has it; leave it out"))
+            yield Finding("error", name, "no instance has it; leave it out")
             continue
         if share >= OFTEN:
-            found.append(Finding("note", name, f"{100 * share:.0f} % of the instances do not have it"))
-        if gone.any() and store.card.label.kind == "class":
-            labels = np.asarray(store.labels)
+            yield Finding("note", name, f"{100 * share:.0f} % of the instances do not have it")
+        if absent.any() and store.card.label.kind == "class":
             for index, cls in enumerate(store.card.label.classes):
-                mine = labels == index
-                if mine.sum() >= FEW and gone[mine].all() and not gone[~mine].all():
+                of_class = np.asarray(store.labels) == index
+                if of_class.sum() >= FEW and absent[of_class].all() and not absent[~of_class].all():
                     text = f"every instance of class {cls!r} lacks it: its absence gives the class away"
-                    found.append(Finding("warning", name, text))
-    return found
+                    yield Finding("warning", name, text)
 
 
-def _content(store: Store, hashes: Mapping[str, list[bytes | None]]) -> list[Finding]:
-    """Return which instances hold the same, as a whole or in one modality."""
-    found = []
-    whole = [b"".join(one or b"-" for one in row) for row in zip(*hashes.values(), strict=True)]
-    columns: dict[str, list[bytes | None]] = {"content": [*whole]}
-    if len(hashes) > 1:
-        columns |= dict(hashes)
+def _content(store: Store, hashes: Mapping[str, list[bytes | None]]) -> Iterator[Finding]:
+    """Yield instances with equal values, as a whole or in one modality."""
+    whole: list[bytes | None] = [b"".join(one or b"-" for one in row) for row in zip(*hashes.values(), strict=True)]
     reported: set[str] = set()
-    for name, column in columns.items():
+    for name, column in {"content": whole, **(hashes if len(hashes) > 1 else {})}.items():
         rows_of: dict[bytes, list[int]] = {}
         for row, digest in enumerate(column):
             if digest is not None:
@@ -316,11 +327,98 @@ def _content(store: Store, hashes: Mapping[str, list[bytes | None]]) -> list[Fin
             elif set(pairs) <= reported:
                 continue
             text = f"{len(across)} times instances of two splits {what} ({_examples(pairs)}): the test is known in part"
-            found.append(Finding("warning", name, text))
-        within = len(repeated) - len(across)
-        if within and name == "content":
-            found.append(Finding("note", name, f"{within} times instances of one split {what}"))
-    return found
+            yield Finding("warning", name, text)
+        if name == "content" and len(repeated) > len(across):
+            yield Finding("note", name, f"{len(repeated) - len(across)} times instances of one split {what}")
+
+
+def check_task(task: Task, name: str) -> dict[str, Any]:
+    """Check the splits of a run; return a document of the schema concordant.check/1.
+
+    Args:
+        task: the splits.
+        name: the benchmark, its protocol, and the seed.
+    """
+    splits = {"train": task.train, "valid": task.valid, "test": task.test}
+    counts = ", ".join(f"{len(split)} in {name}" for name, split in splits.items())
+    shapes = ", ".join(f"{name} {task.layouts[name]} {shape}" for name, shape in task.train.shapes.items())
+    found = [
+        Finding("note", "splits", f"instances: {counts}"),
+        Finding("note", "modalities", shapes),
+        *_overlap("ids", {name: split.ids for name, split in splits.items()}),
+        *_overlap("groups", {name: split.groups for name, split in splits.items()}),
+        *_task_labels(task, splits),
+        *_task_values(task, splits),
+    ]
+    return Report(folder=name, findings=tuple(found)).to_json()
+
+
+def _overlap(what: str, values: Mapping[str, NDArray[np.str_] | None]) -> Iterator[Finding]:
+    """Yield ids, or groups, that are in more than one split."""
+    sets = {name: set(map(str, found)) for name, found in values.items() if found is not None}
+    if len(sets) < len(values):
+        yield Finding("note", what, "instances are independent of each other; there are no groups")
+        return
+    apart = True
+    for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
+        shared = sorted(sets[first] & sets[second])
+        if shared:
+            apart = False
+            level: Level = "warning" if what == "groups" and (first, second) == ("train", "valid") else "error"
+            yield Finding(level, what, f"{len(shared)} are in {first} and in {second}: {', '.join(shared[:_SHOWN])}")
+    if apart:
+        yield Finding("note", what, "none is in two parts")
+
+
+def _task_labels(task: Task, splits: Mapping[str, AnySplit]) -> Iterator[Finding]:
+    if task.kind == "real":
+        low, middle, high = np.quantile(task.train.labels, [0.0, 0.5, 1.0])
+        yield Finding("note", "labels", f"numbers from {low:.3g} to {high:.3g} in train, half below {middle:.3g}")
+        return
+    counts = {name: Counter(split.labels.tolist()) for name, split in splits.items()}
+    fine = True
+    for index, label in enumerate(task.classes):
+        if counts["train"][index] < FEW:
+            yield Finding("warning", "labels", f"{label} has {counts['train'][index]} instances in train")
+        if not counts["test"][index]:
+            yield Finding("note", "labels", f"{label} has no instance in test")
+        fine = fine and counts["train"][index] >= FEW and counts["test"][index] > 0
+    most, least = max(counts["train"].values()), min(counts["train"].values())
+    if most > IMBALANCE * least:
+        yield Finding("warning", "labels", f"the largest class of train has {most} instances, the least {least}")
+    elif fine:
+        yield Finding("note", "labels", f"{len(task.classes)} classes, {least} to {most} instances in train")
+
+
+def _task_values(task: Task, splits: Mapping[str, AnySplit]) -> Iterator[Finding]:
+    """Yield equal instances of train and test, absent modalities and constant features, of splits in memory."""
+    held = {name: split for name, split in splits.items() if isinstance(split, Split)}
+    if "train" in held and "test" in held:
+        train, test = (
+            {_hash(x[row] for x in split.inputs.values()) for row in range(len(split))}
+            for split in (held["train"], held["test"])
+        )
+        if train & test:
+            text = f"{len(train & test)} instances of train are in test too, value for value"
+            yield Finding("warning", "content", text)
+    for part, split in held.items():
+        for name, present in split.present.items():
+            share = 1 - float(present.mean())
+            if share:
+                level: Level = "warning" if share > OFTEN else "note"
+                yield Finding(level, name, f"absent from {100 * share:.1f} % of {part}")
+    for name, x in held["train"].inputs.items() if "train" in held else ():
+        feature = task.layouts[name].index("c" if "c" in task.layouts[name] else "d")
+        spread = np.ptp(x, axis=tuple(axis for axis in range(x.ndim) if axis != feature))
+        if count := int((spread == 0).sum()):
+            yield Finding("note", name, f"{count} of {len(spread)} features never vary in train")
+
+
+def _hash(arrays: Iterable[Values]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for x in arrays:
+        digest.update(np.ascontiguousarray(x).data)
+    return digest.digest()
 
 
 def _examples(values: list[Any]) -> str:

@@ -1,29 +1,93 @@
-"""What a reader of files hands over: a card, instances one by one, and what it found wrong on the way.
+"""Result of reading a published dataset: metadata, a lazy iterator of instances, and the faults found on the way.
 
-Readers are lazy: nothing but the first look at the files happens before the instances are asked for, so that a
-dataset larger than memory can be read. What is counted while reading is therefore complete only at the end.
+Readers look at the files once and read the rest instance by instance, which keeps datasets larger than memory
+readable; `Findings` are therefore complete only at the end. Published features contain NaN, infinities, and float64
+values beyond the range of float32, which a cast turns into infinity. One rule holds for all files: a value that is not
+a finite float32 becomes 0, as in published loaders for what they could not extract, and is counted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from concordant.data.card import Card
-from concordant.data.formats.values import Repairs, finite_float32
 from concordant.data.store import Instance
+from concordant.errors import DataError
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """Numbers of values replaced by 0.
+
+    Args:
+        nan: not a number.
+        infinite: infinities.
+        overflow: finite, but beyond the range of float32.
+        values: all values examined.
+
+    >>> str(Repairs(nan=2, overflow=1, values=1000))
+    '3 of 1,000 values replaced by 0 (2 NaN, 1 too large for float32)'
+    >>> str(Repairs(values=10))
+    'all 10 values are finite'
+    """
+
+    nan: int = 0
+    infinite: int = 0
+    overflow: int = 0
+    values: int = 0
+
+    @property
+    def total(self) -> int:
+        """Number of values replaced."""
+        return self.nan + self.infinite + self.overflow
+
+    def __add__(self, other: Repairs) -> Repairs:
+        return Repairs(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+
+    def __str__(self) -> str:
+        if not self.total:
+            return f"all {self.values:,} values are finite"
+        kinds = {"NaN": self.nan, "infinite": self.infinite, "too large for float32": self.overflow}
+        found = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+        return f"{self.total:,} of {self.values:,} values replaced by 0 ({found})"
+
+
+def finite_float32(values: NDArray[Any], what: str) -> tuple[NDArray[np.float32], Repairs]:
+    """Return values as finite float32, and what was replaced by 0.
+
+    Args:
+        values: numbers of any shape.
+        what: names them in the error, for example a file and a key.
+
+    Raises:
+        DataError: they are not real numbers.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{what} must hold real numbers; found {array.dtype}")
+    if array.dtype.kind != "f":
+        return array.astype(np.float32), Repairs(values=array.size)
+    nan, infinite = np.isnan(array), np.isinf(array)
+    overflow = ~nan & ~infinite & (np.abs(array) > LARGEST) if array.dtype.itemsize > 4 else np.zeros_like(nan)
+    repairs = Repairs(int(nan.sum()), int(infinite.sum()), int(overflow.sum()), array.size)
+    if repairs.total:
+        array = np.where(nan | infinite | overflow, 0, array)
+    return array.astype(np.float32), repairs
 
 
 @dataclass
 class Findings:
-    """What a reader counts while it reads.
+    """Repairs, failures and notes that a reader collects while it reads.
 
     Args:
-        repairs: modality -> values that were replaced by 0, since they were not finite as float32.
+        repairs: modality -> values replaced by 0.
         failures: clip -> why it could not be decoded; it is left out of the dataset.
         notes: what a user should know, in sentences; they follow those of the card.
     """
@@ -33,22 +97,13 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     def clean(self, modality: str, values: NDArray[Any], what: str) -> NDArray[np.float32]:
-        """Return values as finite float32, and count what was replaced.
-
-        Args:
-            modality: whose values they are.
-            values: numbers of any shape.
-            what: names them in an error, for example a file and a key.
-
-        Raises:
-            DataError: they are no real numbers.
-        """
+        """Return values of a modality as `finite_float32`, and count what was replaced."""
         clean, repairs = finite_float32(values, what)
         self.repairs[modality] = self.repairs.get(modality, Repairs()) + repairs
         return clean
 
-    def on(self, card: Card) -> Card:
-        """Return the card with what was found."""
+    def add_to(self, card: Card) -> Card:
+        """Return the card with the findings."""
         repaired = {name: str(repairs) for name, repairs in self.repairs.items() if repairs.total}
         failed: tuple[str, ...] = ()
         if self.failures:
@@ -59,12 +114,12 @@ class Findings:
 
 @dataclass(frozen=True)
 class Reading:
-    """A dataset that is about to be read.
+    """A dataset ready to be read.
 
     Args:
-        card: what it is; rows are counted when it is written.
-        instances: in their order; they can be gone through once.
-        findings: filled while the instances are gone through.
+        card: its metadata; rows are counted when it is written.
+        instances: in order; can be iterated once.
+        findings: filled during iteration.
     """
 
     card: Card

@@ -1,8 +1,8 @@
-"""Datasets behind a URL, through fsspec: a local copy that is whole, known by its digest, and renewed when they change.
+"""Datasets behind a URL, through fsspec: a complete local copy, recorded with digests, renewed when the files change.
 
-`--data s3://bucket/folder`, or any other URL that fsspec opens, names what a data folder would: archives, or a prepared
-dataset. What is read of it is copied once into a cache: the folder that CONCORDANT_CACHE names, else `concordant` in
-the user's cache folder.
+`--data s3://bucket/folder`, or any other URL that fsspec opens, stands for a data folder: archives, or a prepared
+dataset. Its files are copied once into a cache: the folder in CONCORDANT_CACHE, else `concordant` in the user's cache
+folder. fsspec's own file cache is not used: it neither replaces files atomically nor records digests.
 """
 
 from __future__ import annotations
@@ -17,53 +17,36 @@ from typing import Any
 
 from concordant.data.archives import VARIABLE
 from concordant.data.card import CARD
-from concordant.data.digest import sha256
 from concordant.data.store import STATE, data_files
 from concordant.data.writing import FAILURES
 from concordant.errors import DataError
-from concordant.files import read_json, write_atomically, write_json
+from concordant.files import read_json, sha256, write_atomically, write_json
 
 CACHE = "CONCORDANT_CACHE"
 INFO = "dataset_info.json"  # of `datasets`
-RECORD = ".source.json"  # of a cached folder: where it is from, and file -> stamp, size, sha256
-# What storage says of a file that changes when the file does; each kind of storage says some of it.
+RECORD = ".source.json"  # of a cached folder: its URL, and file -> stamp, size, sha256
+# Fields of fsspec's file information that change with the file; each kind of storage has some of them.
 STAMPS = (
-    "size",
-    "mtime",
-    "created",
-    "ETag",
-    "LastModified",
-    "last_modified",
-    "Last-Modified",
-    "Content-MD5",
-    "md5Hash",
+    *("size", "mtime", "created", "ETag", "LastModified"),
+    *("last_modified", "Last-Modified", "Content-MD5", "md5Hash"),
 )
 
 
-def is_url(text: Path | str | None) -> bool:
-    """Say whether a data folder was named by a URL.
-
-    >>> is_url("s3://bucket/data"), is_url("data"), is_url(None)
-    (True, False, False)
-    """
-    return isinstance(text, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
-
-
 def cache_folder() -> Path:
-    """Return where copies are kept."""
+    """Return the folder of the copies."""
     named = os.environ.get(CACHE)
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "concordant"
 
 
 def fetch(url: str, files: Sequence[str]) -> Path:
-    """Return a local folder that holds these files of a URL; those that are there and unchanged are not copied again.
+    """Return a local folder with files of a URL; files that are there and unchanged are not copied again.
 
     Args:
         url: of the folder.
-        files: names in it, all of which must be there.
+        files: names in it, all of which must exist.
 
     Raises:
-        DataError: the storage cannot be reached, a file is not there, or the cache cannot be written.
+        DataError: the storage cannot be reached, a file does not exist, or the cache cannot be written.
     """
     return _Copy(url).bring(files)
 
@@ -72,7 +55,7 @@ def fetch_store(url: str, name: str) -> Path:
     """Return a local copy of a prepared dataset.
 
     Args:
-        url: of its folder, or of the folder in which it has its own.
+        url: of its folder, or of the parent folder.
         name: of the dataset.
 
     Raises:
@@ -103,7 +86,7 @@ class _Copy:
         self.folder = cache_folder() / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
     def has(self, file: str) -> bool:
-        # Not `isfile`, which says no where storage cannot be reached; of HTTP this one does so too.
+        # Not `isfile`, which is False where storage cannot be reached; over HTTP this one is too.
         try:
             with self._reaching():
                 return bool(self.storage.info(self._place(file))["type"] == "file")
@@ -111,7 +94,7 @@ class _Copy:
             return False
 
     def bring(self, files: Sequence[str]) -> Path:
-        """Copy what is not there or has changed; two processes do not copy at once."""
+        """Copy the files that are absent or have changed; only one process copies at a time."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _alone(self.folder / ".lock"):
@@ -150,8 +133,8 @@ class _Copy:
             if "size" in info and int(info["size"]) != found:
                 raise DataError(f"{file} of {_shown(self.url)} arrived with {found} of {info['size']} bytes; try again")
 
-        write_atomically(self.folder / file, write)
         path = self.folder / file
+        write_atomically(path, write)
         return {"stamp": info, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
     def _place(self, file: str) -> str:
@@ -159,7 +142,7 @@ class _Copy:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        """Turn what a kind of storage raises into one sentence; each raises errors of its own."""
+        """Turn the errors of a kind of storage, each of its own types, into one sentence."""
         try:
             yield
         except FileNotFoundError:
@@ -179,7 +162,7 @@ def _alone(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         try:
             import fcntl
-        except ImportError:  # not a POSIX system: go without
+        except ImportError:  # not a POSIX system: no lock
             pass
         else:
             fcntl.flock(handle, fcntl.LOCK_EX)
@@ -187,5 +170,5 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _shown(url: str) -> str:
-    """Return a URL without the name and password that it may hold."""
+    """Return a URL without the user name and password that it may contain."""
     return re.sub(r"//[^/@]*@", "//", url)

@@ -5,14 +5,14 @@ Axis letters: N instances; the remaining axes follow the modality's layout witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.seeding import derive_seed
+from concordant.data.scaling import Scale, apply, fit_chunks
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -47,6 +47,12 @@ class AnySplit(Protocol):
 
     def chunks(self) -> Iterator[Split]:
         """Yield all instances in order, in chunks that fit in memory."""
+
+    def only(self, modalities: Sequence[str]) -> AnySplit:
+        """Return the split with these modalities only, in this order."""
+
+    def scaled(self, scales: Mapping[str, Scale], layouts: Mapping[str, str]) -> AnySplit:
+        """Return the split with its inputs scaled, now or when they are read."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,27 @@ class Split:
         groups = None if self.groups is None else self.groups[rows]
         return Split(at(self.inputs), self.labels[rows], self.ids[rows], groups, at(self.masks), at(self.present))
 
+    def only(self, modalities: Sequence[str]) -> Split:
+        """Return the split with these modalities only, in this order."""
+
+        def some(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+            return {name: arrays[name] for name in modalities if name in arrays}
+
+        return replace(self, inputs=some(self.inputs), masks=some(self.masks), present=some(self.present))
+
+    def scaled(self, scales: Mapping[str, Scale], layouts: Mapping[str, str]) -> Split:
+        """Return the split with its inputs scaled."""
+        return self.with_inputs(
+            {name: apply(scales[name], x, layouts[name], self.valid(name)) for name, x in self.inputs.items()}
+        )
+
+    def valid(self, name: str) -> Bools | None:
+        """Return where the values of a modality count, (N, T) or (N,); None = everywhere."""
+        mask, present = self.masks.get(name), self.present.get(name)
+        if mask is None or present is None:
+            return present if mask is None else mask
+        return mask & present[:, None]
+
     def with_inputs(self, inputs: dict[str, Floats]) -> Split:
         """Return the same instances with other inputs."""
         return replace(self, inputs=inputs)
@@ -98,7 +125,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """One division of a benchmark into splits, scaled on its training split and ready to train on.
+    """One division of a benchmark into training, validation and test splits.
+
+    `concordant.benchmarks.catalogue.prepare` returns it scaled on the training split and ready to train on.
 
     Args:
         classes: class names, by index; for real labels, names of below 0 and of 0 and above.
@@ -121,6 +150,22 @@ class Task:
         """Number of outputs of a model per instance: one per class, or 1 for real labels."""
         return len(self.classes) if self.kind == "class" else 1
 
+    def only(self, modalities: Sequence[str]) -> Task:
+        """Return the task with these modalities only, in this order."""
+        return replace(
+            self,
+            layouts={name: self.layouts[name] for name in modalities},
+            train=self.train.only(modalities),
+            valid=self.valid.only(modalities),
+            test=self.test.only(modalities),
+        )
+
+    def scaled(self) -> Task:
+        """Return the task with all splits scaled by the training split, which is read once."""
+        scales = fit_chunks(self.train.chunks(), self.layouts)
+        train, valid, test = (one.scaled(scales, self.layouts) for one in (self.train, self.valid, self.test))
+        return replace(self, train=train, valid=valid, test=test)
+
 
 # Every function below takes the names of its random stream; drawing one division never shifts another.
 
@@ -137,7 +182,7 @@ def stratified(rows: Integers, labels: Integers, share: float, seed: int, *names
     """
     from sklearn.model_selection import train_test_split
 
-    first, second = train_test_split(rows, test_size=share, stratify=labels, random_state=_state(seed, *names))
+    first, second = train_test_split(rows, test_size=share, stratify=labels, random_state=_stream(seed, *names) % 2**32)
     return np.sort(first), np.sort(second)
 
 
@@ -149,7 +194,7 @@ def by_group(rows: Integers, groups: Strings, share: float, seed: int, *names: s
     """
     from sklearn.model_selection import GroupShuffleSplit
 
-    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=_state(seed, *names))
+    splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=_stream(seed, *names) % 2**32)
     first, second = next(splitter.split(rows, groups=groups))
     return rows[np.sort(first)], rows[np.sort(second)]
 
@@ -165,7 +210,7 @@ def class_folds(labels: Integers, folds: int, seed: int, *names: str) -> Integer
     """Return the fold of each row, 0 to `folds` - 1, with each class spread evenly over the folds."""
     from sklearn.model_selection import StratifiedKFold
 
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=_state(seed, *names))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=_stream(seed, *names) % 2**32)
     found = np.empty(len(labels), np.int64)
     for fold, (_, rows) in enumerate(splitter.split(labels, labels)):
         found[rows] = fold
@@ -174,8 +219,10 @@ def class_folds(labels: Integers, folds: int, seed: int, *names: str) -> Integer
 
 def shuffled(values: NDArray[Any], seed: int, *names: str) -> NDArray[Any]:
     """Return the values in a random order."""
-    return np.random.default_rng(derive_seed(seed, "split", *names)).permutation(values)
+    return np.random.default_rng(_stream(seed, *names)).permutation(values)
 
 
-def _state(seed: int, *names: str) -> int:
-    return derive_seed(seed, "split", *names) % 2**32
+def _stream(seed: int, *names: str) -> int:
+    from concordant.seeding import derive_seed  # imports torch
+
+    return derive_seed(seed, "split", *names)

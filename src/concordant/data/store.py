@@ -1,9 +1,9 @@
 """The store: a dataset as a folder of memory-mapped Arrow files, in the format of Hugging Face datasets.
 
-Instances lie in order, every sequence at its true length. `concordant.json` (data/card.py) says what the columns are;
-`datasets.load_from_disk` opens the folder as well. Columns: id, split, group (or null), label, and one a modality,
-the values of an instance in C order (or null where it is absent).
-Axis letters: N instances, T steps of one instance; the rest is the modality's layout without its batch axis.
+Instances are in order, every sequence at its true length. `concordant.json` (data/card.py) describes the columns: id,
+split, group (or null), label, and one per modality with the values of an instance in C order (null where it is absent).
+`datasets.load_from_disk` opens the folder as well, but keeps the pages it has read resident; this reader returns them.
+Axis letters: N instances, T steps of one instance; the remaining axes follow the modality's layout.
 """
 
 from __future__ import annotations
@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import CARD, Card, ModalityCard, read_card
+from concordant.data.card import CARD, Card, read_card
 from concordant.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STATE = "state.json"  # of `datasets`: which files hold the rows
-# Read from the files before their pages are given back. The system maps the neighbours of what is touched as well,
-# so that several times this much is resident.
+STATE = "state.json"  # of `datasets`: names of the Arrow files
+# Bytes read before pages are returned. The system maps neighbouring pages too: several times as much is resident.
 RESIDENT_BYTES = 64 << 20
 BARE = ("id", "split", "group", "label")
 
@@ -40,10 +39,10 @@ class Instance:
 
     Args:
         id: its name, unique within the dataset.
-        split: where it belongs: "train", "valid", "test", or the name of a fold.
+        split: "train", "valid", "test", or the name of a fold.
         label: a class index, a real number, or class indices (T,), by the kind of label.
         features: modality -> its values in the modality's layout; None where it is absent.
-        group: what it belongs to (speaker, video); None where instances are independent.
+        group: its group (speaker, video); None where instances are independent.
     """
 
     id: str
@@ -54,25 +53,23 @@ class Instance:
 
 
 class Store:
-    """A dataset on disk, read at random without loading it; a map-style dataset for PyTorch's DataLoader.
+    """A dataset on disk with random access, without loading it; a map-style dataset for PyTorch's DataLoader.
 
-    Ids, splits, groups and labels are held in memory; features are read from memory-mapped files, whose pages
-    are given back after every 64 MiB, so that resident memory does not grow with the dataset. Worker processes
-    open the files themselves.
+    Ids, splits, groups and labels are in memory; features are read from memory-mapped files, whose pages are returned
+    after every 64 MiB, so resident memory does not grow with the dataset. Worker processes open the files themselves.
 
     Args:
         folder: of the dataset.
 
     Raises:
-        DataError: it is no dataset, or a file of it is absent, truncated or foreign.
+        DataError: it is not a dataset, or a file of it is absent, truncated or of another format.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.card = read_card(self.folder)
-        files = data_files(self.folder)
-        self._shards = [_Shard(self.folder / file, self.card) for file in files]
-        self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
+        self._shards = [_Shard(self.folder / file, self.card) for file in data_files(self.folder)]
+        self._starts = np.cumsum([0, *(shard.table.num_rows for shard in self._shards)])
         if len(self) != self.card.rows:
             raise DataError(
                 f"{self.folder}: {CARD} announces {self.card.rows} instances, the Arrow files hold {len(self)}; "
@@ -90,13 +87,15 @@ class Store:
             raise IndexError(f"row {row} of a dataset of {len(self)}")
         place %= len(self)
         which = int(np.searchsorted(self._starts, place, side="right")) - 1
-        shard = self._shards[which]
-        features = shard.features(place - int(self._starts[which]))
+        features = self._shards[which].features(place - int(self._starts[which]))
         self._read += sum(values.nbytes for values in features.values() if values is not None)
         if self._read > RESIDENT_BYTES:
             self.release()
+        label: int | float | Values = self.labels[place]
+        if self.card.label.kind != "segments":
+            label = float(label) if self.card.label.kind == "real" else int(label)
         group = None if self.groups is None else str(self.groups[place])
-        return Instance(str(self.ids[place]), str(self.splits[place]), self._label(place), features, group)
+        return Instance(str(self.ids[place]), str(self.splits[place]), label, features, group)
 
     def __iter__(self) -> Iterator[Instance]:
         return (self[row] for row in range(len(self)))
@@ -124,7 +123,7 @@ class Store:
 
     @cached_property
     def labels(self) -> Values | list[Values]:
-        """Labels: int64 or float32 (N,); of segments a list of int64 (T,)."""
+        """Labels: int64 or float32 (N,); for segments a list of int64 (T,)."""
         columns = [shard.table.column("label") for shard in self._shards]
         if self.card.label.kind == "segments":
             return [np.asarray(row, np.int64) for column in columns for row in column.to_pylist()]
@@ -138,10 +137,12 @@ class Store:
         return np.flatnonzero(self.splits == split)
 
     def lengths(self, modality: str) -> NDArray[np.int64]:
-        """Return how many steps each instance has (N,), 0 where the modality is absent; 1 where it has no steps."""
+        """Return the number of steps of each instance (N,), 0 where the modality is absent; 1 for one without steps."""
         known = self.card.modalities[modality]
-        sizes = np.concatenate([shard.sizes(modality) for shard in self._shards])
-        return sizes // _step_size(known) if known.time is not None else np.minimum(sizes, 1)
+        chunks = [chunk for shard in self._shards for chunk in shard.columns[modality]]
+        sizes = np.concatenate([np.diff(chunk.offsets) for chunk in chunks]).astype(np.int64)
+        step = int(np.prod([size for size in known.shape if size is not None]))
+        return sizes // step if known.time is not None else np.minimum(sizes, 1)
 
     @property
     def nbytes(self) -> int:
@@ -149,16 +150,11 @@ class Store:
         return sum(len(shard.mapped) for shard in self._shards)
 
     def release(self) -> None:
-        """Give the pages of the files back; what is read again comes from the system's cache."""
-        for shard in self._shards:
-            shard.release()
+        """Return the pages of the files to the system; they are read again from its cache."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for shard in self._shards:
+                shard.mapped.madvise(mmap.MADV_DONTNEED)
         self._read = 0
-
-    def _label(self, row: int) -> int | float | Values:
-        label = self.labels[row]
-        if self.card.label.kind == "segments":
-            return np.asarray(label)
-        return float(label) if self.card.label.kind == "real" else int(label)
 
     def _strings(self, column: str) -> NDArray[np.str_]:
         return np.array([value for shard in self._shards for value in shard.table.column(column).to_pylist()], np.str_)
@@ -170,7 +166,6 @@ class _Shard:
     def __init__(self, path: Path, card: Card) -> None:
         import pyarrow as pa
 
-        self.card = card
         try:
             with path.open("rb") as opened:
                 self.mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -180,30 +175,22 @@ class _Shard:
         expected = [*BARE, *card.modalities]
         if self.table.column_names != expected:
             raise DataError(f"{path} must have the columns {expected}; found {self.table.column_names}")
-        self.rows = self.table.num_rows
-        chunks = self.table.column("id").chunks
-        self.starts = np.cumsum([0, *(len(chunk) for chunk in chunks)])
+        self.starts = np.cumsum([0, *(len(chunk) for chunk in self.table.column("id").chunks)])
         self.columns = {name: [_Chunk(part) for part in self.table.column(name).chunks] for name in card.modalities}
+        self.shapes = {
+            name: [-1 if size is None else size for size in known.shape] for name, known in card.modalities.items()
+        }
 
     def features(self, row: int) -> dict[str, Values | None]:
         """Return the values of one row, views of the file."""
         which = int(np.searchsorted(self.starts, row, side="right")) - 1
         place = row - int(self.starts[which])
-        return {
-            name: _shaped(chunks[which].row(place), self.card.modalities[name]) for name, chunks in self.columns.items()
-        }
-
-    def sizes(self, modality: str) -> NDArray[np.int64]:
-        """Return how many values each row has."""
-        return np.concatenate([np.diff(chunk.offsets) for chunk in self.columns[modality]]).astype(np.int64)
-
-    def release(self) -> None:
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.mapped.madvise(mmap.MADV_DONTNEED)
+        found = {name: chunks[which].row(place) for name, chunks in self.columns.items()}
+        return {name: None if x is None else x.reshape(self.shapes[name]) for name, x in found.items()}
 
 
 class _Chunk:
-    """One column of the rows that were written at once."""
+    """One column of the rows of one written batch."""
 
     def __init__(self, array: pa.ListArray) -> None:
         self.offsets: NDArray[np.int32] = array.offsets.to_numpy(zero_copy_only=True)
@@ -214,15 +201,6 @@ class _Chunk:
         if self.valid is not None and not self.valid[place]:
             return None
         return self.values[self.offsets[place] : self.offsets[place + 1]]
-
-
-def _step_size(known: ModalityCard) -> int:
-    """Return how many values a step has, or an instance without steps."""
-    return int(np.prod([size for size in known.shape if size is not None]))
-
-
-def _shaped(values: Values | None, known: ModalityCard) -> Values | None:
-    return None if values is None else values.reshape([-1 if size is None else size for size in known.shape])
 
 
 def data_files(folder: Path) -> list[str]:

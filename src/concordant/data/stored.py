@@ -1,39 +1,43 @@
-"""A prepared dataset as parts to train on: read from its store as it is needed, or held in memory when it fits.
+"""Prepared datasets for training: splits that are read from a store on demand, and padded batches of its instances.
 
-Labels that are class indices a segment make every segment an instance, with its own step of each modality.
-Padded sequences and films are as long as the longest of their piece. Scales are fitted on the training part.
-Axis letters: N instances; the rest is the modality's layout without its batch axis.
+Where labels are class indices per segment, every segment is an instance, with its own step of each modality.
+Padded sequences and films are as long as the longest of their chunk or batch.
+Axis letters: N instances, B batch, T most steps of an instance; the remaining axes follow the modality's layout.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.collate import Collate, Padded
-from concordant.data.scaling import Scale, apply, fit_chunks
-from concordant.data.split import Bools, Floats, Integers, Split, Strings
-from concordant.data.store import Store
+from concordant.data.card import Card, ModalityCard
+from concordant.data.scaling import Scale
+from concordant.data.split import Bools, Floats, Integers, Split, Strings, Task
+from concordant.data.store import Instance, Store, Values
 from concordant.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MEMORY = "CONCORDANT_MEMORY"
 DEFAULT_MEMORY = 1 << 30  # bytes of padded inputs up to which a dataset is held in memory
 CHUNK_BYTES = 32 << 20  # bytes of inputs that are read at a time from a dataset that is not
-LEAST_CHUNK = 64  # instances: a swap looks for another class among them
+LEAST_CHUNK = 64  # instances; a swap looks for another class among them
 _SEGMENT = {"btd": "bd", "bcthw": "bchw"}  # layout of a dataset -> of one of its steps
 
 
 def memory_budget() -> int:
-    """Return how many bytes of inputs are held in memory: CONCORDANT_MEMORY ("512MiB", "4GiB"), else 1 GiB.
+    """Return how many bytes of inputs are held in memory: CONCORDANT_MEMORY ("512MiB", "4GiB"), by default 1 GiB.
 
     Raises:
-        UsageError: the variable is no size.
+        UsageError: the variable is not a size.
     """
     text = os.environ.get(MEMORY)
     if not text:
@@ -47,17 +51,17 @@ def memory_budget() -> int:
 
 @dataclass(frozen=True)
 class StoredSplit:
-    """Instances of a store; a `concordant.data.split.AnySplit` that reads what it is asked for.
+    """Instances of a store, read on demand; implements `concordant.data.split.AnySplit`.
 
     Args:
-        store: where they lie.
+        store: where they are.
         labels: class indices int64 (N,), or real numbers float32 (N,).
-        ids: one name an instance (N,).
-        groups: what an instance belongs to (N,), or None.
-        index: the row of the store of each instance (N,).
-        steps: which step of that row the instance is (N,); None = the whole row.
-        modalities: which are read, in this order.
-        scales: modality -> what its inputs are scaled by; none = as they are stored.
+        ids: name of each instance (N,).
+        groups: group of each instance (N,), or None.
+        index: row of the store of each instance (N,).
+        steps: step of that row which is the instance (N,); None = the whole row.
+        modalities: to read, in this order.
+        scales: modality -> scale of its inputs; none = as they are stored.
     """
 
     store: Store
@@ -74,20 +78,23 @@ class StoredSplit:
 
     @property
     def layouts(self) -> dict[str, str]:
-        """Modality -> layout, batch first."""
-        return layouts_of(self.store, self.modalities)
+        """Modality -> layout, batch first; for segments, of one step."""
+        layouts = {name: str(self.store.card.modalities[name].layout) for name in self.modalities}
+        if self.store.card.label.kind == "segments":
+            return {name: _SEGMENT.get(layout, layout) for name, layout in layouts.items()}
+        return layouts
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Modality -> the shape of one instance; of sequences the longest of the store."""
+        """Modality -> shape of one instance; for sequences, of the longest of the store."""
         found = {}
         for name in self.modalities:
-            known = self.store.card.modalities[name]
+            shape = self.store.card.modalities[name].shape
             if self.steps is not None:
-                found[name] = tuple(size for size in known.shape if size is not None)
+                found[name] = tuple(size for size in shape if size is not None)
             else:
                 longest = max(1, int(self.store.lengths(name).max()))
-                found[name] = tuple(longest if size is None else size for size in known.shape)
+                found[name] = tuple(longest if size is None else size for size in shape)
         return found
 
     @property
@@ -112,51 +119,39 @@ class StoredSplit:
             steps=None if self.steps is None else self.steps[rows],
         )
 
-    def take(self, rows: Any) -> Split:  # noqa: ANN401 - whatever indexes an array
-        """Return the instances at `rows`, in that order, in memory and scaled."""
+    def take(self, rows: Any) -> Split:  # noqa: ANN401 - anything that indexes an array
+        """Load the instances at `rows` into memory, in that order, scaled."""
         chosen = np.arange(len(self))[rows]
-        padded = Collate(self.store.card)([self.store[int(row)] for row in self.index[chosen]])
-        inputs, masks = self._inputs(padded, chosen)
-        present = {}
+        instances = [self.store[int(row)] for row in self.index[chosen]]
+        inputs: dict[str, Floats] = {}
+        masks: dict[str, Bools] = {}
+        present: dict[str, Bools] = {}
         for name in self.modalities:
-            here: Bools = padded.present[name].numpy()
-            if not here.all():
-                present[name] = here
-        layouts = self.layouts
-        for name, scale in self.scales.items():
-            valid = masks[name] if name in masks else present.get(name)
-            inputs[name] = apply(scale, inputs[name], layouts[name], valid)
+            known = self.store.card.modalities[name]
+            values = [instance.features[name] for instance in instances]
+            inputs[name], mask = pad(values, known)
+            if self.steps is not None and known.time is not None:
+                over_time = np.moveaxis(inputs[name], known.time + 1, 1)  # (B, T, ...)
+                inputs[name] = np.ascontiguousarray(over_time[np.arange(len(chosen)), self.steps[chosen]])
+            elif mask is not None:
+                masks[name] = mask
+            if any(one is None for one in values):
+                present[name] = np.array([one is not None for one in values])
         groups = None if self.groups is None else self.groups[chosen]
-        return Split(inputs, self.labels[chosen], self.ids[chosen], groups, masks, present)
+        split = Split(inputs, self.labels[chosen], self.ids[chosen], groups, masks, present)
+        return split.scaled(self.scales, self.layouts) if self.scales else split
 
-    def _inputs(self, padded: Padded, chosen: Integers) -> tuple[dict[str, Floats], dict[str, Bools]]:
-        """Return inputs and masks; of segments the step that each instance is."""
-        inputs: dict[str, Floats] = {name: padded.inputs[name].numpy() for name in self.modalities}
-        if self.steps is None:
-            return inputs, {name: padded.masks[name].numpy() for name in self.modalities if name in padded.masks}
-        places = np.arange(len(chosen))
-        for name in self.modalities:
-            time = self.store.card.modalities[name].time
-            if time is not None:
-                over_time = np.moveaxis(inputs[name], time + 1, 1)  # (B, T, ...)
-                inputs[name] = np.ascontiguousarray(over_time[places, self.steps[chosen]])
-        return inputs, {}
+    def only(self, modalities: Sequence[str]) -> StoredSplit:
+        """Return the split with these modalities only, in this order."""
+        return replace(self, modalities=tuple(modalities))
 
-    def scaled(self, scales: Mapping[str, Scale]) -> StoredSplit:
-        """Return the same instances, scaled when they are read."""
+    def scaled(self, scales: Mapping[str, Scale], layouts: Mapping[str, str]) -> StoredSplit:
+        """Return the split with its inputs scaled when they are read; `layouts` are those of the store."""
         return replace(self, scales=scales)
 
 
-def layouts_of(store: Store, modalities: tuple[str, ...]) -> dict[str, str]:
-    """Return modality -> the layout of its inputs, batch first; of segments that of one step."""
-    layouts = {name: str(store.card.modalities[name].layout) for name in modalities}
-    if store.card.label.kind == "segments":
-        return {name: _SEGMENT.get(layout, layout) for name, layout in layouts.items()}
-    return layouts
-
-
 def everything(store: Store) -> StoredSplit:
-    """Return all instances of a store; of segments, every one that each modality has a step for."""
+    """Return all instances of a store; for segments, every one for which each modality has a step."""
     names = tuple(store.card.modalities)
     if store.card.label.kind != "segments":
         rows = np.arange(len(store))
@@ -170,12 +165,108 @@ def everything(store: Store) -> StoredSplit:
     steps = np.concatenate([np.arange(count) for count in counts.tolist()])
     labels = np.concatenate([labels[:count] for labels, count in zip(store.labels, counts.tolist(), strict=True)])
     ids = np.array([f"{store.ids[row]}@{step}" for row, step in zip(index.tolist(), steps.tolist(), strict=True)])
-    # The segments of a clip are one group at the least: statistics resample whole clips.
+    # Without groups, the segments of a clip form one: statistics resample whole clips.
     groups = (store.ids if store.groups is None else store.groups)[index]
     return StoredSplit(store, labels, ids, groups, index, steps, names)
 
 
-def scale_stored(parts: tuple[StoredSplit, StoredSplit, StoredSplit]) -> tuple[StoredSplit, StoredSplit, StoredSplit]:
-    """Return training, validation and test parts, scaled by the training part, which is read once."""
-    scales = fit_chunks(parts[0].chunks(), parts[0].layouts)
-    return parts[0].scaled(scales), parts[1].scaled(scales), parts[2].scaled(scales)
+def load_if_it_fits(task: Task) -> Task:
+    """Return the task with its splits in memory where they fit the budget, otherwise as it is."""
+    splits = [task.train, task.valid, task.test]
+    if sum(one.nbytes for one in splits if isinstance(one, StoredSplit)) > memory_budget():
+        return task
+    train, valid, test = (one.take(slice(None)) for one in splits)
+    return replace(task, train=train, valid=valid, test=test)
+
+
+def pad(rows: Sequence[Values | None], known: ModalityCard) -> tuple[Floats, Bools | None]:
+    """Stack the values of one modality, padded with 0 to the longest; an absent one is 0.
+
+    Args:
+        rows: values of each instance; None where it is absent.
+        known: the modality.
+
+    Returns:
+        Values (B, ...) float32, and the mask (B, T), True at valid steps; None for a modality without steps.
+    """
+    axis = known.time
+    lengths = np.array([0 if values is None or axis is None else values.shape[axis] for values in rows], np.int64)
+    longest = max(1, int(lengths.max(initial=0)))
+    out = np.zeros((len(rows), *(longest if size is None else size for size in known.shape)), np.float32)
+    for row, values in enumerate(rows):
+        if values is not None:
+            place: list[Any] = [row] if axis is None else [row, *[slice(None)] * axis, slice(lengths[row])]
+            out[tuple(place)] = values
+    return out, None if axis is None else np.arange(longest) < lengths[:, None]
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A batch of instances, in the order of the sampler.
+
+    Args:
+        inputs: modality -> float32 (B, ...) in its layout; 0 at padded steps and where the modality is absent.
+        masks: modality -> bool (B, T), True at valid steps; modalities without steps have no entry.
+        present: modality -> bool (B,).
+        labels: int64 (B,), float32 (B,), or for segments int64 (B, T) with -1 at padded steps.
+        ids: of the instances.
+    """
+
+    inputs: dict[str, Tensor]
+    masks: dict[str, Tensor]
+    present: dict[str, Tensor]
+    labels: Tensor
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Padded:
+        """Return the batch on `device`."""
+        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Padded:
+        """Return the batch in pinned memory; called by DataLoader with `pin_memory=True`."""
+        return self._map(lambda x: x.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Padded:
+        inputs, masks, present = (
+            {name: change(x) for name, x in tensors.items()} for tensors in (self.inputs, self.masks, self.present)
+        )
+        return Padded(inputs, masks, present, change(self.labels), self.ids)
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Pad instances to the longest of their batch: a `collate_fn` for DataLoader.
+
+    Args:
+        card: of the dataset.
+
+    Raises:
+        UsageError: there are no instances.
+    """
+
+    card: Card
+
+    def __call__(self, instances: Sequence[Instance]) -> Padded:
+        """Return the instances as one batch."""
+        import torch
+
+        if not instances:
+            raise UsageError("a batch needs one instance or more")
+        inputs, masks, present = {}, {}, {}
+        for name, known in self.card.modalities.items():
+            rows = [instance.features[name] for instance in instances]
+            values, mask = pad(rows, known)
+            inputs[name] = torch.from_numpy(values)
+            present[name] = torch.tensor([values is not None for values in rows])
+            if mask is not None:
+                masks[name] = torch.from_numpy(mask)
+        if self.card.label.kind == "segments":
+            segments = [torch.as_tensor(np.array(instance.label)) for instance in instances]
+            labels = torch.nn.utils.rnn.pad_sequence(segments, batch_first=True, padding_value=-1)
+        else:
+            dtype = torch.float32 if self.card.label.kind == "real" else torch.int64
+            labels = torch.tensor([instance.label for instance in instances], dtype=dtype)
+        return Padded(inputs, masks, present, labels, tuple(instance.id for instance in instances))

@@ -1,4 +1,4 @@
-"""Writing a store: instance by instance, each checked against the card, in Arrow files of a stated size."""
+"""Writing a store: instances are checked against the card and written in Arrow files of a given size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FAILURES = "failures.json"  # clip -> why it could not be decoded
 SHARD_BYTES = 512 << 20  # of one Arrow file
-BATCH_BYTES = 8 << 20  # of the rows that are written at once
+BATCH_BYTES = 8 << 20  # of the rows written at once
 
 
 def write_store(
@@ -35,49 +35,49 @@ def write_store(
     findings: Findings | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Card:
-    """Write a dataset, instance by instance; what is in memory at a time does not grow with it.
+    """Write a dataset, instance by instance; memory does not grow with its size.
 
-    The folder appears when all is written, or not at all.
+    The folder appears when everything is written, or not at all.
 
     Args:
         folder: must not exist yet, or be empty.
-        card: what the dataset is; `rows` is counted here.
-        instances: in their order.
-        findings: what their reader counts while they are written; the card and `failures.json` get it at the end.
+        card: of the dataset; `rows` is counted here.
+        instances: in order.
+        findings: of their reader, which fills them during iteration; added to the card and `failures.json` at the end.
         shard_bytes: size of an Arrow file.
 
     Returns:
-        The card as it was written.
+        The card as written.
 
     Raises:
-        UsageError: the folder holds something already, or cannot be written.
-        DataError: there are no instances, or one does not fit the card: an unknown split, an id that occurred,
-            values of another shape or that are not finite, a label out of range.
+        UsageError: the folder is not empty, or cannot be written.
+        DataError: there are no instances, or one does not fit the card: an unknown split, a repeated id,
+            values of another shape or not finite, a label out of range.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already and is not empty; name another folder, or remove it")
     # An empty folder may be a link, a mount or the working directory: it stays, and is filled from within.
     kept = folder.exists()
     temporary = (folder if kept else folder.parent) / f".{folder.name}.{os.getpid()}.tmp"
-    with _told(folder):
+    with _naming(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
     try:
         writer = _Writer(temporary, card, shard_bytes)
         for instance in instances:
-            with _told(folder):
+            with _naming(folder):
                 writer.add(instance)
-        with _told(folder):
+        with _naming(folder):
             written = card.model_copy(update={"rows": writer.finish()})
             if findings is not None:
-                written = findings.on(written)
+                written = findings.add_to(written)
                 if findings.failures:
                     write_json(temporary / FAILURES, findings.failures)
             write_card(temporary, written)
             if not kept:
                 temporary.rename(folder)
-            else:  # without its card a folder is no dataset yet
+            else:  # the card comes last: without it a folder is not a dataset yet
                 for path in sorted(temporary.iterdir(), key=lambda path: path.name == CARD):
                     path.rename(folder / path.name)
     finally:
@@ -86,8 +86,8 @@ def write_store(
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Say of a file that cannot be written where it should have been."""
+def _naming(folder: Path) -> Iterator[None]:
+    """Re-raise a write error with the name of the target folder."""
     try:
         yield
     except OSError as error:
@@ -115,7 +115,7 @@ class _Writer:
         self.stream: pa.ipc.RecordBatchStreamWriter | None = None
 
     def add(self, instance: Instance) -> None:
-        self._check(instance)
+        _check(instance, self.card, self.ids)
         self.ids.add(instance.id)
         self.batch.append(instance)
         self.waiting += sum(np.asarray(x).size * 4 for x in instance.features.values() if x is not None) + 64
@@ -123,7 +123,7 @@ class _Writer:
             self._flush()
 
     def finish(self) -> int:
-        """Write what is left, and what `datasets` needs to open the folder; return the number of instances."""
+        """Write the rest, and what `datasets` needs to open the folder; return the number of instances."""
         from datasets import DatasetInfo
 
         if not self.ids:
@@ -168,45 +168,54 @@ class _Writer:
             self.stream.close()
         self.stream, self.in_shard = None, 0
 
-    def _check(self, instance: Instance) -> None:
-        where = f"{self.card.name}, instance {instance.id!r}"
-        named = {"id": instance.id} | ({} if instance.group is None else {"group": instance.group})
-        for what, text in named.items():
-            if not _is_text(text):
-                raise DataError(f"{where}: {what} must be text, in characters that UTF-8 has; found {text!r}")
-        if instance.id in self.ids:
-            raise DataError(f"{where}: every id may occur once, but this one occurs again")
-        if instance.split not in self.card.splits:
-            raise DataError(f"{where}: split must be one of {', '.join(self.card.splits)}; found {instance.split!r}")
-        if (instance.group is None) != (self.card.groups is None):
-            raise DataError(f"{where}: group must be {'None' if self.card.groups is None else 'named'}")
-        if set(instance.features) != set(self.card.modalities):
-            raise DataError(
-                f"{where}: must have {', '.join(self.card.modalities)}; found {', '.join(instance.features)}"
-            )
-        self._check_label(where, instance.label)
-        for name, known in self.card.modalities.items():
-            _check_values(f"{where}: {name}", instance.features[name], known)
 
-    def _check_label(self, where: str, label: int | float | Values) -> None:
-        known, found = self.card.label, np.asarray(label)
-        if found.ndim != (known.kind == "segments") or found.size == 0:
-            raise DataError(f"{where}: label must be {_LABELS[known.kind]}; found shape {found.shape}")
-        if known.kind == "real":
-            with np.errstate(over="ignore"):
-                finite = found.dtype.kind in "fiu" and np.isfinite(found.astype(np.float32))
-            if not finite:
-                raise DataError(f"{where}: label must be a number that is finite as float32; found {label!r}")
-        elif found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(known.classes):
-            raise DataError(f"{where}: label must be class indices 0 to {len(known.classes) - 1}; found {label!r}")
+def _column(rows: list[Values | None], dtype: str) -> pa.ListArray:
+    """Return the rows of one modality as an Arrow list array, with one copy of its values."""
+    import pyarrow as pa
+
+    offsets = np.cumsum([0, *(0 if values is None else values.size for values in rows)], dtype=np.int32)
+    flat = np.empty(offsets[-1], dtype)
+    for values, (start, stop) in zip(rows, pairwise(offsets.tolist()), strict=True):
+        if values is not None:
+            flat[start:stop] = values.ravel()
+    absent = np.array([values is None for values in rows])
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), mask=pa.array(absent) if absent.any() else None)
 
 
-_LABELS = {"class": "one class index", "real": "one number", "segments": "class indices (T,)"}
+def _check(instance: Instance, card: Card, ids: set[str]) -> None:
+    """Raise DataError where an instance does not fit the card or repeats an id."""
+    where = f"{card.name}, instance {instance.id!r}"
+    for what, text in (("id", instance.id), ("group", instance.group)):
+        if not _is_text(text) and not (what == "group" and text is None):
+            raise DataError(f"{where}: {what} must be text, in characters that UTF-8 has; found {text!r}")
+    if instance.id in ids:
+        raise DataError(f"{where}: every id may occur once, but this one occurs again")
+    if instance.split not in card.splits:
+        raise DataError(f"{where}: split must be one of {', '.join(card.splits)}; found {instance.split!r}")
+    if (instance.group is None) != (card.groups is None):
+        raise DataError(f"{where}: group must be {'None' if card.groups is None else 'named'}")
+    if set(instance.features) != set(card.modalities):
+        raise DataError(f"{where}: must have {', '.join(card.modalities)}; found {', '.join(instance.features)}")
+    _check_label(where, instance.label, card)
+    for name, known in card.modalities.items():
+        _check_values(f"{where}: {name}", instance.features[name], known)
 
 
 def _is_text(text: object) -> bool:
-    """Say whether text comes back from a file as it was; NumPy drops what ends it in zeros."""
+    """Return whether text is read back from a file unchanged; NumPy drops trailing zeros."""
     return isinstance(text, str) and not text.endswith("\0") and text.encode(errors="ignore").decode() == text
+
+
+def _check_label(where: str, label: int | float | Values, card: Card) -> None:
+    known, found = card.label, np.asarray(label)
+    if found.ndim != (known.kind == "segments") or found.size == 0:
+        kinds = {"class": "one class index", "real": "one number", "segments": "class indices (T,)"}
+        raise DataError(f"{where}: label must be {kinds[known.kind]}; found shape {found.shape}")
+    if known.kind == "real":
+        if found.dtype.kind not in "fiu" or not _is_finite(found, "float32"):
+            raise DataError(f"{where}: label must be a number that is finite as float32; found {label!r}")
+    elif found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(known.classes):
+        raise DataError(f"{where}: label must be class indices 0 to {len(known.classes) - 1}; found {label!r}")
 
 
 def _check_values(where: str, values: Values | None, known: ModalityCard) -> None:
@@ -221,21 +230,10 @@ def _check_values(where: str, values: Values | None, known: ModalityCard) -> Non
         raise DataError(f"{where} must have shape ({shape}) with T of 1 or more; found {found.shape}; absent is None")
     if found.dtype.kind != "f":
         raise DataError(f"{where} must be floating point; found {found.dtype}")
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(found.astype(known.dtype, copy=False)).all()
-    if not finite:
+    if not _is_finite(found, known.dtype):
         raise DataError(f"{where} must be finite as {known.dtype}; found NaN, infinity or a value that is too large")
 
 
-def _column(rows: list[Values | None], dtype: str) -> pa.ListArray:
-    """Return the rows of one modality as an Arrow list array, its values copied once."""
-    import pyarrow as pa
-
-    sizes = [0 if values is None else values.size for values in rows]
-    offsets = np.cumsum([0, *sizes], dtype=np.int32)
-    flat = np.empty(offsets[-1], dtype)
-    for values, (start, stop) in zip(rows, pairwise(offsets.tolist()), strict=True):
-        if values is not None:
-            flat[start:stop] = values.ravel()
-    gone = np.array([values is None for values in rows])
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat), mask=pa.array(gone) if gone.any() else None)
+def _is_finite(values: Values, dtype: str) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(values.astype(dtype, copy=False)).all())

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from concordant.benchmarks.benchmark import Splits
 from concordant.data.scaling import fit_chunks
+from concordant.data.split import Task
 from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
 from concordant.deploy.raw import raw_parts
 from concordant.errors import DataError, UsageError
@@ -39,7 +39,7 @@ class Deployed:
     label: str
     seed: int
     model: DeployedModel
-    parts: Splits
+    parts: Task
 
 
 def choose(runs: TrainedRuns, label: str | None, seed: int) -> Variant:

@@ -6,16 +6,13 @@ Axis letters: N instances; the rest is the modality's layout without its batch a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from concordant.benchmarks.benchmark import Splits
 from concordant.benchmarks.catalogue import BENCHMARKS
-from concordant.data.split import AnySplit, Split
+from concordant.data.split import AnySplit, Task
 from concordant.data.store import Store
-from concordant.data.stored import StoredSplit, everything
+from concordant.data.stored import everything
 from concordant.deploy.deployed import Description
 from concordant.errors import DataError
 from concordant.training.config import Config
@@ -34,7 +31,7 @@ class Instances:
     classes: tuple[str, ...]
 
 
-def raw_parts(config: Config, seed: int, source: Path | None) -> Splits:
+def raw_parts(config: Config, seed: int, source: Path | None) -> Task:
     """Return the split of one seed, not scaled.
 
     Args:
@@ -43,28 +40,7 @@ def raw_parts(config: Config, seed: int, source: Path | None) -> Splits:
         source: what `concordant.benchmarks.catalogue.folder_of` returned.
     """
     benchmark = BENCHMARKS[config.benchmark]
-    parts = benchmark.split(benchmark.load(source), seed, config.protocol)
-    return replace(
-        parts,
-        layouts={name: parts.layouts[name] for name in config.modalities},
-        train=only(parts.train, config.modalities),
-        valid=only(parts.valid, config.modalities),
-        test=only(parts.test, config.modalities),
-    )
-
-
-def only(part: AnySplit, names: tuple[str, ...]) -> AnySplit:
-    """Return the part with these modalities alone."""
-    if isinstance(part, StoredSplit):
-        return replace(part, modalities=names)
-    if not isinstance(part, Split):
-        raise TypeError(f"a part is in memory or in a store; found {type(part).__name__}")
-    return replace(
-        part,
-        inputs=_chosen(part.inputs, names),
-        masks=_chosen(part.masks, names),
-        present=_chosen(part.present, names),
-    )
+    return benchmark.split(benchmark.load(source), seed, config.protocol).only(config.modalities)
 
 
 def all_instances(folder: Path, about: Description) -> Instances:
@@ -84,7 +60,7 @@ def all_instances(folder: Path, about: Description) -> Instances:
             f"{folder} has no modality {', '.join(missing)}, which the model reads; it has "
             f"{', '.join(whole.modalities)}"
         )
-    part = replace(whole, modalities=about.names)
+    part = whole.only(about.names)
     layouts, shapes, faults = part.layouts, part.shapes, []
     for name in about.names:
         wanted, found = _said(about.layouts[name], about.shapes[name]), _said(layouts[name], shapes[name])
@@ -93,10 +69,6 @@ def all_instances(folder: Path, about: Description) -> Instances:
     if faults:
         raise DataError(f"{folder} does not fit the model: {'; '.join(faults)}; prepare it as the training data were")
     return Instances(part, whole.store.card.label.classes)
-
-
-def _chosen(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: values[name] for name in names if name in values}
 
 
 def _said(layout: str, shape: tuple[int, ...]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.benchmarks.waves import Waves
+from concordant.benchmarks.benchmark import Waves
 from concordant.data.scaling import Scale
 from concordant.data.split import Bools, Floats, Integers, Split
 from concordant.errors import UsageError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from concordant.benchmarks.waves import Waves
+from concordant.benchmarks.benchmark import Waves
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import AnySplit, Bools, Split
 from concordant.errors import UsageError

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
+from concordant.data.checking import check_task
 from concordant.data.split import Task
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
@@ -23,7 +24,6 @@ from concordant.robustness.predictions import as_table, read_tables, write_table
 from concordant.robustness.stress import agree, stress
 from concordant.statistics.bootstrap import Outcomes
 from concordant.statistics.comparisons import Correct, compare
-from concordant.study.data_checks import check_task
 from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Variant

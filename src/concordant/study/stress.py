@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant.benchmarks.catalogue import natures_of, waves_of
-from concordant.data.digest import sha256
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError
-from concordant.files import read_json, shown, write_json
+from concordant.files import read_json, sha256, shown, write_json
 from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
 from concordant.robustness.corrupting import check_kinds
 from concordant.robustness.corruptions import KINDS

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.benchmarks.catalogue import is_store, store_at, stored_as
-from concordant.data.archives import named_data
-from concordant.data.remote import is_url
+from concordant.data.archives import is_url, named_data
 from concordant.errors import UsageError
 from concordant.sweep.grid_file import Grid
 from concordant.training.config import Config, make_config

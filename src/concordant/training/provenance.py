@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from concordant.data.digest import sha256
+from concordant.files import sha256
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "transformers")
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concordant.data.formats.cremad import CLASS_COUNTS, DEFAULT, EMOTIONS, SPLITS, read_cremad, read_splits
+from concordant.benchmarks.catalogue import DATASETS
+from concordant.data.formats.cremad import DEFAULT, EMOTIONS, read_cremad, read_splits
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError, UsageError
@@ -52,8 +53,8 @@ def write(found, folder):
 @pytest.mark.data
 def test_the_real_lists_have_the_published_counts(data_folder):
     rows = read_splits(data_folder / "formats/cremad")
-    assert Counter(row.split for row in rows) == SPLITS
-    for split, counts in CLASS_COUNTS.items():
+    assert Counter(row.split for row in rows) == DATASETS["crema-d"].published
+    for split, counts in DATASETS["crema-d"].classes.items():
         found = Counter(row.label for row in rows if row.split == split)
         assert tuple(found[label] for label in range(6)) == counts
     assert len({row.group for row in rows}) == 91

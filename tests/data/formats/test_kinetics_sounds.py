@@ -4,10 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concordant.data.formats.kinetics_sounds import CLASS_COUNTS, DEFAULT, SPLITS, read_kinetics_sounds, read_lists
+from concordant.benchmarks.catalogue import DATASETS
+from concordant.data.formats.kinetics_sounds import DEFAULT, read_kinetics_sounds, read_lists
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError
+
+KNOWN = DATASETS["kinetics-sounds"]
 
 pytest.importorskip("av")
 pytest.importorskip("datasets")
@@ -40,11 +43,11 @@ def write_frames(folder, value, count=4):
 @pytest.mark.data
 def test_the_real_lists_have_the_published_counts(data_folder):
     rows = read_lists(data_folder / "formats/kinetics_sounds")
-    assert Counter(row.split for row in rows) == SPLITS
-    for split, counts in CLASS_COUNTS.items():
+    assert Counter(row.split for row in rows) == KNOWN.published
+    for split, counts in KNOWN.classes.items():
         found = Counter(row.label for row in rows if row.split == split)
         assert tuple(found[label] for label in range(31)) == counts
-        assert sum(counts) == SPLITS[split]
+        assert sum(counts) == KNOWN.published[split]
     assert len({row.id for row in rows}) == len(rows)
 
 
@@ -60,7 +63,7 @@ def test_clips_of_the_real_lists_are_read_with_media_for_some_of_them(data_folde
     store = write(found, tmp_path / "out")
     assert store.ids.tolist() == [row.id for row in there]
     assert store.labels.tolist() == [row.label for row in there]
-    assert len(found.findings.failures) == sum(SPLITS.values()) - 2
+    assert len(found.findings.failures) == sum(KNOWN.published.values()) - 2
 
 
 @pytest.mark.parametrize("form", ["{clip},10,{label}\r\n", "{clip} {label}\n", "{clip} 10 {label}\n"])

@@ -2,9 +2,13 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from concordant.data.card import ModalityCard
-from concordant.data.formats.own import label_card, own_card
+from concordant.data.formats.own import label_card, own_card, read_csv, read_numpy
+from concordant.data.store import Store
+from concordant.data.writing import write_store
 from concordant.errors import DataError
 
 
@@ -66,3 +70,246 @@ def test_modalities_need_a_name_that_is_free():
         card({})
     with pytest.raises(DataError, match=r"here: a modality cannot be called 'label'; these names are taken"):
         card({"label": ModalityCard(layout="bd", shape=(3,))})
+
+
+pytest.importorskip("datasets")
+
+
+FLOATS = st.floats(-1e6, 1e6, width=32)
+
+
+def stored(path, folder):
+    reading = read_csv(path)
+    write_store(folder, reading.card, reading.instances, findings=reading.findings)
+    return Store(folder)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.lists(FLOATS, min_size=3, max_size=3), st.booleans()), min_size=2, max_size=8))
+def test_a_row_an_instance_gives_vectors(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("csv")
+    lines = ["audio.0,label,video.left,audio.pitch,id"]
+    for k, ((a, b, c), there) in enumerate(rows):
+        lines.append(f"{a!r},{'no' if k % 2 else 'yes'},{repr(b) if there else ''},{c!r},i{k}")
+    (folder / "mine.csv").write_text("\n".join(lines) + "\n")
+    store = stored(folder / "mine.csv", folder / "store")
+    assert store.card.label.classes == ("no", "yes")
+    assert store.card.splits == ("all",)
+    for k, (one, ((a, b, c), there)) in enumerate(zip(store, rows, strict=True)):
+        assert (one.id, one.label) == (f"i{k}", 0 if k % 2 else 1)
+        np.testing.assert_array_equal(one.features["audio"], np.array([a, c], np.float32))
+        if there:
+            np.testing.assert_array_equal(one.features["video"], np.array([b], np.float32))
+        else:
+            assert one.features["video"] is None
+
+
+def test_a_row_a_step_gives_sequences_by_step(tmp_path):
+    (tmp_path / "x.csv").write_text(
+        "id,step,label,group,gyro.x,gyro.y,heart.rate\n"
+        "a,2,0.5,p,3,4,\n"
+        "b,0,-1,q,7,8,70\n"
+        "a,1,0.5,p,1,2,60\n"
+        "a,10,0.5,p,5,6,61\n"
+    )
+    store = stored(tmp_path / "x.csv", tmp_path / "store")
+    assert store.card.label.kind == "real"
+    first, second = store
+    assert (first.id, first.group, first.label) == ("a", "p", 0.5)
+    assert first.features["gyro"].tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert first.features["heart"].tolist() == [[60], [61]]
+    assert second.features["gyro"].tolist() == [[7, 8]]
+
+
+def test_an_empty_cell_among_numbers_is_counted(tmp_path):
+    (tmp_path / "x.csv").write_text("label,a.0,a.1\n0,1,\n1,2,3\n")
+    store = stored(tmp_path / "x.csv", tmp_path / "store")
+    assert store[0].features["a"].tolist() == [1, 0]
+    assert store.card.repairs == {"a": "1 of 4 values replaced by 0 (1 NaN)"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read as CSV (Empty CSV file)"),
+        ("audio.0,video.0\n1,2\n", "must have a column label, and rows; found audio.0, video.0 and 1 rows"),
+        ("label,a.0\n", "must have a column label, and rows; found label, a.0 and 0 rows"),
+        ("label,age,.x\n1,2,3\n", "age, .x is no column that is known: features are named <modality>.<feature>"),
+        ("label,a.0,a.0\n1,2,3\n", "every column may occur once; found a.0 again"),
+        ("label,a.0\n1,2\n,3\n", "line 3: label is empty, as in 1 lines; give it or drop them"),
+        ("label,a.0\n1,2\n0,x\n", "line 3: a.0 must be a number; found 'x'"),
+        ("label,a.0\n1,2,3\n", "cannot be read as CSV"),
+        (
+            "label,a.0,id\n1,2,i\n0,2,i\n",
+            "every id may occur once, but 1 rows repeat one (i); a column step makes them",
+        ),
+        ("label,a.0,step\n1,2,0\n", "has a column step and needs id too"),
+        ("label,a.0,step,id\n1,2,0,i\n0,2,1,i\n", "id 'i' must have one label on all its lines; found ['0', '1']"),
+        ("label,a.0,step,id\n1,2,0,i\n1,2,0,i\n", "id 'i' has a step twice"),
+        ("label,a.0,step,id\n1,2,,i\n", "line 2: step is empty"),
+        ("label,a.0,split\n1,2,train\n0,2,dev\n", "split must be one of train, valid, test; found dev"),
+        ("label\n1\n0\n", "has no modality"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path, text, said):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_csv(tmp_path / "x.csv")
+
+
+def test_a_file_that_is_absent_or_no_text_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.csv cannot be read as CSV"):
+        read_csv(tmp_path / "gone.csv")
+    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x01\n")
+    with pytest.raises(DataError, match=r"b\.csv cannot be read as CSV"):
+        read_csv(tmp_path / "b.csv")
+
+
+@pytest.mark.data
+def test_real_vectors_come_back_bit_for_bit(data_folder, tmp_path):
+    with np.load(data_folder / "cmu_mosi_utterance.npz") as found:
+        audio, labels, ids = (found[f"{name}_test"][::15] for name in ("audio", "y", "id"))
+    lines = [",".join(["id", "label", *(f"audio.{k}" for k in range(audio.shape[1]))])]
+    for row in range(len(labels)):
+        lines.append(",".join([str(ids[row]), str(labels[row]), *(repr(float(x)) for x in audio[row])]))
+    (tmp_path / "mosi.csv").write_text("\n".join(lines))
+    store = stored(tmp_path / "mosi.csv", tmp_path / "store")
+    np.testing.assert_array_equal(np.stack([one.features["audio"] for one in store]), audio)
+
+
+pytest.importorskip("datasets")
+
+
+def stored_arrays(path, folder, **options):
+    reading = read_numpy(path, **options)
+    write_store(folder, reading.card, reading.instances, findings=reading.findings)
+    return Store(folder)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 4)), min_size=2, max_size=6), st.booleans())
+def test_what_is_written_in_the_convention_is_stored_at_its_true_length(tmp_path_factory, lengths, as_folder):
+    folder = tmp_path_factory.mktemp("own")
+    draws = np.random.default_rng(0)
+    padded, ragged = np.array(lengths).T
+    count = len(lengths)
+    arrays = {
+        "label": np.arange(count) % 2,
+        "split": np.array([("train", "test")[k % 2] for k in range(count)]),
+        "group": np.arange(count) // 2,
+        "id": np.array([f"i{k}" for k in range(count)]),
+        "classes": np.array(["no", "yes"]),
+        "sensor": draws.standard_normal((count, 3)),
+        "audio": draws.standard_normal((count, 5, 2)).astype(np.float32),
+        "audio_length": padded,
+        "pose": draws.standard_normal((int(ragged.sum()), 4)).astype(np.float32),
+        "pose_offsets": np.cumsum([0, *ragged]),
+        "image": draws.integers(0, 255, (count, 1, 2, 3), dtype=np.uint8),
+        "film": draws.standard_normal((count, 2, 3, 1, 2)).astype(np.float32),
+        "film_present": np.arange(count) % 3 != 0,
+    }
+    arrays["sensor"][1] = np.nan
+    if as_folder:
+        (folder / "mine").mkdir()
+        for key, values in arrays.items():
+            np.save(folder / "mine" / f"{key}.npy", values)
+        store = stored_arrays(folder / "mine", folder / "store")
+    else:
+        np.savez(folder / "mine.npz", **arrays)
+        store = stored_arrays(folder / "mine.npz", folder / "store")
+    assert store.card.name == "mine"
+    assert {name: one.layout for name, one in store.card.modalities.items()} == {
+        "sensor": "bd",
+        "audio": "btd",
+        "pose": "btd",
+        "image": "bchw",
+        "film": "bcthw",
+    }
+    start = 0
+    for row, one in enumerate(store):
+        assert (one.id, one.label, one.group) == (f"i{row}", row % 2, str(row // 2))
+        wanted = {
+            "sensor": None if row == 1 else arrays["sensor"][row].astype(np.float32),
+            "audio": arrays["audio"][row, : padded[row]] if padded[row] else None,
+            "pose": arrays["pose"][start : start + ragged[row]] if ragged[row] else None,
+            "image": arrays["image"][row].astype(np.float32),
+            "film": arrays["film"][row] if row % 3 else None,
+        }
+        start += ragged[row]
+        for name, values in wanted.items():
+            if values is None:
+                assert one.features[name] is None
+            else:
+                np.testing.assert_array_equal(one.features[name], values)
+
+
+GOOD = {"label": np.array([0, 1, 1]), "audio": np.ones((3, 4, 2), np.float32), "video": np.ones((3, 5), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"label": None}, "has no array label; found audio, video (docs/own-data.md)"),
+        ({"label": np.zeros((3, 1), int)}, "label must have shape (N,) with rows; found (3, 1)"),
+        ({"audio": np.ones((2, 4, 2))}, "audio must have 3 rows, as label has; found 2"),
+        (
+            {"audio": np.ones(3)},
+            "audio must be numbers (N, D), (N, T, D), (N, C, H, W) or (N, C, T, H, W); found float64 (3,)",
+        ),
+        ({"audio": np.array([["a"]] * 3)}, "audio must be numbers"),
+        ({"audio_length": np.array([1, 2, 5])}, "audio_length must be 3 whole numbers from 0 to 4, the steps of audio"),
+        ({"video_length": np.array([1, 2, 3])}, "video_length must be 3 whole numbers from 0 to 0, the steps of video"),
+        ({"audio_present": np.array([1, 0, 1])}, "audio_present must be 3 truth values; found int64 (3,)"),
+        (
+            {"video_offsets": np.array([0, 1, 2, 4])},
+            "video_offsets must rise from 0 to 3, the steps of video, in 4 numbers; found (4,)",
+        ),
+        (
+            {"split": np.array(["train", "test"])},
+            "split must be text or whole numbers (3,), as label has rows; found (2,)",
+        ),
+        ({"split": np.array(["train", "dev", "test"])}, "split must be one of train, valid, test; found dev"),
+        ({"audio": None, "video": None}, "has no modality; docs/own-data.md says how columns are named"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(tmp_path, change, said):
+    np.savez(tmp_path / "x.npz", **{key: x for key, x in {**GOOD, **change}.items() if x is not None})
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_numpy(tmp_path / "x.npz")
+
+
+def test_files_that_are_no_arrays_are_refused(tmp_path):
+    for content in (b"", b"PK\x03\x04broken", b"text"):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(DataError, match=r"x\.npz cannot be read as NumPy arrays"):
+            read_numpy(tmp_path / "x.npz")
+    np.save(tmp_path / "x.npy", np.ones(3))
+    with pytest.raises(
+        DataError, match=r"must be an archive \(\.npz\) or a folder of \.npy files; found a single array"
+    ):
+        read_numpy(tmp_path / "x.npy")
+    with pytest.raises(DataError, match=r"gone\.npz cannot be read as NumPy arrays"):
+        read_numpy(tmp_path / "gone.npz")
+    np.savez(tmp_path / "o.npz", label=np.array([0, 1]), audio=np.array([{}, {}], object))
+    with pytest.raises(DataError, match=r"o\.npz cannot be read as NumPy arrays \(Object arrays cannot be loaded"):
+        read_numpy(tmp_path / "o.npz")
+
+
+def test_single_values_that_are_not_finite_are_counted(tmp_path):
+    audio = GOOD["audio"].copy()
+    audio[0, 0, 0] = np.inf
+    np.savez(tmp_path / "x.npz", **{**GOOD, "audio": audio})
+    card = stored_arrays(tmp_path / "x.npz", tmp_path / "store", name="own").card
+    assert card.name == "own"
+    assert card.repairs == {"audio": "1 of 24 values replaced by 0 (1 infinite)"}
+
+
+@pytest.mark.data
+def test_real_arrays_come_back_bit_for_bit(data_folder, tmp_path):
+    with np.load(data_folder / "cmu_mosi_utterance.npz") as found:
+        arrays = {"label": found["y_test"], "id": found["id_test"]}
+        arrays |= {name: found[f"{name}_test"] for name in ("text", "audio", "video")}
+    np.savez(tmp_path / "mosi.npz", **arrays)
+    store = stored_arrays(tmp_path / "mosi.npz", tmp_path / "store")
+    for name in ("text", "audio", "video"):
+        np.testing.assert_array_equal(np.stack([one.features[name] for one in store]), arrays[name])

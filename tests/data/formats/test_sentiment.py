@@ -4,16 +4,17 @@ import re
 
 import numpy as np
 import pytest
-
-pytest.importorskip("datasets")
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from concordant.data.formats.sentiment import read_sentiment
+from concordant.data.formats.sentiment import MMSA, MULT, MULTIBENCH, read_sentiment
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError
+
+pytest.importorskip("datasets")
+
 
 TEXT, AUDIO, VISION = 7, 5, 6
 PARTS = ("train", "valid", "test")
@@ -236,3 +237,209 @@ def test_a_pickle_that_would_run_a_command_is_refused_and_nothing_runs(tmp_path)
     with pytest.raises(DataError, match=r"asks for (posix|nt)\.system, which data do not need; nothing of it was run"):
         read_sentiment(path, name="cmu-mosi")
     assert not mark.exists()
+
+
+pytest.importorskip("datasets")
+
+
+STEPS = {"text": 6, "audio": 9, "vision": 6}
+
+
+def split(words=(3, 1, 6), **changes):
+    """Return a split of MMSA's format, of as many instances as there are numbers of words."""
+    count = len(words)
+    bert = np.zeros((count, 3, STEPS["text"]), np.float32)
+    bert[:, 1] = np.arange(STEPS["text"]) < np.array(words)[:, None]
+    return {
+        **{name: np.ones((count, steps, 2), np.float32) for name, steps in STEPS.items()},
+        "text_bert": bert,
+        "audio_lengths": [9] * count,
+        "id": [f"v${row}$_$1" for row in range(count)],
+        "regression_labels": np.zeros(count),
+        **changes,
+    }
+
+
+def read(path, content):
+    path.write_bytes(pickle.dumps(content, protocol=2).replace(b"cnumpy._core.", b"cnumpy.core."))
+    return list(read_sentiment(path, name="cmu-mosi").instances)
+
+
+def lengths_of(found):
+    return [[None if x is None else len(x) for x in one.features.values()] for one in found]
+
+
+def test_a_modality_of_the_steps_of_text_is_as_long_as_the_attention_mask_says(tmp_path):
+    assert lengths_of(read(tmp_path / "x.pkl", {"test": split()})) == [[3, 9, 3], [1, 9, 1], [6, 9, 6]]
+
+
+def test_lengths_that_are_said_go_before_the_attention_mask(tmp_path):
+    found = read(tmp_path / "x.pkl", {"test": split(vision_lengths=np.array([2, 0, 5], np.uint8))})
+    assert lengths_of(found) == [[3, 9, 2], [1, 9, None], [6, 9, 5]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 6), min_size=1, max_size=5),
+    st.sampled_from([list, np.float64, np.int32, "column"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_spans_are_from_the_start_to_the_lengths(words, kind, seed):
+    audio = np.random.default_rng(seed).integers(0, 10, len(words))
+    kinds = {list: audio.tolist, "column": lambda: audio[:, None]}
+    said = kinds[kind]() if kind in kinds else audio.astype(kind)
+    content = {key: np.asarray(value) for key, value in split(words, audio_lengths=said).items()}
+    spans = MMSA.spans(content, {name: content[name] for name in STEPS}, "here")
+    for name, wanted in {"text": words, "audio": audio, "vision": words}.items():
+        np.testing.assert_array_equal(spans[name], [[0, length] for length in wanted])
+    assert not MMSA.drop_wordless
+
+
+@pytest.mark.parametrize("kind", [list, object, "S16"])
+def test_names_are_a_video_and_a_clip_as_text_or_bytes(tmp_path, kind):
+    names = ["a$_$b$_$1", "alone", "$_$3"]
+    ids = names if kind is list else np.array(names, kind)
+    found = read(tmp_path / "x.pkl", {"train": split(id=ids)})
+    assert [(one.id, one.group) for one in found] == [("a$_$b$_$1", "a$_$b"), ("alone", "alone"), ("$_$3", "$_$3")]
+
+
+WHOLE = "audio_lengths must be 3 whole numbers from 0 to 9; found"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"audio_lengths": [1, np.nan, 2]}, f"{WHOLE} 3 of float64, such as nan"),
+        ({"audio_lengths": [1, 2.5, 2]}, f"{WHOLE} 3 of float64, such as 2.5"),
+        ({"audio_lengths": [1, np.inf, 2]}, f"{WHOLE} 3 of float64, such as inf"),
+        ({"audio_lengths": [1, 2, -1]}, f"{WHOLE} 3 of int64, such as -1"),
+        ({"audio_lengths": [10, 2, 1]}, f"{WHOLE} 3 of int64, such as 10"),
+        ({"audio_lengths": ["1", "2", "3"]}, f"{WHOLE} 3 of <U1, such as 1"),
+        ({"audio_lengths": [1, 2]}, f"{WHOLE} 2 of int64"),
+        ({"audio_lengths": 5}, f"{WHOLE} 1 of int64"),
+        ({"audio_lengths": [[1], [1, 2], [1]]}, "audio_lengths must be one array; found rows that differ in length"),
+        ({"text_bert": np.ones((2, 3, 6))}, "numbers (3, 3, 6), as text has instances and steps; found float64 (2, 3"),
+        ({"text_bert": np.ones((6, 3, 6))}, "found float64 (6, 3, 6)"),
+        ({"text_bert": np.full((3, 3, 6), "1")}, "found <U1 (3, 3, 6)"),
+        ({"text_bert": np.ones((3, 6))}, "found float64 (3, 6)"),
+        ({"text": [[1], [2, 3], [4]]}, "text must be one array; found rows that differ in length"),
+        ({"id": [["a"], ["b", "c"], ["d"]]}, "id must be one array; found rows that differ in length"),
+        ({"regression_labels": 1.0}, "regression_labels must be one number an instance; found float64 ()"),
+        ({"regression_labels": np.zeros((3, 0))}, "regression_labels must be one number an instance; found float64"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, changes, said):
+    with pytest.raises(DataError, match=rf"x\.pkl, valid: .*{re.escape(said)}"):
+        read(tmp_path / "x.pkl", {"valid": split(**changes)})
+
+
+def test_an_attention_mask_for_fewer_instances_loses_none(tmp_path):
+    aligned = split(audio=np.ones((3, 6, 2)))
+    del aligned["audio_lengths"]
+    assert len(read(tmp_path / "x.pkl", {"valid": aligned})) == 3
+    with pytest.raises(DataError, match=re.escape("text_bert must be numbers (3, 3, 6)")):
+        read(tmp_path / "x.pkl", {"valid": aligned | {"text_bert": aligned["text_bert"][:2]}})
+
+
+pytest.importorskip("datasets")
+
+
+NAMES = ("text", "audio", "vision")
+
+
+def holes(steps):
+    """Three modalities of three instances, each step there or zeros."""
+    there = [arrays(np.bool_, (3, length)) for length in steps]
+    return st.tuples(*there).map(lambda drawn: dict(zip(NAMES, drawn, strict=True)))
+
+
+def filled(there):
+    """Return (N, T, D) with zeros where nothing is there, and else one value that is not."""
+    return {name: np.stack([mask * 0.0, mask * -2.0], 2) for name, mask in there.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(holes((5, 7, 4)))
+def test_sequences_of_their_own_rates_end_each_at_its_last_step(there):
+    spans = MULT.spans({}, filled(there), "here")
+    for name, mask in there.items():
+        wanted = [max((step + 1 for step, one in enumerate(row) if one), default=0) for row in mask]
+        assert spans[name].tolist() == [[0, end] for end in wanted]
+    assert not MULT.drop_wordless
+
+
+@settings(max_examples=60, deadline=None)
+@given(holes((5, 5, 5)))
+def test_aligned_sequences_end_together(there):
+    spans = MULT.spans({}, filled(there), "here")
+    either = there["text"] | there["audio"] | there["vision"]
+    wanted = [max((step + 1 for step, one in enumerate(row) if one), default=0) for row in either]
+    for name in NAMES:
+        assert spans[name].tolist() == [[0, end] for end in wanted]
+
+
+@settings(max_examples=60, deadline=None)
+@given(holes((5, 5, 7)))
+def test_sequences_that_are_padded_in_front_begin_at_the_first_word(there):
+    spans = MULTIBENCH.spans({}, filled(there), "here")
+
+    def first(row):
+        return next((step for step, one in enumerate(row) if one), len(row))
+
+    for name, wanted in (("text", "text"), ("audio", "text"), ("vision", "vision")):
+        assert spans[name].tolist() == [[first(row), len(there[name][0])] for row in there[wanted]]
+    assert MULTIBENCH.drop_wordless
+    assert [start >= stop for start, stop in spans["text"].tolist()] == [not row.any() for row in there["text"]]
+
+
+def test_a_step_of_nan_alone_is_there():
+    values = filled(dict.fromkeys(NAMES, np.zeros((1, 4), np.bool_)))
+    values["audio"][0, 2] = np.nan
+    assert MULT.spans({}, values, "here")["text"].tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted"),
+    [
+        ([["v", "0", "1.5"], ["w_1", "2", "3"]], [("v_0_1.5", "v"), ("w_1_2_3", "w_1")]),
+        ([[b"v\xe9", b"0"], [b"w", b"1"]], [("v\xe9_0", "v\xe9"), ("w_1", "w")]),
+        (["v[0]", "w[1][2]"], [("v[0]", "v"), ("w[1][2]", "w")]),
+        ([["v"], ["w"]], [("v", "v"), ("w", "w")]),
+        ([7, 8], [("7", "7"), ("8", "8")]),
+    ],
+)
+def test_names_are_a_video_with_its_start_and_end_or_its_clip(ids, wanted):
+    names, videos = MULT.names({"id": np.asarray(ids)})
+    assert list(zip(names, videos, strict=True)) == wanted
+    assert MULT.names({"labels": np.zeros(2)}) is None
+
+
+def read_mult(path, **changes):
+    split = {**dict.fromkeys(NAMES, np.ones((2, 4, 3))), "labels": np.zeros((2, 1, 1)), **changes}
+    path.write_bytes(pickle.dumps({"train": split}, protocol=2).replace(b"cnumpy._core.", b"cnumpy.core."))
+    return read_sentiment(path, name="cmu-mosei")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"id": [["v", "0"], ["w"]]}, "id must be one array; found rows that differ in length"),
+        ({"text": [[[1, 2]], [[1], [2]]]}, "text must be one array; found rows that differ in length"),
+        ({"vision": [[[1.0]], [[2.0, 3.0]]]}, "vision must be one array; found rows that differ in length"),
+        ({"labels": [[1], [1, 2]]}, "labels must be one array; found rows that differ in length"),
+        ({"labels": 0.5}, "labels must be one number an instance; found float64 ()"),
+        ({"labels": ["1", "2"]}, "labels must be one number an instance; found <U1 (2,)"),
+        ({"text": np.full((2, 4, 3), "a")}, "text must be numbers (N, T, D); found <U1 (2, 4, 3)"),
+        ({"text": {"a": 1}}, "text must be numbers (N, T, D); found object ()"),
+        ({"audio": np.ones((2, 4, 0))}, "audio must be numbers (N, T, D); found float64 (2, 4, 0)"),
+        ({"id": "one"}, "all must have as many instances; found {'text': 2, 'audio': 2, 'vision': 2, 'labels': 2, 'id"),
+    ],
+)
+def test_what_is_no_array_of_instances_is_named(tmp_path, changes, said):
+    with pytest.raises(DataError, match=rf"x\.pkl, train: {re.escape(said)}"):
+        read_mult(tmp_path / "x.pkl", **changes)
+
+
+def test_lists_of_one_length_are_as_good_as_arrays(tmp_path):
+    found = list(read_mult(tmp_path / "x.pkl", text=np.ones((2, 4, 3)).tolist(), labels=[1, -2]).instances)
+    assert [(one.id, one.label, len(one.features["text"])) for one in found] == [("train-0", 1, 4), ("train-1", -2, 4)]

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from concordant.data.formats.ucf101 import DEFAULT, SPLITS, read_classes, read_ucf101
+from concordant.benchmarks.catalogue import DATASETS
+from concordant.data.formats.ucf101 import DEFAULT, read_classes, read_ucf101
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError, UsageError
@@ -191,6 +192,6 @@ def test_a_malformed_line_is_named(tmp_path, file, line, expected):
 
 
 def test_published_counts_are_those_of_the_whole(tmp_path):
-    assert sum(SPLITS.values()) == 13_320
+    assert sum(DATASETS["ucf101"].published.values()) == 13_320
     (tmp_path / "classInd.txt").write_text("1 Archery\n2 Biking\n")
     assert read_classes(tmp_path / "classInd.txt") == ("Archery", "Biking")

@@ -1,1 +1,1 @@
-"""The files that people have, as published: one module a format, each read and checked without running what it says."""
+"""Published files, one module per dataset, each read and checked without running code that they may contain."""

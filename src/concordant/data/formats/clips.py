@@ -1,14 +1,16 @@
-"""What the datasets of media files share: how clips are decoded, and from a list's clips to instances.
+"""Datasets of media files: decoding options, one clip from its files to arrays, and a list's clips to instances.
 
-Clips are decoded by processes (data/media/decoding.py) while the instances are gone through; one that is missing or
-broken is listed with its reason and left out.
-Shapes: audio (1, F, T), or (T, F) where the recipe keeps a clip's length; films (3, T, H, W) and flow (2, T, H, W),
-float16 in the store.
+Worker processes decode clips (data/media/decoding.py) while the instances are iterated; a clip that is missing or
+broken is listed with its reason and left out. A clip is sent to them as plain values: the paths of its media, their
+roles, and the span to take.
+Shapes: audio (1, F, T), or (T, F) where the recipe keeps a clip's length; frames (T, H, W, 3); films (3, T, H, W) and
+flow (2, T, H, W), float16 in the store.
 """
 
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,35 +23,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import Card, ModalityCard
-from concordant.data.formats.listing import Row, media_size
-from concordant.data.formats.one_clip import audio_and_frames, packed
-from concordant.data.media.decoding import Work, decode
+from concordant.data.card import Card, LabelCard, ModalityCard, Source
+from concordant.data.formats.listing import IMAGES, Row, frames_of, media_size
+from concordant.data.media.audio import NoSoundError, read_audio
+from concordant.data.media.decoding import Clip, Work, decode
 from concordant.data.media.spectrogram import SPECTROGRAMS
+from concordant.data.media.video import imagenet, load_images, pick, read_frames
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
 
 Array = NDArray[Any]
+Shape = tuple[int | None, ...]
+Span = tuple[float, float]  # seconds
+_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
 class MediaOptions:
-    """How clips are decoded.
+    """Options of decoding.
 
     Args:
-        spectrogram: recipe of the audio, of `media.spectrogram.SPECTROGRAMS`; None where there is no audio.
-        fps: frames a second that are taken from a film.
-        frames: of these, how many a clip keeps, spread evenly.
-        size: height and width that frames are scaled to.
-        processes: that decode side by side.
+        spectrogram: recipe of the audio, of `media.spectrogram.SPECTROGRAMS`; None without audio.
+        fps: frames per second taken from a film.
+        frames: of these, how many a clip keeps, evenly spread.
+        size: height and width of the frames.
+        processes: that decode in parallel.
         may_fail: share of the clips that may be missing or broken; more is an error.
-        cache: folder that decoded clips are kept in, so that an interrupted run can go on; None: a temporary one, which
-            is removed at the end.
-        progress: called with the clips done, the clips in all, and the clip's name.
+        cache: folder for decoded clips, with which an interrupted run can continue; None = a temporary one.
+        progress: called with the clips done, all clips, and the clip's name.
 
     Raises:
-        UsageError: one of them cannot be; all faults at once.
+        UsageError: values are impossible; all faults at once.
     """
 
     spectrogram: str | None
@@ -80,39 +85,85 @@ class MediaOptions:
             raise UsageError(f"the media options cannot be used: {'; '.join(faults)}")
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
 def reading(card: Card, rows: Sequence[Row], work: Work, options: MediaOptions, folder: Path) -> Reading:
-    """Return the dataset of a list's clips; they are decoded while the instances are gone through.
+    """Return the dataset of a list's clips; they are decoded while the instances are iterated.
 
     Args:
-        card: what it is.
-        rows: the clips, in their order.
-        work: from a clip to modality -> values; one that is left out is absent. It is sent to other processes.
-        options: how clips are decoded.
+        card: of the dataset.
+        rows: the clips, in order.
+        work: function from a clip to modality -> values; one without values is absent. Sent to other processes.
+        options: of decoding.
         folder: that was named, for errors.
 
     Raises:
-        DataError: more clips are missing than may fail; what is missing is said for all of them.
+        DataError: more clips are missing than may fail; names everything that is missing.
     """
     gone = [row for row in rows if row.missing]
     if len(gone) > options.may_fail * len(rows):
+        count = Counter(path for row in gone for path in row.missing)
+        example = {path: next(row.id for row in gone if path in row.missing) for path in count}
+        missing = "; ".join(f"{path} of {number} clips, such as {example[path]}" for path, number in count.items())
         raise DataError(
             f"{folder}: {len(gone)} of {len(rows)} clips are not there, and {options.may_fail:.1%} may fail: "
-            f"{_missing(gone)}; name the folder that holds them, or allow a larger share"
+            f"{missing}; name the folder that holds them, or allow a larger share"
         )
     findings = Findings()
     return Reading(card, _instances(card, rows, work, options, findings), findings)
 
 
-def _instances(
-    card: Card,
+def audio_visual_reading(
+    name: str,
     rows: Sequence[Row],
-    work: Work,
     options: MediaOptions,
-    findings: Findings,
+    folder: Path,
+    *,
+    classes: tuple[str, ...],
+    splits: tuple[str, ...],
+    groups: str | None,
+    sources: tuple[Source, ...],
+    notes: Sequence[str],
+) -> Reading:
+    """Return a dataset of the modalities "audio" and "visual"; arguments as for `reading` and `Card`.
+
+    Raises:
+        UsageError: the options name no recipe for audio.
+        DataError: more clips are missing than may fail.
+    """
+    audio = audio_card(options, rows)
+    card = Card(
+        name=name,
+        modalities={"audio": audio, "visual": film_card(options, rows)},
+        label=LabelCard(classes=classes),
+        splits=splits,
+        groups=groups,
+        sources=sources,
+        notes=tuple(notes),
+    )
+    work = partial(
+        audio_and_frames,
+        spectrogram=str(options.spectrogram),
+        shape=audio.shape,
+        fps=options.fps,
+        frames=options.frames,
+        size=options.size,
+    )
+    return reading(card, rows, work, options, folder)
+
+
+def _instances(
+    card: Card, rows: Sequence[Row], work: Work, options: MediaOptions, findings: Findings
 ) -> Iterator[Instance]:
-    of = {row.id: row for row in rows}
+    row_of = {row.id: row for row in rows}
     absent: Counter[str] = Counter()
-    # How many media there are does not change how one is decoded.
+    # The number of media does not change how one is decoded.
     parameters = {
         name: {"shape": known.shape, **{key: value for key, value in known.preprocessing.items() if key != "media"}}
         for name, known in card.modalities.items()
@@ -129,7 +180,7 @@ def _instances(
             progress=options.progress,
         )
         for clip, arrays, reason in decoded:
-            row = of[clip.id]
+            row = row_of[clip.id]
             if arrays is None:
                 findings.failures[row.id] = str(reason)
                 continue
@@ -144,15 +195,14 @@ def _instances(
 
 
 def audio_card(options: MediaOptions, rows: Sequence[Row]) -> ModalityCard:
-    """Return what the audio of a dataset is, as its recipe makes it of the clips' sounds.
+    """Return the card of the audio, as made by its recipe.
 
     Raises:
         UsageError: no recipe is named.
     """
     if options.spectrogram is None:
         raise UsageError(f"the audio needs a spectrogram; choose one of {', '.join(SPECTROGRAMS)}")
-    parameters = SPECTROGRAMS[options.spectrogram].parameters()
-    shape = _shape_of(options.spectrogram)
+    parameters, shape = SPECTROGRAMS[options.spectrogram].parameters(), _shape_of(options.spectrogram)
     return ModalityCard(
         kind="audio",
         layout="bchw" if len(shape) == 3 else "btd",
@@ -162,21 +212,9 @@ def audio_card(options: MediaOptions, rows: Sequence[Row]) -> ModalityCard:
     )
 
 
-def audio_visual(options: MediaOptions, shape: tuple[int | None, ...]) -> Work:
-    """Return the work that decodes "audio" of that shape and "visual"."""
-    return partial(
-        audio_and_frames,
-        spectrogram=str(options.spectrogram),
-        shape=shape,
-        fps=options.fps,
-        frames=options.frames,
-        size=options.size,
-    )
-
-
 @cache
-def _shape_of(recipe: str) -> tuple[int | None, ...]:
-    """Return the shape that a recipe gives any sound: (1, F, T), or (None, F) where T is the sound's."""
+def _shape_of(recipe: str) -> Shape:
+    """Return the shape that a recipe gives any sound: (1, F, T), or (None, F) where T is that of the sound."""
     known = SPECTROGRAMS[recipe]
     noise = np.random.default_rng(0).normal(0, 0.1, 12 * known.rate).astype(np.float32)
     short, long = (known(noise[: seconds * known.rate]).shape for seconds in (1, 12))
@@ -184,7 +222,7 @@ def _shape_of(recipe: str) -> tuple[int | None, ...]:
 
 
 def film_card(options: MediaOptions, rows: Sequence[Row]) -> ModalityCard:
-    """Return what the frames of a dataset are."""
+    """Return the card of the frames."""
     return ModalityCard(
         kind="vision",
         layout="bcthw",
@@ -208,16 +246,115 @@ def frames_taken(options: MediaOptions) -> dict[str, Any]:
     }
 
 
-def _missing(rows: Sequence[Row]) -> str:
-    """Say what is missing, how often, and of which clip first."""
-    count: Counter[str] = Counter(path for row in rows for path in row.missing)
-    example = {path: next(row.id for row in rows if path in row.missing) for path in count}
-    return "; ".join(f"{path} of {number} clips, such as {example[path]}" for path, number in count.items())
+def packed(row: Row) -> Clip:
+    """Return a row as plain values to decode."""
+    absent = [path.replace("<clip>", row.id) for path in row.missing]
+    if absent:
+        return Clip(row.id, (), (("missing", f"not there: {' and '.join(absent)}"),))
+    return Clip(row.id, tuple(row.media.values()), (("roles", tuple(row.media)), ("span", row.span)))
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def unpacked(clip: Clip) -> tuple[dict[str, Path], Span | None]:
+    """Return the media of a clip by role, and the span to take.
+
+    Raises:
+        DataError: a file does not exist, or is only a pointer to it.
+    """
+    options = dict(clip.options)
+    if "missing" in options:
+        raise DataError(options["missing"])
+    for path in clip.files:
+        if path.is_file():
+            with path.open("rb") as opened:
+                if opened.read(len(_POINTER)) == _POINTER:
+                    raise DataError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` there")
+    return dict(zip(options["roles"], clip.files, strict=True)), options["span"]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+def audio_and_frames(
+    clip: Clip, *, spectrogram: str, shape: Shape, fps: float, frames: int, size: tuple[int, int]
+) -> dict[str, Array]:
+    """Decode a clip to "audio" and "visual" (3, T, H, W); without audio for a film without a sound stream.
+
+    Args:
+        clip: with the media "audio" and "picture".
+        spectrogram: recipe of the audio.
+        shape: that the audio of every clip must have: (1, F, T), or (None, F) for a sequence.
+        fps: frames per second taken from a film.
+        frames: of these, how many are kept.
+        size: height and width.
+
+    Raises:
+        DataError: a file does not exist, or cannot be decoded.
+    """
+    media, span = unpacked(clip)
+    film = pictures(media["picture"], fps=fps, frames=frames, size=size, span=span)
+    found: dict[str, Array] = {"visual": imagenet(film).astype(np.float16)}
+    sound = _sound(media["audio"], spectrogram, shape, span)
+    return found if sound is None else {**found, "audio": sound}
+
+
+def pictures(
+    place: Path, *, fps: float, frames: int, size: tuple[int, int], span: Span | None = None
+) -> NDArray[np.uint8]:
+    """Return frames (T, H, W, 3) of a film, or of a folder of extracted frames, already taken at their rate.
+
+    Raises:
+        DataError: it cannot be decoded, or has no frame.
+    """
+    if place.is_dir():
+        return load_images(picked(place, frames), size=size)
+    film = read_frames(place, fps=fps, span=span, size=size)
+    return film[pick(len(film), frames)]
+
+
+def picked(folder: Path, frames: int) -> list[Path]:
+    """Return `frames` images of a folder, evenly spread.
+
+    Raises:
+        DataError: it has none.
+    """
+    images = frames_of(folder)
+    if not images:
+        raise DataError(f"{folder} holds no frame; expected images ({', '.join(IMAGES)})")
+    return [images[place] for place in pick(len(images), frames)]
+
+
+def _sound(place: Path, spectrogram: str, shape: Shape, span: Span | None) -> Array | None:
+    """Return the spectrogram of a sound or an extracted one; None for a film without sound."""
+    if place.suffix.lower() == ".npy":
+        return fitting(_read_npy(place)[None], shape, place)
+    recipe = SPECTROGRAMS[spectrogram]
+    try:
+        wave, rate = read_audio(place, rate=recipe.rate)
+    except NoSoundError:
+        return None
+    if span is not None:
+        wave = wave[round(span[0] * rate) : round(span[1] * rate)]
+        if not wave.size:
+            raise DataError(f"{place} has no sound from {span[0]:g} s to {span[1]:g} s")
+    return fitting(recipe(wave), shape, place)
+
+
+def fitting(values: Array, shape: Shape, place: Path) -> Array:
+    """Return a spectrogram (1, F, T) as stored: unchanged, or as a sequence (T, F) where T is that of the clip.
+
+    Raises:
+        DataError: it has another shape than those of the dataset.
+    """
+    stored = values[0].T if len(shape) == 2 and values.ndim == 3 else values
+    fits = stored.ndim == len(shape) and stored.size > 0
+    if not fits or any(size not in (None, has) for size, has in zip(shape, stored.shape, strict=True)):
+        raise DataError(f"{place} must give a spectrogram of shape {shape}; found {stored.shape}")
+    return np.ascontiguousarray(stored)
+
+
+def _read_npy(path: Path) -> Array:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as a NumPy array ({error})") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"
+        raise DataError(f"{path} must hold one array of numbers; found {found}")
+    return values

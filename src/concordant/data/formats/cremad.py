@@ -2,7 +2,7 @@
 
 Sounds are `AudioWAV/<clip>.wav`; films `VideoFlash/<clip>.flv`, or frames extracted from them,
 `Image-<fps>-FPS/<clip>/*.jpg`. The split is that of OGM-GE (Peng et al., CVPR 2022): `train.csv` and `test.csv`, rows
-`clip,EMO` without a header. A clip is called actor_sentence_emotion_level.
+`clip,EMO` without a header. A clip is named actor_sentence_emotion_level.
 Shapes: audio (1, F, T) by the recipe, visual (3, T, H, W).
 """
 
@@ -10,22 +10,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from concordant.data.card import Card, LabelCard
-from concordant.data.digest import sources
-from concordant.data.formats.clips import MediaOptions, audio_card, audio_visual, film_card, reading
+from concordant.data.card import sources
+from concordant.data.formats.clips import MediaOptions, audio_visual_reading
 from concordant.data.formats.listing import Row, find_lists, first, index_media, once, read_lines, shared_groups
 from concordant.data.reading import Reading
 from concordant.errors import DataError
 
-#: Neutral, happy, sad, fear, disgust, anger, as the names of clips and the lists have them, in the published order.
+# Neutral, happy, sad, fear, disgust, anger, as in the names of clips and the lists, in the published order.
 EMOTIONS = ("NEU", "HAP", "SAD", "FEA", "DIS", "ANG")
 LISTS = {"train": "train.csv", "test": "test.csv"}
-#: Published numbers of clips.
-SPLITS = {"train": 6698, "test": 744}
-#: Published numbers of clips of each class, in the order of the classes.
-CLASS_COUNTS = {"train": (973, 1148, 1131, 1138, 1142, 1166), "test": (114, 123, 140, 133, 129, 105)}
-#: As OGM-GE decodes the clips.
-DEFAULT = MediaOptions("ogm-ge", fps=1, frames=1)
+DEFAULT = MediaOptions("ogm-ge", fps=1, frames=1)  # as OGM-GE decodes the clips
 
 
 def read_cremad(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | None = None) -> Reading:
@@ -33,7 +27,7 @@ def read_cremad(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | 
 
     Args:
         folder: that has the media in it or below it.
-        options: how clips are decoded.
+        options: of decoding.
         lists: folder of train.csv and test.csv; None = they are in `folder` or below it.
 
     Raises:
@@ -42,25 +36,24 @@ def read_cremad(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | 
     """
     place = find_lists(folder, tuple(LISTS.values()), lists)
     rows = _with_media(folder, read_splits(place), options)
-    audio, visual = audio_card(options, rows), film_card(options, rows)
-    card = Card(
-        name="crema-d",
-        modalities={"audio": audio, "visual": visual},
-        label=LabelCard(classes=EMOTIONS),
+    return audio_visual_reading(
+        "crema-d",
+        rows,
+        options,
+        folder,
+        classes=EMOTIONS,
         splits=tuple(LISTS),
         groups="actor",
         sources=sources(place, LISTS.values()),
-        notes=tuple(shared_groups(rows, "actors")),
+        notes=shared_groups(rows, "actors"),
     )
-    work = audio_visual(options, audio.shape)
-    return reading(card, rows, work, options, folder)
 
 
 def read_splits(lists: Path) -> list[Row]:
     """Return the clips of train.csv and test.csv, without their media.
 
     Raises:
-        DataError: a line is not as it should be (file and number are said), or a clip occurs again.
+        DataError: a line is malformed (file and number are named), or a clip occurs again.
     """
     rows, seen = [], dict[str, str]()
     for split, file in LISTS.items():
@@ -80,22 +73,18 @@ def read_splits(lists: Path) -> list[Row]:
 
 
 def _with_media(folder: Path, rows: list[Row], options: MediaOptions) -> list[Row]:
-    """Return the clips with the places of their sounds and pictures; extracted frames come before films."""
+    """Return the clips with the paths of their sounds and pictures; extracted frames come before films."""
     images = f"Image-{int(options.fps):02d}-FPS" if float(options.fps).is_integer() else None
     found = index_media(folder, (row.id for row in rows), (".wav", ".flv"))
+    expected = {
+        "audio": "AudioWAV/<clip>.wav",
+        "picture": "VideoFlash/<clip>.flv" + (f" or {images}/<clip>" if images else ""),
+    }
     complete = []
     for row in rows:
         paths = found[row.id]
         audio = first(paths, lambda path: path.suffix.lower() == ".wav" and path.parent.name == "AudioWAV")
         frames = first(paths, lambda path: path.parent.name == images and path.is_dir())
         film = first(paths, lambda path: path.suffix.lower() == ".flv" and path.parent.name == "VideoFlash")
-        complete.append(
-            row.found(
-                {"audio": audio, "picture": frames or film},
-                {
-                    "audio": "AudioWAV/<clip>.wav",
-                    "picture": "VideoFlash/<clip>.flv" + (f" or {images}/<clip>" if images else ""),
-                },
-            )
-        )
+        complete.append(row.found({"audio": audio, "picture": frames or film}, expected))
     return complete

@@ -1,9 +1,9 @@
 """Kinetics-Sounds (Arandjelovic and Zisserman, ICCV 2017): 31 actions that are seen and heard, ten-second clips.
 
 The lists are those of OGM-GE (Peng et al., CVPR 2022): `my_train.txt` and `my_test.txt`, rows `id,10,label`; rows with
-spaces and the label last are read too. Media lie anywhere below the folder: films `<id>.mp4` (.mkv, .webm, .avi), or
-sounds `<id>.wav` or filter banks `<id>.npy` (1024, 128) with frames `<id>/frame_00001.jpg`. Films vanish from their
-site, so that a few of the list are missing from every copy.
+spaces and the label last are accepted too. Media are anywhere below the folder: films `<id>.mp4` (.mkv, .webm, .avi),
+or sounds `<id>.wav` or filter banks `<id>.npy` (1024, 128) with frames `<id>/frame_00001.jpg`. Films disappear from
+their site: a few of the list are missing from every copy.
 Shapes: audio (1, F, T) by the recipe, visual (3, T, H, W).
 """
 
@@ -11,32 +11,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from concordant.data.card import Card, LabelCard
-from concordant.data.digest import sources
-from concordant.data.formats.clips import MediaOptions, audio_card, audio_visual, film_card, reading
+from concordant.data.card import sources
+from concordant.data.formats.clips import MediaOptions, audio_visual_reading
 from concordant.data.formats.listing import FILMS, Row, find_lists, index_media, once, read_lines
 from concordant.data.reading import Reading
 from concordant.errors import DataError
 
 LISTS = {"train": "my_train.txt", "test": "my_test.txt"}
-LABELS = "labels.txt"  # the user's: names of the classes, one a line, in order; the lists only number them
+LABELS = "labels.txt"  # the user's: names of the classes, one per line, in order; the lists only number them
 CLASSES = 31
-#: Published numbers of clips.
-SPLITS = {"train": 14799, "test": 2597}
-#: Published numbers of clips of each class.
-CLASS_COUNTS = {
-    "train": (
-        *(268, 690, 607, 512, 497, 445, 635, 478, 457, 605, 563, 486, 604, 592, 366, 339),
-        *(333, 489, 653, 538, 654, 386, 281, 493, 395, 672, 197, 523, 433, 354, 254),
-    ),
-    "test": (
-        *(81, 92, 87, 87, 87, 68, 90, 90, 86, 79, 91, 88, 73, 85, 86, 91),
-        *(82, 84, 90, 90, 83, 91, 80, 92, 79, 66, 85, 84, 91, 76, 63),
-    ),
-}
-#: As MMPareto decodes the clips.
-DEFAULT = MediaOptions("mmpareto", fps=1, frames=3)
-_BANKS = "mmpareto"  # the recipe that published filter banks were made by
+DEFAULT = MediaOptions("mmpareto", fps=1, frames=3)  # as MMPareto decodes the clips
+_BANKS = "mmpareto"  # recipe of the published filter banks
 
 
 def read_kinetics_sounds(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | None = None) -> Reading:
@@ -44,9 +29,9 @@ def read_kinetics_sounds(folder: Path, *, options: MediaOptions = DEFAULT, lists
 
     Args:
         folder: that has the media below it.
-        options: how clips are decoded.
+        options: of decoding.
         lists: folder of my_train.txt and my_test.txt; None = they are in `folder` or below it. A file labels.txt
-            beside them names the classes, one a line, in order.
+            beside them names the classes, one per line, in order.
 
     Raises:
         UsageError: the options name no recipe for audio.
@@ -54,26 +39,24 @@ def read_kinetics_sounds(folder: Path, *, options: MediaOptions = DEFAULT, lists
     """
     place = find_lists(folder, tuple(LISTS.values()), lists)
     classes, notes = _class_names(place / LABELS)
-    rows = _with_media(folder, read_lists(place, len(classes)), options)
-    audio, visual = audio_card(options, rows), film_card(options, rows)
-    files = [*LISTS.values(), *([] if notes else [LABELS])]
-    card = Card(
-        name="kinetics-sounds",
-        modalities={"audio": audio, "visual": visual},
-        label=LabelCard(classes=classes),
+    return audio_visual_reading(
+        "kinetics-sounds",
+        _with_media(folder, read_lists(place, len(classes)), options),
+        options,
+        folder,
+        classes=classes,
         splits=tuple(LISTS),
-        sources=sources(place, files),
-        notes=tuple(notes),
+        groups=None,
+        sources=sources(place, [*LISTS.values(), *([] if notes else [LABELS])]),
+        notes=notes,
     )
-    work = audio_visual(options, audio.shape)
-    return reading(card, rows, work, options, folder)
 
 
 def read_lists(lists: Path, classes: int = CLASSES) -> list[Row]:
     """Return the clips of my_train.txt and my_test.txt, without their media.
 
     Raises:
-        DataError: a line is not as it should be (file and number are said), or a clip occurs again.
+        DataError: a line is malformed (file and number are named), or a clip occurs again.
     """
     rows, seen = [], dict[str, str]()
     for split, file in LISTS.items():
@@ -91,7 +74,7 @@ def read_lists(lists: Path, classes: int = CLASSES) -> list[Row]:
 
 
 def _class_names(path: Path) -> tuple[tuple[str, ...], list[str]]:
-    """Return the names of the classes, and a note where they have none."""
+    """Return the names of the classes, and a note where the user gives none."""
     if not path.is_file():
         note = f"the lists number the classes and do not name them; a file {LABELS} beside them would"
         return tuple(f"class {index}" for index in range(CLASSES)), [note]
@@ -102,7 +85,7 @@ def _class_names(path: Path) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _with_media(folder: Path, rows: list[Row], options: MediaOptions) -> list[Row]:
-    """Return the clips with the places of their sounds and pictures; what was extracted comes before films."""
+    """Return the clips with the paths of their sounds and pictures; extracted files come before films."""
     sounds = (".npy", ".wav") if options.spectrogram == _BANKS else (".wav",)
     found = index_media(folder, (row.id for row in rows), (*sounds, *FILMS))
     expected = {
@@ -112,7 +95,7 @@ def _with_media(folder: Path, rows: list[Row], options: MediaOptions) -> list[Ro
     complete = []
     for row in rows:
         folders = [path for path in found[row.id] if path.is_dir()]
-        # The first of a kind by path, since copies lie in several places.
+        # The first path of each suffix: copies may be in several folders.
         files = {path.suffix.lower(): path for path in found[row.id][::-1] if path not in folders}
         film = next((files[suffix] for suffix in FILMS if suffix in files), None)
         sound = next((files[suffix] for suffix in sounds if suffix in files), film)

@@ -1,8 +1,7 @@
-"""Published lists of clips, and where the media that they name lie.
+"""Published lists of clips, and the paths of their media.
 
-Lists stand in the folder that was named or a little below it; media bear the names of the clips anywhere below it,
-as files or as folders of extracted frames. All is found before anything is decoded, so that what is missing can be
-said at once.
+Lists are in the named folder or a few levels below it; media have the names of the clips anywhere below it, as files or
+as folders of extracted frames. All are looked up before decoding starts, and everything missing is reported at once.
 """
 
 from __future__ import annotations
@@ -18,21 +17,21 @@ from concordant.errors import DataError
 
 FILMS = (".mp4", ".mkv", ".webm", ".avi", ".flv")
 IMAGES = (".jpg", ".jpeg", ".png")
-_DEEPEST = 3  # folders below the one that was named in which lists are looked for
+_DEEPEST = 3  # levels below the named folder in which lists are searched
 
 
 @dataclass(frozen=True)
 class Row:
-    """One clip of a list, and what of it lies on disk.
+    """One clip of a list, and its files on disk.
 
     Args:
         id: its name, unique within the dataset.
-        split: where the list puts it.
+        split: by the list.
         label: class index.
-        media: role -> file, or folder of frames: "audio", "picture", or what the work of a reader asks for.
-        missing: what is not there, as paths with "<clip>" for the name.
-        group: what it belongs to; None where clips are independent.
-        span: seconds from and to which it is taken; None: all of it.
+        media: role -> file, or folder of frames; roles are "audio", "picture", or others that a reader needs.
+        missing: paths that do not exist, with "<clip>" for the name.
+        group: its group; None where clips are independent.
+        span: first and last second; None = the whole clip.
     """
 
     id: str
@@ -44,7 +43,7 @@ class Row:
     span: tuple[float, float] | None = None
 
     def found(self, media: Mapping[str, Path | None], expected: Mapping[str, str]) -> Row:
-        """Return the row with its media, and with what was expected for each of them that is not there."""
+        """Return the row with its media, and with the expected paths of those that do not exist."""
         there = {role: path for role, path in media.items() if path is not None}
         return replace(
             self, media=there, missing=tuple(dict.fromkeys(expected[role] for role in media if role not in there))
@@ -52,10 +51,10 @@ class Row:
 
 
 def find_lists(folder: Path, names: Sequence[str], lists: Path | None = None) -> Path:
-    """Return the folder that holds all lists: `lists`, or the one nearest below `folder`.
+    """Return the folder that holds all lists: `lists`, or the nearest one below `folder`.
 
     Raises:
-        DataError: there is none, and all lists that are missing are named; or there are two equally near.
+        DataError: there is none (all missing lists are named), or there are two equally near.
     """
     root = folder if lists is None else lists
     if not root.is_dir():
@@ -78,7 +77,7 @@ def find_lists(folder: Path, names: Sequence[str], lists: Path | None = None) ->
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a list that are not empty, with their numbers; a byte-order mark is passed over.
+    """Return the non-empty lines of a list, stripped, with their numbers; a byte-order mark is skipped.
 
     Raises:
         DataError: it cannot be read as text, or has no line.
@@ -94,10 +93,10 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def once(path: Path, number: int, clip: str, seen: dict[str, str]) -> None:
-    """Note where a clip is listed.
+    """Record where a clip is listed.
 
     Raises:
-        DataError: it is listed already.
+        DataError: it is listed twice.
     """
     if clip in seen:
         raise DataError(f"{path}, line {number}: {clip} is listed already, in {seen[clip]}; every clip may occur once")
@@ -107,26 +106,26 @@ def once(path: Path, number: int, clip: str, seen: dict[str, str]) -> None:
 def index_media(
     folder: Path, clips: Iterable[str], suffixes: Sequence[str], *, exact: bool = True
 ) -> dict[str, list[Path]]:
-    """Find what bears the names of clips anywhere below a folder.
+    """Find the files and folders with the names of clips anywhere below a folder.
 
     Args:
-        folder: where to look; hidden folders are passed over.
+        folder: to search; hidden folders are skipped.
         clips: their names.
         suffixes: of files that count.
-        exact: tell small letters from capitals.
+        exact: match upper and lower case exactly.
 
     Returns:
         Clip -> its files and its folders of frames, in the order of their paths.
 
     Raises:
-        DataError: the folder is not there.
+        DataError: the folder does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"the folder {folder} is not there; expected one with the media in it or below it")
     clips, been = list(clips), set[str]()
     wanted = {clip if exact else clip.lower(): list[Path]() for clip in clips}
     for parent, folders, files in os.walk(folder, followlinks=True):
-        if (true := os.path.realpath(parent)) in been:  # links may go round
+        if (true := os.path.realpath(parent)) in been:  # links may form a cycle
             folders.clear()
             continue
         been.add(true)
@@ -157,7 +156,7 @@ def frames_of(folder: Path) -> list[Path]:
 
 
 def media_size(rows: Iterable[Row], *roles: str) -> dict[str, Any]:
-    """Return number and bytes of the media files of some roles, and how many of which kind, for a card."""
+    """Return the number, bytes and kinds of the media files of some roles, for a card."""
     kinds, total = Counter[str](), 0
     for place in {row.media[role] for row in rows for role in roles if role in row.media}:
         for path in frames_of(place) if place.is_dir() else [place]:
@@ -167,7 +166,7 @@ def media_size(rows: Iterable[Row], *roles: str) -> dict[str, Any]:
 
 
 def shared_groups(rows: Sequence[Row], groups: str) -> list[str]:
-    """Say how many groups are in both train and test, if any."""
+    """Return a note on the groups that are in both train and test, if any."""
     of = {split: {row.group for row in rows if row.split == split} for split in ("train", "test")}
     both = len(of["train"] & of["test"])
     if not both:

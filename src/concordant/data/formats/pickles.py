@@ -1,9 +1,9 @@
-"""Reading pickles that others published, without running anything that they say.
+"""Published pickles, read without running the code that they may contain; `read_pickle` is the only entry point.
 
-A pickle is a program. Before one is loaded, its opcodes are read through: lengths must fit the file and the
-memo must not grow beyond what was put into it, so that a small file cannot ask for a huge allocation. While it
-is loaded, the only names it may look up are those that NumPy arrays and plain containers need, and these stand
-for functions of our own that build nothing else. Files of Python 2 and of NumPy 1 are read as well.
+A pickle is a program. Its opcodes are scanned before it is loaded: lengths must fit the file and the memo must not
+grow beyond the entries put into it, which keeps a small file from causing a huge allocation. During loading, the only
+names available are those that NumPy arrays and plain containers need, bound to functions of this module that build
+nothing else. Files of Python 2 and of NumPy 1 are read as well.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _PUTS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 _LONGEST_LINE = 1 << 20
 
 
-def read_pickle(path: Path | str) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Return what a pickle holds: arrays, dictionaries, lists, tuples, sets, strings, bytes and numbers.
+def read_pickle(path: Path | str) -> Any:  # noqa: ANN401 - the content of the file
+    """Return the content of a pickle: arrays, dictionaries, lists, tuples, sets, strings, bytes and numbers.
 
     Protocols 0 to 5. Byte strings of Python 2 become text, byte for byte (latin-1).
 
@@ -50,12 +50,12 @@ def read_pickle(path: Path | str) -> Any:  # noqa: ANN401 - whatever the file ho
         path: the file.
 
     Raises:
-        DataError: it is absent, truncated or no pickle, or names something that data do not need.
+        DataError: it is absent, truncated or not a pickle, or names something that data do not need.
     """
     file = Path(path)
     try:
         with file.open("rb") as opened:
-            scan(opened, file)
+            _scan(opened, file)
             opened.seek(0)
             return _Restricted(opened, fix_imports=True, encoding="latin1").load()
     except OSError as error:
@@ -68,11 +68,11 @@ def read_pickle(path: Path | str) -> Any:  # noqa: ANN401 - whatever the file ho
         raise DataError(f"{file} is no pickle that can be read ({type(error).__name__}: {error})") from None
 
 
-def scan(opened: IO[bytes], file: Path) -> None:
-    """Read a pickle's opcodes through, skipping what they carry.
+def _scan(opened: IO[bytes], file: Path) -> None:
+    """Check the opcodes of a pickle, skipping their arguments.
 
     Raises:
-        DataError: an opcode is unknown, carries more than the file holds, or puts at a place far beyond its turn.
+        DataError: an opcode is unknown, its argument exceeds the file, or it writes far beyond the end of the memo.
     """
     size = opened.seek(0, io.SEEK_END)
     opened.seek(0)
@@ -90,13 +90,13 @@ def scan(opened: IO[bytes], file: Path) -> None:
         argument = _argument(opened, opcode, size, file, place)
         if opcode.name in _PUTS:
             puts += 1
-            # Pickles count their memo up by one; a leap would make the reader reserve all that lies between.
+            # Memo entries count up by one; a leap would make the reader allocate everything in between.
             if argument is not None and not 0 <= argument <= 2 * puts + 1024:
                 raise DataError(f"{file} is refused: byte {place} asks for a memo of {argument} entries after {puts}")
 
 
 def _argument(opened: IO[bytes], opcode: pickletools.OpcodeInfo, size: int, file: Path, place: int) -> int | None:
-    """Pass over an opcode's argument; return the place of a put, else None."""
+    """Skip the argument of an opcode; return the memo entry that it writes, or None."""
     name = opcode.name
     if name in _COUNTED:
         length = int.from_bytes(opened.read(_COUNTED[name]), "little", signed=name == "LONG4")
@@ -133,14 +133,14 @@ def _number(line: bytes, file: Path, place: int) -> int:
     try:
         return int(line)
     except ValueError:
-        raise DataError(f"{file} is no pickle: {line[:20]!r} after byte {place} is no number") from None
+        raise DataError(f"{file} is no pickle: {line[:20]!r} after byte {place} is not a number") from None
 
 
 class _Restricted(pickle.Unpickler):
-    """An unpickler that knows NumPy arrays and plain containers."""
+    """An unpickler of NumPy arrays and plain containers."""
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        """Return our stand-in for one of the names that data need."""
+        """Return the replacement of a name that data need."""
         found = _ALLOWED.get((_MODULES.get(module, module), name))
         if found is None:
             raise DataError(
@@ -150,16 +150,16 @@ class _Restricted(pickle.Unpickler):
         return found
 
     def persistent_load(self, pid: object) -> Any:  # noqa: ANN401
-        """Refuse references to what lies outside the file."""
+        """Refuse references to objects outside the file."""
         raise DataError(f"the pickle is refused: it refers to {pid!r} outside itself")
 
 
 class _ArrayClass:
-    """Stands for numpy.ndarray, which a pickle only hands to its reconstruction; it cannot be called."""
+    """Replacement of numpy.ndarray, which pickles only pass to its reconstruction; cannot be called."""
 
 
 def _empty_array(kind: object, shape: object, typecode: object) -> np.ndarray[Any, Any]:
-    """Return the empty array whose state a pickle sets next; NumPy checks that shape and data agree."""
+    """Return the empty array whose state a pickle sets next; NumPy checks that shape and data match."""
     if kind is not _ArrayClass or shape != (0,):
         raise DataError("the pickle is refused: it makes an array in another way than NumPy does")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
@@ -196,7 +196,7 @@ def _encode(text: object, encoding: object = "latin1") -> bytes:
 
 
 def _only(kind: Callable[..., Any], *accepted: type) -> Callable[..., Any]:
-    """Return a constructor that takes nothing, or one of what is accepted: a number would reserve that much."""
+    """Return a constructor of no argument or one of the accepted types: a number would allocate that many bytes."""
 
     def construct(*arguments: object) -> Any:  # noqa: ANN401
         if len(arguments) > 1 or not all(isinstance(argument, accepted) for argument in arguments):
@@ -206,7 +206,7 @@ def _only(kind: Callable[..., Any], *accepted: type) -> Callable[..., Any]:
     return construct
 
 
-_MODULES = {  # NumPy 1 and Python 2 said otherwise
+_MODULES = {  # names of NumPy 1 and Python 2
     "numpy.core.multiarray": "numpy._core.multiarray",
     "numpy.core.numeric": "numpy._core.numeric",
     "numpy._core._multiarray_umath": "numpy._core.multiarray",

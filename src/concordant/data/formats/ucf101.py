@@ -1,10 +1,10 @@
 """UCF-101 (Soomro et al., 2012): 101 actions of 13,320 clips, from frames and the optical flow between them.
 
-Lists lie in `ucfTrainTestlist`: `trainlist01.txt`, rows `Class/v_Class_g08_c01.avi 1`; `testlist01.txt`, without the
+Lists are in `ucfTrainTestlist`: `trainlist01.txt`, rows `Class/v_Class_g08_c01.avi 1`; `testlist01.txt`, without the
 number; `classInd.txt`, rows `1 Class`. Clips of one group (g08) are cut from one video. Media are the films, or
-`<clip>/frame_00001.jpg` with flow as grey images in `u/<clip>` and `v/<clip>`; names are matched whatever the case of
-their letters, since the films of HandstandPushups spell it in two ways.
-Shapes: rgb (3, T, H, W); flow (2, T, H, W) to the right and down, in pixels a frame.
+`<clip>/frame_00001.jpg` with flow as grey images in `u/<clip>` and `v/<clip>`; names are matched without regard to
+case, since the films of HandstandPushups are spelt in two ways.
+Shapes: rgb (3, T, H, W); flow (2, T, H, W) to the right and down, in pixels per frame.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.digest import sources
-from concordant.data.formats.clips import MediaOptions, film_card, frames_taken, reading
+from concordant.data.card import Card, LabelCard, ModalityCard, sources
+from concordant.data.formats.clips import MediaOptions, film_card, frames_taken, picked, pictures, reading, unpacked
 from concordant.data.formats.listing import (
     Row,
     find_lists,
@@ -30,7 +29,6 @@ from concordant.data.formats.listing import (
     read_lines,
     shared_groups,
 )
-from concordant.data.formats.one_clip import picked, pictures, unpacked
 from concordant.data.media.decoding import Clip
 from concordant.data.media.flow import FARNEBACK, flow_from_images, optical_flow
 from concordant.data.media.video import grey_frames, imagenet, load_images, pick, read_frames
@@ -38,11 +36,8 @@ from concordant.data.reading import Reading
 from concordant.errors import DataError, UsageError
 
 CLASS_LIST = "classInd.txt"
-#: Published numbers of clips of the first split.
-SPLITS = {"train": 9537, "test": 3783}
-#: As BalanceBenchmark takes frames.
-DEFAULT = MediaOptions(None, fps=1, frames=3)
-BOUND = 20.0  # pixels that black and white stand for in flow images
+DEFAULT = MediaOptions(None, fps=1, frames=3)  # as BalanceBenchmark takes frames
+BOUND = 20.0  # pixels of displacement at black and white in flow images
 _LINE = re.compile(r"(?P<name>\w+)/(?P<clip>v_\w+_(?P<group>g\d+)_c\d+)\.avi(?:\s+(?P<number>\d+))?")
 
 
@@ -51,11 +46,11 @@ def read_ucf101(folder: Path, *, options: MediaOptions = DEFAULT, split: int = 1
 
     Args:
         folder: that has the lists and the media in it or below it.
-        options: how clips are decoded.
+        options: of decoding.
         split: 1, 2 or 3.
 
     Raises:
-        UsageError: there is no such split.
+        UsageError: the split is another.
         DataError: lists are absent or malformed, or more clips are missing than may fail.
     """
     if split not in (1, 2, 3):
@@ -81,7 +76,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """Return the names of the classes in the order of their numbers.
 
     Raises:
-        DataError: a line is not as it should be, or the numbers do not count from 1.
+        DataError: a line is malformed, or the numbers do not count from 1.
     """
     names: list[str] = []
     for number, line in read_lines(path):
@@ -96,7 +91,7 @@ def read_lists(place: Path, lists: dict[str, str], classes: tuple[str, ...]) -> 
     """Return the clips of both lists, without their media.
 
     Raises:
-        DataError: a line is not as it should be (file and number are said), or a clip occurs again.
+        DataError: a line is malformed (file and number are named), or a clip occurs again.
     """
     rows, seen = [], dict[str, str]()
     for part, file in lists.items():
@@ -118,10 +113,10 @@ def read_lists(place: Path, lists: dict[str, str], classes: tuple[str, ...]) -> 
 
 
 def rgb_and_flow(clip: Clip, *, fps: float, frames: int, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """Decode a clip to "rgb" (3, T, H, W) and "flow" (2, T, H, W), of as many frames.
+    """Decode a clip to "rgb" (3, T, H, W) and "flow" (2, T, H, W), of equally many frames.
 
     Raises:
-        DataError: something of it is not there, or cannot be decoded.
+        DataError: a file does not exist, or cannot be decoded.
     """
     media, _ = unpacked(clip)
     rgb = imagenet(pictures(media["picture"], fps=fps, frames=frames, size=size))
@@ -132,7 +127,7 @@ def rgb_and_flow(clip: Clip, *, fps: float, frames: int, size: tuple[int, int]) 
 
 
 def _computed(film: Path, frames: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the flow (2, T, H, W) at evenly spread frames of a film, each to the next one, at the film's own size."""
+    """Return the flow (2, T, H, W) from evenly spread frames to the next one, computed at the size of the film."""
     import cv2
 
     shown = read_frames(film)
@@ -170,7 +165,7 @@ def _flow_card(options: MediaOptions, rows: list[Row]) -> ModalityCard:
 
 
 def _with_media(folder: Path, rows: list[Row]) -> list[Row]:
-    """Return the clips with the places of their pictures and their flow; what was extracted comes before films."""
+    """Return the clips with the paths of their pictures and flow; extracted files come before films."""
     found = index_media(folder, (row.id for row in rows), (".avi",), exact=False)
     complete = []
     for row in rows:
@@ -193,7 +188,7 @@ def _under(folder: Path, name: str, path: Path) -> bool:
 
 
 def _order_note(classes: tuple[str, ...]) -> list[str]:
-    """Say which classes have another index where classes are counted by the alphabet, as some projects do."""
+    """Return a note on classes whose index differs in alphabetical order, which some projects use."""
     moved = [name for name, other in zip(classes, sorted(classes), strict=True) if name != other]
     if not moved:
         return []

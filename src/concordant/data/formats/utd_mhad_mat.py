@@ -2,7 +2,7 @@
 
 Files are `a<action>_s<subject>_t<trial>_<sensor>.mat`: `d_skel` (20, 3, T), `d_iner` (T, 6), `d_depth` (240, 320, T).
 Odd subjects train, even ones test, as published. A sensor whose file is absent or broken is absent in its recording.
-Shapes handed over: skeleton (T, 60), inertial (T, 6), depth (1, T, H, W), blocks of pixels averaged, frames picked.
+Shapes: skeleton (T, 60), inertial (T, 6), depth (1, T, H, W), blocks of pixels averaged, frames picked.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.digest import sources
+from concordant.data.card import Card, LabelCard, ModalityCard, sources
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
 
 ACTIONS = 27
-#: Published numbers of recordings.
-PUBLISHED = {"train": 431, "test": 430}
 KEYS = {"skeleton": "d_skel", "inertial": "d_iner", "depth": "d_depth"}
 BLOCK = 4  # pixels of depth, in both directions, that are averaged
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_(skeleton|inertial|depth)\.mat")
@@ -36,11 +33,11 @@ def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
 
     Args:
         folder: of the .mat files.
-        depth_frames: kept of a recording, evenly spaced from the first to the last.
+        depth_frames: to keep of a recording, evenly spaced from the first to the last.
 
     Raises:
-        UsageError: depth_frames is no positive number.
-        DataError: no file has a name of the kind, or two have the same.
+        UsageError: depth_frames is not positive.
+        DataError: no file has such a name, or two are of one recording and sensor.
     """
     if depth_frames < 1:
         raise UsageError(f"depth_frames must be 1 or more; found {depth_frames}")
@@ -102,13 +99,13 @@ def _instances(
 
 
 def _sensor(path: Path, sensor: str, depth_frames: int) -> Array:
-    """Return what one file holds, in its modality's layout."""
+    """Return the values of one file, in the layout of its modality."""
     from scipy.io import loadmat
 
     key = KEYS[sensor]
     try:
         values = loadmat(path, variable_names=[key]).get(key)
-    except Exception as error:  # whatever a damaged file makes of the reader
+    except Exception as error:  # a damaged file can raise anything in the reader
         raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
     if values is None:
         raise DataError(f"{path} has no {key}")
@@ -119,8 +116,8 @@ def _sensor(path: Path, sensor: str, depth_frames: int) -> Array:
         or len(shape) != len(wanted)
         or any(size not in (None, has) or has == 0 for size, has in zip(wanted, shape, strict=True))
     ):
-        said = ", ".join("T" if size is None else str(size) for size in wanted)
-        raise DataError(f"{path}: {key} must be numbers ({said}); found {values.dtype} {shape}")
+        axes = ", ".join("T" if size is None else str(size) for size in wanted)
+        raise DataError(f"{path}: {key} must be numbers ({axes}); found {values.dtype} {shape}")
     if sensor == "skeleton":
         return np.asarray(values.transpose(2, 0, 1).reshape(-1, 60))
     if sensor == "inertial":

@@ -4,7 +4,7 @@ import pytest
 pytest.importorskip("datasets")
 
 from concordant.data.card import Card, LabelCard, ModalityCard, Source
-from concordant.data.describing import describe
+from concordant.data.description import describe
 from concordant.data.store import Instance
 from concordant.data.writing import write_store
 from concordant.errors import DataError

@@ -2,19 +2,83 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits as scanned
 from sklearn.decomposition import PCA
 
-from concordant.benchmarks.av_digits import FILE, add_noise, leading_components, load, log_mel, split
+from concordant.benchmarks.catalogue import prepare
+from concordant.benchmarks.small import (
+    AV_FILE,
+    DIGITS,
+    add_noise,
+    leading_components,
+    load_av_digits,
+    load_digits,
+    log_mel,
+    split_av_digits,
+    split_digits,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_digits(None)
+
+
+def test_halves_side_by_side_are_the_scanned_image(digits):
+    images, labels = scanned(return_X_y=True)
+    joined = np.concatenate([digits.inputs["left"], digits.inputs["right"]], 3)
+    np.testing.assert_array_equal(joined.reshape(-1, 64), images)
+    np.testing.assert_array_equal(digits.labels, labels)
+    assert joined.shape == (1797, 1, 8, 8)
+
+
+def test_profile_is_the_sums_of_rows_and_columns(digits):
+    images = scanned().images
+    for image, profile in zip(images[:50], digits.inputs["profile"], strict=False):
+        assert profile.tolist() == [sum(row) for row in image] + [sum(column) for column in image.T]
+
+
+def test_everything_is_single_precision_with_the_declared_modalities(digits):
+    assert tuple(digits.inputs) == DIGITS.modalities
+    assert {x.dtype for x in digits.inputs.values()} == {np.dtype(np.float32)}
+    assert digits.labels.dtype == np.int64
+
+
+def test_parts_are_disjoint_complete_and_stratified(digits):
+    parts = split_digits(digits, 0, "random")
+    sides = (parts.train, parts.valid, parts.test)
+    ids = [name for side in sides for name in side.ids.tolist()]
+    assert len(ids) == len(set(ids)) == len(digits)
+    assert (len(parts.test), len(parts.valid)) == (360, 216)  # 20 % of all, 15 % of the rest, rounded up
+    shares = np.bincount(digits.labels) / len(digits)
+    for side in sides:
+        np.testing.assert_allclose(np.bincount(side.labels) / len(side), shares, atol=0.01)
+
+
+def test_rows_stay_together(digits):
+    parts = split_digits(digits, 1, "random")
+    for side in (parts.train, parts.valid, parts.test):
+        rows = np.array([int(name.removeprefix("digit-")) for name in side.ids.tolist()])
+        np.testing.assert_array_equal(side.labels, digits.labels[rows])
+        for name, x in side.inputs.items():
+            np.testing.assert_array_equal(x, digits.inputs[name][rows])
+
+
+def test_every_seed_has_a_test_part_of_its_own(digits):
+    first, again, other = (split_digits(digits, seed, "random") for seed in (0, 0, 1))
+    assert first.test.ids.tolist() == again.test.ids.tolist()
+    assert first.valid.ids.tolist() == again.valid.ids.tolist()
+    assert first.test.ids.tolist() != other.test.ids.tolist()
 
 
 @pytest.fixture(scope="module")
 def raw(data_folder):
-    return load(data_folder)
+    return load_av_digits(data_folder)
 
 
 @pytest.fixture(scope="module")
 def splits(raw):
-    return [split(raw, seed, "speakers") for seed in (0, 1)]
+    return [split_av_digits(raw, seed, "speakers") for seed in (0, 1)]
 
 
 @settings(deadline=None, max_examples=20)
@@ -113,7 +177,7 @@ def test_no_image_is_used_twice_within_a_seed_and_each_shows_the_spoken_digit(sp
 
 @pytest.mark.data
 def test_images_keep_a_quarter_of_their_variance_and_one_component_fewer_would_keep_less(raw, data_folder):
-    with np.load(data_folder / FILE) as archive:
+    with np.load(data_folder / AV_FILE) as archive:
         x = archive["image_train"].reshape(-1, 784) / np.float32(255)
     left = raw.images[0].reshape(-1, 784)
     total, covariance = x.var(0, dtype=np.float64).sum(), np.cov(left, rowvar=False)
@@ -160,3 +224,35 @@ def test_shapes_are_those_of_maps(splits):
             assert side.inputs["image"].shape == (len(side), 1, 28, 28)
             assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in side.inputs.values())
         assert parts.layouts == {"audio": "bchw", "image": "bchw"}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "images", "classes", "prefix"), [("scene15", 4485, 15, "scene-"), ("handwritten", 2000, 10, "digit-")]
+)
+def test_split_is_stratified_and_scaled_on_the_training_part(data_folder, name, images, classes, prefix):
+    task = prepare(name, seed=0, data=data_folder)
+    parts = (task.train, task.valid, task.test)
+    ids = [image for part in parts for image in part.ids.tolist()]
+    assert len(ids) == len(set(ids)) == images
+    assert len(task.test) == images // 5
+    assert len(task.classes) == classes
+    with np.load(data_folder / f"{name}.npz") as archive:
+        labels, views = archive["label"], {view: archive[view] for view in task.layouts}
+    for part in parts:
+        rows = np.array([int(image.removeprefix(prefix)) for image in part.ids.tolist()])
+        np.testing.assert_array_equal(part.labels, labels[rows])
+        np.testing.assert_allclose(np.bincount(part.labels) / len(part), np.bincount(labels) / images, atol=0.01)
+    train = np.array([int(image.removeprefix(prefix)) for image in task.train.ids.tolist()])
+    test = np.array([int(image.removeprefix(prefix)) for image in task.test.ids.tolist()])
+    for view, x in views.items():
+        mean, std = x[train].mean(0, dtype=np.float64), x[train].std(0, dtype=np.float64)
+        expected = ((x[test] - mean) / std).clip(-6, 6)
+        np.testing.assert_allclose(task.test.inputs[view], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["scene15", "handwritten"])
+def test_every_seed_has_other_test_images(data_folder, name):
+    first, other = (prepare(name, seed=seed, data=data_folder).test.ids.tolist() for seed in (0, 1))
+    assert set(first) != set(other)

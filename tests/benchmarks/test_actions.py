@@ -3,25 +3,25 @@ import math
 import numpy as np
 import pytest
 
-from concordant.benchmarks.utd_mhad import CLASSES, FILE, load, split
+from concordant.benchmarks.actions import CLASSES, SENSORS, load_sensors, split_sensors
 
 pytestmark = pytest.mark.data
 
 
 @pytest.fixture(scope="module")
 def everything(data_folder):
-    return load(data_folder)
+    return load_sensors(data_folder)
 
 
 @pytest.fixture(scope="module")
 def archive(data_folder):
-    with np.load(data_folder / FILE) as found:
+    with np.load(data_folder / SENSORS) as found:
         yield found
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_odd_subjects_train_and_validate_and_even_ones_test(everything, seed):
-    parts = split(everything, seed, "subjects")
+    parts = split_sensors(everything, seed, "subjects")
     assert set(parts.train.groups.tolist()) == {"1", "3", "5", "7"} >= set(parts.valid.groups.tolist())
     assert set(parts.test.groups.tolist()) == {"2", "4", "6", "8"}
     assert len(parts.train) + len(parts.valid) == 431
@@ -38,7 +38,7 @@ def test_odd_subjects_train_and_validate_and_even_ones_test(everything, seed):
 
 
 def test_the_seed_chooses_what_validates(everything):
-    found = [split(everything, seed, "subjects") for seed in (0, 0, 1)]
+    found = [split_sensors(everything, seed, "subjects") for seed in (0, 0, 1)]
     assert found[0].valid.ids.tolist() == found[1].valid.ids.tolist()
     assert found[0].valid.ids.tolist() != found[2].valid.ids.tolist()
     assert found[0].test.ids.tolist() == found[2].test.ids.tolist()

@@ -1,0 +1,151 @@
+"""Audio-visual emotion: CREMA-D and RAVDESS.
+
+`crema-d` reads published films and sounds (`concordant data prepare`); `cremad-features` reads vectors of published
+networks (`resnet_features`). `ravdess` reads log-mel spectrograms and facial action units of 24 actors in five
+published folds with disjoint actors; seed s tests on fold s mod 5, and validation is cut by actor from the others.
+16 of its recordings have no audio.
+Shapes of `ravdess`: logmel (N, 400, 64), one step per 10 ms, padded at the end; action_units (N, 35), clip means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from concordant.benchmarks.benchmark import FILM_OPTIONS, Benchmark, Dataset, hold_out, media_options
+from concordant.benchmarks.prepared import stored_benchmark
+from concordant.benchmarks.resnet_features import resnet_benchmark
+from concordant.data.archives import Column, read_archive
+from concordant.data.split import Integers, Split, Task
+from concordant.errors import DataError
+
+if TYPE_CHECKING:
+    from concordant.data.reading import Reading
+
+RAVDESS_FILE = "ravdess.npz"
+FOLDS = 5
+
+
+class Recordings(NamedTuple):
+    """Content of the RAVDESS archive.
+
+    Args:
+        whole: all recordings; groups are actors.
+        fold: published fold of each recording (N,).
+        classes: names of the emotions, by index.
+    """
+
+    whole: Split
+    fold: Integers
+    classes: tuple[str, ...]
+
+
+def load_ravdess(folder: Path | None) -> Recordings:
+    """Read the RAVDESS archive."""
+    arrays = read_archive(
+        folder or Path(),
+        RAVDESS_FILE,
+        {
+            "logmel": Column("recordings", (400, 64)),
+            "action_units": Column("recordings", (35,)),
+            "emotion": Column("recordings", kinds="iu"),
+            "emotion_names": Column("classes", kinds="U"),
+            "actor": Column("recordings", kinds="iu"),
+            "fold": Column("recordings", kinds="iu", classes=FOLDS),
+            "has_audio": Column("recordings", kinds="b"),
+            "name": Column("recordings", kinds="U"),
+        },
+    )
+    labels, classes = arrays["emotion"].astype(np.int64), tuple(arrays["emotion_names"].tolist())
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise DataError(
+            f"{RAVDESS_FILE}: emotion must be 0 to {len(classes) - 1}; found {labels.min()} to {labels.max()}"
+        )
+    logmel = arrays["logmel"].astype(np.float32)
+    present = arrays["has_audio"]
+    mask = (logmel != 0).any(2)  # (N, T); past the end every band is exactly 0
+    if not mask[present].any(1).all():
+        raise DataError(
+            f"{RAVDESS_FILE}: {int((~mask[present].any(1)).sum())} recordings with audio have an empty logmel"
+        )
+    whole = Split(
+        inputs={"logmel": logmel, "action_units": arrays["action_units"].astype(np.float32)},
+        labels=labels,
+        ids=arrays["name"],
+        groups=arrays["actor"].astype(np.str_),
+        masks={"logmel": mask},
+        present={"logmel": present},
+    )
+    return Recordings(whole, arrays["fold"].astype(np.int64), classes)
+
+
+def split_ravdess(recordings: Recordings, seed: int, protocol: str) -> Task:
+    """Return the splits of a seed: fold s mod 5 tests, 15 % of the other folds' actors validate."""
+    test = recordings.fold == seed % FOLDS
+    return hold_out(
+        recordings.whole,
+        np.flatnonzero(~test),
+        recordings.whole.take(np.flatnonzero(test)),
+        seed=seed,
+        name="ravdess",
+        classes=recordings.classes,
+        layouts={"logmel": "btd", "action_units": "bd"},
+        grouped=True,
+    )
+
+
+def _crema_d(path: Path, options: Mapping[str, Any]) -> Reading:
+    from concordant.data.formats import cremad
+
+    return cremad.read_cremad(path, options=media_options(cremad.DEFAULT, options), lists=options.get("lists"))
+
+
+RAVDESS = Benchmark(
+    name="ravdess",
+    setting="sequence",
+    summary="RAVDESS: eight emotions by log-mel spectrogram and facial action units; actors held out",
+    fusion="lf-dnn",
+    modalities=("logmel", "action_units"),
+    protocols=("folds",),
+    load=load_ravdess,
+    split=split_ravdess,
+    files=(RAVDESS_FILE,),
+    recipe={"*": {"steps": 700}},
+)
+CREMAD_FEATURES = resnet_benchmark(
+    "cremad-features",
+    "cremad_features.npz",
+    "CREMA-D: six emotions by features of two ResNet-18, audio and face; actors held out",
+    lambda name: name[:4],
+)
+CREMA_D = stored_benchmark(
+    "crema-d",
+    setting="convolutional",
+    summary="CREMA-D: six emotions of 91 actors by spectrogram and face frames",
+    fusion="concat",
+    modalities=("audio", "visual"),
+    steps=4000,
+)
+
+DATASETS = (
+    Dataset(
+        name="crema-d",
+        title="CREMA-D: six acted emotions of 7,442 clips by 91 actors, by spectrogram and face frames",
+        size="7 GB (films and sounds)",
+        licence="Open Database License 1.0",
+        home="https://github.com/CheyneyComputerScience/CREMA-D",
+        files=(
+            "a folder with AudioWAV/<clip>.wav and VideoFlash/<clip>.flv (or Image-01-FPS/<clip>/*.jpg), and OGM-GE's "
+            "train.csv and test.csv in it or named by --lists"
+        ),
+        citation="Cao et al., CREMA-D, IEEE Transactions on Affective Computing, 2014",
+        flaws=("all 91 actors are in train and in test; --protocol folds keeps whole actors on one side",),
+        read=_crema_d,
+        published={"train": 6698, "test": 744},
+        classes={"train": (973, 1148, 1131, 1138, 1142, 1166), "test": (114, 123, 140, 133, 129, 105)},
+        options=(*FILM_OPTIONS, "spectrogram", "lists"),
+    ),
+)
