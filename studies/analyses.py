@@ -15,14 +15,14 @@ from typing import Any
 
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json, write_text
-from concordant.report.analyses_page import analyses_page, numbers_of
-from concordant.report.html import read_documents, write_report
-from concordant.report.severity_picture import draw_severity
+from concordant.report.page import read_documents, write_report
 from concordant.study.experiment import study
 from concordant.study.stress import stress_corruption, stress_removal
 from concordant.training.config import make_config
 from concordant.training.runs import open_runs
 from concordant.visualisation.inspection import inspect_features, open_inspected
+from studies.analyses_page import analyses_page, numbers_of
+from studies.pictures import draw_severity
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

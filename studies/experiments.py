@@ -15,12 +15,12 @@ from typing import Any
 
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json, write_text
-from concordant.report.grid import grid_page
-from concordant.report.markdown import brief, fill, page
-from concordant.report.picture import draw
+from concordant.report.tables import brief
 from concordant.study.experiment import study
 from concordant.study.grid import make_grid, run_grid
 from concordant.training.config import make_config
+from studies.pictures import draw
+from studies.results_page import fill, grids_page, results_page
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -116,9 +116,9 @@ def main() -> int:
         write_json(RESULTS / f"{name}.json", results)
     found = {name: read_json(RESULTS / f"{name}.json") for name in EXPERIMENTS if (RESULTS / f"{name}.json").exists()}
     grids = {name: read_json(RESULTS / f"{name}.json") for name in GRIDS if (RESULTS / f"{name}.json").exists()}
-    write_text(RESULTS / "README.md", page(found, REFERENCES))
+    write_text(RESULTS / "README.md", results_page(found, REFERENCES))
     if grids:
-        write_text(RESULTS / "GRIDS.md", grid_page(grids))
+        write_text(RESULTS / "GRIDS.md", grids_page(grids))
     if PICTURE in found:
         draw(found[PICTURE], RESULTS / f"{PICTURE}.png")
         readme = ROOT / "README.md"

@@ -26,13 +26,13 @@ from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import AnySplit, Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import write_json, write_text
-from concordant.report.markdown import fill
 from concordant.robustness.corruption import CORRUPTIONS, corrupt
 from concordant.statistics.bootstrap import Outcomes, paired_bootstrap
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
 from concordant.training.provenance import hardware, versions
 from concordant.training.train import train
+from studies.results_page import fill
 
 BENCHMARK = "utd-mhad"
 BATCH = 64

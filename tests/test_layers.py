@@ -19,6 +19,7 @@ LAYERS = [
     ("benchmarks",),
     ("training",),
     ("attach",),
+    ("documents",),
     ("statistics",),
     ("robustness",),
     ("dynamics",),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from concordant.files import read_json
-from concordant.report.grid import grid_page
+from studies.results_page import grids_page
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,7 +76,8 @@ def test_the_links_lead_somewhere(link):
 
 def test_the_numbers_are_those_of_the_results():
     from concordant.files import read_json
-    from concordant.report.markdown import brief, fill
+    from concordant.report.tables import brief
+    from studies.results_page import fill
 
     assert fill(TEXT, brief(read_json(ROOT / "results" / "digits.json"))) == TEXT
 
@@ -85,4 +86,4 @@ def test_the_grids_are_made_of_the_files_beside_them():
     text = (ROOT / "results" / "GRIDS.md").read_text(encoding="utf-8")
     names = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
     assert names
-    assert text == grid_page({name: read_json(ROOT / "results" / f"{name}.json") for name in names})
+    assert text == grids_page({name: read_json(ROOT / "results" / f"{name}.json") for name in names})

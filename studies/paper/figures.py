@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from concordant.files import write_atomically
-from concordant.report.colours import colour_of
-from concordant.report.table import shown
+from concordant.report.figures.colours import colour_of
+from concordant.report.format import shown
 from studies.paper.conditions import CLEAN
 from studies.paper.grid import OURS, TWIN
 from studies.paper.outcomes import MEAN

@@ -17,7 +17,7 @@ from typing import Any
 
 from concordant.errors import DataError
 from concordant.files import read_json, write_text
-from concordant.report.table import p_text, shown
+from concordant.report.format import p_text, shown
 from studies.paper.grid import OURS
 from studies.paper.sentences import (
     SIGNIFICANT,

@@ -29,7 +29,7 @@ from concordant.data.split import Task
 from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_json, write_text
-from concordant.report.html import read_documents, write_report
+from concordant.report.page import read_documents, write_report
 from concordant.speed import interleaved
 from concordant.study.experiment import Progress, study_all
 from concordant.training.batches import endless_rows, open_tensors

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from concordant.report.table import shown
+from concordant.report.format import shown
 from concordant.report.tables import Table as Grid
 from concordant.report.tables import markdown
 from studies.paper.summary import Score, Summary, SummaryCell

@@ -1,8 +1,4 @@
-from io import StringIO
-
-from rich.console import Console
-
-from concordant.report.listing import full_list, modalities_text, short_list
+from concordant.report.listing import entry_table
 
 FUSION = {
     "kind": "fusion",
@@ -17,30 +13,26 @@ FUSION = {
 METHOD = {"kind": "method", "name": "none", "setting": "any", "summary": "the loss", "paper": ""}
 
 
-def lines_of(table):
-    out = StringIO()
-    Console(file=out, width=200).print(table)
-    return [line.split() for line in out.getvalue().splitlines()]
+def words(lines):
+    return [line.split() for line in lines]
 
 
-def test_the_short_list_has_a_line_each():
-    assert lines_of(short_list([FUSION, METHOD])) == [
+def test_the_short_list_has_a_line_each(shown):
+    assert words(shown(entry_table([FUSION, METHOD]))) == [
         ["kind", "name", "setting", "summary"],
         ["fusion", "tfn", "vector", "outer", "product"],
         ["method", "none", "any", "the", "loss"],
     ]
 
 
-def test_the_full_list_has_modalities_parameters_and_paper():
-    assert lines_of(full_list([FUSION]))[1] == [
+def test_the_whole_list_has_modalities_parameters_and_paper(shown):
+    assert words(shown(entry_table([FUSION], whole=True)))[1] == [
         *("tfn", "vector", "1", "to", "17", "4,627,274", "323,242", "Zadeh", "2017", "outer", "product"),
     ]
-    assert lines_of(full_list([METHOD])) == [
+    assert words(shown(entry_table([METHOD], whole=True))) == [
         ["name", "setting", "paper", "summary"],
         ["none", "any", "-", "the", "loss"],
     ]
-    assert lines_of(full_list([])) == [["kind", "name", "setting", "summary"]]
-
-
-def test_modalities_without_a_bound_are_open():
-    assert modalities_text({"least_modalities": 2, "most_modalities": None}) == "2 or more"
+    assert words(shown(entry_table([], whole=True))) == [["kind", "name", "setting", "summary"]]
+    open_ended = {**FUSION, "most_modalities": None, "least_modalities": 2}
+    assert "2 or more" in shown(entry_table([open_ended], whole=True))[1]

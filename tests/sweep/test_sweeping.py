@@ -5,7 +5,7 @@ import json
 import pytest
 
 from concordant.errors import ConcordantError, DataError, UsageError
-from concordant.report.html import read_all
+from concordant.report.page import read_all
 from concordant.study.experiment import study
 from concordant.sweep import trial as trials
 from concordant.sweep.grid_file import Grid

@@ -51,7 +51,7 @@ def stress_command(
 
     Default: both. Results that are there already are not computed again.
     """
-    from concordant.report.analyses import corruption_tables, removal_tables
+    from concordant.report import tables
     from concordant.study.stress import stress_corruption, stress_removal
 
     start = time.perf_counter()
@@ -66,8 +66,8 @@ def stress_command(
     if removal or both:
         with progress_bar("removal") as progress:
             found["removal"] = stress_removal(runs, progress=progress, **common)
-        for table in removal_tables(found["removal"]):
-            console.print(table)
+        for table in (tables.removal(found["removal"], retained=True), tables.removal_rates(found["removal"])):
+            console.print(tables.terminal(table))
     if corruption or both:
         chosen = None if kinds is None else names_of(kinds)
         with progress_bar("corruption") as progress:
@@ -78,8 +78,8 @@ def stress_command(
                 progress=progress,
                 **common,
             )
-        for table in corruption_tables(found["corruption"]):
-            console.print(table)
+        for table in tables.corruption_terminal(found["corruption"]):
+            console.print(tables.terminal(table))
     page = write_page(run)
     console.print(f"{page} is up to date; this command took {time.perf_counter() - start:.0f} s")
     put_json(json_to, found if both or (removal and corruption) else next(iter(found.values())))
@@ -101,19 +101,19 @@ def inspect_command(
     """
     from dataclasses import asdict
 
-    from concordant.report.analyses import explanation_table, feature_tables
+    from concordant.report import tables
     from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected
 
     console = make_console(json_to)
     inspected = open_inspected(_open(run), label=calibrator, seed=seed, data=data)
     if sample is not None:
         explanation = explain_sample(inspected, sample)
-        console.print(explanation_table(explanation))
+        console.print(tables.terminal(tables.explanation(explanation)))
         put_json(json_to, asdict(explanation))
         return
     document = inspect_features(inspected)
-    for table in feature_tables(document):
-        console.print(table)
+    for table in (tables.separation(document), tables.distrusted(document, 10)):
+        console.print(tables.terminal(table))
     console.print(f"{write_page(run)} is up to date; one instance: concordant inspect {run} --sample ID")
     put_json(json_to, document)
 
@@ -128,7 +128,7 @@ def report_command(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page that shows one or several runs side by side."""
-    from concordant.report.html import read_all, write_report
+    from concordant.report.page import read_all, write_report
 
     path = out if out is not None else (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
     try:

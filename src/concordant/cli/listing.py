@@ -26,6 +26,7 @@ def list_command(
         put_json(json_to, entries)
         if json_to == "-":
             return
-    from concordant.report.listing import full_list, short_list
+    from concordant.report.listing import entry_table
+    from concordant.report.record import terminal
 
-    make_console(None).print(short_list(entries) if kind is None else full_list(entries))
+    make_console(None).print(terminal(entry_table(entries, whole=kind is not None)))

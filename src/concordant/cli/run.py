@@ -214,35 +214,21 @@ def _suffix(method: str) -> str:
 
 
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report.table import (
-        comparison_table,
-        detection_table,
-        removal_table,
-        score_table,
-        sentiment_table,
-        summary_line,
-    )
+    from concordant.report import sentences, tables
 
-    console.print(score_table(results))
-    sentiment = sentiment_table(results)
-    if sentiment is not None:
-        console.print(sentiment)
-    detection = detection_table(results)
-    if detection is not None:
-        console.print(detection)
-    console.print(removal_table(results))
-    if results["comparisons"]:
-        console.print(comparison_table(results))
-        console.print(summary_line(results))
+    for table in tables.terminal_tables(results):
+        console.print(tables.terminal(table))
+    for line in sentences.difference_lines(results):
+        console.print(line)
     console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
 
 
 def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report.grid import grid_lines, grid_table, legend
+    from concordant.report import sentences, tables
 
-    console.print(grid_table(grid))
-    console.print(legend(grid))
-    for line in grid_lines(grid):
+    table = tables.grid_scores(grid)
+    console.print(tables.terminal(table))
+    for line in (table.note, *sentences.grid_lines(grid)):
         console.print(line)
     console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")
 

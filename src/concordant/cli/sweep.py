@@ -80,21 +80,20 @@ def _print_search(console: Console, one: Mapping[str, Any]) -> None:
 def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> None:
     """Print the finished tables: a grid of several fusions, or one experiment."""
     from concordant.files import read_json
-    from concordant.report.grid import grid_lines, grid_table, legend
-    from concordant.report.table import score_table, summary_line
+    from concordant.report import sentences, tables
 
     for group in dict.fromkeys(one["group"] for one in found["experiments"]):
         sheet = folder / group / "grid.json"
         if sheet.is_file():
             grid = read_json(sheet)
-            console.print(grid_table(grid))
-            console.print(legend(grid))
-            for line in grid_lines(grid):
+            table = tables.grid_scores(grid)
+            console.print(tables.terminal(table))
+            for line in (table.note, *sentences.grid_lines(grid)):
                 console.print(line)
             continue
         for one in found["experiments"]:
             if one["group"] == group and one["results"]:
                 results = read_json(folder / one["name"] / "results.json")
-                console.print(score_table(results))
-                if results["comparisons"]:
-                    console.print(summary_line(results))
+                console.print(tables.terminal(tables.terminal_tables(results)[0]))
+                for line in sentences.difference_lines(results):
+                    console.print(line)

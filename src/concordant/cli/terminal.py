@@ -98,7 +98,7 @@ def put_json(to: str | None, value: Any) -> None:  # noqa: ANN401
 
 def write_page(folder: Path) -> Path:
     """Write report.html of a folder and return its path."""
-    from concordant.report.html import read_all, write_report
+    from concordant.report.page import read_all, write_report
 
     path = folder / "report.html"
     write_report(read_all(folder), path)

@@ -6,7 +6,7 @@ Markdown with the metadata that the Hugging Face Hub reads.
 from __future__ import annotations
 
 from concordant.deploy.deployed import Description
-from concordant.report.table import shown
+from concordant.report.format import shown
 from concordant.rivals import CALIBRATORS
 
 WORDS = {

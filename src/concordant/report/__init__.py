@@ -1,1 +1,1 @@
-"""What people read: tables and pictures of results."""
+"""Results for readers: tables, figures, sentences, and one HTML page of all of them."""

@@ -1,51 +1,31 @@
-"""What can be run, as a table for a terminal."""
+"""The list of what can be run, as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from concordant.report.record import Cell, Table
 
 Entry = Mapping[str, Any]
 
 
-def short_list(entries: Sequence[Entry]) -> Table:
-    """Return kind, name, setting and summary of entries of any kind."""
-    table = _table("kind", "name", "setting", "summary")
-    for entry in entries:
-        table.add_row(entry["kind"], entry["name"], entry["setting"] or "", entry["summary"])
-    return table
+def entry_table(found: Sequence[Entry], *, whole: bool = False) -> Table:
+    """Return what can be run, a row per entry of the catalogue.
 
-
-def full_list(entries: Sequence[Entry]) -> Table:
-    """Return all there is to say of entries of one kind."""
-    if not entries or entries[0]["kind"] == "benchmark":
-        return short_list(entries)
-    if entries[0]["kind"] == "corruption":
-        return _corruptions(entries)
-    counted = "parameters" in entries[0]
-    numbers = ("modalities", "parameters", "small preset") if counted else ()
-    table = _table("name", "setting", *numbers, "paper", "summary")
-    for column in table.columns:
-        if column.header in ("parameters", "small preset"):
-            column.justify = "right"
-    for entry in entries:
-        cells = []
-        if counted:
-            cells = [modalities_text(entry), *(f"{entry['parameters'][size]:,}" for size in ("default", "small"))]
-        table.add_row(entry["name"], entry["setting"], *cells, entry["paper"] or "-", entry["summary"])
-    return table
-
-
-def _corruptions(entries: Sequence[Entry]) -> Table:
-    table = _table("name", "of", "severities", "unit", "in training", "summary")
-    for entry in entries:
-        severities = " ".join(f"{value:g}" for value in entry["severities"])
-        seen = "yes, other strengths" if entry["seen"] else "no"
-        table.add_row(entry["name"], entry["setting"], severities, entry["unit"], seen, entry["summary"])
-    return table
+    Args:
+        found: entries, as `concordant.study.catalogue` returns them.
+        whole: show all columns of a single kind; otherwise kind, name, setting and summary.
+    """
+    if not whole or not found or found[0]["kind"] == "benchmark":
+        rows = [[one["kind"], one["name"], one["setting"] or "", one["summary"]] for one in found]
+        return Table("entries", "", ["kind", "name", "setting", "summary"], rows)
+    if found[0]["kind"] == "corruption":
+        head = ["name", "of", "severities", "unit", "in training", "summary"]
+        return Table("entries", "", head, [_corruption(one) for one in found])
+    counted = "parameters" in found[0]
+    head = ["name", "setting", *(("modalities", "parameters", "small preset") if counted else ()), "paper", "summary"]
+    return Table("entries", "", head, [_entry(one, counted=counted) for one in found])
 
 
 def modalities_text(entry: Entry) -> str:
@@ -58,10 +38,15 @@ def modalities_text(entry: Entry) -> str:
     return f"{least} or more" if most is None else f"{least} to {most}"
 
 
-def _table(*headings: str) -> Table:
-    from rich.table import Table
+def _corruption(one: Entry) -> list[Cell | str]:
+    severities = " ".join(f"{value:g}" for value in one["severities"])
+    seen = "yes, other strengths" if one["seen"] else "no"
+    return [one["name"], one["setting"], severities, one["unit"], seen, one["summary"]]
 
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading)
-    return table
+
+def _entry(one: Entry, *, counted: bool) -> list[Cell | str]:
+    counts: list[Cell | str] = []
+    if counted:
+        sizes = [one["parameters"][size] for size in ("default", "small")]
+        counts = [modalities_text(one), *(Cell(f"{size:,}", size) for size in sizes)]
+    return [one["name"], one["setting"], *counts, one["paper"] or "-", one["summary"]]

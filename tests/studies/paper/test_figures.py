@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from concordant.report.colours import colour_of
-from concordant.report.table import shown
+from concordant.report.figures.colours import colour_of
+from concordant.report.format import shown
 from studies.paper.figures import SHOWN, draw_detection, draw_leads, draw_shares
 from studies.paper.tables import Table
 

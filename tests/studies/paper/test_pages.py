@@ -9,7 +9,7 @@ import pytest
 
 from concordant.errors import DataError
 from concordant.files import read_json
-from concordant.report.table import shown
+from concordant.report.format import shown
 from studies.paper.pages import (
     MARKS,
     PENDING,

@@ -14,7 +14,7 @@ import torch
 from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_json
-from concordant.report.table import shown
+from concordant.report.format import shown
 from concordant.training.config import Variant, make_config
 from concordant.training.runs import prepare_of
 from concordant.training.train import train

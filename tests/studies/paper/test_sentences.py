@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from concordant.files import read_json
-from concordant.report.table import shown
+from concordant.report.format import shown
 from studies.paper.sentences import (
     READING,
     every_loss,

@@ -1,0 +1,228 @@
+"""Figures of features.json: maps of the features before and after calibration, gates, support and conflict.
+
+Axis letters: C classes, D features, M modalities, K kinds of corruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from concordant.report.figures.base import BOTTOM, Choice, Figure, Spec, layout, on_panel, panels
+from concordant.report.format import Document, listed, plain, plural
+
+# Okabe and Ito's colours, darkened where they are too light for a white ground.
+CLASSES = ("#0072b2", "#c9562f", "#1b8a66", "#b0579d", "#b8861a", "#3f9fd4", "#7a7f87", "#7d6bd0")
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down")
+PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE"}
+DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
+SEQUENTIAL = [[0, "#f4f1ea"], [0.25, "#bcd7cc"], [0.5, "#6fae97"], [0.75, "#2f8266"], [1, "#0c4a35"]]
+
+
+def feature_map(document: Document) -> Figure | None:
+    """Return the features of every instance in two dimensions, before and after; None without a map."""
+    points = document["points"]
+    maps = [
+        (modality, projection)
+        for modality in document["modalities"]
+        for projection in PROJECTIONS
+        if projection in points["maps"].get(modality, {})
+    ]
+    if not maps:
+        return None
+    modalities = list(dict.fromkeys(modality for modality, _ in maps))
+    projections = [name for name in PROJECTIONS if all((one, name) in maps for one in modalities)]
+    if not projections:
+        return None
+    classes = sorted(set(points["label"]))
+    texts = [hover_text(document, place) for place in range(len(points["id"]))]
+    hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
+    shared = {
+        **panels(["before calibration", "after calibration"], height=400, columns=2, xaxis=hidden, yaxis=hidden),
+        "dragmode": "zoom",
+        "showlegend": len(classes) <= 12,
+    }
+    variants: dict[str, Spec] = {}
+    for row, modality in enumerate(modalities):
+        for column, projection in enumerate(projections):
+            found = points["maps"][modality][projection]
+            data = []
+            for side, name in enumerate(("before", "after")):
+                places = on_grid(found[name])
+                data += [_points(document, classes, side, number, texts, places) for number in range(len(classes))]
+            variants[f"{row}-{column}"] = {"data": data, "layout": shared}
+    return Figure(
+        id="map",
+        title="Features before and after calibration",
+        caption="Each mark is a test instance, coloured by its class; point at one to read its id, its class, what it "
+        "is taken for if wrongly, and the reliability of each modality. Distances in a t-SNE map mean little beyond "
+        "the nearest neighbours.",
+        alt=f"Two scatter plots, before and after calibration, of {plural(len(points['id']), 'instance')} in "
+        f"{len(classes)} classes.",
+        spec=variants["0-0"],
+        choices=(
+            Choice("modality", tuple(modalities)),
+            Choice("projection", tuple(PROJECTIONS[name] for name in projections)),
+        ),
+        variants=variants,
+    )
+
+
+def hover_text(document: Document, place: int) -> str:
+    """Return what an instance's mark says: its id, what it is taken for, and the reliability of each modality."""
+    points = document["points"]
+    said = []
+    if points["prediction"][place] != points["label"][place]:
+        said.append(f"taken for {plain(_class(document, points['prediction'][place]))}")
+    known = [(name, values[place]) for name, values in points["reliability"].items() if place < len(values)]
+    said += [f"{plain(name)} {value:.2f}" for name, value in known if value is not None]
+    return "<br>".join([plain(points["id"][place]), *([", ".join(said)] if said else [])])
+
+
+def gate_maps(document: Document) -> Figure | None:
+    """Return the mean gate of every feature by class and by corruption, a select for each; None without gates."""
+    gates = document["gates"]
+    modalities = [name for name in document["modalities"] if gates["by_class"].get(name)]
+    if not modalities:
+        return None
+    kinds = gates["by_corruption"]["kinds"]
+    options = ["class", *(["corruption"] if kinds else [])]
+    variants = {}
+    for row, modality in enumerate(modalities):
+        variants[f"{row}-0"] = _gates(gates["by_class"][modality], document["classes"])
+        if kinds:
+            variants[f"{row}-1"] = _gates(gates["by_corruption"]["values"].get(modality, []), kinds)
+    return Figure(
+        id="gates",
+        title="Which features are opened and closed",
+        caption="The mean gate of each feature: white (1) leaves it as it is, red raises it, blue lowers it; a row "
+        "that differs from the others is a class, or a corruption, that is treated in its own way.",
+        alt=f"Heat maps of the mean gate of each feature of {listed(modalities)}, by {listed(options)}.",
+        spec=variants["0-0"],
+        choices=(Choice("modality", tuple(modalities)), Choice("rows", tuple(f"by {one}" for one in options))),
+        variants=variants,
+    )
+
+
+def agreement_maps(document: Document) -> Figure | None:
+    """Return the mean support and conflict between modalities, with a select for the condition."""
+    found = document["agreement"]
+    if not found:
+        return None
+    variants = {str(place): _agreement(document, one) for place, one in enumerate(found)}
+    return Figure(
+        id="agreement",
+        title="Support and conflict between modalities",
+        caption="How much two modalities agree (support) and contradict each other (conflict), in the mean over test "
+        "instances; darker is more, on one scale for all conditions; compare clean with corrupted.",
+        alt=f"Matrices of support and conflict between {listed(document['modalities'])} under "
+        f"{plural(len(found), 'condition')}.",
+        spec=variants["0"],
+        choices=(Choice("condition", tuple(one["condition"] for one in found)),),
+        variants=variants,
+    )
+
+
+def _class(document: Document, number: int) -> str:
+    classes = document["classes"]
+    return str(classes[number]) if 0 <= number < len(classes) else str(number)
+
+
+def on_grid(places: Sequence[Sequence[float] | None], size: int = 1000) -> list[tuple[int, int] | None]:
+    """Return places in whole numbers from 0 to `size`: a map has no unit, and these are short.
+
+    >>> on_grid([[0.0, 5.0], None, [2.0, 5.0], [1.0, 6.0]], 10)
+    [(0, 0), None, (10, 0), (5, 10)]
+    """
+    known = [place for place in places if place is not None]
+    if not known:
+        return [None for _ in places]
+    low = [min(place[axis] for place in known) for axis in (0, 1)]
+    reach = [max(place[axis] for place in known) - low[axis] or 1.0 for axis in (0, 1)]
+    return [
+        None
+        if place is None
+        else (round(size * (place[0] - low[0]) / reach[0]), round(size * (place[1] - low[1]) / reach[1]))
+        for place in places
+    ]
+
+
+def _points(
+    document: Document,
+    classes: Sequence[int],
+    side: int,
+    number: int,
+    texts: Sequence[str],
+    places: Sequence[tuple[int, int] | None],
+) -> Spec:
+    """Return the marks of one class before or after calibration."""
+    one = classes[number]
+    mine = [place for place, label in enumerate(document["points"]["label"]) if label == one]
+    there = [place for place in mine if place < len(places)]
+    x, y = ([None if (at := places[place]) is None else at[axis] for place in there] for axis in (0, 1))
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(_class(document, one)),
+        "legendgroup": f"class {one}",
+        "showlegend": side == 0,
+        "x": x,
+        "y": y,
+        "text": [texts[place] for place in mine],
+        "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+        "marker": {
+            "color": CLASSES[number % len(CLASSES)],
+            "symbol": SYMBOLS[(number + number // len(CLASSES)) % len(SYMBOLS)],
+            "size": 7,
+            "opacity": 0.8,
+        },
+        **on_panel(side),
+    }
+
+
+def _gates(rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Spec:
+    values = [[None if one is None else round(one, 3) for one in row] for row in rows]
+    known = [one for row in values for one in row if one is not None]
+    reach = max([0.1, *(abs(one - 1) for one in known)])
+    trace = {
+        "type": "heatmap",
+        "z": values,
+        "y": [plain(name) for name in names[: len(values)]],
+        "zmin": 1 - reach,
+        "zmax": 1 + reach,
+        "colorscale": DIVERGING,
+        "colorbar": {"title": {"text": "gate"}, "thickness": 12, "len": 1, "outlinewidth": 0, "nticks": 5},
+        "hovertemplate": "%{y}, feature %{x}: %{z:.3f}<extra></extra>",
+    }
+    high = min(34, max(16, 360 // max(len(values), 1)))
+    height = 110 + len(values) * high
+    axis = {"autorange": "reversed", "type": "category", "showgrid": False}
+    return {"data": [trace], "layout": layout(height, x="feature", xaxis={"showgrid": False}, yaxis=axis)}
+
+
+def _agreement(document: Document, one: Document) -> Spec:
+    names = [plain(name) for name in document["modalities"]]
+    axis = {"type": "category", "showgrid": False, "zeroline": False}
+    spec: Spec = {"data": [], "layout": panels(["support", "conflict"], height=250, columns=2, xaxis=axis)}
+    for place, quantity in enumerate(("support", "conflict")):
+        number = "" if place == 0 else str(place + 1)
+        spec["layout"][f"yaxis{number}"] |= {**axis, "autorange": "reversed", "automargin": True}
+        values, everywhere = one[quantity], [other[quantity] for other in document["agreement"]]
+        spec["data"].append(
+            {
+                "type": "heatmap",
+                "x": names,
+                "y": names,
+                "z": values,
+                "zmin": 0,
+                "zmax": max([1e-6, *(v for other in everywhere for row in other for v in row if v is not None)]),
+                "colorscale": SEQUENTIAL,
+                "showscale": False,
+                "xgap": 2,
+                "ygap": 2,
+                "texttemplate": "%{z:.2f}",
+                "hovertemplate": f"{quantity} of %{{y}} and %{{x}}: %{{z:.3f}}<extra></extra>",
+                **on_panel(place),
+            }
+        )
+    spec["layout"]["margin"]["b"] = BOTTOM
+    return spec

@@ -1,0 +1,183 @@
+"""Names, numbers and lists as the tables, figures and sentences show them; means over seeds."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from concordant.statistics.comparisons import METRIC
+
+DIGITS = 4
+SIGNIFICANT = 0.05  # p-values below it, after Holm's correction
+OURS = "context"  # the method that sentences and figures are about, where it was run
+Document = Mapping[str, Any]
+
+
+def label_of(run: Document) -> str:
+    """Return the label of a run's method, as `comparisons` in results.json has it."""
+    return "none+perturbed" if run["calibrator"] == "none" and run["perturbed_training"] else str(run["calibrator"])
+
+
+def labels_of(results: Document) -> list[str]:
+    """Return the methods' labels in the order of the runs."""
+    return list(dict.fromkeys(label_of(run) for run in results["runs"]))
+
+
+def shown(label: str) -> str:
+    """Return a label as a reader sees it.
+
+    >>> shown("none+perturbed"), shown("context")
+    ('none, perturbed', 'context')
+    """
+    return {"none": "none, clean", "none+perturbed": "none, perturbed"}.get(label, label)
+
+
+def condition_name(condition: str) -> str:
+    """Return a condition as a reader sees it.
+
+    >>> condition_name("corruption.mean"), condition_name("corruption.noise"), condition_name("removal.a")
+    ('mean of corruptions', 'noise', 'without a')
+    """
+    if condition == "corruption.mean":
+        return "mean of corruptions"
+    return condition.removeprefix("corruption.").replace("removal.", "without ")
+
+
+def values_of(results: Document, label: str, condition: str) -> list[float]:
+    """Return one accuracy in [0, 1] per seed; conditions are named as in `comparisons`."""
+    runs = [run for run in results["runs"] if label_of(run) == label]
+    if condition == "clean":
+        return [run["clean"][METRIC] for run in runs]
+    if condition == "corruption.mean":
+        return [float(np.mean([scores[METRIC] for scores in run["corruption"].values()])) for run in runs]
+    kind, name = condition.split(".", 1)
+    return [run[kind][name][METRIC] for run in runs]
+
+
+def p_text(value: float | None) -> str:
+    """Return a p-value with three digits; a dash for None.
+
+    >>> p_text(0.0004), p_text(0.0312), p_text(None)
+    ('<0.001', '0.031', '-')
+    """
+    if value is None:
+        return "-"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def pairs_text(values: Document, sign: str = ": ") -> str:
+    """Return the entries of a mapping on one line.
+
+    >>> pairs_text({"torch": "2", "python": "3"})
+    'torch: 2, python: 3'
+    """
+    return ", ".join(f"{key}{sign}{value}" for key, value in values.items())
+
+
+def rounded(value: Any, digits: int = DIGITS) -> Any:  # noqa: ANN401 - plain JSON in, plain JSON out
+    """Return plain values with every number rounded to significant digits; what is not finite becomes None.
+
+    >>> rounded({"x": [0.123456, 2.0, float("nan"), 7]})
+    {'x': [0.1235, 2, None, 7]}
+    """
+    if isinstance(value, Mapping):
+        return {key: rounded(one, digits) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(one, digits) for one in value]
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    short = float(f"{value:.{digits}g}")
+    return int(short) if short.is_integer() and abs(short) < 1e15 else short
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are there, or None."""
+    known = _known(values)
+    return sum(known) / len(known) if known else None
+
+
+def std(values: Iterable[float | None]) -> float | None:
+    """Return the standard deviation of a sample; None of fewer than two values."""
+    known = _known(values)
+    if len(known) < 2:
+        return None
+    middle = sum(known) / len(known)
+    return math.sqrt(sum((one - middle) ** 2 for one in known) / (len(known) - 1))
+
+
+def columns_mean(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Return the mean of every column, over rows of one length or cut to the shortest."""
+    return [mean(column) for column in zip(*rows, strict=False)]
+
+
+def columns_std(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Return the standard deviation of every column; None where fewer than two values are known."""
+    return [std(column) for column in zip(*rows, strict=False)]
+
+
+def percent(values: Iterable[float | None]) -> list[float | None]:
+    """Return shares as percentages."""
+    return [None if value is None else 100 * value for value in values]
+
+
+def by_label(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return label -> its runs, one a seed, in the order of the document."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        found.setdefault(str(run["label"]), []).append(run)
+    return found
+
+
+def seeds_of(runs: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many seeds there are."""
+    return len({run["seed"] for run in runs})
+
+
+def plain(text: object) -> str:
+    """Return a text that Plotly shows letter by letter: it would take tags and entities for markup.
+
+    >>> plain("<b>&")
+    '&lt;b&gt;&amp;'
+    """
+    return html.escape(str(text), quote=False)
+
+
+def metric_of(document: Mapping[str, Any]) -> str:
+    """Return how the metric of an analysis is called.
+
+    >>> metric_of({"metric": "balanced_accuracy"})
+    'balanced accuracy'
+    """
+    return str(document["metric"]).replace("_", " ")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "seed"), plural(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as an enumeration; with semicolons where the words have commas themselves.
+
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["none, clean", "b", "c"])
+    ('a', 'a, b and c', 'none, clean; b; and c')
+    """
+    if len(words) == 1:
+        return words[0]
+    if any(", " in word for word in words):
+        return f"{'; '.join(words[:-1])}; and {words[-1]}"
+    return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [float(value) for value in values if value is not None and math.isfinite(value)]

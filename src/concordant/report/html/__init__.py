@@ -1,6 +1,0 @@
-"""The report: one self-contained HTML page about one or several runs."""
-
-from concordant.report.html.documents import RunDocuments, read_all, read_documents
-from concordant.report.html.render import render, write_report
-
-__all__ = ["RunDocuments", "read_all", "read_documents", "render", "write_report"]

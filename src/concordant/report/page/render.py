@@ -1,0 +1,103 @@
+"""From documents to one HTML file that holds everything it needs: styles, scripts, Plotly and the numbers.
+
+Nothing is fetched when it is opened. Names and ids come from data files and are not trusted: the template
+escapes them, and in the embedded JSON no "<" is left that could end a script.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from concordant.errors import UsageError
+from concordant.files import write_text
+from concordant.report.figures import Figure
+from concordant.report.folder import RunDocuments
+from concordant.report.page.sections import sections, title_of
+from concordant.report.tables import Table, html
+
+HERE = Path(__file__).parent / "templates"
+# Plotly compiles no code for the traces used here, so that 'unsafe-eval' is not needed.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "connect-src 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+def write_report(documents: Sequence[RunDocuments], path: Path) -> None:
+    """Write the report as one HTML file.
+
+    Args:
+        documents: of one run or several, as `read_documents` returns them.
+        path: of the file.
+
+    Raises:
+        UsageError: there is nothing to report.
+    """
+    write_text(path, render(documents))
+
+
+def render(documents: Sequence[RunDocuments]) -> str:
+    """Return the report as HTML.
+
+    Args:
+        documents: of one run or several.
+
+    Raises:
+        UsageError: there is nothing to report.
+    """
+    if not documents:
+        raise UsageError("documents must hold one run or more; found none; name the folder of a run")
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+    def embedded(figure: Figure, identity: str) -> Markup:
+        return Markup(json_text(figure.embedded(identity)))  # noqa: S704 - json_text escapes it
+
+    def drawn(table: Table, identity: str) -> Markup:
+        return Markup(html(table, identity))  # noqa: S704 - html escapes every text
+
+    def own(name: str) -> Markup:
+        return Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+
+    return environment.get_template("report.html.jinja").render(
+        title=title_of(documents),
+        policy=POLICY,
+        sections=sections(documents),
+        several=len(documents) > 1 or any(one.rows for one in documents),
+        embedded=embedded,
+        drawn=drawn,
+        style=own("style.css"),
+        theme=own("theme.js"),
+        script=own("script.js"),
+        plotly=Markup(inside_script(get_plotlyjs())),  # noqa: S704 - Plotly's own code
+    )
+
+
+def json_text(value: Any) -> str:  # noqa: ANN401 - plain JSON
+    r"""Return JSON that cannot end the script element it stands in.
+
+    >>> print(json_text("</script>"))
+    "\u003c/script\u003e"
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def inside_script(code: str) -> str:
+    r"""Return code of a script in which no end of a script element stands; in a string literal "\/" is "/".
+
+    >>> inside_script('x = "</script>"')
+    'x = "<\\/script>"'
+    """
+    return re.sub(r"</(?=script)", r"<\\/", code, flags=re.IGNORECASE)

@@ -1,0 +1,159 @@
+import copy
+
+from concordant.report import sentences
+from concordant.report.folder import RunDocuments
+
+
+def test_what_was_compared_is_said_first(example):
+    assert sentences.summary(example)[0] == (
+        "On av-digits (audio and image) with transformer fusion, 4 methods were compared over 3 seeds: "
+        "none, clean; none, perturbed; gmu; context."
+    )
+
+
+def test_nothing_is_said_of_what_is_absent(example):
+    assert sentences.summary(RunDocuments("empty")) == []
+    assert sentences.summary(RunDocuments("one", results=example.results)) == [
+        *sentences.compared(example.results),
+        *sentences.significant(example.results),
+    ]
+
+
+def entry(to, condition, difference, p):
+    return {"of": "context", "to": to, "condition": condition, "difference": difference, "p_holm": p}
+
+
+def test_losses_are_said_as_plainly_as_wins():
+    entries = [
+        entry("none", "clean", -0.061, 0.01),
+        entry("gmu", "clean", 0.02, 0.2),
+        entry("none", "corruption.mean", 0.115, 0.0004),
+        entry("gmu", "corruption.mean", 0.03, 0.049),
+        entry("none", "removal.audio", 0.1, 0.001),
+        entry("gmu", "removal.audio", -0.1, 0.001),
+    ]
+    assert sentences.significant({"comparisons": entries}) == [
+        "On clean instances, context is significantly worse than none, clean (-6.1 points, p 0.010); it does not "
+        "differ significantly from gmu (+2.0 points, p 0.200).",
+        "With one modality corrupted, context is significantly better than none, clean (+11.5 points, p <0.001); and "
+        "gmu (+3.0 points, p 0.049).",
+        "With one modality removed, context is significantly better in 1 and significantly worse in 1 of 2 "
+        "comparisons.",
+    ]
+
+
+def test_without_comparisons_there_is_no_verdict():
+    assert sentences.significant({"comparisons": []}) == []
+
+
+def test_a_method_alone_is_not_called_a_comparison(maker):
+    results = copy.deepcopy(maker.example(labels=("none",), seeds=1).results)
+    assert sentences.compared(results) == [
+        "On av-digits (audio and image) with transformer fusion, none, clean was run over 1 seed."
+    ]
+
+
+def test_the_worst_corruption_of_any_seed_is_named(example):
+    document = copy.deepcopy(example.corruption)
+    runs = [run for run in document["runs"] if run["label"] == "context"]
+    runs[1]["worst"] = {"kind": "blur", "severity": 4, "score": 0.123}
+    runs[1]["mean_corruption_error"] = runs[0]["mean_corruption_error"] = runs[2]["mean_corruption_error"] = 1.25
+    said = sentences.of_corruption(document)
+    assert "The worst for context is blur at severity 4: accuracy falls to 12.3 %." in said
+    assert (
+        "In the mean over the kinds, context makes 25 % more errors than its twin (mean corruption error 1.25)." in said
+    )
+
+
+def test_the_distance_to_the_oracle_is_said_of_ours_alone(example):
+    said = [line for line in sentences.of_corruption(example.corruption) if "oracle" in line]
+    assert said == ["Of the distance from its twin (none, perturbed) to the oracle, context covers 80 %."]
+    document = copy.deepcopy(example.corruption)
+    document["covered"][-1]["share"] = -0.2
+    assert "context covers nothing: it is below the twin (-20 %)." in sentences.of_corruption(document)[-1]
+    document["covered"][-1]["share"] = None
+    assert not [line for line in sentences.of_corruption(document) if "oracle" in line]
+
+
+def test_the_modality_that_carries_the_task_is_the_one_of_the_largest_shapley_value(example):
+    document = copy.deepcopy(example.removal)
+    for run in document["runs"]:
+        run["shapley"] = {"audio": 0.6, "image": 0.2}
+        run["full"] = 0.9
+        for subset in run["subsets"]:
+            subset["score"] = 0.3 if subset["present"] == ["image"] else 0.9
+    assert sentences.of_removal(document) == [
+        "For context, audio carries the task: 60.0 points of accuracy, 75 % of what all bring together.",
+        "Without audio, its accuracy goes from 90.0 % to 30.0 %.",
+    ]
+    for run in document["runs"]:
+        run["shapley"] = {"audio": 0.6, "image": -0.01}
+    assert "Image brings nothing in this measure." in sentences.of_removal(document)
+
+
+def test_spikes_are_said_of_those_that_had_them(example):
+    document = copy.deepcopy(example.dynamics)
+    assert sentences.of_dynamics(document)[0] == "Training was stable: no run had a spike of the loss."
+    document["summary"][0]["spikes"]["mean"] = 2.5
+    expected = "Training had spikes of the loss, in the mean over seeds: none, clean 2.5; the others had none."
+    assert sentences.of_dynamics(document)[0] == expected
+    document["summary"][-1]["loss_variance"]["mean"] = 0.001
+    said = "In the second half of training the loss of context varies 50 % less than that of none, perturbed."
+    assert sentences.of_dynamics(document)[1] == said
+
+
+def test_the_most_distrusted_instance_is_the_one_farthest_below_the_usual(example):
+    said = sentences.of_features(example.features)
+    assert (
+        said[-1] == "The most distrusted is the audio of instance speaker0/0000: reliability 0.05 where 0.93 is usual."
+    )
+    assert said[0].startswith(
+        "Calibration moves the accuracy of a linear probe on the features (in %): audio from 71.0"
+    )
+
+
+def test_a_real_grid_says_what_it_lost(real):
+    said = sentences.summary(real("grid-av-digits"))
+    assert said[0].startswith("On av-digits (audio and image), 8 fusions were each run with none, clean;")
+    assert any(line.startswith("Clean, context against gmu: -5.8 points") and "worse in 2" in line for line in said)
+
+
+def test_a_real_run_says_in_whose_favour(real):
+    said = sentences.summary(real("utd-mhad"))
+    assert "On clean instances, context does not differ significantly from none, clean (-0.2 points" in said[1]
+    assert "With one modality corrupted, context is significantly better than none, clean (+14.3 points" in said[2]
+
+
+def test_lines_of_a_grid_have_wins_and_losses_alike(maker):
+    lines = sentences.grid_lines(maker.small_grid())
+    assert lines[0] == (
+        "clean, context against none, clean: +0.0 points in the mean over 2 rows (p 1.000), above in 0; "
+        "by row significantly better in 0, worse in 0"
+    )
+    assert lines[3] == (
+        "corrupted (mean), context against none, perturbed: +3.0 points in the mean over 2 rows (p 0.040), above in 1; "
+        "by row significantly better in 1, worse in 1"
+    )
+    assert (
+        lines[4] == "not significantly above its best modality alone, without calibration: sum (+12.0 points, p 0.300)"
+    )
+    assert lines[5] == (
+        "not above always saying the most frequent class: sum with none, perturbed, concat@pooled with none, perturbed"
+    )
+    assert len(lines) == 6
+
+
+def test_a_grid_without_comparisons_has_the_fusions_below_chance_alone(maker):
+    grid = maker.small_grid(alone=False)
+    for row in grid["rows"]:
+        row["comparisons"] = []
+    assert sentences.grid_lines(grid)[0].startswith("not above always")
+
+
+def test_differences_have_a_line_each():
+    found = [entry("none", "clean", 0.07, 0.0004), entry("gmu", "corruption.mean", -0.012, 0.2)]
+    found.append(entry("gmu", "removal.audio", -0.1, 0.001))
+    assert sentences.difference_lines({"comparisons": found}) == [
+        "clean, context against none, clean: +7.0 points (p <0.001)",
+        "corrupted (mean), context against gmu: -1.2 points (not significant, p 0.200)",
+    ]

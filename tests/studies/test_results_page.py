@@ -1,0 +1,59 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from concordant.errors import ConcordantError
+from concordant.files import read_json
+from studies.results_page import END, START, fill, grids_page, results_page
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return read_json(ROOT / "results" / "digits.json")
+
+
+@pytest.fixture(scope="module")
+def grid():
+    found = importlib.util.spec_from_file_location("example", ROOT / "tests" / "report" / "example.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module.small_grid()
+
+
+def test_the_page_has_a_section_for_each_result(results):
+    text = results_page({"one": results, "two": results}, {"digits": "a reference"})
+    assert text.count("## one\n") == text.count("## two\n") == 1
+    assert f"torch {results['versions']['torch']}" in text
+    assert text.count("Elsewhere: a reference\n") == 2
+
+
+def test_a_remark_stands_before_the_tables(results):
+    text = results_page({"one": {**results, "remark": "Older than the code."}, "two": results})
+    assert text.count("**Older than the code.**\n\n| calibrator |") == 1
+
+
+def test_fill_replaces_the_text_between_the_marks_and_nothing_else():
+    before = f"a\n{START}\nold\n{END}\nz\n"
+    assert fill(before, "new\n") == f"a\n{START}\n\nnew\n\n{END}\nz\n"
+    assert fill(fill(before, "new\n"), "new\n") == fill(before, "new\n")
+    with pytest.raises(ConcordantError, match="the document has no lines"):
+        fill("nothing", "new")
+
+
+def test_the_page_of_grids_has_minutes_versions_and_hardware(grid):
+    page = grids_page({"one": grid, "two": grid})
+    assert page.startswith("# Grids")
+    assert page.count("\n## ") == 2
+    assert "| sum | maps | a 70.0 = | 82.0 ± 2.8 / 51.0 ± 1.4+ |" in page
+    assert "Training took 2 minutes of one core in all, by row: sum 1.2, concat@pooled 1.2." in page
+    assert "Majority class: 25.0." in page
+    assert "Recipe: steps 5. Versions: torch: 2. Hardware: cpu: x." in page
+
+
+def test_a_remark_of_a_grid_stands_before_its_table(grid):
+    text = grids_page({"one": {**grid, "remark": "Older than the code."}})
+    assert text.index("**Older than the code.**") < text.index("| --- |")
+    assert "**Older" not in grids_page({"one": grid})
