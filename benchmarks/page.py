@@ -147,18 +147,17 @@ def _vectorised(document: Document) -> str:
             r["seeds"],
             r["steps"],
             _spread(r, "speedup"),
-            f"{r['work_an_operator'] / 1e6:.2f}",
             "yes" if r["chosen"] else "no",
         ]
         for r in records
     ]
-    columns = ["benchmark", "fusion", "modalities", "calibrator", "seeds", "steps", "times faster", "Mflop", "auto"]
+    columns = ["benchmark", "fusion", "modalities", "calibrator", "seeds", "steps", "times faster", "auto"]
     return "\n".join(
         [
             "## Many seeds at once\n",
             "Whole trainings in one vectorised pass, over the same trainings one after another (median, least, most).",
-            "*Mflop*: floating point operations of an operator of one seed, on average; where operators are large,",
-            "sharing their start saves nothing, and `concordant run` trains run by run (*auto*: no).\n",
+            "Where operators are large, sharing their start saves nothing, and `concordant run` trains run by run",
+            "(*auto*: no).\n",
             table(columns, rows, words=4),
             "",
             *(_seeds_on_gpu(records) if document.get("device", "cpu") != "cpu" else []),

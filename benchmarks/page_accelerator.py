@@ -38,8 +38,8 @@ def seeds(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what is said of many seeds at once on an accelerator, line by line."""
     loss, score = (max(r[f"{name}_apart"] for r in records) for name in ("loss", "score"))
     return [
-        "A step of all seeds, forward and backward, is one CUDA graph, and what a seed draws in it another, so the",
-        "host starts a handful of things a seed instead of thousands. One after another every operator is started by",
+        "A step of all seeds, their draws, forward and backward, is one CUDA graph, which the",
+        "host starts at once instead of operator by operator. One after another every operator is started by",
         "the host, which the device waits for. To prepare a pass takes a second or two; the more steps, the",
         "less that weighs. Draws are those of single runs to the last bit; sums are not, and what rounding there does",
         f"grows with training: a mean loss was {loss:.2g} apart at the most, and a validation score {score:.2g}.",

@@ -21,9 +21,10 @@ from concordant.data.split import Split, Task
 from concordant.speed import device_clock
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.devices import Devices
+from concordant.training.execution_plan import plan
+from concordant.training.many_seeds import train_together
+from concordant.training.paired import Job
 from concordant.training.train import Trained, train
-from concordant.training.vectorised.choosing import choose, work_an_operator
-from concordant.training.vectorised.together import train_together
 
 
 def measure_seeds(
@@ -54,7 +55,7 @@ def measure_seeds(
     Returns:
         "speedup", the median over turns, with "speedup_low" and "speedup_high", the least and the most; the median
         seconds of both; "chosen", whether `concordant run` vectorises by itself, and "reason", why not;
-        "work_an_operator", which decides; "loss_apart", the largest difference of a mean training loss, and
+        "loss_apart", the largest difference of a mean training loss, and
         "score_apart", of a validation score, over seeds and evaluations; "data_bytes", of all splits.
     """
     recipe = None if steps is None else {"steps": steps}
@@ -74,8 +75,9 @@ def measure_seeds(
         found = _timed(tasks, config, variant, repetitions, device)
     finally:
         torch.set_num_threads(threads)
-    choice = choose(config, variant, tasks[0], seeds=seeds, device=device)
-    train_part = tasks[0].train
+    where = Devices(accelerator=device)
+    jobs = [Job(config, variant, seed, Path(), None, devices=where) for seed in range(seeds)]
+    _, (line,) = plan(jobs, lambda _: tasks[0], wish="auto", processes=1)
     return {
         "benchmark": benchmark,
         "fusion": config.fusion,
@@ -85,11 +87,8 @@ def measure_seeds(
         "seeds": seeds,
         "steps": config.recipe.steps,
         **found,
-        "chosen": choice.together,
-        "reason": choice.reason,
-        "work_an_operator": round(work_an_operator(config, variant, tasks[0], train_part))
-        if isinstance(train_part, Split)
-        else None,
+        "chosen": line.endswith("in one vectorised pass"),
+        "reason": line.partition("one after another: ")[2],
         "data_bytes": sum(bytes_of(task) for task in tasks),
     }
 

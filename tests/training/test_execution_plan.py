@@ -1,13 +1,16 @@
 """Passes within an experiment: what is planned, what is said, what is written, what is repeated."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from concordant.errors import ConcordantError, UsageError
 from concordant.study import experiment as module
 from concordant.study.experiment import study
+from concordant.training import execution_plan
 from concordant.training.config import make_config
+from concordant.training.devices import Devices
 from concordant.training.execution_plan import Pass, check_wish, plan
 from concordant.training.paired import Job
 from concordant.training.runs import prepare_of
@@ -98,7 +101,7 @@ def test_finished_seeds_are_not_trained_again(tmp_path, monkeypatch):
     found = study(config, tmp_path / "x", jobs=1, vectorise="auto", say=said.append)
     assert len(found["runs"]) == 3
     assert (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns == before
-    assert said == ["context: 2 seeds one after another: with 8 steps, preparing a pass takes longer than it saves"]
+    assert said == ["context: 2 seeds in one vectorised pass"]
 
 
 def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
@@ -108,10 +111,38 @@ def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
     def refuses(*args, **named):
         raise ConcordantError("no rule")
 
-    monkeypatch.setattr("concordant.training.vectorised.together.train_together", refuses)
+    monkeypatch.setattr("concordant.training.many_seeds.train_together", refuses)
     one = module.run_one
     monkeypatch.setattr(module, "run_one", lambda job: refuses() if job.seed == 1 else one(job))
     found = module.run_pass(Pass(tuple(jobs)))
     assert list(found["entries"]) == [0]
     assert found["failures"] == {1: "no rule"}
     assert found["notes"] == ["one after another, since no rule"]
+
+
+def test_every_way_of_training_is_named_with_its_reason(tmp_path, monkeypatch):
+    def line(config=None, task=None, wish="auto", **options):
+        jobs = [replace(job, **options) for job in jobs_of(config or config_of(calibrators=("context",)), tmp_path)]
+        units, (found,) = plan(jobs, prepared if task is None else lambda _: task, wish=wish, processes=1)
+        assert (units == jobs) == ("one after another" in found)
+        return found.removeprefix("context: 3 seeds ")
+
+    assert line() == "in one vectorised pass"
+    assert line(wish="off") == "one after another: --vectorise off"
+    assert line(dynamics=2) == "one after another: training is observed (--dynamics)"
+    own = "one after another: runs have devices or checkpoints of their own"
+    assert line(checkpoint_every=2) == own
+    assert line(devices=Devices(precision="bf16-mixed")) == own
+    elsewhere = "training is on mps, and random numbers are drawn seed by seed on cpu and cuda alone"
+    monkeypatch.setattr(Devices, "kind", "mps")
+    assert line() == f"one after another: {elsewhere}"
+    monkeypatch.setattr(Devices, "kind", "cpu")
+    task = prepared(jobs_of(config_of(), tmp_path)[0])
+    on_disk = replace(task, train=object())
+    assert line(task=on_disk) == "one after another: the data are not in memory"
+    method = config_of(calibrators=("context",)).model_copy(update={"method": "ogm-ge"})
+    assert line(method) == "one after another: the training method ogm-ge needs a loop of its own"
+    monkeypatch.setitem(execution_plan.LARGEST, "cpu", 10)
+    large = "batches are large enough by themselves (0.0 million multiplications in the largest encoder's first layer"
+    assert line().startswith(f"one after another: {large}")
+    assert line(wish="on") == "in one vectorised pass"

@@ -257,8 +257,7 @@ def run_unit(unit: Unit) -> dict[str, Any]:
 
 def run_pass(unit: Pass) -> dict[str, Any]:
     """Train runs of one variant together, those alone that cannot or that diverge; stress them, write their files."""
-    from concordant.training.vectorised.groups import alike
-    from concordant.training.vectorised.together import train_together
+    from concordant.training.many_seeds import alike, train_together
 
     jobs = {job.seed: job for job in unit.jobs}
     first = unit.jobs[0]

@@ -50,11 +50,11 @@ class Tensors:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Tensors:
         """Return the instances on `device`; from pinned memory without waiting for the copy, if asked to."""
-        return self._each(lambda x: x.to(device, non_blocking=non_blocking))
+        return self.each(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Tensors:
         """Return the instances in memory that an accelerator copies from by itself."""
-        return self._each(lambda x: x.pin_memory())
+        return self.each(lambda x: x.pin_memory())
 
     @property
     def most(self) -> int:
@@ -73,7 +73,8 @@ class Tensors:
                 batch = self.take(one.to(self.labels.device) if isinstance(one, Tensor) else one)
             yield batch
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Tensors:
+    def each(self, change: Callable[[Tensor], Tensor]) -> Tensors:
+        """Return the instances with every tensor changed."""
         return Tensors(
             inputs={name: change(x) for name, x in self.inputs.items()},
             labels=change(self.labels),

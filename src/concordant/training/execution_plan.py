@@ -1,22 +1,40 @@
-"""What of an experiment is trained in one vectorised pass, and what run by run; said in a line before it begins."""
+"""Execution plan of an experiment: which runs share a vectorised pass (many_seeds.py), and which are trained alone.
+
+The rule looks at the configuration and the sizes of the data, never at the clock, so one command always trains in one
+way. Each variant's way is printed with its reason before training begins.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+from torch import nn
 
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.split import Task
+from concordant.data.split import Split, Task
 from concordant.errors import UsageError
 from concordant.training.config import Config
 from concordant.training.devices import Devices
+from concordant.training.model import build_model
 from concordant.training.paired import Job
-from concordant.training.vectorised.choosing import WISHES, Choice, Wish, choose
 
 Prepare = Callable[[Job], Task]
+Wish = Literal["auto", "on", "off"]
+WISHES: tuple[Wish, ...] = ("auto", "on", "off")
+# Device -> multiplications of the largest encoder's first layer in a step, above which a pass does not pay: operators
+# that are large keep a processor busy with one seed. Measured: cpu up to 1 million (handwritten) it pays, from
+# 5 million (av-digits) it does not; cuda at 20 million (utd-mhad) it is 6 times as fast, and the bound is a guess.
+LARGEST = {"cpu": 2_000_000, "cuda": 100_000_000}
+# Modules that torch.func.vmap has no rules for.
+_UNMAPPED = (
+    ((nn.RNNBase, nn.RNNCellBase), "recurrent layers"),
+    ((nn.modules.batchnorm._BatchNorm,), "batch normalisation"),
+)
 
 
 class Unit(Protocol):
@@ -75,48 +93,68 @@ def plan(
     variants: dict[str, list[Job]] = {}
     for job in jobs:
         variants.setdefault(job.variant.label, []).append(job)
-    chosen = {label: _choice(mine, prepared, wish) for label, mine in variants.items()}
-    refused = [f"{label}: {one.reason}" for label, one in chosen.items() if wish == "on" and not one.together]
+    reasons = {label: _reason(mine, prepared, wish) for label, mine in variants.items()}
+    refused = [f"{label}: {reason}" for label, reason in reasons.items() if wish == "on" and reason is not None]
     if refused:
         raise UsageError(
             f"{prefix}--vectorise on cannot be had ({'; '.join(refused)}); use --vectorise auto, which trains what "
             "cannot share a pass run by run"
         )
-    together = [label for label, one in chosen.items() if one.together]
+    together = [label for label, reason in reasons.items() if reason is None]
     cuts = -(-processes // len(together)) if together else 1
     passes: list[Unit] = []
     for label in together:
         mine = variants[label]
         size = max(2, -(-len(mine) // cuts))
         passes += [Pass(tuple(mine[start : start + size])) for start in range(0, len(mine), size)]
-    single: list[Unit] = [job for job in jobs if not chosen[job.variant.label].together]
-    return [*passes, *single], _lines(variants, chosen, prefix, wish)
+    single: list[Unit] = [job for job in jobs if job.variant.label not in together]
+    return [*passes, *single], _lines(variants, reasons, prefix, wish)
 
 
-def _choice(mine: Sequence[Job], prepared: Prepare, wish: Wish) -> Choice:
-    job = mine[0]
-    apart = None
+def _reason(jobs: Sequence[Job], prepared: Prepare, wish: Wish) -> str | None:
+    """Return why the runs of a variant are trained one after another; None = they share a pass."""
+    job, device = jobs[0], jobs[0].devices.kind
+    config = job.config.of(job.variant)
+    if wish == "off":
+        return "--vectorise off"
+    if len(jobs) < 2:
+        return "there is one seed to train"
+    if device not in LARGEST:
+        return f"training is on {device}, and random numbers are drawn seed by seed on {' and '.join(LARGEST)} alone"
     if job.dynamics is not None:
-        apart = "training is observed (--dynamics)"
-    elif replace(job.devices, accelerator="auto") != Devices() or job.checkpoint_every is not None:
-        apart = "runs have devices or checkpoints of their own"
-    return choose(
-        job.config, job.variant, prepared(job), seeds=len(mine), wish=wish, apart=apart, device=job.devices.kind
-    )
-
-
-def _lines(variants: Mapping[str, Sequence[Job]], chosen: Mapping[str, Choice], prefix: str, wish: Wish) -> list[str]:
-    """Return a line for each way of training, with the variants that are trained so."""
-    ways: dict[str, list[str]] = {}
-    for label, one in chosen.items():
-        if len(variants[label]) < 2 and wish == "auto":
-            continue  # one run is one run
-        way = (
-            f"{len(variants[label])} seeds in one vectorised pass"
-            if one.together
-            else f"{len(variants[label])} seeds one after another: {one.reason}"
+        return "training is observed (--dynamics)"
+    if replace(job.devices, accelerator="auto") != Devices() or job.checkpoint_every is not None:
+        return "runs have devices or checkpoints of their own"
+    if config.method != "none":
+        return f"the training method {config.method} needs a loop of its own"
+    task = prepared(job)
+    if not isinstance(task.train, Split) or not isinstance(task.valid, Split):
+        return "the data are not in memory"
+    layers = list(build_model(task, config, job.variant, 0).modules())
+    for kinds, what in _UNMAPPED:
+        if any(isinstance(layer, kinds) for layer in layers):
+            return f"{config.fusion if config.encoders == 'small' else 'the model'} has {what}"
+    values = max(math.prod(task.train.shapes[name]) for name in config.modalities)
+    work = values * min(config.recipe.batch, len(task.train)) * config.recipe.width
+    if wish == "auto" and work > LARGEST[device]:
+        return (
+            f"batches are large enough by themselves ({work / 1e6:.1f} million multiplications in the largest "
+            f"encoder's first layer, above {LARGEST[device] / 1e6:.0f})"
         )
-        ways.setdefault(way, []).append(label)
+    return None
+
+
+def _lines(
+    variants: Mapping[str, Sequence[Job]], reasons: Mapping[str, str | None], prefix: str, wish: Wish
+) -> list[str]:
+    """Return one line per way of training, with the variants that are trained in it."""
+    ways: dict[str, list[str]] = {}
+    for label, reason in reasons.items():
+        count = len(variants[label])
+        if count < 2 and wish == "auto":
+            continue  # there is nothing to share
+        way = "in one vectorised pass" if reason is None else f"one after another: {reason}"
+        ways.setdefault(f"{count} seeds {way}", []).append(label)
     return [f"{prefix}{', '.join(labels)}: {way}" for way, labels in ways.items()]
 
 

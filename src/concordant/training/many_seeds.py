@@ -1,0 +1,409 @@
+"""Training of several seeds in one pass: each seed gets the results of its single run, up to rounding.
+
+The models of all seeds are stacked and one training step runs for all of them under `torch.func.vmap`. Operators on
+small tensors cost little more for ten seeds than for one. Split, initial weights, order of batches, perturbations,
+dropout masks, validation and selection stay per seed. On a GPU the step is a CUDA graph.
+
+Axis letters: S seeds, B instances of a batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from concordant import seeding
+from concordant.calibration import Perturbation
+from concordant.data.split import AnySplit, LabelKind, Split, Task
+from concordant.errors import ConcordantError
+from concordant.training.batches import Tensors, endless_rows, to_tensors
+from concordant.training.config import Config, Recipe, Variant
+from concordant.training.loop import evaluation_steps, one_cycle
+from concordant.training.model import MultimodalModel, build_model
+from concordant.training.selection import CheckpointSelector, snapshot
+from concordant.training.step import LOSSES, TrainingStep
+from concordant.training.train import Trained
+from concordant.training.validation import validation_score
+
+Named = Mapping[str, Tensor]
+_DROPOUT = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
+_REPLACED = {*_DROPOUT, torch.rand, torch.randn, torch.ops.concordant.require_finite.default}
+
+
+@dataclass
+class _Run:
+    """What belongs to one seed."""
+
+    seed: int
+    model: MultimodalModel
+    valid: Tensors
+    order: Iterator[Tensor]
+    dropout: torch.Generator
+    perturbation: torch.Generator
+    selector: CheckpointSelector
+    history: list[dict[str, float]] = field(default_factory=list)
+    finite: bool = True
+
+    def evaluate(self, step: int, loss: float, settings: Perturbation | None, kind: LabelKind) -> None:
+        """Score the model on the validation split as a single run does."""
+        try:
+            score, error = validation_score(self.model.eval(), self.valid, settings, self.seed, kind=kind)
+        except ConcordantError:  # features that are not finite
+            loss = math.nan
+        self.finite = math.isfinite(loss)
+        if self.finite:
+            self.history.append({"step": step, "loss": loss, "validation": score})
+            self.selector.offer(score, error, step, lambda: snapshot(self.model))
+
+
+def train_together(
+    tasks: Sequence[Task],
+    config: Config,
+    variant: Variant,
+    seeds: Sequence[int],
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[int, Trained]:
+    """Train several seeds of a variant in one pass.
+
+    Args:
+        tasks: the split of each seed, in memory; training batches of all seeds have one shape (`alike`).
+        config: the experiment, with the training method "none".
+        variant: the calibrator, and whether training perturbs.
+        seeds: one per task.
+        device: "cpu" or "cuda"; the models stay there.
+        progress: called with the step and the number of steps at every evaluation.
+
+    Returns:
+        seed -> its trained run; `seconds` is an equal share of the pass. A seed whose training diverged is left out:
+        its single run raises the error that names the step.
+
+    Raises:
+        ConcordantError: the pass cannot be made; the message gives the reason.
+    """
+    start, device = time.perf_counter(), torch.device(device)
+    recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
+    kind = tasks[0].kind
+    splits = [to_tensors(_in_memory(task.train)) for task in tasks]
+    first = itertools.accumulate((len(split) for split in splits), initial=0)  # of each seed's rows in all of them
+    runs = []
+    for task, seed, offset in zip(tasks, seeds, first, strict=False):
+        model = build_model(task, config, variant, seed).to(device)
+        order = map(
+            partial(torch.add, offset), endless_rows(len(task.train), recipe.batch, seeding.generator(seed, "batches"))
+        )
+        valid = to_tensors(_in_memory(task.valid)).to(device)
+        dropout, perturbation = (seeding.generator(seed, name, device=device) for name in ("dropout", "perturbations"))
+        runs.append(_Run(seed, model, valid, order, dropout, perturbation, CheckpointSelector(recipe.patience)))
+    model = copy.deepcopy(runs[0].model).train()
+    loss = TrainingStep(model, LOSSES[kind], perturbation=settings)
+    with seeding.in_order(device):
+        stack = _Stack(runs, loss, recipe, _joined(splits).to(device))
+        total, count = torch.zeros(len(runs), device=device), 0
+        for step in range(1, recipe.steps + 1):
+            total, count = total + stack.step(), count + 1
+            if step not in evaluation_steps(recipe.steps, recipe.evaluations):
+                continue
+            for row, mean in enumerate((total / count).tolist()):
+                stack.write(row)
+                stack.runs[row].evaluate(step, mean, settings, kind)
+            if progress is not None:
+                progress(step, recipe.steps)
+            stack.keep([row for row, run in enumerate(stack.runs) if run.finite and not run.selector.exhausted])
+            if not stack.runs:
+                break
+            total, count = torch.zeros(len(stack.runs), device=device), 0
+    seconds = (time.perf_counter() - start) / len(runs)
+    found = {}
+    for run in runs:
+        if run.finite:
+            run.selector.restore(run.model)
+            found[run.seed] = Trained(run.model, run.history, run.selector.step, seconds)
+    return found
+
+
+def alike(tasks: Mapping[int, Task], batch: int) -> list[list[int]]:
+    """Return the seeds in groups whose training batches have one shape, in order.
+
+    Splits may differ in length and in instances. Where sequences are padded to the longest of a split, that length
+    may differ between seeds too, and each length makes a group of its own.
+
+    Args:
+        tasks: seed -> its split.
+        batch: largest number of instances per step.
+    """
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for seed, task in tasks.items():
+        train = task.train
+        masks = {name: mask.shape[1:] for name, mask in train.masks.items()} if isinstance(train, Split) else {}
+        shapes = tuple(sorted(train.shapes.items())), tuple(sorted(masks.items()))
+        groups.setdefault((min(batch, len(train)), str(train.labels.dtype), *shapes), []).append(seed)
+    return list(groups.values())
+
+
+def _in_memory(split: AnySplit) -> Split:
+    if not isinstance(split, Split):
+        raise ConcordantError("several seeds in one pass need their training and validation splits in memory")
+    return split
+
+
+def _joined(splits: Sequence[Tensors]) -> Tensors:
+    """Return the splits of all seeds one after another, so that one look-up gives the batches of all seeds.
+
+    Where only some seeds have a mask or presence of a modality, it is True throughout for the others.
+    """
+
+    def flags(kind: str) -> dict[str, Tensor]:
+        known = [getattr(split, kind) for split in splits]
+        shapes = {name: x.shape[1:] for one in known for name, x in one.items()}
+        return {
+            name: torch.cat(
+                [
+                    one.get(name, torch.ones(len(split), *shape, dtype=torch.bool))
+                    for one, split in zip(known, splits, strict=True)
+                ]
+            )
+            for name, shape in shapes.items()
+        }
+
+    return Tensors(
+        inputs={name: torch.cat([split.inputs[name] for split in splits]) for name in splits[0].inputs},
+        labels=torch.cat([split.labels for split in splits]),
+        masks=flags("masks"),
+        present=flags("present"),
+    )
+
+
+class _Stack:
+    """The models of several seeds as one model whose parameters and buffers have a first axis of seeds.
+
+    AdamW treats every number by itself and all seeds share one schedule, so stacked parameters are updated as those
+    of each single run.
+
+    Args:
+        runs: one per seed; their weights are copied.
+        loss: from a batch to the loss, a module whose `model` has the structure of the runs' models.
+        recipe: of the training.
+        data: the training splits of all seeds.
+    """
+
+    def __init__(self, runs: Sequence[_Run], loss: nn.Module, recipe: Recipe, data: Tensors) -> None:
+        self.runs = list(runs)
+        self._loss, self._data = loss, data
+        self._parameters, self._buffers = stack_module_state([run.model for run in runs])
+        self._trained = [x for x in self._parameters.values() if x.requires_grad]
+        self._optimizer, self._schedule = one_cycle(
+            self._trained, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, steps=recipe.steps
+        )
+        self._plan: list[Callable[[_Run], Tensor]] | None = None
+        self._play: Callable[[Tensors], tuple[Tensor, list[Tensor | None]]] | None = None
+
+    def step(self) -> Tensor:
+        """Train one step; return the loss of every seed, (S,)."""
+        rows = torch.stack([next(run.order) for run in self.runs])  # (S, B)
+        batch = self._data.take(rows.to(self._data.labels.device))
+        if self._plan is None:
+            self._plan = _plan(self._loss, batch.each(itemgetter(0)))
+        if self._play is None:
+            self._play = self._recorded(batch) if batch.labels.is_cuda else self._gradients
+        losses, gradients = self._play(batch)
+        for parameter, gradient in zip(self._trained, gradients, strict=True):
+            parameter.grad = gradient
+        self._optimizer.step()
+        self._schedule.step()
+        return losses
+
+    def write(self, row: int) -> None:
+        """Copy the weights and buffers of one seed into its run's model."""
+        state = {**self._parameters, **self._buffers}
+        # Not strict: buffers that are no part of a state dictionary are the same at every step.
+        self.runs[row].model.load_state_dict({name: x[row] for name, x in state.items()}, strict=False)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the seeds at these rows alone."""
+        if len(rows) == len(self.runs):
+            return
+        self.runs, index = [self.runs[row] for row in rows], torch.tensor(rows, dtype=torch.long)
+        for name, old in self._parameters.items():
+            new = self._parameters[name] = old.detach()[index].requires_grad_(old.requires_grad)
+            state = self._optimizer.state.pop(old, {})
+            if state:
+                self._optimizer.state[new] = {key: x[index] if x.shape == old.shape else x for key, x in state.items()}
+        self._trained = [x for x in self._parameters.values() if x.requires_grad]
+        self._optimizer.param_groups[0]["params"] = self._trained
+        self._buffers = {name: x[index] for name, x in self._buffers.items()}
+        self._play = None
+
+    def _gradients(self, batch: Tensors) -> tuple[Tensor, list[Tensor | None]]:
+        """Return the loss of every seed, (S,), and the gradients of all parameters; buffers are written to."""
+        unused = torch.Generator(batch.labels.device)  # stands for the perturbations' stream of each seed
+        made = [torch.stack([draw(run) for run in self.runs]) for draw in self._plan or ()]
+
+        def one(
+            parameters: Named,
+            buffers: Named,
+            inputs: Named,
+            masks: Named,
+            present: Named,
+            labels: Tensor,
+            made: list[Tensor],
+        ) -> Tensor:
+            named = {f"model.{name}": x for name, x in (*parameters.items(), *buffers.items())}
+            with _Draws(made):
+                found: Tensor = functional_call(
+                    self._loss, named, (inputs, masks, present, labels, unused), tie_weights=False
+                )
+            return found
+
+        try:
+            with sdpa_kernel(SDPBackend.MATH):  # the only kernel of attention that vmap has a rule for
+                losses: Tensor = torch.vmap(one, randomness="error")(
+                    self._parameters, self._buffers, batch.inputs, batch.masks, batch.present, batch.labels, made
+                )
+        except RuntimeError as error:
+            raise ConcordantError(f"PyTorch's vmap cannot follow the model ({_first_line(error)})") from error
+        found = torch.autograd.grad(losses.sum(), self._trained, allow_unused=True)
+        # The fused optimiser reads gradients in the order of memory.
+        return losses.detach(), [None if x is None else x.contiguous() for x in found]
+
+    def _recorded(self, batch: Tensors) -> Callable[[Tensors], tuple[Tensor, list[Tensor | None]]]:
+        """Return `_gradients` as a CUDA graph, whose results the next call overwrites.
+
+        A small model's operators compute for less time than the host takes to start them one by one.
+
+        Raises:
+            ConcordantError: CUDA cannot record the step.
+        """
+        place = batch.each(torch.clone)  # a graph reads where it read while it was recorded
+        graph, generators = torch.cuda.CUDAGraph(), [g for run in self.runs for g in (run.dropout, run.perturbation)]
+        buffers, states = {name: x.clone() for name, x in self._buffers.items()}, [g.get_state() for g in generators]
+        for generator in generators:
+            graph.register_generator_state(generator)
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        try:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # once as it is: libraries make their workspaces at the first call
+                self._gradients(place)
+            torch.cuda.current_stream().wait_stream(side)
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+            for name, x in buffers.items():
+                self._buffers[name].copy_(x)
+            with torch.cuda.graph(graph):
+                found = self._gradients(place)
+        except RuntimeError as error:
+            raise ConcordantError(f"CUDA cannot record a step as a graph ({_first_line(error)})") from None
+
+        def play(batch: Tensors) -> tuple[Tensor, list[Tensor | None]]:
+            for kept, new in zip(tree_leaves(vars(place)), tree_leaves(vars(batch)), strict=True):
+                kept.copy_(new)
+            graph.replay()
+            return found
+
+        return play
+
+
+class _Draws(TorchFunctionMode):
+    """Note what a step of one seed draws, or hand a vmapped step what was drawn for it, in order.
+
+    A single run draws dropout masks from the global stream and perturbations from a generator. Which of the two, in
+    which order and in which shapes depends on no values, so one step of one seed gives the plan for all. What is
+    random in another way is refused by vmap.
+
+    Args:
+        made: one tensor per draw, split by seeds; None = call everything as it is and note the draws in `plan`.
+
+    Attributes:
+        plan: per draw, a function from a run to its numbers.
+    """
+
+    def __init__(self, made: Iterable[Tensor] | None = None) -> None:
+        super().__init__()
+        self._made = None if made is None else iter(made)
+        self.plan: list[Callable[[_Run], Tensor]] = []
+
+    def __torch_function__(
+        self,
+        func: Any,  # noqa: ANN401 - any function of PyTorch
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the function returns
+        """Call the function, unless it draws and its numbers are there."""
+        kwargs = kwargs or {}
+        if func not in _REPLACED:
+            return func(*args, **kwargs)
+        if func is torch.ops.concordant.require_finite.default:
+            # An error would end the pass of all seeds; the loss of the seed in question is not finite either.
+            return args[1]
+        drops = func in _DROPOUT
+        if drops and (not kwargs["training"] or kwargs["p"] == 0 or args[0].numel() == 0):
+            return args[0]
+        if self._made is not None:
+            return args[0] * next(self._made) if drops else next(self._made)
+        if drops:
+            self.plan.append(partial(_mask, func, torch.empty_like(args[0], requires_grad=False), kwargs["p"]))
+        else:
+            self.plan.append(partial(_numbers, func, args, kwargs))
+        return func(*args, **kwargs)
+
+
+def _plan(loss: nn.Module, batch: Tensors) -> list[Callable[[_Run], Tensor]]:
+    """Return what a step draws, from one that is made for this alone with a batch of one seed."""
+    device = batch.labels.device
+    draws = _Draws()
+    with seeding.stream(0, "dropout", device=device), draws:
+        # A copy, since a step changes running statistics.
+        copy.deepcopy(loss)(batch.inputs, batch.masks, batch.present, batch.labels, torch.Generator(device))
+    return draws.plan
+
+
+def _numbers(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], run: _Run) -> Tensor:  # noqa: ANN401
+    """Return what `torch.rand` or `torch.randn` gives in a seed's single run."""
+    stream = run.dropout if kwargs.get("generator") is None else run.perturbation
+    numbers: Tensor = func(*args, **{**kwargs, "generator": stream})
+    return numbers
+
+
+def _mask(func: Any, like: Tensor, p: float, run: _Run) -> Tensor:  # noqa: ANN401 - a function of PyTorch
+    """Return the dropout mask of a seed's single run, 0 or 1 / (1 - p).
+
+    Args:
+        func: F.dropout, with a mask per value, or one of those with a mask per channel.
+        like: of the shape, type and order in memory of what is dropped; masks are filled in that order.
+        p: probability that a value is dropped.
+        run: the seed.
+    """
+    if func is F.dropout and like.is_cuda:
+        # CUDA draws such a mask inside the operator that applies it, from the device's own generator alone.
+        device = torch.cuda.default_generators[like.device.index]
+        before = device.graphsafe_get_state()
+        device.graphsafe_set_state(run.dropout)
+        try:
+            mask: Tensor = F.dropout(torch.ones_like(like), p)
+        finally:
+            device.graphsafe_set_state(before)
+        return mask
+    mask = torch.empty_like(like) if func is F.dropout else like.new_empty(*like.shape[:2], *(1,) * (like.dim() - 2))
+    mask.bernoulli_(1 - p, generator=run.dropout).div_(1 - p)
+    return mask
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
