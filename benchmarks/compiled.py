@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from concordant.speed import Setting, calls_for, configure, example, inference, interleaved, models_of, ratios
+from concordant.speed import Setting, calls_for, configure, example_split, inference, interleaved, models_of, ratios
+from concordant.training.batches import to_tensors
 
 BASE = "none, as it is"
 
@@ -51,15 +52,15 @@ def measure(
     """
     names = ["none", *(name for name in calibrators if name != "none")]
     config = configure(setting, fusion, preset)
-    task = example(setting, instances=config.recipe.batch)
+    batch = to_tensors(example_split(setting, instances=config.recipe.batch)).to(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         plain = models_of(setting, config, ["none"])["none"].to(device)
-        actions = {BASE: inference(plain, task, config, device=device)}
+        actions = {BASE: inference(plain, batch)}
         torch.compiler.reset()
         for name, model in models_of(setting, config, names).items():
             model.compile(dynamic=False, backend=backend)
-            actions[name] = inference(model.to(device), task, config, device=device)
+            actions[name] = inference(model.to(device), batch)
         try:
             for action in actions.values():
                 action()

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from concordant.data.card import Card, LabelCard, ModalityCard
@@ -25,9 +24,10 @@ from concordant.data.split import Split, Task
 from concordant.data.store import Instance, Store
 from concordant.data.stored import StoredSplit, everything
 from concordant.data.writing import write_store
+from concordant.speed import ratios, training_step
 from concordant.training.batches import ReadTensors, Tensors, to_tensors
 from concordant.training.config import Recipe, Variant, make_config
-from concordant.training.model import MultimodalModel, build_model
+from concordant.training.model import build_model
 from concordant.training.prefetch import Clock
 from concordant.training.provenance import hardware, versions
 
@@ -57,14 +57,14 @@ def measure(*, instances: int = 512, epochs: int = 5, fusion: str = "transformer
         stored = everything(Store(Path(folder)))
         held = stored.take(np.arange(len(stored)))
         routes = routes_of(stored, held)
-        models = {name: _Trainer(held, fusion, seed) for name in routes}
+        steps = {name: _step(held, fusion, seed) for name in routes}
         seconds: dict[str, list[float]] = {name: [] for name in routes}
         shares: dict[str, list[float]] = {name: [] for name in routes}
         for number in range(epochs + 1):
             for name, batches in routes.items():
                 clock, start = Clock(), time.perf_counter()
                 for batch in batches(torch.Generator().manual_seed(number), clock):
-                    models[name].step(batch)
+                    steps[name](batch)
                 spent = time.perf_counter() - start
                 if number:  # the first one warms caches
                     seconds[name].append(spent)
@@ -137,31 +137,16 @@ def order(count: int, generator: torch.Generator) -> list[torch.Tensor]:
     return [rows for rows in torch.split(torch.randperm(count, generator=generator), BATCH) if len(rows) == BATCH]
 
 
-class _Trainer:
-    """A model and its optimiser."""
-
-    def __init__(self, part: Split, fusion: str, seed: int) -> None:
-        config = make_config("cmu-mosi", fusion=fusion, calibrators=("context",), recipe=Recipe().model_dump())
-        task = Task(CLASSES, dict.fromkeys(SIZES, "btd"), part, part, part)
-        self.model: MultimodalModel = build_model(task, config, Variant("context", True), seed).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
-
-    def step(self, batch: Tensors) -> None:
-        """Train on a batch."""
-        out = self.model(batch.inputs, batch.masks, batch.present, labels=batch.labels)
-        self.optimizer.zero_grad()
-        (F.cross_entropy(out.logits, batch.labels) + out.calibration.auxiliary_loss).backward()
-        self.optimizer.step()
+def _step(split: Split, fusion: str, seed: int) -> Callable[[Tensors], object]:
+    config = make_config("cmu-mosi", fusion=fusion, calibrators=("context",), recipe=Recipe().model_dump())
+    task = Task(CLASSES, dict.fromkeys(SIZES, "btd"), split, split, split)
+    return training_step(build_model(task, config, Variant("context", True), seed), config.recipe, perturbed=False)
 
 
 def _row(name: str, seconds: Mapping[str, list[float]], shares: list[float]) -> dict[str, Any]:
-    ratios = sorted(own / base for own, base in zip(seconds[name], seconds["in memory"], strict=True))
-    low, median, high = np.quantile(ratios, (0.25, 0.5, 0.75)).round(4).tolist()
     return {
         "route": name,
-        "ratio": median,
-        "ratio_low": low,
-        "ratio_high": high,
+        **ratios(seconds[name], seconds["in memory"]).record("ratio"),
         "loading_share": round(statistics.median(shares), 4),
         "seconds": round(statistics.median(seconds[name]), 3),
     }

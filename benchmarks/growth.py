@@ -1,6 +1,6 @@
-"""How a calibrator's cost grows with modalities, steps, features and instances, each by itself.
+"""How the cost of a calibrator grows with modalities, steps, features and instances, each varied alone.
 
-What grows linearly has an exponent of 1: twice as much takes twice as long. Below that fixed costs dominate.
+Linear growth has an exponent of 1: twice as much takes twice as long. Below that fixed costs dominate.
 Shapes: features (B, T, D) of each of M modalities.
 """
 
@@ -18,21 +18,25 @@ from benchmarks.counts import peak_bytes
 from concordant import seeding
 from concordant.calibration import Calibrator
 from concordant.rivals import CALIBRATORS
-from concordant.speed import VECTORS, actions_of, calls_for, configure, example, interleaved, ratios
-from concordant.training.batches import AnyTensors, open_tensors
+from concordant.speed import (
+    PHASES,
+    VECTORS,
+    Clock,
+    actions_of,
+    calls_for,
+    configure,
+    example_split,
+    interleaved,
+    ratios,
+)
+from concordant.training.batches import to_tensors
 
-PHASES = ("train", "inference")
+ROWS = (1_000, 10_000, 100_000)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is varied, and what stays as it is meanwhile.
-
-    Args:
-        name: "modalities", "steps", "features" or "instances".
-        values: from small to large.
-        fixed: the other three.
-    """
+    """The varied size, its values from small to large, and the other three sizes."""
 
     name: str
     values: tuple[int, ...]
@@ -52,26 +56,14 @@ AXES = (
 
 
 def work_of(calibrator: str, phase: str, sizes: Mapping[str, int]) -> Callable[[], object]:
-    """Return what is timed: the calibrator alone, forward and backward in training, or forward in evaluation.
-
-    Args:
-        calibrator: name.
-        phase: "train" or "inference".
-        sizes: "modalities", "steps", "features" and "instances".
-    """
+    """Return the timed action: the calibrator alone, forward and backward in training, or forward in evaluation."""
     draws = seeding.generator(0, "growth")
     shape = (sizes["instances"], sizes["steps"], sizes["features"])
     names = [f"m{number}" for number in range(sizes["modalities"])]
     features = {name: torch.randn(shape, generator=draws) for name in names}
     module: Calibrator = CALIBRATORS[calibrator].build(dict.fromkeys(names, shape[2]), layouts="btd")
     if phase == "inference":
-        module.eval()
-
-        def infer() -> None:
-            with torch.inference_mode():
-                module(features)
-
-        return infer
+        return torch.inference_mode()(lambda: module.eval()(features))
     labels = torch.randint(5, (shape[0],), generator=draws)
     leaves = {name: x.requires_grad_() for name, x in features.items()}
 
@@ -91,19 +83,12 @@ def measure(
     calibrators: Sequence[str] = ("context", "joint"),
     repetitions: int = 7,
     seconds: float = 0.05,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = time.perf_counter,
 ) -> list[dict[str, Any]]:
-    """Time calibrators at each value of an axis, in turns; return a record a calibrator and phase.
+    """Time calibrators at each value of an axis, in turns; return a record per calibrator and phase.
 
     A record has `ratio`, the time at each value over that at the smallest; `exponent`, the slope of the logarithms
     between the two largest values; and `peak_over_features`, the peak of memory over the bytes of the features.
-
-    Args:
-        axis: what is varied.
-        calibrators: names.
-        repetitions: turns.
-        seconds: how long each is timed in a turn, about.
-        clock: see `interleaved`.
     """
     found = []
     for calibrator in calibrators:
@@ -113,11 +98,11 @@ def measure(
                 work = {str(value): work_of(calibrator, phase, axis.shape(value)) for value in axis.values}
             calls = {name: calls_for(action, seconds=seconds) for name, action in work.items()}
             times = interleaved(work, repetitions=repetitions, calls=calls, clock=clock)
-            growth = [ratios(times[str(value)], times[str(axis.values[0])]).median for value in axis.values]
             last, before = axis.values[-1], axis.values[-2]
             step = ratios(times[str(last)], times[str(before)]).median
-            bytes_of = [4 * math.prod(axis.shape(value).values()) for value in axis.values]
-            peaks = [peak_bytes(action) / size for action, size in zip(work.values(), bytes_of, strict=True)]
+            peaks = [
+                peak_bytes(work[str(value)]) / (4 * math.prod(axis.shape(value).values())) for value in axis.values
+            ]
             found.append(
                 {
                     "axis": axis.name,
@@ -125,7 +110,7 @@ def measure(
                     "fixed": dict(axis.fixed),
                     "calibrator": calibrator,
                     "phase": phase,
-                    "ratio": [round(value, 3) for value in growth],
+                    "ratio": _over_smallest(times),
                     "exponent": round(math.log(step) / math.log(last / before), 3),
                     "peak_over_features": [round(value, 3) for value in peaks],
                 }
@@ -133,41 +118,27 @@ def measure(
     return found
 
 
-ROWS = (1_000, 10_000, 100_000)
-
-
 def measure_rows(
-    *,
-    rows: Sequence[int] = ROWS,
-    repetitions: int = 9,
-    clock: Callable[[], float] = time.perf_counter,
+    *, rows: Sequence[int] = ROWS, repetitions: int = 9, clock: Clock = time.perf_counter
 ) -> dict[str, Any]:
-    """Time a training step on vectors (lf-dnn, context) as the dataset grows: taking a batch should not show.
-
-    Args:
-        rows: instances of the datasets, from small to large.
-        repetitions: turns.
-        clock: see `interleaved`.
-    """
+    """Time a training step on vectors (lf-dnn, context) with a batch taken from datasets of growing size."""
     config = configure(VECTORS, "lf-dnn", "small")
     work = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         step = actions_of(VECTORS, config, ["context"], "train")["context"]
         for count in rows:
-            data = open_tensors(example(VECTORS, instances=count).train)
-            work[str(count)] = _taking(data, config.recipe.batch, step)
-        calls = calls_for(step, seconds=0.1)
-        times = interleaved(work, repetitions=repetitions, calls=calls, clock=clock)
-    growth = [ratios(times[str(count)], times[str(rows[0])]).median for count in rows]
-    return {"rows": list(rows), "setting": VECTORS.name, "ratio": [round(value, 3) for value in growth]}
+            data, draws = to_tensors(example_split(VECTORS, instances=count)), seeding.generator(0, "growth", "rows")
+
+            def work_on(data: Any = data, draws: torch.Generator = draws) -> None:  # noqa: ANN401
+                data.take(torch.randint(len(data), (config.recipe.batch,), generator=draws))
+                step()
+
+            work[str(count)] = work_on
+        times = interleaved(work, repetitions=repetitions, calls=calls_for(step, seconds=0.1), clock=clock)
+    return {"rows": list(rows), "setting": VECTORS.name, "ratio": _over_smallest(times)}
 
 
-def _taking(data: AnyTensors, batch: int, step: Callable[[], object]) -> Callable[[], object]:
-    draws = seeding.generator(0, "growth", "rows")
-
-    def work() -> None:
-        data.take(torch.randint(len(data), (batch,), generator=draws))
-        step()
-
-    return work
+def _over_smallest(times: Mapping[str, Sequence[float]]) -> list[float]:
+    smallest, *_ = times.values()
+    return [round(ratios(values, smallest).median, 3) for values in times.values()]

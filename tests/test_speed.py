@@ -21,12 +21,14 @@ from concordant.speed import (
     calls_for,
     configure,
     example,
+    example_split,
     fitting,
     interleaved,
     measure,
     ratios,
     spread,
 )
+from concordant.training.batches import to_tensors
 
 
 def test_every_fusion_has_inputs_of_its_kind():
@@ -36,7 +38,7 @@ def test_every_fusion_has_inputs_of_its_kind():
 
 
 def test_inputs_have_the_shapes_and_masks_of_their_setting():
-    part = example(ALIGNED, instances=9).train
+    part = example_split(ALIGNED, instances=9)
     assert {name: x.shape for name, x in part.inputs.items()} == {
         "text": (9, 50, 300),
         "audio": (9, 50, 5),
@@ -44,7 +46,7 @@ def test_inputs_have_the_shapes_and_masks_of_their_setting():
     }
     share = {name: mask.mean() for name, mask in part.masks.items()}
     assert all(0.6 < value < 0.9 for value in share.values())
-    assert not example(VECTORS, instances=3).train.masks
+    assert not example_split(VECTORS, instances=3).masks
 
 
 def test_only_late_fusions_are_timed_with_calibrators_that_need_one():
@@ -89,7 +91,7 @@ def test_training_steps_change_the_weights():
     config = configure(VECTORS, "lf-dnn", "small")
     model = speed.build_model(example(VECTORS, instances=64), config, speed.Variant("context", True), 0)
     before = [weight.clone() for weight in model.calibrator.parameters()]
-    speed.training_step(model, example(VECTORS, instances=64), config, perturbed=True)()
+    speed.training_step(model, config.recipe, perturbed=True)(to_tensors(example_split(VECTORS, instances=64)))
     assert not any(torch.equal(one, two) for one, two in zip(before, model.calibrator.parameters(), strict=True))
 
 

@@ -18,18 +18,21 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from concordant import seeding
-from concordant.calibration import Perturbation, repeat_targets
-from concordant.data.split import Split, Task
+from concordant.calibration import Perturbation
+from concordant.data.split import LabelKind, Split, Task
 from concordant.encoders import Encoder
 from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
+from concordant.report.tables import Cell, Table, markdown, number
 from concordant.rivals import CALIBRATORS
+from concordant.training.batches import Tensors, to_tensors
 from concordant.training.config import Config, Recipe, Variant
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import hardware, versions
+from concordant.training.step import LOSSES, TrainingStep
 
 SCHEMA = "concordant.speed/1"
 CLEAN = "none, clean"
@@ -242,8 +245,8 @@ def measure(
     ]
 
 
-def example(setting: Setting, *, instances: int, seed: int = 0) -> Task:
-    """Return a task of random inputs with the shapes of a setting; its three splits are identical."""
+def example_split(setting: Setting, *, instances: int, seed: int = 0) -> Split:
+    """Return random inputs with the shapes of a setting."""
     draws = np.random.default_rng(seed)
     inputs = {name: draws.standard_normal((instances, *shape), np.float32) for name, shape in setting.shapes.items()}
     masks = {}
@@ -251,8 +254,13 @@ def example(setting: Setting, *, instances: int, seed: int = 0) -> Task:
         lengths = draws.integers(shape[0] // 2, shape[0] + 1, instances)
         masks[name] = np.arange(shape[0]) < lengths[:, None]
     labels = draws.integers(0, setting.classes, instances)
-    part = Split(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
-    return Task(tuple(str(n) for n in range(setting.classes)), dict(setting.layouts), part, part, part)
+    return Split(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
+
+
+def example(setting: Setting, *, instances: int) -> Task:
+    """Return a task of random inputs; its three splits are identical."""
+    split = example_split(setting, instances=instances)
+    return Task(tuple(str(n) for n in range(setting.classes)), dict(setting.layouts), split, split, split)
 
 
 def configure(setting: Setting, fusion: str, preset: str, calibrate: str | None = None) -> Config:
@@ -305,57 +313,47 @@ def actions_of(
     setting: Setting, config: Config, calibrators: Sequence[str], phase: str, *, device: str = "cpu"
 ) -> dict[str, Callable[[], object]]:
     """Return calibrator -> the action that is timed; in training "none, clean" beside "none"."""
-    task = example(setting, instances=config.recipe.batch)
+    batch = to_tensors(example_split(setting, instances=config.recipe.batch)).to(device)
     models = {name: one.to(device) for name, one in models_of(setting, config, [*calibrators, "none"]).items()}
     if phase == "inference":
-        return {name: inference(models[name], task, config, device=device) for name in calibrators}
-    step = partial(training_step, task=task, config=config, device=device)
-    found = {name: step(models[name], perturbed=True) for name in calibrators}
-    return {**found, CLEAN: step(models["none"], perturbed=False)}
+        return {name: inference(models[name], batch) for name in calibrators}
+    found = {
+        name: partial(training_step(models[name], config.recipe, perturbed=True, device=device), batch)
+        for name in calibrators
+    }
+    clean = training_step(models["none"], config.recipe, perturbed=False, device=device)
+    return {**found, CLEAN: partial(clean, batch)}
 
 
 def training_step(
-    model: MultimodalModel, task: Task, config: Config, *, perturbed: bool, device: str = "cpu"
-) -> Callable[[], object]:
-    """Return a whole training step as in `concordant run`: forward, losses, backward, optimiser."""
-    recipe, settings = config.recipe, Perturbation() if perturbed else None
+    model: MultimodalModel, recipe: Recipe, *, perturbed: bool, kind: LabelKind = "class", device: str = "cpu"
+) -> Callable[[Tensors], Tensor]:
+    """Return a whole training step of `concordant run` from a batch to its loss: forward, backward, optimiser."""
+    step = TrainingStep(model.train(), LOSSES[kind], perturbation=Perturbation() if perturbed else None)
     optimizer = torch.optim.AdamW(
-        model.train().parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
     draws = seeding.generator(0, "perturbations", device=torch.device(device))
-    inputs, masks, labels = _tensors(task, recipe.batch, device)
-    targets = repeat_targets(labels) if perturbed else labels
 
-    def step() -> None:
-        out = model(inputs, masks, {}, labels=labels, perturbation=settings, generator=draws)
-        loss = F.cross_entropy(out.logits, targets) + out.calibration.auxiliary_loss
-        loss = loss + model.fusion.auxiliary_loss(targets)
+    def run(batch: Tensors) -> Tensor:
+        loss: Tensor = step(batch.inputs, batch.masks, batch.present, batch.labels, draws)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        return loss.detach()
 
-    return step
+    return run
 
 
-def inference(model: MultimodalModel, task: Task, config: Config, *, device: str = "cpu") -> Callable[[], object]:
+def inference(model: MultimodalModel, batch: Tensors) -> Callable[[], object]:
     """Return one call of the model in evaluation mode, without gradients."""
-    inputs, masks, _ = _tensors(task, config.recipe.batch, device)
     model.eval()
 
     def call() -> None:
         with torch.inference_mode():
-            model(inputs, masks, {})
+            model(batch.inputs, batch.masks, batch.present)
 
     return call
-
-
-def _tensors(
-    task: Task, batch: int, device: str
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], torch.Tensor]:
-    part = task.train.take(slice(0, batch))
-    inputs = {name: torch.from_numpy(x).to(device) for name, x in part.inputs.items()}
-    masks = {name: torch.from_numpy(mask).to(device) for name, mask in part.masks.items()}
-    return inputs, masks, torch.from_numpy(part.labels).to(device)
 
 
 @dataclass(frozen=True)
@@ -478,7 +476,7 @@ def overhead_section(records: Sequence[Mapping[str, Any]]) -> str:
                 rows.setdefault(key, {})[record["calibrator"]] = record["ratio"]
         shown = [name for name in calibrators if any(name in row for row in rows.values())]
         cells = [[*key, *(row.get(name) for name in shown)] for key, row in rows.items()]
-        text += [f"{title}:\n", table(["fusion", "preset", "inputs", *shown], cells, words=3), ""]
+        text += [f"{title}:\n", table(["fusion", "preset", "inputs", *shown], cells, words=3)]
     return "\n".join(text)
 
 
@@ -495,17 +493,13 @@ def _inputs(records: Sequence[Mapping[str, Any]]) -> str:
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1) -> str:
     """Return a Markdown table; the first `words` columns hold text, the others numbers.
 
-    >>> print(table(["what", "ratio"], [["a", 1.5]]))
+    >>> print(table(["what", "ratio"], [["a", 1.5]]), end="")
     | what | ratio |
     | --- | ---: |
     | a | 1.50 |
     """
-    marks = ["---"] * words + ["---:"] * (len(columns) - words)
-    lines = [columns, marks, *([_text(value) for value in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - a cell
-    if value is None:
-        return ""
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    cells = [
+        [number(x, 2, scale=1) if isinstance(x, float) else x if isinstance(x, Cell) else str(x or "") for x in row]
+        for row in rows
+    ]
+    return markdown(Table("", "", columns, cells, left=words))

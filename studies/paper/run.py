@@ -19,18 +19,16 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from concordant import seeding
 from concordant.benchmarks.catalogue import folder_of
-from concordant.calibration import Perturbation, repeat_targets
 from concordant.data.split import Task
 from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_json, write_text
 from concordant.report.page import read_documents, write_report
-from concordant.speed import interleaved
+from concordant.speed import interleaved, training_step
 from concordant.study.experiment import Progress, study_all
 from concordant.training.batches import endless_rows, open_tensors
 from concordant.training.config import Config, Variant
@@ -235,28 +233,12 @@ def time_cell(experiment: Experiment, *, data: Path | str | None = None, turns: 
 
 
 def stepper(task: Task, config: Config, variant: Variant) -> Callable[[], Tensor]:
-    """Return a function that makes one step of `concordant.training.loop` and returns its loss."""
-    model = build_model(task, config, variant, 0).train()
-    recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
+    """Return a function that makes one training step of `concordant run` on the next batch and returns its loss."""
+    model, recipe = build_model(task, config, variant, 0), config.of(variant).recipe
+    step = training_step(model, recipe, perturbed=variant.perturbed, kind=task.kind)
     data = open_tensors(task.train)
     order = endless_rows(len(data), recipe.batch, seeding.generator(0, "batches"))
-    draws = seeding.generator(0, "perturbations")
-
-    def step() -> Tensor:
-        batch = data.take(next(order))
-        out = model(
-            batch.inputs, batch.masks, batch.present, labels=batch.labels, perturbation=settings, generator=draws
-        )
-        targets = batch.labels if settings is None else repeat_targets(batch.labels)
-        loss: Tensor = F.cross_entropy(out.logits, targets) + out.calibration.auxiliary_loss
-        loss = loss + model.fusion.auxiliary_loss(targets)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.detach()
-
-    return step
+    return lambda: step(data.take(next(order)))
 
 
 def finished_cells(grid: Grid, places: Places) -> list[tuple[Cell, CellFile]]:

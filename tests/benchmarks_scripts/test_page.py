@@ -1,6 +1,6 @@
 import re
 
-from benchmarks.page import page
+from benchmarks.page import TARGETS, Target, dearer_than_joint, page
 
 MADE = {
     "schema": "concordant.speed/1",
@@ -123,3 +123,112 @@ def test_what_was_compiled_stands_beside_both_bases():
     text = page({**MADE, "overhead": records})
     assert "| `lf-dnn` | small | vectors | context | 1.40 (1.30 to 1.50) | 2.00 (1.90 to 2.10) |" in text
     assert "compiled as a whole" not in page({**MADE, "overhead": records[:1]})
+
+
+GPU = {
+    "schema": "concordant.speed/1",
+    "quick": False,
+    "device": "cuda",
+    "command": "python -m benchmarks.speed --device cuda",
+    "versions": {"torch": "2.11.0"},
+    "hardware": {"processor": "a processor", "cores": 16, "accelerator": "a GPU"},
+    "skipped": ["one thing"],
+    "remark": "As it was.",
+    "vectorised_seeds": [
+        {
+            "benchmark": "digits",
+            "fusion": "lf-dnn",
+            "modalities": ["upper", "lower"],
+            "calibrator": "context",
+            "seeds": 10,
+            "steps": 60,
+            "speedup": 12.5,
+            "chosen": True,
+            "loss_apart": apart,
+            "score_apart": 0.0,
+        }
+        for apart in (0.5, 0.25)
+    ],
+    "bandwidth_bound": [
+        {
+            "shape": [2, 3, 4],
+            "masked": False,
+            "compiled": compiled,
+            "mode": mode,
+            "ratio": 2.0,
+            "ratio_low": 1.9,
+            "ratio_high": 2.1,
+            "bound_milliseconds": 0.5,
+        }
+        for compiled, mode in ((False, None), (True, None), (True, "reduce-overhead"))
+    ],
+}
+
+
+def test_a_page_of_a_gpu_says_how_it_was_timed():
+    text = page(GPU)
+    assert text.startswith("# Performance on a GPU\n")
+    assert (
+        "`python -m benchmarks.speed --device cuda --json results/speed-gpu.json --page docs/performance-gpu.md`"
+        in text
+    )
+    assert "a processor, 16 cores, accelerator a GPU, torch 2.11.0" in text
+    assert "| (2, 3, 4) |  | eager | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "| (2, 3, 4) |  | compiled | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "| (2, 3, 4) |  | compiled, reduce-overhead | 2.00 (1.90 to 2.10) | 0.50 |" in text
+    assert "| digits | `lf-dnn` | upper, lower | context | 10 | 60 | 12.50 | yes |" in text
+    assert "a mean loss was 0.5 apart at the most, and a validation score 0." in text
+    assert "As it was." in text
+    assert text.endswith("Not measured: one thing.\n")
+    assert "What it is held to" not in text  # those bounds are of a CPU
+
+
+def test_what_was_not_measured_has_no_section():
+    bare = {name: value for name, value in GPU.items() if name not in ("vectorised_seeds", "bandwidth_bound", "remark")}
+    assert "##" not in page(bare)
+
+
+def test_a_target_reads_the_records_that_it_is_for():
+    target = Target("x", "overhead", {"fusion": "mult", "phase": "train"}, 1.08)
+    document = {
+        "overhead": [
+            {"fusion": "mult", "phase": "train", "ratio": 1.07},
+            {"fusion": "mult", "phase": "inference", "ratio": 3.0},
+            {"fusion": "concat", "phase": "train", "ratio": 2.0},
+        ]
+    }
+    assert target.measured(document) == [1.07]
+    assert target.kept(1.08)
+    assert not target.kept(1.081)
+    assert target.measured({}) == []
+
+
+def test_a_target_from_below():
+    target = Target("x", "vectorised_seeds", {}, 4.0, field="speedup", at_least=True)
+    assert target.measured({"vectorised_seeds": [{"speedup": 4.5}]}) == [4.5]
+    assert target.kept(4.0)
+    assert not target.kept(3.9)
+
+
+def test_the_bounds_are_those_promised():
+    limits = {(t.section, t.where.get("fusion"), t.where.get("phase")): t.limit for t in TARGETS}
+    assert limits["overhead", "concat", "train"] == 1.05
+    assert limits["overhead", "concat", "inference"] == 1.03
+    assert limits["overhead", "mult", "train"] == 1.08
+    assert limits["overhead", "mult", "inference"] == 1.05
+    assert limits["overhead", "lf-dnn", "train"] == 1.5
+    assert limits["overhead", "lf-dnn", "inference"] == 1.4
+    assert limits["bandwidth_bound", None, None] == 1.5
+    assert limits["vectorised_seeds", "lf-dnn", None] == 4
+    assert limits["vectorised_seeds", "transformer", None] == 2.5
+
+
+def test_context_is_compared_with_joint_in_the_same_place():
+    base = {"setting": "vectors", "fusion": "lf-dnn", "preset": "small", "phase": "train"}
+    records = [
+        {**base, "calibrator": "context", "ratio": 1.4},
+        {**base, "calibrator": "joint", "ratio": 1.25},
+        {**base, "phase": "inference", "calibrator": "context", "ratio": 1.1},
+    ]
+    assert dearer_than_joint({"overhead": records}) == [{**base, "ratio": 1.12}]
+    assert dearer_than_joint({}) == []
