@@ -28,7 +28,7 @@ from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices, launched
-from concordant.training.execution_plan import Pass, Unit, check_wish, key_of, plan, tasks_of
+from concordant.training.execution_plan import Pass, Unit, check_vectorise, plan, splits_of
 from concordant.training.folder import RESULTS, ExperimentFolder
 from concordant.training.model import check_encoders, check_labels
 from concordant.training.paired import Job, default_jobs, run_all
@@ -141,7 +141,8 @@ def _study_all(
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
     if dynamics is not None:
         check_able(dynamics)
-    wish, processes = check_wish(vectorise), jobs if jobs is not None else default_jobs()
+    check_vectorise(vectorise)
+    processes = jobs if jobs is not None else default_jobs()
     sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
     checks: dict[str, dict[str, Any]] = {}
     for name, (config, _) in experiments.items():
@@ -171,7 +172,7 @@ def _study_all(
             folders[name].note(f"{len(mine)} of {runs} runs to do")
             whose |= {job.folder: name for job in mine}
             prefix = f"{name}: " if name else ""
-            units, lines = plan(mine, _prepared, wish=wish, processes=processes, prefix=prefix)
+            units, lines = plan(mine, _prepared, vectorise=vectorise, processes=processes, prefix=prefix)
             for line in lines:
                 folders[name].note(line.removeprefix(prefix))
                 if say is not None:
@@ -229,7 +230,7 @@ def _study_all(
 
 def jobs_of(unit: Unit) -> tuple[Job, ...]:
     """Return the runs of a unit of work."""
-    return unit.jobs if isinstance(unit, Pass) else (unit,) if isinstance(unit, Job) else ()
+    return unit.jobs if isinstance(unit, Pass) else (unit,)
 
 
 def _prepared(job: Job) -> Task:
@@ -250,8 +251,6 @@ def run_unit(unit: Unit) -> dict[str, Any]:
     """
     if isinstance(unit, Pass):
         return run_pass(unit)
-    if not isinstance(unit, Job):
-        raise TypeError(f"a unit is a run or a pass; found {type(unit).__name__}")
     return {"entries": {unit.seed: run_one(unit)}, "failures": {}, "notes": []}
 
 
@@ -261,7 +260,8 @@ def run_pass(unit: Pass) -> dict[str, Any]:
 
     jobs = {job.seed: job for job in unit.jobs}
     first = unit.jobs[0]
-    tasks = tasks_of(key_of(first.config), first.data, tuple(jobs))
+    config = first.config
+    tasks = splits_of(config.benchmark, config.protocol, config.modalities, first.data, tuple(jobs))
     found: dict[str, Any] = {"entries": {}, "failures": {}, "notes": []}
     for seeds in alike(tasks, first.config.recipe.batch):
         trained: dict[int, Trained] = {}
