@@ -20,8 +20,8 @@ from concordant.data.split import Task
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically, write_json
-from concordant.robustness.predictions import as_table, read_tables, write_table
-from concordant.robustness.stress import agree, stress
+from concordant.robustness.answers import agree, as_table, ask, read_tables, run_scores, usual_answer, write_table
+from concordant.robustness.conditions import run_conditions
 from concordant.statistics.bootstrap import Outcomes
 from concordant.statistics.comparisons import Correct, compare
 from concordant.training.checkpoint import NAME as CHECKPOINT
@@ -313,21 +313,21 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
 
 def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Stress a trained run and write its files; `more` is recorded of it too."""
-    stressed = stress(trained.model, task, job.seed)
+    answers = ask(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
     entry = {
         "calibrator": job.variant.calibrator,
         "perturbed_training": job.variant.perturbed,
         "seed": job.seed,
         "parameters": sum(p.numel() for p in trained.model.calibrator.parameters()),
         "model_parameters": sum(p.numel() for p in trained.model.parameters()),
-        **stressed.scores,
+        **run_scores(answers, usual_answer(trained.model, task.valid)),
         "best_step": trained.best_step,
         "train_seconds": trained.seconds,
         "loading_share": round(trained.loading_share, 4),
         "devices": job.devices.record(),
         **more,
     }
-    write_table(job.folder / "predictions.parquet", as_table(stressed, task.test, job.variant, job.seed))
+    write_table(job.folder / "predictions.parquet", as_table(answers, job.variant, job.seed))
     write_weights(job.folder / "weights.safetensors", trained.model.state_dict(), job)
     write_json(job.folder / "history.json", {"evaluations": trained.history})
     write_json(job.folder / "run.json", entry)  # last: it says that the run is whole

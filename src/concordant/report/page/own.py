@@ -12,7 +12,7 @@ from concordant.dynamics.stability import summarise
 from concordant.errors import UsageError
 from concordant.report.folder import RunDocuments
 from concordant.report.page.render import write_report
-from concordant.study.stress import together
+from concordant.robustness.oracle import together
 from concordant.training.provenance import hardware, versions
 
 Found = Mapping[str, Any]
