@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concordant.errors import DataError
-from concordant.files import read_json
+from concordant.files import read_json, write_json
 
 VERSION = 1  # of every schema
 
@@ -388,6 +388,16 @@ def read_document(path: Path, kind: str) -> dict[str, Any]:
     document = read_json(path)
     check_document(document, kind, str(path))
     return document
+
+
+def write_document(path: Path, kind: str, document: Mapping[str, Any]) -> None:
+    """Write a document to a file atomically; its reader takes what passes here.
+
+    Raises:
+        DataError: `check_document` refuses it; nothing is written.
+    """
+    check_document(document, kind, str(path))
+    write_json(path, document)
 
 
 def check_document(document: Mapping[str, Any], kind: str, place: str) -> None:
