@@ -147,7 +147,7 @@ def test_five_folds_test_everything_once(tmp_path, splits, protocol, groups):
         (
             {"count": 8, "splits": ("train", "test")},
             "given",
-            "no validation part can be cut off the training part: it has 4 instances of one group",
+            "no validation split can be held out of the training split: it has 4 instances of one group",
         ),
     ],
 )

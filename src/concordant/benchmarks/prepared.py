@@ -140,7 +140,7 @@ def _hold_out(whole: StoredSplit, rest: Integers, real: bool, seed: int) -> tupl
         return by_group(rest, whole.groups[rest], VALID, seed, *stream)
     if whole.groups is not None or len(rest) < 2:
         raise DataError(
-            f"{whole.store.folder}: no validation part can be cut off the training part: it has {len(rest)} "
+            f"{whole.store.folder}: no validation split can be held out of the training split: it has {len(rest)} "
             f"{'instances of one group' if whole.groups is not None else 'instance'}; give it more, or a split 'valid'"
         )
     labels, wanted = whole.labels[rest], int(np.ceil(VALID * len(rest)))

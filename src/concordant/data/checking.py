@@ -367,7 +367,7 @@ def _overlap(what: str, values: Mapping[str, NDArray[np.str_] | None]) -> Iterat
             level: Level = "warning" if what == "groups" and (first, second) == ("train", "valid") else "error"
             yield Finding(level, what, f"{len(shared)} are in {first} and in {second}: {', '.join(shared[:_SHOWN])}")
     if apart:
-        yield Finding("note", what, "none is in two parts")
+        yield Finding("note", what, "none is in two splits")
 
 
 def _task_labels(task: Task, splits: Mapping[str, AnySplit]) -> Iterator[Finding]:

@@ -1,1 +1,1 @@
-"""Raw recordings: sound and pictures out of the files that people have, by the recipes of published pipelines."""
+"""Raw recordings: sound and pictures from media files, by the recipes of published pipelines."""

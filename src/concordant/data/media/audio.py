@@ -1,4 +1,4 @@
-"""Sound out of a file: one channel at a wanted rate. soundfile reads what it can, PyAV (FFmpeg) the rest.
+"""Sound from a file: one channel at a given rate, read by soundfile or, for other formats, PyAV (FFmpeg).
 
 Shapes: a wave (N,), N samples.
 """
@@ -18,7 +18,7 @@ Wave = NDArray[np.float32]
 
 
 class NoSoundError(DataError):
-    """A film that can be read and has no sound."""
+    """Raised for a film without a sound stream."""
 
 
 def read_audio(path: Path, *, rate: int | None = None) -> tuple[Wave, int]:
@@ -26,11 +26,11 @@ def read_audio(path: Path, *, rate: int | None = None) -> tuple[Wave, int]:
 
     Args:
         path: a sound file, or a film with sound.
-        rate: wanted, in Hz; resampled by scipy.signal.resample_poly. None = the file's own.
+        rate: to resample to by scipy.signal.resample_poly, in Hz; None = that of the file.
 
     Raises:
         NoSoundError: it is a film without sound.
-        DataError: it cannot be read, is truncated before the first sample, or holds what is no number.
+        DataError: it cannot be read, is truncated before the first sample, or has NaN or infinite samples.
     """
     wave, own = _read(path)
     if not len(wave):
@@ -56,7 +56,7 @@ def _read(path: Path) -> tuple[Wave, int]:
     try:
         values, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        if path.suffix.lower() in (".wav", ".flac", ".ogg"):  # FFmpeg would guess at what a broken header means
+        if path.suffix.lower() in (".wav", ".flac", ".ogg"):  # FFmpeg would guess the meaning of a broken header
             raise DataError(f"{path} cannot be read as sound ({error})") from None
         return _decode(path)
     return values.mean(1, dtype=np.float32), int(rate)

@@ -1,7 +1,7 @@
-"""Decoding many clips: side by side, each kept as soon as it is done, and a broken one no reason to stop.
+"""Parallel decoding of many clips, with a cache; broken clips are reported and skipped.
 
-A clip that was decoded before, from the same files with the same parameters, is read from the cache; so a run that was
-stopped goes on. Clips are handed over in their order; only a few wait in memory.
+A clip decoded earlier from the same files with the same parameters is read from the cache, so an interrupted run can
+continue. Clips are yielded in order; only a few wait in memory.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from concordant.errors import ConcordantError, DataError
 from concordant.files import write_atomically
 
 Arrays = dict[str, NDArray[Any]]
-_WAITING = 4  # clips a process that are handed out ahead
+_WAITING = 4  # clips submitted ahead per process
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What is decoded.
+    """One clip to decode.
 
     Args:
         id: its name.
-        files: that it is decoded from.
-        options: plain values that the work needs, as pairs.
+        files: to decode.
+        options: plain values for the work, as pairs.
     """
 
     id: str
@@ -60,19 +60,19 @@ def decode(
     may_fail: float = 0.02,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Iterator[tuple[Clip, Arrays | None, str | None]]:
-    """Yield every clip with its arrays, or with the reason why there are none.
+    """Yield every clip with its arrays, or with the reason of its failure.
 
     Args:
-        clips: in their order.
+        clips: in order.
         work: a function at the top level of a module (or a functools.partial of one).
-        cache: folder for what is decoded.
-        parameters: of the work; others make the cache's clips useless.
-        processes: that decode side by side; 1 = in this one.
+        cache: folder for decoded clips.
+        parameters: of the work; a change of them invalidates the cache.
+        processes: that decode in parallel; 1 = this one.
         may_fail: share of all clips that may fail.
         progress: called with the clips done, all clips, and the clip's name.
 
     Raises:
-        DataError: more clips failed than may.
+        DataError: more clips failed than may fail.
     """
     cache.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
@@ -110,7 +110,7 @@ def _decoded(
             try:
                 found = future.result()
             except BrokenProcessPool:
-                # One of the clips that are out took its process with it: alone, each shows which it was.
+                # One of the submitted clips killed its process: decoded one by one, the others are kept.
                 pool.shutdown(wait=False, cancel_futures=True)
                 out = [clip, *(one for one, _ in ahead)]
                 ahead.clear()
@@ -141,7 +141,7 @@ def _end_with_parent() -> None:
 
 
 def _alone(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Decode a clip in a process of its own."""
+    """Decode a clip in a separate process."""
     with _pool(1) as pool:
         try:
             return pool.submit(_kept, clip, work, cache, parameters).result()
@@ -150,7 +150,7 @@ def _alone(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) -
 
 
 def _kept(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Decode a clip unless it is in the cache; return the cache's file, or the reason why there is none."""
+    """Decode a clip unless it is cached; return its file in the cache, or the reason of its failure."""
     try:
         name = f"{_key(clip, parameters)}.npz"
         if not (cache / name).exists():
@@ -158,7 +158,7 @@ def _kept(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) ->
             write_atomically(cache / name, lambda temporary: _save(temporary, arrays))
     except ConcordantError as error:
         return "", str(error)
-    except Exception as error:  # whatever a codec raises is the clip's fault, not the run's
+    except Exception as error:  # codecs raise anything; only this clip fails
         return "", f"{type(error).__name__}: {error}"
     return name, None
 
@@ -169,7 +169,7 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 
 def _key(clip: Clip, parameters: Mapping[str, Any]) -> str:
-    """Return what tells a decoded clip from all others."""
+    """Return the name of a decoded clip in the cache: a hash of its files, options and parameters."""
     files = []
     for file in clip.files:
         try:
@@ -182,7 +182,7 @@ def _key(clip: Clip, parameters: Mapping[str, Any]) -> str:
 
 
 def _result(cache: Path, kept: tuple[str, str | None]) -> tuple[Arrays | None, str | None]:
-    """Return the arrays of a file of the cache."""
+    """Return the arrays of a file of the cache, or the reason of the failure."""
     name, reason = kept
     if reason is not None:
         return None, reason

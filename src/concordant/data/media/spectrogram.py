@@ -3,7 +3,7 @@
 `ogm-ge` (Peng et al., CVPR 2022), `pmr` and `pmr-10s` (Fan et al., CVPR 2023), `mmpareto` (Wei and Hu, ICML 2024;
 Kaldi's filter banks, as audio transformers take them), `mla` (Zhang et al., CVPR 2024), and `logmel`, a plain default.
 A wave that is too short is repeated; one that is too long is cut at its end (mla trains on a random cut; here it is
-the middle one, so that a clip has one spectrogram). Shapes: a wave (N,) gives (1, F, T).
+the middle one, which gives a clip one spectrogram). Shapes: a wave (N,) gives (1, F, T).
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Spectrogram:
 
     Args:
         name: of the recipe.
-        rate: of the wave that it takes, in Hz.
-        seconds: of the wave that it looks at; None = all of it.
-        make: from the wave at that length to (F, T).
-        options: what it does, for a dataset's card.
-        place: where a longer wave is cut: "start", or "middle".
+        rate: of the input wave, in Hz.
+        seconds: of the wave that are used; None = all.
+        make: function from the wave at that length to (F, T).
+        options: its parameters, for the card of a dataset.
+        place: of the part that is kept of a longer wave: "start", or "middle".
     """
 
     name: str
@@ -58,7 +58,7 @@ class Spectrogram:
         return np.ascontiguousarray(self.make(np.clip(wave, -1, 1))[None], dtype=np.float32)
 
     def parameters(self) -> dict[str, Any]:
-        """Return what a dataset's card says of it."""
+        """Return its parameters, for the card of a dataset."""
         return {"recipe": self.name, "rate": self.rate, "seconds": self.seconds, **self.options}
 
 
@@ -78,7 +78,7 @@ def fit(wave: Wave, length: int, place: str = "start") -> Wave:
 def stft(wave: Wave, size: int, hop: int) -> NDArray[np.complex128]:
     """Return the short-time Fourier transform (size / 2 + 1, T), windows centred, zeros beyond both ends.
 
-    A periodic Hann window; the definition that librosa has as its default.
+    A periodic Hann window, as in librosa's default.
     """
     padded = np.pad(wave.astype(np.float64), size // 2)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
@@ -87,7 +87,7 @@ def stft(wave: Wave, size: int, hop: int) -> NDArray[np.complex128]:
 
 
 def log_magnitude(size: int, hop: int) -> Callable[[Wave], NDArray[Any]]:
-    """Return the recipe that takes the logarithm of the transform's magnitude."""
+    """Return a recipe: the logarithm of the magnitude of the transform."""
     return lambda wave: np.log(np.abs(stft(wave, size, hop)) + _FLOOR)
 
 
@@ -100,7 +100,7 @@ def _pmr(wave: Wave) -> NDArray[Any]:
 
 
 def _mmpareto(wave: Wave) -> NDArray[Any]:
-    """Return Kaldi's log filter banks (1024, 128), padded with zeros or cut, then scaled as AudioSet is."""
+    """Return Kaldi's log filter banks (1024, 128), padded with zeros or cut, then scaled as for AudioSet."""
     from transformers.audio_utils import spectrogram, window_function
 
     centred = wave.astype(np.float64) - wave.mean(dtype=np.float64)
@@ -128,7 +128,7 @@ def _kaldi_filters() -> NDArray[np.float64]:
     from transformers.audio_utils import mel_filter_bank
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the lowest filters are narrower than a bin, in Kaldi as well
+        warnings.simplefilter("ignore", UserWarning)  # the lowest filters are narrower than a bin, in Kaldi too
         bank = mel_filter_bank(257, 128, 20, 8000, 16_000, mel_scale="kaldi", triangularize_in_mel_space=True)
     return np.asarray(bank)
 

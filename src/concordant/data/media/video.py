@@ -1,4 +1,4 @@
-"""Pictures out of films and image files. Films are streamed: only the frames that are asked for are kept.
+"""Pictures from films and image files. Films are streamed: only the requested frames are kept.
 
 Shapes: frames uint8 (T, H, W, 3), RGB; grey ones (T, H, W). Sizes are (H, W).
 """
@@ -17,8 +17,8 @@ from concordant.errors import DataError, UsageError
 Frames = NDArray[np.uint8]
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, red, green, blue
 STD = (0.229, 0.224, 0.225)
-_WHOLE = 2 / 3  # of its announced length, below which a film was cut off; sound may outlast pictures by some
-_LATE = 1e-4  # seconds by which a frame's time may be rounded up
+_WHOLE = 2 / 3  # share of the announced length below which a film is truncated; sound may outlast pictures
+_LATE = 1e-4  # seconds of rounding in a frame's time
 
 
 def read_frames(
@@ -32,13 +32,13 @@ def read_frames(
 
     Args:
         path: the film.
-        fps: frames a second: frame k is the one that is shown at start + k / fps; None = every frame.
-        span: start and end in seconds, the end left out; None = the whole film.
-        size: what frames are scaled to; None = as they are.
+        fps: frames per second: frame k is the one shown at start + k / fps; None = every frame.
+        span: start and end in seconds, the end excluded; None = the whole film.
+        size: of the frames; None = that of the film.
 
     Raises:
-        UsageError: fps, span or size make no sense.
-        DataError: the file is absent, has no picture, or nothing can be decoded of it in the span.
+        UsageError: fps or span are impossible.
+        DataError: the file is absent, has no video stream, is truncated, or has no frame in the span.
     """
     import av
 
@@ -70,7 +70,7 @@ def read_frames(
 
 
 class _Watched:
-    """Passes frames on, and remembers when the last one ended."""
+    """Yields frames, and records when the last one ends."""
 
     def __init__(self, frames: Iterator[Any]) -> None:
         self.frames = frames
@@ -86,7 +86,7 @@ class _Watched:
 
 
 def _stated_seconds(container: Any, stream: Any) -> float:  # noqa: ANN401 - PyAV has no types
-    """Return how long the pictures of a film are by its own word; 0 where it says nothing."""
+    """Return the length of the pictures that a film announces; 0 without one."""
     if stream.frames and stream.average_rate:  # of the header, which does not shrink with the file
         return float(stream.frames / stream.average_rate)
     if stream.duration:
@@ -97,7 +97,7 @@ def _stated_seconds(container: Any, stream: Any) -> float:  # noqa: ANN401 - PyA
 def _chosen(
     frames: Iterable[Any], fps: float | None, span: tuple[float, float] | None, size: tuple[int, int] | None
 ) -> Iterator[Frames]:
-    """Yield the frames that are asked for; at a time, the last one that began before it is shown."""
+    """Yield the requested frames; at a given time, the last frame that began before it is shown."""
     start, end = span if span is not None else (0.0, np.inf)
     first: float | None = None
     shown: Any = None
@@ -128,7 +128,7 @@ def _chosen(
 
 
 def _length(frame: Any) -> float:  # noqa: ANN401 - PyAV has no types
-    """Return for how many seconds a frame is shown."""
+    """Return the seconds for which a frame is shown."""
     duration = getattr(frame, "duration", None)
     return float(duration * frame.time_base) if duration and frame.time_base else 0.04
 
@@ -144,7 +144,7 @@ def load_images(paths: Sequence[Path], *, size: tuple[int, int] | None = None, g
 
     Raises:
         UsageError: no file is named.
-        DataError: one is absent or no image, or they differ in size and none is wanted.
+        DataError: one is absent or not an image, or they differ in size and no size is given.
     """
     import cv2
 
