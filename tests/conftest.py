@@ -16,8 +16,6 @@ from concordant import ContextualCalibrator, repeat_targets, with_copies
 # Most tests compare numbers to the last bit, as a CPU gives them; GPUs are for those that ask for one.
 if os.environ.get("CONCORDANT_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    # Kernels run on the CPU, interpreted; Triton reads this when it is first imported, by whatever.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # These start commands or train for a long time; run first, they leave no process idle at the end.
 LONG = ("tests/docs/", "tests/test_readme.py", "tests/cli/", "tests/examples/", "tests/study/", "tests/sweep/")

@@ -130,7 +130,7 @@ def test_auto_reads_the_layout_from_the_number_of_axes(shape, layout):
     assert batch.layouts["text"].name == layout
 
 
-def test_gather_without_masks_is_complete():
+def test_gather_without_masks_has_all_present():
     batch = gather(**auto(audio=torch.zeros(2, 3), text=torch.zeros(2, 5, 4)))
     assert batch.all_present
     assert batch.names == ("text", "audio")
@@ -154,7 +154,7 @@ def test_missing_modality_may_be_declared_absent():
     assert batch.present.tolist() == [[True, False]] * 3
 
 
-def test_sequence_without_steps_is_absent_and_not_complete():
+def test_sequence_without_steps_is_absent():
     batch = gather(**auto(text=torch.zeros(3, 4), audio=torch.zeros(3, 0, 3)))
     assert batch.present.tolist() == [[True, False]] * 3
     assert not batch.all_present
@@ -256,7 +256,7 @@ def test_gather_refuses_masks(masks, message):
 
 
 def test_gather_refuses_a_mask_of_a_vector():
-    with refused("masks['text'] is given for a vector; say with `present` which instances have it"):
+    with refused("masks['text'] is given for a vector; mark in `present` which instances have it"):
         gather(**auto(text=text(2, 4)), masks={"text": text(2, 1).bool()})
 
 

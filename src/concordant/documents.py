@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concordant.errors import DataError
-from concordant.files import read_json, write_json
+from concordant.files import read_json
 
 VERSION = 1  # of every schema
 
@@ -28,7 +28,9 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Experiment(Record):
+class Experiment(Record):
+    """One experiment of a sweep."""
+
     name: str
     group: str
 
@@ -37,35 +39,45 @@ class Sweep(Record):
     """sweep.json: the experiments of `concordant sweep`."""
 
     state: str
-    experiments: list[_Experiment]
+    experiments: list[Experiment]
 
 
-class _Made(Record):
+class Made(Record):
+    """The software and the machine that made a document."""
+
     versions: dict[str, str | None]
     hardware: dict[str, Any]
 
 
-class _Score(Record):
-    accuracy: float  # other metrics stand beside it
+class Score(Record):
+    """Metrics of one run under one condition; those of regression stand beside."""
+
+    accuracy: float
 
 
-class _Detection(Record):
-    which: float | None  # area under the ROC curve: which modality is corrupted
-    whether: float | None  # whether one is
+class Detection(Record):
+    """Areas under the ROC curve of the reliability: which modality is corrupted, whether one is."""
+
+    which: float | None
+    whether: float | None
 
 
-class _Run(Record):
+class Run(Record):
+    """One trained run of results.json."""
+
     calibrator: str
     perturbed_training: bool
     seed: int
     parameters: int
-    clean: _Score
-    corruption: dict[str, _Score]
-    removal: dict[str, _Score]
-    detection_auroc: dict[str, _Detection]
+    clean: Score
+    corruption: dict[str, Score]
+    removal: dict[str, Score]
+    detection_auroc: dict[str, Detection]
 
 
-class _Comparison(Record):
+class Comparison(Record):
+    """A paired difference of two methods under one condition."""
+
     of: str
     to: str
     condition: str
@@ -75,95 +87,110 @@ class _Comparison(Record):
     p_wilcoxon: float | None
 
 
-class Results(_Made):
+class Results(Made):
     """results.json: scores and paired differences of `concordant run`."""
 
     benchmark: str
     fusion: str
     config: dict[str, Any]
-    runs: Some[_Run]
-    comparisons: list[_Comparison]
+    runs: Some[Run]
+    comparisons: list[Comparison]
 
 
-class _GridConfig(Record):
+class GridConfig(Record):
+    """What the rows of a grid share."""
+
     modalities: list[str]
     seeds: int
     method: str
 
 
-class _GridScores(Record):
-    clean: Some[float]  # one accuracy per seed
+class GridScores(Record):
+    """Accuracies of a method per seed."""
+
+    clean: Some[float]
     corrupted: Some[float] = Field(alias="corruption.mean")
 
 
-class _Against(Record):
+class Against(Record):
+    """The difference of a fusion and its best modality alone."""
+
     difference: float
     p_holm: float
 
 
-class _Row(Record):
+class Row(Record):
+    """One fusion of a grid."""
+
     row: str
     fusion: str
     calibrate: str
-    scores: dict[str, _GridScores]
-    comparisons: list[_Comparison]
+    scores: dict[str, GridScores]
+    comparisons: list[Comparison]
     majority: float
     alone: dict[str, list[float]]
     best_alone: str | None
-    against_alone: dict[str, _Against]
+    against_alone: dict[str, Against]
 
 
-class Grid(_Made):
+class Grid(Made):
     """grid.json: several fusions, each compared on its own."""
 
     benchmark: str
-    config: _GridConfig
-    rows: Some[_Row]
-    overall: list[_Comparison]
+    config: GridConfig
+    rows: Some[Row]
+    overall: list[Comparison]
 
 
-class _Analysis(_Made):
+class Analysis(Made):
+    """What the documents under analyses/ share."""
+
     benchmark: str
     fusion: str
     modalities: list[str]
     command: str
 
 
-class _Labelled(Record):
-    label: str
-    seed: int
+class Subset(Record):
+    """The score with some modalities alone, and its share of the full score."""
 
-
-class _Subset(Record):
     present: list[str]
     score: float
-    retained: float | None  # share of the full score
+    retained: float | None
 
 
-class _Rate(Record):
+class Rate(Record):
+    """The score with each modality of each instance removed at this rate."""
+
     rate: float
     score: float
     retained: float | None
 
 
-class _RemovalRun(_Labelled):
+class RemovalRun(Record):
+    """Modality removal of one run."""
+
+    label: str
+    seed: int
     empty: float
     full: float
-    subsets: list[_Subset]
+    subsets: list[Subset]
     shapley: dict[str, float]
     shapley_error: dict[str, float | None] | None
-    rates: list[_Rate]
+    rates: list[Rate]
     rate_area: float
 
 
-class Removal(_Analysis):
+class Removal(Analysis):
     """removal.json: scores of every subset of the modalities."""
 
     metric: str
-    runs: Some[_RemovalRun]
+    runs: Some[RemovalRun]
 
 
-class _Kind(Record):
+class Kind(Record):
+    """One kind of corruption, at five severities."""
+
     name: str
     summary: str
     group: str
@@ -174,145 +201,191 @@ class _Kind(Record):
     at: str
 
 
-class _KindScores(Record):
-    scores: Numbers  # one per severity
+class KindScores(Record):
+    """Scores and detection of a run under one kind, per severity."""
+
+    scores: Numbers
     which: Numbers | None
     whether: Numbers | None
     area: float | None
 
 
-class _Worst(Record):
+class Worst(Record):
+    """The condition of the lowest score."""
+
     kind: str
     severity: int
     score: float
 
 
-class _Diagram(Record):
+class Diagram(Record):
+    """Predicted reliability against the share of modalities that are not corrupted (`intact`), per bin."""
+
     edges: list[float]
-    predicted: Numbers  # mean reliability per bin
-    intact: Numbers  # share of modalities that are not corrupted per bin
+    predicted: Numbers
+    intact: Numbers
     count: list[int]
     error: float | None
 
 
-class _CorruptionRun(_Labelled):
+class CorruptionRun(Record):
+    """Synthetic corruption of one run."""
+
+    label: str
+    seed: int
     clean: float
-    kinds: dict[str, _KindScores]
+    kinds: dict[str, KindScores]
     mean: float
     area: float
     mean_corruption_error: float | None
-    worst: _Worst
-    diagram: _Diagram | None
+    worst: Worst
+    diagram: Diagram | None
 
 
-class _OracleScores(Record):
+class OracleScores(Record):
+    """Scores of the oracle under one kind, per severity."""
+
     scores: Numbers
 
 
-class _OracleRun(_Labelled):
-    kinds: dict[str, _OracleScores]
+class OracleRun(Record):
+    """One run of the twin that is given the corrupted modality as absent."""
+
+    label: str
+    seed: int
+    kinds: dict[str, OracleScores]
     mean: float
 
 
-class _Covered(Record):
+class Covered(Record):
+    """The share of the way from the twin to its oracle."""
+
     label: str
     twin: str
-    share: float | None  # of the way from the twin to its oracle
+    share: float | None
     by_kind: dict[str, float | None]
 
 
-class Corruption(_Analysis):
+class Corruption(Analysis):
     """corruption.json: scores under every kind and severity."""
 
     metric: str
-    kinds: list[_Kind]
-    runs: Some[_CorruptionRun]
-    oracle: list[_OracleRun]
-    covered: list[_Covered]
+    kinds: list[Kind]
+    runs: Some[CorruptionRun]
+    oracle: list[OracleRun]
+    covered: list[Covered]
 
 
-class _Series(Record):
+class Series(Record):
+    """One quantity over the steps of training."""
+
     quantity: str
     of: str
     step: list[int]
     value: Numbers
 
 
-class _Stability(Record):
+class Stability(Record):
+    """How steadily one run trained."""
+
     loss_variance: float | None
     spikes: int
     final_score: float | None
     sharpness: float | None
 
 
-class _DynamicsRun(_Labelled):
+class DynamicsRun(Record):
+    """What was recorded while one run was trained."""
+
+    label: str
+    seed: int
     seconds: float
     observing_seconds: float
-    series: list[_Series]
-    stability: _Stability
+    series: list[Series]
+    stability: Stability
 
 
-class _Spread(Record):
+class Spread(Record):
+    """Mean and standard deviation over seeds."""
+
     mean: float | None
     std: float | None
 
 
-class _StabilitySummary(Record):
+class StabilitySummary(Record):
+    """How steadily one method trained."""
+
     label: str
     seeds: int
-    loss_variance: _Spread
-    spikes: _Spread
-    final_score: _Spread
-    sharpness: _Spread
+    loss_variance: Spread
+    spikes: Spread
+    final_score: Spread
+    sharpness: Spread
 
 
-class Dynamics(_Analysis):
+class Dynamics(Analysis):
     """dynamics.json: what was recorded in training."""
 
-    runs: Some[_DynamicsRun]
-    summary: list[_StabilitySummary]
+    runs: Some[DynamicsRun]
+    summary: list[StabilitySummary]
 
 
-class _BeforeAfter(Record):
+class BeforeAfter(Record):
+    """A measure of the features before and after calibration."""
+
     before: float | None
     after: float | None
 
 
-class _Map(Record):
-    before: list[list[float] | None]  # places of instances in two dimensions
+class Map(Record):
+    """Places of the instances in two dimensions, before and after calibration."""
+
+    before: list[list[float] | None]
     after: list[list[float] | None]
 
 
-class _Points(Record):
+class Points(Record):
+    """Test instances, one entry each."""
+
     id: list[str]
     label: list[int]
     prediction: list[int]
     reliability: dict[str, Numbers]
-    maps: dict[str, dict[str, _Map]]
+    maps: dict[str, dict[str, Map]]
 
 
-class _Separation(Record):
-    silhouette: _BeforeAfter
-    probe: _BeforeAfter
+class Separation(Record):
+    """How well the classes are separated in one modality's features."""
+
+    silhouette: BeforeAfter
+    probe: BeforeAfter
 
 
-class _CorruptedGates(Record):
+class CorruptedGates(Record):
+    """Mean gates of each feature per kind of corruption."""
+
     kinds: list[str]
     values: dict[str, list[Numbers]]
 
 
-class _Gates(Record):
+class Gates(Record):
+    """Mean gates of each feature per class and per corruption."""
+
     by_class: dict[str, list[Numbers]]
-    by_corruption: _CorruptedGates
+    by_corruption: CorruptedGates
 
 
-class _Agreement(Record):
+class Agreement(Record):
+    """Mean support and conflict of each pair of modalities under one condition."""
+
     condition: str
     support: list[Numbers]
     conflict: list[Numbers]
 
 
-class _Distrusted(Record):
+class Distrusted(Record):
+    """An instance with an unusually low reliability of a modality."""
+
     id: str
     modality: str
     reliability: float
@@ -325,20 +398,22 @@ class _Distrusted(Record):
     contradicted_by: str | None
 
 
-class Features(_Analysis):
+class Features(Analysis):
     """features.json: what calibration does to the features of one run's test split."""
 
     label: str
     seed: int
     classes: list[str]
-    points: _Points
-    separation: dict[str, _Separation]
-    gates: _Gates
-    agreement: list[_Agreement]
-    distrusted: list[_Distrusted]
+    points: Points
+    separation: dict[str, Separation]
+    gates: Gates
+    agreement: list[Agreement]
+    distrusted: list[Distrusted]
 
 
-class _Finding(Record):
+class Finding(Record):
+    """One finding of a check."""
+
     level: str
     subject: str
     text: str
@@ -349,7 +424,7 @@ class Check(Record):
 
     folder: str
     failed: bool
-    findings: list[_Finding]
+    findings: list[Finding]
 
 
 RECORDS: dict[str, type[Record]] = {
@@ -388,16 +463,6 @@ def read_document(path: Path, kind: str) -> dict[str, Any]:
     document = read_json(path)
     check_document(document, kind, str(path))
     return document
-
-
-def write_document(path: Path, kind: str, document: Mapping[str, Any]) -> None:
-    """Write a document to a file atomically; its reader takes what passes here.
-
-    Raises:
-        DataError: `check_document` refuses it; nothing is written.
-    """
-    check_document(document, kind, str(path))
-    write_json(path, document)
 
 
 def check_document(document: Mapping[str, Any], kind: str, place: str) -> None:

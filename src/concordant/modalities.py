@@ -1,6 +1,6 @@
-"""The ground floor: named features with masks and presence, and the one place where their shapes are checked.
+"""Named features with masks and presence, and the checks of their shapes.
 
-Axis letters, here and everywhere: B batch, T time, D feature size, H W height and width, M modalities,
+Axis letters, throughout the package: B batch, T time, D feature size, H W height and width, M modalities,
 L positions of one modality (1 for a vector, T for a sequence, H*W or T*H*W for a map), K comparison size,
 C classes. A layout names the axes of one modality's tensor: "bd", "btd", "bdt", "tbd", "bchw", "bcthw"
 (c is a map's feature axis).
@@ -34,7 +34,7 @@ class Layout:
     """
 
     name: str
-    # Looked up at every call, so worked out once.
+    # Looked up in every call, therefore computed once.
     batch: int = field(init=False, repr=False, compare=False)
     feature: int = field(init=False, repr=False, compare=False)
     positions: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -61,10 +61,8 @@ class ModalityBatch:
         masks: modality -> bool (B, L), True at valid positions; no entry means that all are valid.
         present: bool (B, M), True where the instance has the modality and at least one valid position.
         layouts: modality -> its layout.
-        all_present: True when no mask and no presence was given and nothing is empty, so that every position
-            of every given modality counts; work on masks is then skipped.
-        copies: True when the first half of the instances are untouched, and the second half are the same with one
-            modality of each perturbed, wherever it has two.
+        all_present: True when no mask and no presence was given and no modality is left out or empty: every instance
+            has every modality at every position.
     """
 
     names: tuple[str, ...]
@@ -73,21 +71,23 @@ class ModalityBatch:
     present: Tensor
     layouts: dict[str, Layout]
     all_present: bool
-    copies: bool = False
 
     @property
     def size(self) -> int:
         """Number of instances, B."""
         return self.present.shape[0]
 
-    @property
-    def everywhere(self) -> bool:
-        """True when every instance is known to have every modality, at every position."""
-        return self.all_present and len(self.features) == len(self.names)
-
     def column(self, name: str) -> Tensor:
         """Presence of one modality, bool (B,)."""
         return self.present[:, self.names.index(name)]
+
+    def positions(self, name: str) -> Tensor:
+        """Features of one modality as (B, L, D); see `to_positions`."""
+        return to_positions(self.features[name], self.layouts[name])
+
+    def valid(self, name: str) -> Tensor | None:
+        """Where a modality's features count: bool (B, L), or (B, 1) without a mask; None = everywhere."""
+        return None if self.all_present else valid_positions(self.column(name), self.masks.get(name))
 
 
 def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, fewest: int = 2) -> dict[str, str]:
@@ -186,8 +186,16 @@ def gather(
         masks=flat,
         present=torch.stack(columns, 1),
         layouts=resolved,
-        all_present=not masks and not present and all(x.numel() for x in features.values()),
+        all_present=not masks
+        and not present
+        and len(features) == len(sizes)
+        and all(x.numel() for x in features.values()),
     )
+
+
+def valid_positions(present: Tensor, mask: Tensor | None) -> Tensor:
+    """Return where a modality's features count: bool (B, L), or (B, 1) without a mask."""
+    return present.unsqueeze(1) if mask is None else mask & present.unsqueeze(1)
 
 
 def to_positions(x: Tensor, layout: Layout) -> Tensor:
@@ -208,14 +216,14 @@ def from_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
 
 
 def over_features(values: Tensor, layout: Layout) -> Tensor:
-    """Bring one number a feature, (B, D), into a shape that broadcasts over the layout."""
+    """Bring one number per feature, (B, D), into a shape that broadcasts over the layout."""
     for axis in sorted(layout.positions):
         values = values.unsqueeze(axis)
     return values
 
 
 def over_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
-    """Bring one value a position, (B, L) or (B, 1), into a shape that broadcasts over `like`."""
+    """Bring one value per position, (B, L) or (B, 1), into a shape that broadcasts over `like`."""
     if values.shape[1] == 1:
         shape = [like.shape[axis] if axis == layout.batch else 1 for axis in range(like.dim())]
         return values.reshape(shape)
@@ -248,7 +256,7 @@ def _check_mask(name: str, mask: Tensor, x: Tensor, layout: Layout) -> Tensor:
         found = f"a tensor of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
         raise UsageError(f"masks[{name!r}] must be a bool tensor, True at valid positions; found {found}")
     if not layout.positions:
-        raise UsageError(f"masks[{name!r}] is given for a vector; say with `present` which instances have it")
+        raise UsageError(f"masks[{name!r}] is given for a vector; mark in `present` which instances have it")
     batch = x.shape[layout.batch]
     expected: Sequence[int] = (batch, *(x.shape[axis] for axis in layout.positions))
     if layout.name == "bcthw" and tuple(mask.shape) == tuple(expected[:2]):
@@ -270,7 +278,7 @@ def _presence(
     batch: int,
     device: torch.device,
 ) -> Tensor:
-    """Return bool (B,): the instance is said to have the modality and has a valid position of it."""
+    """Return bool (B,): the instance has the modality by `present`, and a valid position of it by its mask."""
     here = present.get(name)
     if here is not None:
         if not isinstance(here, Tensor) or here.dtype != torch.bool or tuple(here.shape) != (batch,):

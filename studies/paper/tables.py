@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.robustness.conditions import CLEAN
-from concordant.robustness.oracle import LEAST_WAY, covering
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.significance import holm, wilcoxon
-from studies.paper.conditions import CONTROL
+from concordant.study.stress import LEAST_WAY, covering
+from studies.paper.conditions import CLEAN, CONTROL
 from studies.paper.grid import OURS, TWIN, Cell
 from studies.paper.outcomes import MEAN, SEEN, UNSEEN, CellOutcomes, Values
 

@@ -4,7 +4,6 @@ import copy
 import inspect
 import pickle
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -774,36 +773,3 @@ def test_repr_names_modalities_with_size_and_layout(kind):
 def test_auxiliary_loss_follows_the_device_of_the_module(kind):
     module = kind(THREE).to("meta").eval()
     assert module.auxiliary_loss().device.type == "meta"
-
-
-@pytest.mark.parametrize("classes", [None, 2, 4])
-@pytest.mark.parametrize("absent", [False, True])
-def test_copies_cost_the_loss_of_the_same_instances_unmarked(classes, absent):
-    """What a batch of copies spares the losses to look at changes nothing."""
-    options = {} if classes is None else {"classes": classes}
-    module = shake(ContextualCalibrator({"a": 3, "b": 3, "c": 3}, layouts="bd", dropout=0.0, seed=0, **options)).train()
-    features = {name: torch.randn(12, 3) for name in "abc"}
-    labels = torch.arange(12) % (classes or 3)
-    present = {"b": torch.arange(12) > 2, "c": torch.arange(12) != 2} if absent else None
-    made = with_copies(module.gather(features, present=present), Perturbation())
-    assert made.batch.copies
-    one, other = copy.deepcopy(module), copy.deepcopy(module)
-    marked = one(made.batch, labels=repeat_targets(labels), perturbed=made.perturbed)
-    plain = other(replace(made.batch, copies=False), labels=repeat_targets(labels), perturbed=made.perturbed)
-    torch.testing.assert_close(marked.auxiliary_loss, plain.auxiliary_loss)
-    marked.auxiliary_loss.backward()
-    plain.auxiliary_loss.backward()
-    for mine, same in zip(one.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, same.grad)
-
-
-def test_what_a_caller_says_was_touched_counts_among_copies_too():
-    module = build(ContextualCalibrator, {"a": 3, "b": 3}, clean_weight=0.0, dropout=0.0).train()
-    made = with_copies(module.gather({name: torch.randn(6, 3) for name in "ab"}), Perturbation())
-    known = made.perturbed.clone()
-    known[2] = True  # that one was never right
-    given = ((made.batch, known), (replace(made.batch, copies=False), known), (made.batch, made.perturbed))
-    # Each by a module of its own: a call in training teaches the running statistics.
-    found, rest, other = (copy.deepcopy(module)(batch, perturbed=hit).auxiliary_loss for batch, hit in given)
-    torch.testing.assert_close(found, rest)
-    assert found != other

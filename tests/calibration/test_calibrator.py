@@ -10,8 +10,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 
 from concordant import seeding
-from concordant.calibration import pooling
+from concordant.calibration import ops
 from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.unimodal import certainty, overlap
 from concordant.errors import UsageError
 
 THREE = {"text": 6, "audio": 4, "vision": 5}
@@ -48,14 +49,14 @@ def by_hand(module, features):
         mean, variance = state[f"{part}.{name}.mean"], state[f"{part}.{name}.variance"]
         return np.clip((x - mean) / np.sqrt(variance + 1e-4), -5, 5)
 
-    z, energy, opinion = {}, {}, {}
+    z, energy, prediction = {}, {}, {}
     for name, x in features.items():
         if module.classes is not None:
-            opinion[name] = softmax(affine(name, standardised("standardise", name, x), "unimodal"))
+            prediction[name] = softmax(affine(name, standardised("standardise", name, x), "unimodal"))
         raw = affine(f"{name}.compare", standardised("standardise", name, x))
         z[name] = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5)
-        loudness = np.array([0.5 * np.log((x**2).mean() + 1e-4)])
-        energy[name] = standardised("standardise_energy", name, loudness)
+        level = np.array([0.5 * np.log((x**2).mean() + 1e-4)])
+        energy[name] = standardised("standardise_energy", name, level)
     unit = {name: value / np.linalg.norm(value) for name, value in z.items()}
     k = module.comparison_size
     reliability, gates = {}, {}
@@ -66,9 +67,11 @@ def by_hand(module, features):
         among = [np.sqrt(k) / 2 * unit[a] @ unit[b] for a, b in pairs]
         loud = [*energy[name], *(value for other in others for value in energy[other])]
         queries = [*mine, *among, *loud, *(1.0 for _ in others)]
-        if opinion:
-            shared = {(a, b): 2 * np.sqrt(opinion[a] * opinion[b]).sum() - 1 for a in opinion for b in opinion}
-            sure = {a: 1 - 2 * entropy(p) / np.log(len(p)) for a, p in opinion.items()}
+        if prediction:
+            shared = {
+                (a, b): 2 * np.sqrt(prediction[a] * prediction[b]).sum() - 1 for a in prediction for b in prediction
+            }
+            sure = {a: 1 - 2 * entropy(p) / np.log(len(p)) for a, p in prediction.items()}
             queries += [*(shared[name, other] for other in others), *(shared[pair] for pair in pairs)]
             queries += [sure[name], *(sure[other] for other in others), *(1.0 for _ in others)]
         h = gelu(affine(f"{name}.context", np.array(queries)))
@@ -146,7 +149,7 @@ def test_many_modalities_keep_their_promises():
         assert one.features[name].isfinite().all()
 
 
-def test_a_modality_is_judged_by_the_others():
+def test_a_modality_is_calibrated_by_the_others():
     module = shake(ContextualCalibrator(THREE, layouts="bd", seed=0)).eval()
     features = vectors(THREE)
     before = module(features).reliability
@@ -158,8 +161,8 @@ def test_a_modality_is_judged_by_the_others():
 def test_dimension_gates_follow_the_context_only():
     module = shake(ContextualCalibrator(THREE, layouts="bd", seed=0)).eval()
     with torch.no_grad():
-        for judge in module.heads.values():
-            judge.evidence.weight.zero_()
+        for head in module.heads.values():
+            head.evidence.weight.zero_()
     features = vectors(THREE)
     reference = ContextualCalibrator(THREE, layouts="bd", seed=0).eval()
     shake(reference)
@@ -240,40 +243,6 @@ def alike(batch=12):
     return features, masks, {"b": torch.arange(batch) % 4 > 0}
 
 
-@pytest.mark.parametrize("complete", [True, False])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("classes", [None, 3])
-def test_modalities_of_one_size_are_judged_as_one_by_one(complete, training, classes):
-    features, masks, present = alike()
-    given = {} if complete else {"masks": masks, "present": present}
-    labels = torch.arange(12) % 3
-    runs = []
-    for together in (True, False):
-        module = ContextualCalibrator(
-            dict.fromkeys(features, 6), layouts={"a": "btd", "b": "bdt", "c": "bchw"}, classes=classes, seed=0
-        ).double()
-        module = shake(module).train(training)
-        for standardiser in module.standardise.values():  # counts of updates do not have to be equal
-            standardiser.updates.fill_(0)
-        module._alike = together
-        torch.manual_seed(0)
-        out = module(features, **given, labels=labels, generator=seeding.generator(1))
-        loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
-        taught = [weight for name, weight in module.named_parameters() if training or "unimodal" not in name]
-        gradients = torch.autograd.grad(loss, taught)
-        runs.append((out, gradients, dict(module.named_buffers())))
-    (one, ones, buffers), (two, twos, others) = runs
-    for name in features:
-        torch.testing.assert_close(one.features[name], two.features[name])
-        torch.testing.assert_close(one.gates[name], two.gates[name])
-    for field in ("reliability", "logits", "support", "conflict", "auxiliary_loss"):
-        torch.testing.assert_close(getattr(one, field), getattr(two, field))
-    for gradient, other in zip(ones, twos, strict=True):
-        torch.testing.assert_close(gradient, other)
-    for name, buffer in buffers.items():
-        torch.testing.assert_close(buffer, others[name])
-
-
 def test_compiled_training_equals_eager_training():
     features, masks, present = alike()
     perturbed = torch.zeros(12, 3, dtype=torch.bool)
@@ -321,32 +290,32 @@ def test_evaluation_makes_no_copy_of_the_features_but_the_result():
     sizes = [event.cpu_memory_usage for event in seen.events() if event.name == "[memory]"]
     whole = features["a"].nbytes
     assert sum(size >= whole for size in sizes) <= 3  # the results
-    assert max(size for size in sizes if size < whole) <= pooling.BLOCK
+    assert max(size for size in sizes if size < whole) <= ops.BLOCK
     assert all(x.nbytes == whole for x in out.features.values())
 
 
-def with_opinions(sizes=THREE, **options):
+def with_classes(sizes=THREE, **options):
     return ContextualCalibrator(sizes, layouts="bd", classes=4, seed=0, **options)
 
 
-def test_untrained_opinions_leave_the_features_as_they_are():
+def test_untrained_unimodal_predictions_leave_the_features_as_they_are():
     features = {name: x.float() for name, x in vectors(THREE).items()}
-    for module in (with_opinions().eval(), with_opinions(perturbation=False).train()):
+    for module in (with_classes().eval(), with_classes(perturbation=False).train()):
         out = module(features, labels=torch.arange(8) % 4)
         assert all(torch.equal(out.features[name], x) for name, x in features.items())
 
 
 @pytest.mark.parametrize("count", [3, 7])
-def test_opinions_do_not_depend_on_the_order_of_the_modalities(count):
+def test_unimodal_predictions_do_not_depend_on_the_order_of_the_modalities(count):
     sizes = {f"m{n}": 3 + n for n in range(count)}
     features = vectors(sizes)
-    one = shake(with_opinions(sizes)).eval()(features)
-    other = shake(with_opinions(dict(reversed(sizes.items())))).eval()(features)
+    one = shake(with_classes(sizes)).eval()(features)
+    other = shake(with_classes(dict(reversed(sizes.items())))).eval()(features)
     torch.testing.assert_close(one.reliability, other.reliability.flip(1))
 
 
-def test_opinions_learn_from_untouched_modalities_alone():
-    module = with_opinions(agreement_weight=0.0, clean_weight=0.0, dropout=0.0).double().train()
+def test_unimodal_predictions_learn_from_clean_modalities_alone():
+    module = with_classes(agreement_weight=0.0, clean_weight=0.0, dropout=0.0).double().train()
     shake(module.unimodal)
     features, labels = vectors(THREE), torch.arange(8) % 4
     perturbed = torch.zeros(8, 3, dtype=torch.bool)
@@ -363,44 +332,33 @@ def test_opinions_learn_from_untouched_modalities_alone():
     assert out.auxiliary_loss.item() == pytest.approx(0.5 * np.mean(losses), rel=1e-6)
     out.auxiliary_loss.backward()
     assert all(weight.grad.abs().sum() > 0 for weight in module.unimodal.parameters())
-    assert module.heads["text"].reliability.weight.grad is None  # opinions teach no judge
+    assert module.heads["text"].reliability.weight.grad is None  # unimodal predictions teach no head
 
 
-def test_cues_do_not_teach_opinions():
-    module = shake(with_opinions(unimodal_weight=0.0)).train()
+def test_cues_do_not_teach_unimodal_heads():
+    module = shake(with_classes(unimodal_weight=0.0)).train()
     features = {name: x.float() for name, x in vectors(THREE).items()}
     out = module(features, labels=torch.arange(8) % 4)
     (out.auxiliary_loss + sum(x.sum() for x in out.features.values())).backward()
     assert all(weight.grad is None for weight in module.unimodal.parameters())
 
 
-def test_nor_where_all_modalities_share_one_product():
-    module = shake(with_opinions({"a": 3, "b": 3}, unimodal_weight=0.0)).train()
-    features = {name: torch.randn(8, 3) for name in "ab"}
-    out = module(features, labels=torch.arange(8) % 4)
-    (out.auxiliary_loss + sum(x.sum() for x in out.features.values())).backward()
-    assert all(weight.grad is None for weight in module.unimodal.parameters())
-    assert all(judge.compare.weight.grad.abs().sum() > 0 for judge in module.heads.values())
-
-
-def test_an_absent_modality_s_opinion_counts_nowhere():
-    module = shake(with_opinions()).eval()
+def test_an_absent_modality_s_prediction_counts_nowhere():
+    module = shake(with_classes()).eval()
     features = vectors(THREE)
     present = {"audio": torch.zeros(8, dtype=torch.bool)}
     other = {**features, "audio": 5 * features["audio"]}
     torch.testing.assert_close(module(features, present=present).logits, module(other, present=present).logits)
 
 
-def test_conflict_with_a_modality_that_knows_little_can_count_for_less():
-    """Two modalities; the second is right seldom. What training makes of a swap of either differs by opinions."""
-    sure, unsure = (torch.tensor([[[9.0, 0, 0], [0, x, 0]]]) for x in (9.0, 0.5))
-    module = with_opinions({"a": 3, "b": 3})
+def test_conflict_with_a_modality_that_knows_little_counts_for_less():
+    sure, unsure = (torch.tensor([[[9.0, 0, 0], [0, x, 0]]]).log_softmax(2) for x in (9.0, 0.5))
     here = torch.ones(1, 2, dtype=torch.bool)
-    (clash, certain), (doubt, uncertain) = (module._unimodal_cues(x.log_softmax(2), here) for x in (sure, unsure))
-    assert clash[0, 0, 1] < -0.9  # two that are sure contradict each other
-    assert doubt[0, 0, 1] > clash[0, 0, 1] + 0.9
-    assert certain[0, 1] > 0.9
-    assert uncertain[0, 1] < -0.8
+    clash, doubt = overlap(sure, here)[0, 0, 1], overlap(unsure, here)[0, 0, 1]
+    assert clash < -0.9  # two that are sure contradict each other
+    assert doubt > clash + 0.9
+    assert certainty(sure, here)[0, 1] > 0.9
+    assert certainty(unsure, here)[0, 1] < -0.8
 
 
 @pytest.mark.parametrize(
@@ -411,7 +369,7 @@ def test_conflict_with_a_modality_that_knows_little_can_count_for_less():
         ({"classes": 0, "comparison_size": 1}, "comparison_size must be 2 or more; found 1; classes must be 2 or more"),
     ],
 )
-def test_what_opinions_cannot_be_made_with_is_refused(options, said):
+def test_what_unimodal_predictions_cannot_be_made_with_is_refused(options, said):
     with pytest.raises(UsageError, match=said):
         ContextualCalibrator(THREE, **options)
 
@@ -421,12 +379,12 @@ def test_labels_beyond_the_classes_are_refused(wrong):
     features = {name: x.float() for name, x in vectors(THREE).items()}
     labels = torch.zeros(8, dtype=torch.long).index_fill(0, torch.tensor([3]), wrong)
     with pytest.raises(UsageError, match="labels must lie in 0 to 3, as classes=4 says"):
-        with_opinions().train()(features, labels=labels)
+        with_classes().train()(features, labels=labels)
 
 
-def test_without_labels_there_are_opinions_and_no_loss_of_theirs():
+def test_without_labels_there_are_unimodal_predictions_and_no_loss_of_theirs():
     features = {name: x.float() for name, x in vectors(THREE).items()}
-    with_loss, without = (with_opinions(unimodal_weight=weight).train() for weight in (0.5, 0.0))
+    with_loss, without = (with_classes(unimodal_weight=weight).train() for weight in (0.5, 0.0))
     losses = [module(features, generator=seeding.generator(0)).auxiliary_loss for module in (with_loss, without)]
     assert torch.isfinite(losses[0])
 
@@ -440,8 +398,8 @@ class Reliabilities(nn.Module):
         return self.calibrate(features).reliability
 
 
-def test_opinions_can_be_exported():
-    module = Reliabilities(shake(with_opinions())).eval()
+def test_unimodal_predictions_can_be_exported():
+    module = Reliabilities(shake(with_classes())).eval()
     features = {name: x.float() for name, x in vectors(THREE).items()}
     exported = torch.export.export(module, (features,)).module()
     torch.testing.assert_close(exported(features), module(features))

@@ -6,15 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concordant.calibration.comparison import (
-    PAIR_LIMIT,
-    agreement,
-    cue_count,
-    cues,
-    normalise,
-    pair_cues,
-    support_and_conflict,
-)
+from concordant.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise
 
 
 def example(count, seed=0, batch=5, k=8):
@@ -52,22 +44,6 @@ def test_agreement_equals_a_loop(count, seed):
                 assert found[b, m, n] == pytest.approx(expected, abs=1e-12)
 
 
-def test_support_minus_conflict_is_the_cosine():
-    cosines = torch.tensor([-0.5, 0.0, 0.25, 1.0])
-    support, conflict = support_and_conflict(cosines)
-    assert torch.equal(support - conflict, cosines)
-    assert torch.equal(support * conflict, torch.zeros(4))
-    assert support.min() >= 0
-    assert conflict.min() >= 0
-
-
-def test_support_and_conflict_stay_within_one_after_rounding():
-    beyond = torch.tensor([1.0000001, -1.0000001])
-    support, conflict = support_and_conflict(beyond)
-    assert support.tolist() == [1, 0]
-    assert conflict.tolist() == [0, 1]
-
-
 def summarise(values):
     return [np.mean(values), np.min(values), np.max(values)] if len(values) else [0, 0, 0]
 
@@ -84,8 +60,8 @@ def cues_by_hand(index, order, cosines, energies, present, k):
         return [*mine, *among, *own, *theirs, *(here[n] for n in order)]
     mine = [cosines[index, n] * scale for n in order if here[n] and here[index]]
     among = [cosines[a, b] * scale for a, b in pairs if here[a] and here[b]]
-    loudness = [energies[n][0] for n in order if here[n]]
-    return [*summarise(mine), *summarise(among), *summarise(loudness), *own, np.mean([here[n] for n in order])]
+    levels = [energies[n][0] for n in order if here[n]]
+    return [*summarise(mine), *summarise(among), *summarise(levels), *own, np.mean([here[n] for n in order])]
 
 
 @settings(deadline=None, max_examples=30)
@@ -123,18 +99,10 @@ def test_cues_have_finite_gradients_when_only_one_is_present(count):
     assert torch.equal(embeddings.grad, torch.zeros_like(embeddings))
 
 
-def test_columns_made_in_inference_mode_serve_training():
+def test_cues_after_inference_mode_have_gradients():
     embeddings, present, energies = example(5, batch=3, k=6)
     with torch.inference_mode():
         cues(range(5), agreement(embeddings, present), energies, present, 6)
     embeddings.requires_grad_()
     cues(range(5), agreement(embeddings, present), energies, present, 6)[0].sum().backward()
     assert embeddings.grad.abs().sum() > 0
-
-
-def test_cues_of_what_is_known_to_be_present_are_the_same():
-    embeddings, present, energies = example(4)
-    here = torch.ones_like(present)
-    loud, counts = torch.cat(energies, 1), tuple(one.shape[1] for one in energies)
-    given = (range(4), agreement(embeddings, here), loud, counts, here, 8)
-    assert torch.equal(pair_cues(*given, everywhere=True), pair_cues(*given))

@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from sklearn.metrics import log_loss
 
-from concordant.calibration.contrast import TEMPERATURE
-from concordant.calibration.objective import agreement_loss, clean_loss
+from concordant.calibration.objective import TEMPERATURE, agreement_loss, clean_loss
 
 
-def test_intact_loss_is_the_log_loss_of_what_counts():
+def test_clean_loss_is_the_log_loss_of_what_counts():
     draws = torch.Generator().manual_seed(0)
     logits = torch.randn(40, 3, generator=draws, dtype=torch.float64)
     perturbed = torch.rand(40, 3, generator=draws) < 0.3
@@ -21,7 +20,7 @@ def test_intact_loss_is_the_log_loss_of_what_counts():
     assert clean_loss(logits, perturbed, present).item() == pytest.approx(expected)
 
 
-def test_intact_loss_of_nothing_is_zero_with_zero_gradient():
+def test_clean_loss_of_nothing_is_zero_with_zero_gradient():
     logits = torch.randn(4, 3, requires_grad=True)
     alone = torch.eye(3, dtype=torch.bool)[[0, 1, 2, 0]]
     loss = clean_loss(logits, torch.zeros(4, 3, dtype=torch.bool), alone)
@@ -30,14 +29,14 @@ def test_intact_loss_of_nothing_is_zero_with_zero_gradient():
     assert torch.equal(logits.grad, torch.zeros(4, 3))
 
 
-def agreement_by_hand(embeddings, untouched, present, labels):
+def agreement_by_hand(embeddings, clean, present, labels):
     """Return the contrastive loss by a loop over pairs, directions and instances."""
     z = embeddings.numpy()
     same_class = labels is not None and len(set(labels.tolist())) >= 3
     losses = []
     for a in range(z.shape[1]):
         for b in range(a + 1, z.shape[1]):
-            rows = [i for i in range(len(z)) if untouched[i] and present[i, a] and present[i, b]]
+            rows = [i for i in range(len(z)) if clean[i] and present[i, a] and present[i, b]]
             if len(rows) < 2:
                 continue
             for i in rows:
@@ -53,32 +52,11 @@ def agreement_by_hand(embeddings, untouched, present, labels):
 def test_agreement_loss_equals_a_loop(batch, count, classes, seed):
     draws = torch.Generator().manual_seed(seed)
     z = torch.nn.functional.normalize(torch.randn(batch, count, 4, generator=draws, dtype=torch.float64), dim=-1)
-    untouched = torch.rand(batch, generator=draws) < 0.7
+    clean = torch.rand(batch, generator=draws) < 0.7
     present = torch.rand(batch, count, generator=draws) < 0.8
     labels = None if classes is None else torch.randint(classes, (batch,), generator=draws)
-    expected = agreement_by_hand(z, untouched, present, labels)
-    assert agreement_loss(z, untouched, present, labels).item() == pytest.approx(expected, abs=1e-9)
-
-
-def test_intact_loss_of_what_is_known_to_be_present_is_the_same():
-    logits, perturbed = torch.randn(5, 3), torch.rand(5, 3) < 0.4
-    here = torch.ones(5, 3, dtype=torch.bool)
-    torch.testing.assert_close(
-        clean_loss(logits, perturbed, here, everywhere=True), clean_loss(logits, perturbed, here)
-    )
-
-
-@pytest.mark.parametrize("classes", [None, 2, 3])
-@pytest.mark.parametrize("most", [None, 4])
-def test_agreement_loss_of_what_is_known_to_count_is_the_same(classes, most):
-    z, untouched, present = everything(8, 3)
-    untouched[4:] = most is None
-    labels = None if classes is None else torch.arange(8) % classes
-    expected = agreement_loss(z, untouched, present, labels)
-    found = agreement_loss(z, untouched, present, labels, most=most, everywhere=True)
-    torch.testing.assert_close(found, expected)
-    together = torch.vmap(lambda x: agreement_loss(x, untouched, present, labels, most=most, everywhere=True))
-    torch.testing.assert_close(together(z.unsqueeze(0))[0], expected)
+    expected = agreement_by_hand(z, clean, present, labels)
+    assert agreement_loss(z, clean, present, labels).item() == pytest.approx(expected, abs=1e-9)
 
 
 def everything(batch, count=2):
@@ -87,46 +65,46 @@ def everything(batch, count=2):
 
 
 def test_two_classes_use_the_own_pair():
-    z, untouched, present = everything(6)
-    two = agreement_loss(z, untouched, present, torch.tensor([0, 1, 0, 1, 1, 0]))
-    assert torch.equal(two, agreement_loss(z, untouched, present, None))
+    z, clean, present = everything(6)
+    two = agreement_loss(z, clean, present, torch.tensor([0, 1, 0, 1, 1, 0]))
+    assert torch.equal(two, agreement_loss(z, clean, present, None))
 
 
 def test_three_classes_use_the_whole_class():
-    z, untouched, present = everything(6)
-    three = agreement_loss(z, untouched, present, torch.tensor([0, 1, 2, 0, 1, 2]))
-    assert three < agreement_loss(z, untouched, present, None)
+    z, clean, present = everything(6)
+    three = agreement_loss(z, clean, present, torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert three < agreement_loss(z, clean, present, None)
 
 
 def test_excluded_rows_have_no_influence_and_no_gradient():
-    z, untouched, present = everything(6, 3)
-    untouched[1], present[2] = False, False
-    loss = agreement_loss(z, untouched, present, None)
+    z, clean, present = everything(6, 3)
+    clean[1], present[2] = False, False
+    loss = agreement_loss(z, clean, present, None)
     (gradient,) = torch.autograd.grad(loss, z)
     assert torch.equal(gradient[[1, 2]], torch.zeros(2, 3, 4))
     assert gradient[[0, 3, 4, 5]].abs().amin(0).max() > 0
     rest = [0, 3, 4, 5]
-    torch.testing.assert_close(loss, agreement_loss(z[rest], untouched[rest], present[rest], None))
+    torch.testing.assert_close(loss, agreement_loss(z[rest], clean[rest], present[rest], None))
 
 
 @pytest.mark.parametrize("batch", [0, 1])
 def test_no_pair_of_instances_is_a_loss_of_zero(batch):
-    z, untouched, present = everything(batch)
-    loss = agreement_loss(z, untouched, present, None)
+    z, clean, present = everything(batch)
+    loss = agreement_loss(z, clean, present, None)
     loss.backward()
     assert loss.item() == 0
     assert z.grad.isfinite().all()
 
 
-def test_compiled_loss_equals_eager_when_a_class_is_touched_throughout():
-    z, untouched, present = everything(6)
+def test_compiled_loss_equals_eager_when_a_class_is_perturbed_throughout():
+    z, clean, present = everything(6)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    untouched[4:] = False  # two classes are left of three
+    clean[4:] = False  # two classes are left of three
     compiled = torch.compile(agreement_loss, fullgraph=True, backend="aot_eager")
-    expected = agreement_by_hand(z.detach(), untouched, present, labels)
+    expected = agreement_by_hand(z.detach(), clean, present, labels)
     with torch.no_grad():
-        assert agreement_loss(z, untouched, present, labels).item() == pytest.approx(expected, rel=1e-5)
-        assert compiled(z, untouched, present, labels).item() == pytest.approx(expected, rel=1e-5)
+        assert agreement_loss(z, clean, present, labels).item() == pytest.approx(expected, rel=1e-5)
+        assert compiled(z, clean, present, labels).item() == pytest.approx(expected, rel=1e-5)
     torch.compiler.reset()
 
 
@@ -135,20 +113,19 @@ def test_under_vmap_it_is_the_eager_loss_of_each_with_its_gradient(labelled):
     draws = torch.Generator().manual_seed(2)
     raw = torch.randn(3, 12, 3, 4, generator=draws)
     present = torch.rand(3, 12, 3, generator=draws) < 0.8
-    untouched = torch.rand(3, 12, generator=draws) < 0.7
-    untouched[:, 6:] = False  # as with copies: the second half counts nowhere
-    untouched[2] = False  # and in one, nothing does
+    clean = torch.rand(3, 12, generator=draws) < 0.7
+    clean[:, 6:] = False  # as with copies: the second half counts nowhere
+    clean[2] = False  # and in one, nothing does
     labels = torch.randint(3, (3, 12), generator=draws) if labelled else None
 
-    def loss(x, u, p, y, most=None):
-        return agreement_loss(torch.nn.functional.normalize(x, dim=-1), u, p, y, most=most)
+    def loss(x, u, p, y):
+        return agreement_loss(torch.nn.functional.normalize(x, dim=-1), u, p, y)
 
-    for most in (None, 6):
-        one, other = raw.clone().requires_grad_(), raw.clone().requires_grad_()
-        axes = (0, 0, 0, 0 if labelled else None)
-        found = torch.vmap(lambda *given: loss(*given, most=most), in_dims=axes)(one, untouched, present, labels)  # noqa: B023
-        every = [loss(other[i], untouched[i], present[i], None if labels is None else labels[i]) for i in range(3)]
-        torch.testing.assert_close(found, torch.stack(every))
-        found.sum().backward()
-        torch.stack(every).sum().backward()
-        torch.testing.assert_close(one.grad, other.grad)
+    one, other = raw.clone().requires_grad_(), raw.clone().requires_grad_()
+    axes = (0, 0, 0, 0 if labelled else None)
+    found = torch.vmap(loss, in_dims=axes)(one, clean, present, labels)
+    every = [loss(other[i], clean[i], present[i], None if labels is None else labels[i]) for i in range(3)]
+    torch.testing.assert_close(found, torch.stack(every))
+    found.sum().backward()
+    torch.stack(every).sum().backward()
+    torch.testing.assert_close(one.grad, other.grad)

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from concordant.calibration.summary import RunningStandardiser, energy, pool, standardise_together, valid_positions
+from concordant.calibration.summary import RunningStandardiser, energy, summarise
 
 
-def pool_by_hand(x, valid, spread):
+def summary_by_hand(x, valid, spread):
     rows = []
     for row, keep in zip(x.double().numpy(), valid.numpy(), strict=True):
         steps = row[keep]
@@ -20,26 +20,28 @@ def pool_by_hand(x, valid, spread):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 3), st.booleans(), st.integers(0, 99))
-def test_pool_equals_numpy(batch, length, width, spread, seed):
+def test_summary_equals_numpy(batch, length, width, spread, seed):
     draws = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, length, width, generator=draws)
     valid = torch.rand(batch, length, generator=draws) < 0.6
-    np.testing.assert_allclose(pool(x, valid, spread=spread), pool_by_hand(x, valid, spread), atol=1e-6)
-    everywhere = pool_by_hand(x, torch.ones_like(valid), spread)
-    np.testing.assert_allclose(pool(x, spread=spread), everywhere, atol=1e-6)
-    np.testing.assert_allclose(pool(x, torch.ones(batch, 1, dtype=torch.bool), spread=spread), everywhere, atol=1e-6)
+    np.testing.assert_allclose(summarise(x, valid, spread=spread), summary_by_hand(x, valid, spread), atol=1e-6)
+    throughout = summary_by_hand(x, torch.ones_like(valid), spread)
+    np.testing.assert_allclose(summarise(x, spread=spread), throughout, atol=1e-6)
+    np.testing.assert_allclose(
+        summarise(x, torch.ones(batch, 1, dtype=torch.bool), spread=spread), throughout, atol=1e-6
+    )
 
 
-def test_pool_ignores_what_invalid_positions_hold():
+def test_summary_ignores_what_invalid_positions_hold():
     x, other = torch.randn(2, 3, 2), torch.full((2, 3, 2), float("nan"))
     valid = torch.tensor([[True, True, False], [False, False, False]])
     spoilt = torch.where(valid.unsqueeze(-1), x, other)
-    assert torch.equal(pool(spoilt, valid, spread=True), pool(x, valid, spread=True))
+    assert torch.equal(summarise(spoilt, valid, spread=True), summarise(x, valid, spread=True))
 
 
-def test_pool_of_nothing_is_zero_with_finite_gradient():
+def test_summary_of_nothing_is_zero_with_finite_gradient():
     x = torch.full((1, 3, 2), float("nan"), requires_grad=True)
-    summary = pool(x, torch.zeros(1, 3, dtype=torch.bool), spread=True)
+    summary = summarise(x, torch.zeros(1, 3, dtype=torch.bool), spread=True)
     summary.sum().backward()
     assert summary.tolist() == [[0, 0, pytest.approx(1e-4), pytest.approx(1e-4)]]
     assert torch.equal(x.grad, torch.zeros_like(x))
@@ -47,7 +49,7 @@ def test_pool_of_nothing_is_zero_with_finite_gradient():
 
 def test_constant_sequence_has_a_finite_gradient():
     x = torch.ones(2, 3, 2, requires_grad=True)
-    pool(x, spread=True).sum().backward()
+    summarise(x, spread=True).sum().backward()
     assert x.grad.isfinite().all()
 
 
@@ -55,18 +57,12 @@ def test_constant_sequence_has_a_finite_gradient():
     ("dtype", "expected"),
     [(torch.bfloat16, torch.float32), (torch.float16, torch.float32), (torch.float64, torch.float64)],
 )
-def test_pool_sums_in_single_precision_or_better(dtype, expected):
+def test_summary_sums_in_single_precision_or_better(dtype, expected):
     x = torch.full((1, 4096, 1), 0.1, dtype=dtype)
     for valid in (None, torch.ones(1, 4096, dtype=torch.bool)):
-        mean = pool(x, valid, spread=False)
+        mean = summarise(x, valid, spread=False)
         assert mean.dtype == expected
         assert mean.item() == pytest.approx(x[0, 0, 0].item(), rel=1e-5)
-
-
-def test_valid_positions_join_presence_and_mask():
-    present, mask = torch.tensor([True, False]), torch.tensor([[True, False], [True, True]])
-    assert valid_positions(present, mask).tolist() == [[True, False], [False, False]]
-    assert valid_positions(present, None).tolist() == [[True], [False]]
 
 
 def test_energy_is_the_logarithm_of_the_root_mean_square():
@@ -147,61 +143,33 @@ def test_backward_survives_a_later_update():
     assert x.grad.isfinite().all()
 
 
-def pairs_of(runs, width):
-    """Standardisers of two modalities, with statistics of their own; the buffers of `runs` such sets stacked."""
-    made = []
-    for run in range(runs):
-        draws = torch.Generator().manual_seed(run)
-        both = nn.ModuleList([nn.ModuleList([RunningStandardiser(width), RunningStandardiser(1)]) for _ in range(2)])
-        for standardiser in both.modules():
-            if isinstance(standardiser, RunningStandardiser):
-                standardiser.mean.normal_(generator=draws)
-                standardiser.variance.uniform_(0.5, 2, generator=draws)
-                standardiser.updates.fill_(run)
-        made.append(both)
-    return made
-
-
-def test_what_is_learnt_together_is_what_each_learns_alone():
-    """In eager code, and under vmap, where runs differ in what they may learn from."""
-    width, size, runs = 3, 6, 4
+def test_many_standardisers_learn_under_vmap_what_each_learns_alone():
     draws = torch.Generator().manual_seed(7)
-    values = torch.randn(runs, 2, size, width + 1, generator=draws)
-    rows = torch.rand(runs, 2, size, generator=draws) < 0.7
-    rows[:, 0, :2] = True
-    rows[1, 1] = False
-    rows[1, 1, 0] = True  # a single row has no variance
-    values[2, 0, :, width] = torch.inf  # the energies alone overflow
-    expected, learnt = [], pairs_of(runs, width)
-    for run, both in enumerate(learnt):
-        parts = []
-        for index, (summary, loudness) in enumerate(both):
-            summary.update(values[run, index, :, :width], rows[run, index])
-            loudness.update(values[run, index, :, width:], rows[run, index])
-            parts.append(
-                torch.cat([summary(values[run, index, :, :width]), loudness(values[run, index, :, width:])], 1)
-            )
-        expected.append(torch.stack(parts))
-    eager = pairs_of(runs, width)
-    for run, both in enumerate(eager):
-        found = standardise_together([tuple(pair) for pair in both], values[run], rows[run])
-        torch.testing.assert_close(found, expected[run])
-    buffers = torch.func.stack_module_state(pairs_of(runs, width))[1]
-    shell = pairs_of(1, width)[0]
+    alone = [RunningStandardiser(3) for _ in range(4)]
+    for standardiser in alone:
+        standardiser.mean.normal_(generator=draws)
+        standardiser.updates.fill_(3)
+    buffers = torch.func.stack_module_state(alone)[1]
+    values, rows = torch.randn(4, 6, 3, generator=draws), torch.rand(4, 6, generator=draws) < 0.7
+    rows[0, :2] = True
+    rows[1] = torch.arange(6) == 0  # a single row has no variance
+    values[2, :, 1] = torch.inf
 
-    class Whole(nn.Module):
+    class Learn(nn.Module):
         def __init__(self):
             super().__init__()
-            self.both = shell
+            self.inner = RunningStandardiser(3)
 
         def forward(self, x, here):
-            return standardise_together([tuple(pair) for pair in self.both], x, here)
+            self.inner.update(x, here)
+            return self.inner(x)
 
     def one(held, x, here):
-        return torch.func.functional_call(Whole(), {f"both.{name}": value for name, value in held.items()}, (x, here))
+        return torch.func.functional_call(Learn(), {f"inner.{name}": value for name, value in held.items()}, (x, here))
 
-    torch.testing.assert_close(torch.vmap(one)(buffers, values, rows), torch.stack(expected))
-    for run, (both, other) in enumerate(zip(learnt, eager, strict=True)):
-        for name, value in both.named_buffers():
+    found = torch.vmap(one)(buffers, values, rows)
+    for run, standardiser in enumerate(alone):
+        standardiser.update(values[run], rows[run])
+        torch.testing.assert_close(found[run], standardiser(values[run]))
+        for name, value in standardiser.named_buffers():
             torch.testing.assert_close(buffers[name][run], value)
-            torch.testing.assert_close(dict(other.named_buffers())[name], value)

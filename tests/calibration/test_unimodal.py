@@ -1,4 +1,4 @@
-"""Opinions against SciPy and scikit-learn."""
+"""Unimodal predictions against SciPy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -10,10 +10,11 @@ from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
 from concordant import seeding
-from concordant.calibration.unimodal import certainty, overlap, unimodal_loss
+from concordant.calibration.objective import unimodal_loss
+from concordant.calibration.unimodal import certainty, overlap
 
 
-def opinions(rows, modalities, classes, scale=3.0, seed=0):
+def predictions(rows, modalities, classes, scale=3.0, seed=0):
     draws = seeding.generator(seed, "opinions")
     return scale * torch.randn(rows, modalities, classes, generator=draws, dtype=torch.float64)
 
@@ -23,7 +24,7 @@ sizes = given(st.integers(1, 4), st.integers(2, 5), st.integers(2, 30), st.float
 
 @sizes
 def test_certainty_is_that_of_the_entropy(rows, modalities, classes, scale):
-    logits = opinions(rows, modalities, classes, scale)
+    logits = predictions(rows, modalities, classes, scale)
     here = torch.ones(rows, modalities, dtype=torch.bool)
     expected = 1 - 2 * entropy(softmax(logits.numpy(), 2), axis=2) / np.log(classes)
     np.testing.assert_allclose(certainty(logits.log_softmax(2), here), expected, atol=1e-9)
@@ -31,7 +32,7 @@ def test_certainty_is_that_of_the_entropy(rows, modalities, classes, scale):
 
 @sizes
 def test_overlap_is_the_bhattacharyya_coefficient(rows, modalities, classes, scale):
-    logits = opinions(rows, modalities, classes, scale)
+    logits = predictions(rows, modalities, classes, scale)
     here = torch.ones(rows, modalities, dtype=torch.bool)
     found = overlap(logits.log_softmax(2), here)
     p = softmax(logits.numpy(), 2)
@@ -44,20 +45,18 @@ def test_overlap_is_the_bhattacharyya_coefficient(rows, modalities, classes, sca
 
 
 def test_what_is_absent_has_neither():
-    known = opinions(2, 3, 4).log_softmax(2)
+    log_p = predictions(2, 3, 4).log_softmax(2)
     here = torch.tensor([[True, False, True], [True, True, True]])
-    assert (certainty(known, here)[0, 1], overlap(known, here)[0, 1].abs().sum()) == (0, 0)
-    for one in (certainty, overlap):
-        assert torch.equal(one(known, torch.ones_like(here)), one(known, here, everywhere=True))
-    assert overlap(known, here)[0, 0, 2] != 0
+    assert (certainty(log_p, here)[0, 1], overlap(log_p, here)[0, 1].abs().sum()) == (0, 0)
+    assert overlap(log_p, here)[0, 0, 2] != 0
 
 
 def test_the_loss_is_the_mean_over_what_counts():
-    logits, labels = opinions(6, 2, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    logits, labels = predictions(6, 2, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     counted = torch.tensor([[True, True]] * 3 + [[False, True]] * 2 + [[False, False]])
     rows = [(row, m) for row in range(6) for m in range(2) if counted[row, m]]
     probabilities = np.stack([softmax(logits[row, m].numpy()) for row, m in rows])
     expected = log_loss([labels[row].item() for row, _ in rows], probabilities, labels=[0, 1, 2])
-    known = logits.log_softmax(2)
-    assert unimodal_loss(known, labels, counted).item() == pytest.approx(expected)
-    assert unimodal_loss(known, labels, torch.zeros_like(counted)).item() == 0
+    log_p = logits.log_softmax(2)
+    assert unimodal_loss(log_p, labels, counted).item() == pytest.approx(expected)
+    assert unimodal_loss(log_p, labels, torch.zeros_like(counted)).item() == 0

@@ -46,7 +46,9 @@ def test_with_nothing_switched_off_it_is_the_calibrator_bit_for_bit():
 def test_hidden_agreement_is_what_is_left_of_the_cosines():
     cosines = torch.tensor([-0.5, 0.0, 0.5])
     left = {
-        (support, conflict): moved(AblatedCalibrator, support=support, conflict=conflict).cue_values(cosines).tolist()
+        (support, conflict): moved(AblatedCalibrator, support=support, conflict=conflict)
+        .shown_cues("agreement", cosines)
+        .tolist()
         for support in (True, False)
         for conflict in (True, False)
     }

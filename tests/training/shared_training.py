@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from concordant.calibration import ContextualCalibrator
-from concordant.calibration.ranks import connected
+from concordant.calibration.distributed import connected
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.study.experiment import study

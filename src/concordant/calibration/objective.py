@@ -1,105 +1,81 @@
-"""The auxiliary losses: say which modality was perturbed, and bring agreeing modalities together.
+"""The auxiliary losses: recognise perturbed modalities, bring agreeing ones together, let each predict the labels.
 
-Both look only at what the calibrator itself inflicted, so they need no labels; class labels, where there
-are three or more, give the second one more positives.
+The first two look at perturbations that training itself inflicts, and need no labels; class labels, where there are
+three or more, give the second one more positives.
 """
 
 from __future__ import annotations
+
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from concordant.calibration.contrast import closeness, contrast, sides
-from concordant.calibration.tracing import values_are_known
-
 FEWEST_CLASSES = 3  # from here on the classes of a batch make better positives for the contrastive loss than pairs do
+TEMPERATURE = 0.1
 
 
-def clean_loss(logits: Tensor, perturbed: Tensor, present: Tensor, *, everywhere: bool = False) -> Tensor:
-    """Return the binary cross-entropy of sigmoid(logits) against "this modality is untouched".
+def clean_loss(logits: Tensor, perturbed: Tensor, present: Tensor) -> Tensor:
+    """Return the binary cross-entropy of sigmoid(logits) against "this modality is clean".
 
     Args:
         logits: reliability logits (B, M).
-        perturbed: bool (B, M), True where a perturbation hit.
+        perturbed: bool (B, M).
         present: bool (B, M); absent modalities, and instances with a single one, are left out.
-        everywhere: `present` is known to be True throughout, of two modalities or more and of some instance, and need
-            not be looked at.
     """
-    untouched = (~perturbed).to(logits.dtype)
-    if everywhere:
-        return F.binary_cross_entropy_with_logits(logits, untouched)
     counted = present & (present.sum(1, keepdim=True) > 1)
-    losses = F.binary_cross_entropy_with_logits(logits, untouched, reduction="none")
+    losses = F.binary_cross_entropy_with_logits(logits, (~perturbed).to(logits.dtype), reduction="none")
     return torch.where(counted, losses, 0).sum() / counted.sum().clamp(min=1)
 
 
-def agreement_loss(
-    embeddings: Tensor,
-    untouched: Tensor,
-    present: Tensor,
-    labels: Tensor | None,
-    *,
-    most: int | None = None,
-    everywhere: bool = False,
-) -> Tensor:
+def agreement_loss(embeddings: Tensor, clean: Tensor, present: Tensor, labels: Tensor | None) -> Tensor:
     """Return the contrastive loss over all pairs of modalities, both directions, within the batch.
+
+    It is -[logsumexp(positives) - logsumexp(all)] of cosine / temperature: an instance's embedding in one modality
+    should be nearer to its embedding in another than to those of the other instances there.
 
     Args:
         embeddings: unit vectors (B, M, K).
-        untouched: bool (B,), the instances no perturbation hit; only these take part. An instance whose
-            copy was hit elsewhere would meet itself as a negative, so half-perturbed ones stay out.
+        clean: bool (B,), the instances without any perturbation; only these take part. A partly perturbed instance
+            stays out, since beside a clean copy of it the copy would be its negative.
         present: bool (B, M).
-        labels: class indices (B,): all untouched instances of the same class are positives, the loss is
-            -[logsumexp(positives) - logsumexp(all)]. None, or fewer than three classes in the batch: the
-            positive is the instance's own pair.
-        most: the first so many rows are untouched, and none that counts behind them, as in a batch of copies; spares
-            work, and is believed where code may not look at values. None = anywhere.
-        everywhere: `present` is known to be True throughout, and need not be looked at.
+        labels: class indices (B,): all clean instances of a class are each other's positives. None, or fewer than
+            three classes in the batch: the positive is the instance's own pair.
 
     Returns:
         The mean over pairs, directions and instances; 0 where no pair has two instances.
     """
-    if most is not None:
-        embeddings, present, untouched = embeddings[:most], present[:most], untouched[:most]
-        labels = None if labels is None else labels[:most]
-    if labels is not None and values_are_known() and len(torch.unique(labels)) < FEWEST_CLASSES:
-        labels = None
-    if values_are_known():
-        if not bool(untouched.all()):  # leave out early what counts nowhere
-            embeddings, present = embeddings[untouched], present[untouched]
-            labels = None if labels is None else labels[untouched]
-            untouched = untouched[untouched]
-        whole = everywhere or bool(present.all())
-    else:
-        whole = everywhere and most is not None
-    same = None if labels is None else _positives(labels)
-    if whole and len(embeddings) > 1:
-        return contrast(embeddings, same)
-    return _of_those_that_count(embeddings, untouched, present, same)
-
-
-def _positives(labels: Tensor) -> Tensor:
-    """Return bool (B, B), which instances are of one class; each its own where these are too few classes."""
-    same = labels.unsqueeze(0) == labels.unsqueeze(1)
-    if values_are_known():  # they were counted
-        return same
-    # As many classes as rows without an equal one before them.
-    few = (~torch.tril(same, -1).any(1)).sum() < FEWEST_CLASSES
-    return torch.where(few, torch.eye(len(labels), dtype=torch.bool, device=labels.device), same)
-
-
-def _of_those_that_count(embeddings: Tensor, untouched: Tensor, present: Tensor, same: Tensor | None) -> Tensor:
-    """Return the loss over the instances of each pair that are untouched and have both modalities."""
-    one, other = sides((present & untouched.unsqueeze(1)).unsqueeze(2))
-    rows = (one & other).squeeze(2)  # (P, B)
-    both = rows.unsqueeze(1) & rows.unsqueeze(2)  # (P, B, B)
-    likeness = torch.where(both, closeness(*sides(embeddings)).exp(), 0)
-    if same is None:
-        same = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
-    ours = likeness * same
-    usable = rows & (rows.sum(1, keepdim=True) > 1)
+    own = torch.eye(len(embeddings), dtype=torch.bool, device=embeddings.device)
+    positives = own
+    if labels is not None:
+        positives = labels.unsqueeze(0) == labels.unsqueeze(1)  # (B, B)
+        classes = (~torch.tril(positives, -1).any(1)).sum()  # as many as rows without an equal one before them
+        positives = torch.where(classes < FEWEST_CLASSES, own, positives)
+    pairs = list(combinations(range(embeddings.shape[1]), 2))
+    z, rows = embeddings.unbind(1), (present & clean.unsqueeze(1)).unbind(1)
+    one, other = (torch.stack([z[pair[side]] for pair in pairs]) for side in (0, 1))  # (P, B, K)
+    both = torch.stack([rows[a] & rows[b] for a, b in pairs])  # (P, B), has both modalities and is clean
+    # No cosine exceeds 1: with 1 subtracted the sums of exponentials stay in range.
+    near = torch.baddbmm(one.new_full((1, 1, 1), -1 / TEMPERATURE), one, other.mT, alpha=1 / TEMPERATURE)  # (P, B, B)
+    likeness = torch.where(both.unsqueeze(1) & both.unsqueeze(2), near.exp(), 0)
+    ours = likeness * positives
+    usable = both & (both.sum(1, keepdim=True) > 1)
     # Rows that do not count get a sum of 1 before the logarithm, which would spoil the gradient at 0.
     sums = [torch.where(usable, part.sum(axis), 1) for part in (likeness, ours) for axis in (1, 2)]
     losses = torch.log(sums[0] * sums[1]) - torch.log(sums[2] * sums[3])
     return 0.5 * losses.sum() / usable.sum().clamp(min=1)
+
+
+def unimodal_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean cross-entropy of all unimodal predictions that count.
+
+    Args:
+        log_p: logarithms of probabilities (B, M, C).
+        labels: class indices (B,).
+        counted: bool (B, M), the modalities that are present and clean.
+    """
+    right = labels.view(-1, 1, 1).expand(-1, counted.shape[1], 1)
+    likelihoods = log_p.gather(2, right).squeeze(2)  # logarithms, (B, M)
+    weights = counted.to(log_p.dtype)
+    return -(likelihoods * weights).sum() / weights.sum().clamp(min=1)

@@ -214,22 +214,20 @@ def _suffix(method: str) -> str:
 
 
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report import record, sentences
-    from concordant.report.tables import scores
+    from concordant.report import sentences, tables
 
-    for table in scores.terminal_tables(results):
-        console.print(record.terminal(table))
+    for table in tables.terminal_tables(results):
+        console.print(tables.terminal(table))
     for line in sentences.difference_lines(results):
         console.print(line)
     console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
 
 
 def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report import record, sentences
-    from concordant.report.tables import grids
+    from concordant.report import sentences, tables
 
-    table = grids.grid_scores(grid)
-    console.print(record.terminal(table))
+    table = tables.grid_scores(grid)
+    console.print(tables.terminal(table))
     for line in (table.note, *sentences.grid_lines(grid)):
         console.print(line)
     console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")

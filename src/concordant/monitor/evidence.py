@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from concordant.calibration import Calibration
-from concordant.calibration.summary import energy, pool, valid_positions
+from concordant.calibration.summary import energy, summarise
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS, over_features, to_positions
+from concordant.modalities import LAYOUTS, over_features, to_positions, valid_positions
 
 Floats = NDArray[np.float64]
 ABSENT = -1e9  # the level of a modality that is absent, below every logarithm
@@ -150,7 +150,7 @@ def _measured(x: Tensor, layout: str, here: Tensor, mask: Tensor | None) -> tupl
     flat = torch.where(valid.unsqueeze(-1), flat, 0)
     whole = valid.any(1) & torch.isfinite(flat).flatten(1).all(1)
     spread = layout != "bd"
-    summary = pool(torch.where(whole[:, None, None], flat, 0), valid, spread=spread)
+    summary = summarise(torch.where(whole[:, None, None], flat, 0), valid, spread=spread)
     return energy(summary, spread=spread)[:, -1], summary, whole
 
 

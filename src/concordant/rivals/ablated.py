@@ -50,18 +50,14 @@ class AblatedCalibrator(ContextualCalibrator):
         self.support, self.conflict, self.gates, self.unimodal_cues = support, conflict, gates, unimodal_cues
         self.has_reliability = reliability
 
-    def cue_values(self, cosines: Tensor) -> Tensor:
-        """Return the agreement without what is switched off."""
-        shown = cosines if self.support else cosines.clamp(max=0)
+    def shown_cues(self, kind: str, values: Tensor) -> Tensor:
+        """Return the values without what is switched off."""
+        if kind != "agreement" and not self.unimodal_cues:
+            return torch.zeros_like(values)
+        if kind == "certainty":
+            return values
+        shown = values if self.support else values.clamp(max=0)
         return shown if self.conflict else shown.clamp(min=0)
-
-    def _unimodal_cues(self, opinions: Tensor, present: Tensor, *, everywhere: bool = False) -> tuple[Tensor, Tensor]:
-        overlaps, certainties = super()._unimodal_cues(opinions, present, everywhere=everywhere)
-        return (
-            (overlaps, certainties)
-            if self.unimodal_cues
-            else (torch.zeros_like(overlaps), torch.zeros_like(certainties))
-        )
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return the modulation without what is switched off."""
@@ -70,5 +66,5 @@ class AblatedCalibrator(ContextualCalibrator):
             found = replace(found, shift=torch.zeros_like(found.shift))
         if not self.gates:
             ones = {name: torch.ones_like(gate) for name, gate in found.gates.items()}
-            found = replace(found, gates=ones, stacked=None)
+            found = replace(found, gates=ones)
         return found

@@ -14,14 +14,11 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
-from concordant.calibration.base import Pooled, zero_linear
+from concordant.calibration.base import zero_linear
 from concordant.calibration.calibrator import ContextualCalibrator, ModalityHead
 from concordant.calibration.result import Calibration
-from concordant.calibration.scaling import pass_on
 from concordant.errors import UsageError
-from concordant.modalities import ModalityBatch
 
 
 class AfterFusion(ContextualCalibrator):
@@ -33,6 +30,8 @@ class AfterFusion(ContextualCalibrator):
     Raises:
         UsageError: `fused` is below 1, or as for `ContextualCalibrator`.
     """
+
+    scales_features = False
 
     def __init__(self, sizes: Mapping[str, int], *, fused: int, **options: Any) -> None:  # noqa: ANN401
         super().__init__(sizes, **options)
@@ -48,14 +47,3 @@ class AfterFusion(ContextualCalibrator):
         count = found.present.sum(1, keepdim=True).clamp(min=1)  # reliability is 0 where absent
         ones = {name: found.reliability.new_ones(len(found.reliability), size) for name, size in self.sizes.items()}
         return replace(found, gates=ones, fused=scale.sum(1) / count)
-
-    def _scaled(
-        self,
-        batch: ModalityBatch,
-        reliability: Tensor,
-        gates: Mapping[str, Tensor],
-        stacked: Tensor | None = None,
-        pooled: Pooled | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the original features, but for NaN and infinity where nothing is valid."""
-        return pass_on(batch)

@@ -74,13 +74,8 @@ class Evidential(Untaught):
         certainty = 1 - uncertainty(opinions)
         shift = shift_from_reliability(torch.where(summaries.present, certainty, 1))
         ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
-        return Modulation(shift, ones, unimodal=opinions)
-
-    def decide(self, modulation: Modulation, present: Tensor) -> Tensor | None:
-        """Return log alpha of the combined opinion."""
-        if modulation.unimodal is None:
-            return None
-        return torch.log(self.combine(modulation.unimodal, present) + 1)
+        decision = torch.log(self.combine(opinions, summaries.present) + 1)  # log alpha of the combined opinion
+        return Modulation(shift, ones, unimodal=opinions, decision=decision)
 
     def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
         """Return the evidence (B, C) of all modalities together."""

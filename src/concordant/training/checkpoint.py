@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from concordant.calibration.ranks import Ranks
+from concordant.calibration.distributed import Ranks
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import write_atomically
 from concordant.training.devices import in_pieces, whole_tree

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from concordant import seeding
 from concordant.calibration import Calibration, Calibrator, Perturbation
-from concordant.calibration.across import copies_across
+from concordant.calibration.distributed import copies_across
 from concordant.calibration.objective import FEWEST_CLASSES
 from concordant.data.split import Task
 from concordant.encoders import MAPS, Encoder, build_encoder

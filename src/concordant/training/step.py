@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant.calibration import Perturbation, repeat_targets
-from concordant.calibration.ranks import Ranks
+from concordant.calibration.distributed import Ranks
 from concordant.data.split import LabelKind
 from concordant.training.loop import Callback
 from concordant.training.methods import METHODS, TrainingMethod

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from concordant import seeding
 from concordant.calibration import Perturbation
-from concordant.calibration.ranks import connected
+from concordant.calibration.distributed import connected
 from concordant.data.split import Task
 from concordant.errors import ConcordantError, UsageError
 from concordant.training.batches import AnyTensors, Tensors, endless_rows, open_tensors, rows_of, split_batch

@@ -17,7 +17,7 @@ from concordant.data.split import LabelKind
 from concordant.training.batches import AnyTensors, Piece, Tensors, share_of, slices, split_batch
 
 if TYPE_CHECKING:
-    from concordant.calibration.ranks import Ranks
+    from concordant.calibration.distributed import Ranks
     from concordant.training.model import MultimodalModel
     from concordant.training.prefetch import Clock
 

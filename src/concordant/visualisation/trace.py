@@ -14,21 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from concordant.calibration.summary import pool, valid_positions
+from concordant.calibration.summary import summarise
 from concordant.data.split import AnySplit, Bools, Floats
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS, to_positions
+from concordant.modalities import LAYOUTS, to_positions, valid_positions
+from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
 from concordant.robustness.own_data import layouts_of
-from concordant.robustness.predict import (
-    BATCH,
-    FromFeatures,
-    Model,
-    call,
-    device_of,
-    evaluating,
-    feature_layouts,
-    features_of,
-)
+from concordant.robustness.predict import BATCH, Model, call, device_of, evaluating
 from concordant.training.batches import open_tensors
 from concordant.training.model import MultimodalModel
 
@@ -60,28 +52,28 @@ class Observed:
     logits: Floats | None
 
 
-def observe(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = None) -> Observed:
-    """Watch a calibrator at work on a split.
+def observe(model: Model, part: AnySplit, layouts: Mapping[str, str] | None = None) -> Observed:
+    """Watch a calibrator at work on a part.
 
     Args:
-        model: a model of `concordant run`, whose inputs the split has; or a calibrator, or any callable whose output is
-            a `Calibration` or has one as `.calibration`, whose features the split has.
-        split: the instances.
+        model: a model of `concordant run`, whose inputs the part has; or a calibrator, or any callable whose output is
+            a `Calibration` or has one as `.calibration`, whose features the part has.
+        part: the instances.
         layouts: modality -> layout of the features, batch first; None = read off the number of axes.
 
     Raises:
         UsageError: what the model returns has no calibration.
     """
     if isinstance(model, MultimodalModel):
-        return _observe(FromFeatures(model), features_of(model, split), feature_layouts(model))
-    return _observe(model, split, layouts_of(split, layouts))
+        return _observe(FromFeatures(model), features_of(model, part), feature_layouts(model))
+    return _observe(model, part, layouts_of(part, layouts))
 
 
-def _observe(model: Model, split: AnySplit, layouts: Mapping[str, str]) -> Observed:
+def _observe(model: Model, part: AnySplit, layouts: Mapping[str, str]) -> Observed:
     found: dict[str, list[Tensor]] = {}
     names: tuple[str, ...] = ()
     with evaluating(model):
-        for some in open_tensors(split).to(device_of(model)).chunks(BATCH):
+        for some in open_tensors(part).to(device_of(model)).chunks(BATCH):
             out = call(model, some)
             calibration = _calibration_of(out)
             names = calibration.names
@@ -134,4 +126,4 @@ def _calibration_of(out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
 def _summary(x: Tensor, layout: str, here: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean over valid positions, (B, D), and 0 where the modality is absent."""
     flat = to_positions(x.float(), LAYOUTS[layout])
-    return pool(flat, valid_positions(here, mask), spread=False)
+    return summarise(flat, valid_positions(here, mask), spread=False)

@@ -1,6 +1,7 @@
 import pytest
 
-from concordant.report.tables.grids import grid_scores, legend, mark
+from concordant.report.tables import grid_scores, legend
+from concordant.report.tables.grids import mark
 
 
 @pytest.fixture

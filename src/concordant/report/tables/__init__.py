@@ -1,1 +1,74 @@
-"""Tables of the documents, one function per table; the record and its renderers are in `report.record`."""
+"""Tables of results: one record, four renderers, and a function per question that the documents answer."""
+
+from concordant.report.record import (
+    Cell,
+    Table,
+    best_of_columns,
+    csv_text,
+    html,
+    markdown,
+    marked,
+    number,
+    spread,
+    terminal,
+)
+from concordant.report.tables.grids import grid_scores, legend
+from concordant.report.tables.insight import checks, distrusted, explanation, separation, stability
+from concordant.report.tables.robustness import (
+    corruption_detection,
+    corruption_kinds,
+    corruption_summary,
+    corruption_terminal,
+    covered,
+    removal,
+    removal_rates,
+)
+from concordant.report.tables.scores import (
+    brief,
+    comparisons,
+    detection,
+    joint,
+    of_grid,
+    of_results,
+    result_tables,
+    scores,
+    sentiment,
+    terminal_tables,
+)
+
+__all__ = [
+    "Cell",
+    "Table",
+    "best_of_columns",
+    "brief",
+    "checks",
+    "comparisons",
+    "corruption_detection",
+    "corruption_kinds",
+    "corruption_summary",
+    "corruption_terminal",
+    "covered",
+    "csv_text",
+    "detection",
+    "distrusted",
+    "explanation",
+    "grid_scores",
+    "html",
+    "joint",
+    "legend",
+    "markdown",
+    "marked",
+    "number",
+    "of_grid",
+    "of_results",
+    "removal",
+    "removal_rates",
+    "result_tables",
+    "scores",
+    "sentiment",
+    "separation",
+    "spread",
+    "stability",
+    "terminal",
+    "terminal_tables",
+]

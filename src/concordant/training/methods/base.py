@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from concordant.calibration.ranks import Ranks
+    from concordant.calibration.distributed import Ranks
     from concordant.training.batches import AnyTensors
     from concordant.training.model import MultimodalModel, Output
 

@@ -24,7 +24,7 @@ from concordant.errors import UsageError
 from concordant.training.methods.base import TrainingMethod, mean_over, presence_of
 
 if TYPE_CHECKING:
-    from concordant.calibration.ranks import Ranks
+    from concordant.calibration.distributed import Ranks
     from concordant.training.model import MultimodalModel, Output
 
 

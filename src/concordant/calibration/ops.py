@@ -1,0 +1,157 @@
+"""The two operations on full-sized features: `pool` reads them to summarise, `scale` reads and writes them.
+
+The one place for speed. `_pool` and `_scale` define the results; they serve small features, and every compiler and
+transform. Large features in eager mode go through the same formulas in blocks of instances that fit into the
+processor's cache, with a backward that keeps the inputs alone.
+Shapes: `pool` takes x (B, L, D) and valid (B, L) or (B, 1); `scale` takes x in any layout, and what broadcasts over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from concordant.calibration.nonfinite import values_are_known
+
+BLOCK = 1 << 20  # bytes of features per block; about the size of the cache next to a core
+SMALLEST_VARIANCE = 1e-8  # added to variances over positions, which gives a constant sequence a gradient
+
+
+def pool(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Return the mean over valid positions and the standard deviation beside it, (B, L, D) -> (B, 2D).
+
+    Args:
+        x: (B, L, D), any floating dtype; sums run in float32 or, for float64 input, in float64.
+        valid: bool (B, L) or (B, 1); None = all. Positions that are not valid have no influence at all, whatever
+            they hold (NaN included), in forward and backward; a row without a valid position has a mean of 0.
+    """
+    if _in_blocks(x):
+        found: Tensor = _Pool.apply(x, valid)  # type: ignore[no-untyped-call]
+        return found
+    return _pool(x, valid)
+
+
+def scale(x: Tensor, factor: Tensor, valid: Tensor | None = None, *, axis: int = 0) -> Tensor:
+    """Return x times its factor where valid; elsewhere x, with 0 for NaN and infinity.
+
+    Args:
+        x: features in their layout.
+        factor: of the dtype of x; broadcasts over x, as `valid` does.
+        valid: bool; None = everywhere.
+        axis: of the instances.
+    """
+    if _in_blocks(x):
+        found: Tensor = _Scale.apply(x, factor, valid, axis)  # type: ignore[no-untyped-call]
+        return found
+    return _scale(x, factor, valid)
+
+
+def clear(x: Tensor, valid: Tensor) -> Tensor:
+    """Return x as it is, but for NaN and infinity where it is not valid, which become 0; see `scale`."""
+    if values_are_known() and bool(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()):
+        return x  # spares the copy
+    return torch.where(valid, x, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _in_blocks(x: Tensor) -> bool:
+    # In this order: a question about sizes would fix them in an exported graph.
+    return values_are_known() and x.numel() * x.element_size() > BLOCK
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    """Yield ranges of instances of about `BLOCK` bytes each; all instances at once on other devices than CPUs."""
+    rows = max(1, BLOCK // max(1, x[0].numel() * x.element_size())) if x.device.type == "cpu" else len(x)
+    for start in range(0, len(x), rows):
+        yield slice(start, min(start + rows, len(x)))
+
+
+def _of(valid: Tensor | None, rows: slice) -> Tensor | None:
+    return None if valid is None else valid[rows]
+
+
+def _pool(x: Tensor, valid: Tensor | None) -> Tensor:
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    # The deviation is taken from the mean, not from a difference of large sums: large offsets cost no digits.
+    if valid is None:
+        mean = x.mean(1)
+        variance = (x - mean.unsqueeze(1)).square().mean(1)
+    else:
+        keep = valid.unsqueeze(2)  # (B, L, 1) or (B, 1, 1)
+        count = valid.expand(-1, x.shape[1]).sum(1, keepdim=True).clamp(min=1)  # (B, 1)
+        mean = torch.where(keep, x, 0).sum(1) / count
+        variance = torch.where(keep, x - mean.unsqueeze(1), 0).square().sum(1) / count
+    return torch.cat([mean, (variance + SMALLEST_VARIANCE).sqrt()], 1)
+
+
+def _scale(x: Tensor, factor: Tensor, valid: Tensor | None) -> Tensor:
+    if valid is None:
+        return x * factor
+    # The inner choice keeps NaN where x is not valid out of the gradient of the factor.
+    return torch.where(valid, torch.where(valid, x, 0) * factor, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+class _Pool(Function):
+    """`_pool` in blocks; saves the input, the mask and the result."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, valid: Tensor | None) -> Tensor:  # noqa: ANN401 - PyTorch's context
+        result = torch.cat([_pool(x[rows], _of(valid, rows)) for rows in _blocks(x)])
+        ctx.save_for_backward(x, valid, result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        x, valid, result = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: from the plain formula
+            return torch.autograd.grad(_pool(x, valid), x, gradient, create_graph=True)[0], None
+        count: Tensor | int = x.shape[1]
+        if valid is not None:
+            count = valid.expand(-1, x.shape[1]).sum(1, keepdim=True).clamp(min=1)
+        mean, deviation = result.unsqueeze(1).chunk(2, 2)  # (B, 1, D)
+        to_mean, to_deviation = (gradient / count).unsqueeze(1).chunk(2, 2)
+        slope, to_x = to_deviation / deviation, torch.empty_like(x)
+        for rows in _blocks(x):
+            part = (x[rows] - mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
+            to_x[rows] = part if valid is None else part.masked_fill_(~valid[rows].unsqueeze(2), 0)
+        return to_x, None
+
+
+class _Scale(Function):
+    """`_scale` in blocks; saves the input, the factor and the mask."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, valid: Tensor | None, axis: int) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(x, factor, valid)
+        ctx.axis, result = axis, torch.empty_like(x)
+        into, x, factor = (tensor.movedim(axis, 0) for tensor in (result, x, factor))
+        keep = None if valid is None else valid.movedim(axis, 0)
+        for rows in _blocks(x):
+            into[rows] = _scale(x[rows], factor[rows], _of(keep, rows))
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
+        x, factor, valid = ctx.saved_tensors
+        for_x, for_factor = ctx.needs_input_grad[:2]
+        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: from the plain formula
+            inputs = [tensor for tensor, wanted in ((x, for_x), (factor, for_factor)) if wanted]
+            grads = iter(torch.autograd.grad(_scale(x, factor, valid), inputs, above, create_graph=True))
+            return next(grads) if for_x else None, next(grads) if for_factor else None, None, None
+        to_x, to_factor = torch.empty_like(x if for_x else factor), torch.empty_like(factor)
+        above, x, factor = (tensor.movedim(ctx.axis, 0) for tensor in (above, x, factor))
+        into_x, into_factor = to_x.movedim(ctx.axis, 0), to_factor.movedim(ctx.axis, 0)
+        keep = None if valid is None else valid.movedim(ctx.axis, 0)
+        for rows in _blocks(x):
+            here = _of(keep, rows)
+            if for_x:
+                product = above[rows] * factor[rows]
+                into_x[rows] = product if here is None else torch.where(here, product, above[rows] * x[rows].isfinite())
+            if for_factor:
+                product = above[rows] * x[rows]
+                product = product if here is None else product.masked_fill_(~here, 0)
+                into_factor[rows] = product.sum_to_size(factor[rows].shape)
+        return to_x if for_x else None, to_factor if for_factor else None, None, None
