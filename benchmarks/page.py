@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from concordant.report.tables import Cell
+from concordant.report.record import Cell
 from concordant.speed import overhead_section, table
 
 Document = Mapping[str, Any]

@@ -77,7 +77,7 @@ def measure_seeds(
         torch.set_num_threads(threads)
     where = Devices(accelerator=device)
     jobs = [Job(config, variant, seed, Path(), None, devices=where) for seed in range(seeds)]
-    _, (line,) = plan(jobs, lambda _: tasks[0], wish="auto", processes=1)
+    _, (line,) = plan(jobs, lambda _: tasks[0], vectorise="auto", processes=1)
     return {
         "benchmark": benchmark,
         "fusion": config.fusion,

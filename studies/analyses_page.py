@@ -8,15 +8,8 @@ from typing import Any
 
 from concordant.report.folder import RunDocuments
 from concordant.report.format import Document, by_label, pairs_text, shown
-from concordant.report.tables import (
-    Cell,
-    Table,
-    corruption_detection,
-    corruption_kinds,
-    corruption_summary,
-    markdown,
-    removal,
-)
+from concordant.report.record import Cell, Table, markdown
+from concordant.report.tables.robustness import corruption_detection, corruption_kinds, corruption_summary, removal
 
 HEAD = """# Analyses
 

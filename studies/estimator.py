@@ -27,7 +27,7 @@ from concordant.data.split import Split, stratified
 from concordant.errors import ConcordantError
 from concordant.estimator import Modalities
 from concordant.files import read_json, write_json, write_text
-from concordant.robustness.corrupting import Ground, corrupt_part, victims
+from concordant.robustness.conditions import SplitContext, corrupt, victims
 from concordant.robustness.corruptions import KINDS
 from concordant.training.provenance import hardware, versions
 
@@ -125,14 +125,14 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
     """Return one record a model and seed: accuracy untouched and under each corruption."""
     dataset, found = DATASETS[name], []
     part = dataset.load(folder)
-    ground = Ground(layouts=dict.fromkeys(part.inputs, "bd"))
+    context = SplitContext(layouts=dict.fromkeys(part.inputs, "bd"))
     for seed in range(seeds):
         train, test = (part.take(rows) for rows in dataset.split(part, seed))
-        scales = fit_chunks([train], ground.layouts)
-        train, test = (one.scaled(scales, ground.layouts) for one in (train, test))
+        scales = fit_chunks([train], context.layouts)
+        train, test = (one.scaled(scales, context.layouts) for one in (train, test))
         hit = victims(test, tuple(test.inputs), seed)
         tests = {"clean": test} | {
-            kind: corrupt_part(test, KINDS[kind], strength, ground, seed=seed, hit=hit).part
+            kind: corrupt(test, KINDS[kind], strength, context, seed=seed, perturbed=hit)[0]
             for kind, strength in STRENGTHS.items()
         }
         for label, model in models(seed).items():

@@ -15,7 +15,7 @@ from typing import Any
 
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json, write_text
-from concordant.report.tables import brief
+from concordant.report.tables.scores import brief
 from concordant.study.experiment import study
 from concordant.study.grid import make_grid, run_grid
 from concordant.training.config import make_config

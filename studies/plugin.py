@@ -26,7 +26,7 @@ from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import AnySplit, Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import write_json, write_text
-from concordant.robustness.corruption import CORRUPTIONS, corrupt
+from concordant.robustness.conditions import CLEAN, RUN, run_conditions
 from concordant.statistics.bootstrap import Outcomes, paired_bootstrap
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
@@ -105,7 +105,7 @@ def main() -> int:
         runs.append({**run, "before": means(original), "after": means(plugged)})
         print(runs[-1], flush=True)
         for store, found in ((before, original), (after, plugged)):
-            for condition, values in {**found, "mean": np.mean([found[kind] for kind in CORRUPTIONS], 0)}.items():
+            for condition, values in {**found, "mean": np.mean([found[kind] for kind in RUN], 0)}.items():
                 store.setdefault(condition, {})[seed] = Outcomes(values, task.test.ids, task.test.groups)
     differences = {}
     for condition, outcomes in after.items():
@@ -166,9 +166,12 @@ def table(document: dict[str, Any]) -> str:
 @torch.no_grad()
 def right(model: torch.nn.Module, task: Task, seed: int) -> Right:
     """Return which test instances a model gets right, clean and under each corruption."""
-    parts = {kind: corrupt(in_memory(task.test), kind, layouts=task.layouts, seed=seed).part for kind in CORRUPTIONS}
-    found = {}
-    for condition, part in {"clean": in_memory(task.test), **parts}.items():
+    test, found = in_memory(task.test), {}
+    for shown in run_conditions(test, task.layouts, seed):
+        condition = shown.name.removeprefix("corruption.")
+        if condition not in (CLEAN, *RUN):
+            continue
+        part, _ = shown.change(test, None)
         guesses: list[Tensor] = []
         for (inputs, masks, present), _ in Batches(part, None):
             guesses.append(model(inputs, masks, present).logits.argmax(1))
@@ -190,7 +193,7 @@ def in_memory(part: AnySplit) -> Split:
 def means(found: Right) -> dict[str, float]:
     """Return the accuracies, and their mean over corruptions."""
     scores = {condition: float(values.mean()) for condition, values in found.items()}
-    return {**scores, "mean": float(np.mean([scores[kind] for kind in CORRUPTIONS]))}
+    return {**scores, "mean": float(np.mean([scores[kind] for kind in RUN]))}
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import numpy as np
 
 from concordant.errors import ConcordantError
 from concordant.report.format import Document, pairs_text, seeds_of
+from concordant.report.record import markdown
 from concordant.report.sentences import grid_lines
-from concordant.report.tables import grid_scores, markdown, result_tables
+from concordant.report.tables.grids import grid_scores
+from concordant.report.tables.scores import result_tables
 
 START = "<!-- results: made by studies/experiments.py -->"
 END = "<!-- /results -->"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import create_model
 
-from concordant.documents import RECORDS, Record, Some, check_document, fault_of, read_document
+from concordant.documents import RECORDS, Record, Some, check_document, fault_of, read_document, write_document
 from concordant.errors import DataError
 from concordant.files import read_json, write_json
 
@@ -107,3 +107,12 @@ def test_the_error_names_the_file(tmp_path):
     write_json(tmp_path / "check.json", {"schema": "concordant.check/1", "folder": "f", "failed": False})
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'check.json'} lacks findings")):
         read_document(tmp_path / "check.json", "check")
+
+
+def test_a_document_is_written_as_it_is_read_and_only_when_complete(example, tmp_path):
+    path = tmp_path / "removal.json"
+    write_document(path, "removal", example.removal)
+    assert read_document(path, "removal") == example.removal
+    with pytest.raises(DataError, match="lacks command"):
+        write_document(tmp_path / "x.json", "removal", {k: v for k, v in example.removal.items() if k != "command"})
+    assert not (tmp_path / "x.json").exists()

@@ -76,7 +76,7 @@ def test_the_links_lead_somewhere(link):
 
 def test_the_numbers_are_those_of_the_results():
     from concordant.files import read_json
-    from concordant.report.tables import brief
+    from concordant.report.tables.scores import brief
     from studies.results_page import fill
 
     assert fill(TEXT, brief(read_json(ROOT / "results" / "digits.json"))) == TEXT

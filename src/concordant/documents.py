@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from concordant.errors import DataError
-from concordant.files import read_json
+from concordant.files import read_json, write_json
 
 VERSION = 1  # of every schema
 
@@ -28,9 +28,7 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Experiment(Record):
-    """One experiment of a sweep."""
-
+class _Experiment(Record):
     name: str
     group: str
 
@@ -39,45 +37,35 @@ class Sweep(Record):
     """sweep.json: the experiments of `concordant sweep`."""
 
     state: str
-    experiments: list[Experiment]
+    experiments: list[_Experiment]
 
 
-class Made(Record):
-    """The software and the machine that made a document."""
-
+class _Made(Record):
     versions: dict[str, str | None]
     hardware: dict[str, Any]
 
 
-class Score(Record):
-    """Metrics of one run under one condition; those of regression stand beside."""
-
-    accuracy: float
+class _Score(Record):
+    accuracy: float  # other metrics stand beside it
 
 
-class Detection(Record):
-    """Areas under the ROC curve of the reliability: which modality is corrupted, whether one is."""
-
-    which: float | None
-    whether: float | None
+class _Detection(Record):
+    which: float | None  # area under the ROC curve: which modality is corrupted
+    whether: float | None  # whether one is
 
 
-class Run(Record):
-    """One trained run of results.json."""
-
+class _Run(Record):
     calibrator: str
     perturbed_training: bool
     seed: int
     parameters: int
-    clean: Score
-    corruption: dict[str, Score]
-    removal: dict[str, Score]
-    detection_auroc: dict[str, Detection]
+    clean: _Score
+    corruption: dict[str, _Score]
+    removal: dict[str, _Score]
+    detection_auroc: dict[str, _Detection]
 
 
-class Comparison(Record):
-    """A paired difference of two methods under one condition."""
-
+class _Comparison(Record):
     of: str
     to: str
     condition: str
@@ -87,110 +75,95 @@ class Comparison(Record):
     p_wilcoxon: float | None
 
 
-class Results(Made):
+class Results(_Made):
     """results.json: scores and paired differences of `concordant run`."""
 
     benchmark: str
     fusion: str
     config: dict[str, Any]
-    runs: Some[Run]
-    comparisons: list[Comparison]
+    runs: Some[_Run]
+    comparisons: list[_Comparison]
 
 
-class GridConfig(Record):
-    """What the rows of a grid share."""
-
+class _GridConfig(Record):
     modalities: list[str]
     seeds: int
     method: str
 
 
-class GridScores(Record):
-    """Accuracies of a method per seed."""
-
-    clean: Some[float]
+class _GridScores(Record):
+    clean: Some[float]  # one accuracy per seed
     corrupted: Some[float] = Field(alias="corruption.mean")
 
 
-class Against(Record):
-    """The difference of a fusion and its best modality alone."""
-
+class _Against(Record):
     difference: float
     p_holm: float
 
 
-class Row(Record):
-    """One fusion of a grid."""
-
+class _Row(Record):
     row: str
     fusion: str
     calibrate: str
-    scores: dict[str, GridScores]
-    comparisons: list[Comparison]
+    scores: dict[str, _GridScores]
+    comparisons: list[_Comparison]
     majority: float
     alone: dict[str, list[float]]
     best_alone: str | None
-    against_alone: dict[str, Against]
+    against_alone: dict[str, _Against]
 
 
-class Grid(Made):
+class Grid(_Made):
     """grid.json: several fusions, each compared on its own."""
 
     benchmark: str
-    config: GridConfig
-    rows: Some[Row]
-    overall: list[Comparison]
+    config: _GridConfig
+    rows: Some[_Row]
+    overall: list[_Comparison]
 
 
-class Analysis(Made):
-    """What the documents under analyses/ share."""
-
+class _Analysis(_Made):
     benchmark: str
     fusion: str
     modalities: list[str]
     command: str
 
 
-class Subset(Record):
-    """The score with some modalities alone, and its share of the full score."""
+class _Labelled(Record):
+    label: str
+    seed: int
 
+
+class _Subset(Record):
     present: list[str]
     score: float
-    retained: float | None
+    retained: float | None  # share of the full score
 
 
-class Rate(Record):
-    """The score with each modality of each instance removed at this rate."""
-
+class _Rate(Record):
     rate: float
     score: float
     retained: float | None
 
 
-class RemovalRun(Record):
-    """Modality removal of one run."""
-
-    label: str
-    seed: int
+class _RemovalRun(_Labelled):
     empty: float
     full: float
-    subsets: list[Subset]
+    subsets: list[_Subset]
     shapley: dict[str, float]
     shapley_error: dict[str, float | None] | None
-    rates: list[Rate]
+    rates: list[_Rate]
     rate_area: float
 
 
-class Removal(Analysis):
+class Removal(_Analysis):
     """removal.json: scores of every subset of the modalities."""
 
     metric: str
-    runs: Some[RemovalRun]
+    runs: Some[_RemovalRun]
 
 
-class Kind(Record):
-    """One kind of corruption, at five severities."""
-
+class _Kind(Record):
     name: str
     summary: str
     group: str
@@ -201,191 +174,145 @@ class Kind(Record):
     at: str
 
 
-class KindScores(Record):
-    """Scores and detection of a run under one kind, per severity."""
-
-    scores: Numbers
+class _KindScores(Record):
+    scores: Numbers  # one per severity
     which: Numbers | None
     whether: Numbers | None
     area: float | None
 
 
-class Worst(Record):
-    """The condition of the lowest score."""
-
+class _Worst(Record):
     kind: str
     severity: int
     score: float
 
 
-class Diagram(Record):
-    """Predicted reliability against the share of modalities that are not corrupted (`intact`), per bin."""
-
+class _Diagram(Record):
     edges: list[float]
-    predicted: Numbers
-    intact: Numbers
+    predicted: Numbers  # mean reliability per bin
+    intact: Numbers  # share of modalities that are not corrupted per bin
     count: list[int]
     error: float | None
 
 
-class CorruptionRun(Record):
-    """Synthetic corruption of one run."""
-
-    label: str
-    seed: int
+class _CorruptionRun(_Labelled):
     clean: float
-    kinds: dict[str, KindScores]
+    kinds: dict[str, _KindScores]
     mean: float
     area: float
     mean_corruption_error: float | None
-    worst: Worst
-    diagram: Diagram | None
+    worst: _Worst
+    diagram: _Diagram | None
 
 
-class OracleScores(Record):
-    """Scores of the oracle under one kind, per severity."""
-
+class _OracleScores(Record):
     scores: Numbers
 
 
-class OracleRun(Record):
-    """One run of the twin that is given the corrupted modality as absent."""
-
-    label: str
-    seed: int
-    kinds: dict[str, OracleScores]
+class _OracleRun(_Labelled):
+    kinds: dict[str, _OracleScores]
     mean: float
 
 
-class Covered(Record):
-    """The share of the way from the twin to its oracle."""
-
+class _Covered(Record):
     label: str
     twin: str
-    share: float | None
+    share: float | None  # of the way from the twin to its oracle
     by_kind: dict[str, float | None]
 
 
-class Corruption(Analysis):
+class Corruption(_Analysis):
     """corruption.json: scores under every kind and severity."""
 
     metric: str
-    kinds: list[Kind]
-    runs: Some[CorruptionRun]
-    oracle: list[OracleRun]
-    covered: list[Covered]
+    kinds: list[_Kind]
+    runs: Some[_CorruptionRun]
+    oracle: list[_OracleRun]
+    covered: list[_Covered]
 
 
-class Series(Record):
-    """One quantity over the steps of training."""
-
+class _Series(Record):
     quantity: str
     of: str
     step: list[int]
     value: Numbers
 
 
-class Stability(Record):
-    """How steadily one run trained."""
-
+class _Stability(Record):
     loss_variance: float | None
     spikes: int
     final_score: float | None
     sharpness: float | None
 
 
-class DynamicsRun(Record):
-    """What was recorded while one run was trained."""
-
-    label: str
-    seed: int
+class _DynamicsRun(_Labelled):
     seconds: float
     observing_seconds: float
-    series: list[Series]
-    stability: Stability
+    series: list[_Series]
+    stability: _Stability
 
 
-class Spread(Record):
-    """Mean and standard deviation over seeds."""
-
+class _Spread(Record):
     mean: float | None
     std: float | None
 
 
-class StabilitySummary(Record):
-    """How steadily one method trained."""
-
+class _StabilitySummary(Record):
     label: str
     seeds: int
-    loss_variance: Spread
-    spikes: Spread
-    final_score: Spread
-    sharpness: Spread
+    loss_variance: _Spread
+    spikes: _Spread
+    final_score: _Spread
+    sharpness: _Spread
 
 
-class Dynamics(Analysis):
+class Dynamics(_Analysis):
     """dynamics.json: what was recorded in training."""
 
-    runs: Some[DynamicsRun]
-    summary: list[StabilitySummary]
+    runs: Some[_DynamicsRun]
+    summary: list[_StabilitySummary]
 
 
-class BeforeAfter(Record):
-    """A measure of the features before and after calibration."""
-
+class _BeforeAfter(Record):
     before: float | None
     after: float | None
 
 
-class Map(Record):
-    """Places of the instances in two dimensions, before and after calibration."""
-
-    before: list[list[float] | None]
+class _Map(Record):
+    before: list[list[float] | None]  # places of instances in two dimensions
     after: list[list[float] | None]
 
 
-class Points(Record):
-    """Test instances, one entry each."""
-
+class _Points(Record):
     id: list[str]
     label: list[int]
     prediction: list[int]
     reliability: dict[str, Numbers]
-    maps: dict[str, dict[str, Map]]
+    maps: dict[str, dict[str, _Map]]
 
 
-class Separation(Record):
-    """How well the classes are separated in one modality's features."""
-
-    silhouette: BeforeAfter
-    probe: BeforeAfter
+class _Separation(Record):
+    silhouette: _BeforeAfter
+    probe: _BeforeAfter
 
 
-class CorruptedGates(Record):
-    """Mean gates of each feature per kind of corruption."""
-
+class _CorruptedGates(Record):
     kinds: list[str]
     values: dict[str, list[Numbers]]
 
 
-class Gates(Record):
-    """Mean gates of each feature per class and per corruption."""
-
+class _Gates(Record):
     by_class: dict[str, list[Numbers]]
-    by_corruption: CorruptedGates
+    by_corruption: _CorruptedGates
 
 
-class Agreement(Record):
-    """Mean support and conflict of each pair of modalities under one condition."""
-
+class _Agreement(Record):
     condition: str
     support: list[Numbers]
     conflict: list[Numbers]
 
 
-class Distrusted(Record):
-    """An instance with an unusually low reliability of a modality."""
-
+class _Distrusted(Record):
     id: str
     modality: str
     reliability: float
@@ -398,22 +325,20 @@ class Distrusted(Record):
     contradicted_by: str | None
 
 
-class Features(Analysis):
+class Features(_Analysis):
     """features.json: what calibration does to the features of one run's test split."""
 
     label: str
     seed: int
     classes: list[str]
-    points: Points
-    separation: dict[str, Separation]
-    gates: Gates
-    agreement: list[Agreement]
-    distrusted: list[Distrusted]
+    points: _Points
+    separation: dict[str, _Separation]
+    gates: _Gates
+    agreement: list[_Agreement]
+    distrusted: list[_Distrusted]
 
 
-class Finding(Record):
-    """One finding of a check."""
-
+class _Finding(Record):
     level: str
     subject: str
     text: str
@@ -424,7 +349,7 @@ class Check(Record):
 
     folder: str
     failed: bool
-    findings: list[Finding]
+    findings: list[_Finding]
 
 
 RECORDS: dict[str, type[Record]] = {
@@ -463,6 +388,16 @@ def read_document(path: Path, kind: str) -> dict[str, Any]:
     document = read_json(path)
     check_document(document, kind, str(path))
     return document
+
+
+def write_document(path: Path, kind: str, document: Mapping[str, Any]) -> None:
+    """Write a document to a file atomically; its reader takes what passes here.
+
+    Raises:
+        DataError: `check_document` refuses it; nothing is written.
+    """
+    check_document(document, kind, str(path))
+    write_json(path, document)
 
 
 def check_document(document: Mapping[str, Any], kind: str, place: str) -> None:

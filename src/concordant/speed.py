@@ -26,7 +26,7 @@ from concordant.data.split import LabelKind, Split, Task
 from concordant.encoders import Encoder
 from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
-from concordant.report.tables import Cell, Table, markdown, number
+from concordant.report.record import Cell, Table, markdown, number
 from concordant.rivals import CALIBRATORS
 from concordant.training.batches import Tensors, to_tensors
 from concordant.training.config import Config, Recipe, Variant

@@ -13,7 +13,7 @@ import numpy as np
 from concordant.files import write_atomically
 from concordant.report.figures.colours import colour_of
 from concordant.report.format import shown
-from studies.paper.conditions import CLEAN
+from concordant.robustness.conditions import CLEAN
 from studies.paper.grid import OURS, TWIN
 from studies.paper.outcomes import MEAN
 from studies.paper.tables import WHAT, Row, Table

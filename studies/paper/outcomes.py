@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from concordant.data.split import Strings
 from concordant.errors import DataError
+from concordant.robustness.answers import agree
+from concordant.robustness.conditions import CLEAN
 from concordant.robustness.corruptions import KINDS
-from concordant.robustness.stress import agree
 from concordant.statistics.bootstrap import Outcomes
 from concordant.training.folder import ExperimentFolder
 from studies.paper.components import whether_components, which_components
-from studies.paper.conditions import CLEAN, CONTROL
+from studies.paper.conditions import CONTROL
 from studies.paper.grid import Cell, Experiment
 from studies.paper.stressing import FILE, TOLD, VALIDATION
 

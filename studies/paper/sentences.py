@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from concordant.report.format import shown
-from concordant.report.tables import Table as Grid
-from concordant.report.tables import markdown
+from concordant.report.record import Table as Grid
+from concordant.report.record import markdown
 from studies.paper.summary import Score, Summary, SummaryCell
 from studies.paper.tables import Table
 

@@ -20,16 +20,16 @@ from concordant.benchmarks.catalogue import folder_of, natures_of, waves_of
 from concordant.data.split import AnySplit, Bools, Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import sha256
-from concordant.robustness.corrupting import Ground
-from concordant.robustness.predict import Answer, ask
-from concordant.robustness.predictions import write_table
+from concordant.robustness.answers import write_table
+from concordant.robustness.conditions import SplitContext, oracle_name
+from concordant.robustness.predict import Predictions, predict
 from concordant.study.experiment import Progress
 from concordant.training.config import Config, Variant
 from concordant.training.folder import ExperimentFolder
 from concordant.training.model import build_model
 from concordant.training.paired import Job, default_jobs, run_all
 from concordant.training.runs import WEIGHTS, load_weights, prepare_of
-from studies.paper.conditions import Condition, applied, conditions, oracle_of
+from studies.paper.conditions import Condition, applied, conditions
 from studies.paper.grid import Experiment
 
 if TYPE_CHECKING:
@@ -93,26 +93,26 @@ def stress_seed(severities: tuple[int, ...], job: Job) -> dict[str, Any]:
     for variant in open_questions(job, severities):
         models[variant] = build_model(task, job.config, variant, job.seed)
         load_weights(models[variant], folder.run(variant, job.seed) / WEIGHTS)
-        usual = ask(models[variant].eval(), task.valid)
+        usual = predict(models[variant].eval(), task.valid)
         nothing = np.zeros_like(usual.present)
         answers[variant] = [_table(VALIDATION, task.valid, usual, nothing, tuple(task.test.shapes))]
     ground = ground_of(task, job)
-    told = {kind.name: oracle_of(able) for kind, able in applied(task.test, ground)}
+    told = {kind.name: oracle_name(able) for kind, able in applied(task.test, ground)}
     for shown in conditions(task.test, ground, severities, job.seed):
         for variant, model in models.items():
-            answers[variant].append(_rows(shown, ask(model, shown.part)))
+            answers[variant].append(_rows(shown, predict(model, shown.part)))
     for variant in models:
         run = folder.run(variant, job.seed)
         _write(run, answers[variant], {ASKED: asked_of(run, severities), TOLD: told})
     return {}
 
 
-def ground_of(task: Task, job: Job) -> Ground:
+def ground_of(task: Task, job: Job) -> SplitContext:
     """Return what corruption needs to know of a task's test part; waveforms where they are at hand."""
     config = job.config
     waves = waves_of(config.benchmark, seed=job.seed, data=job.data, protocol=config.protocol)
     signals = {name: one for name, one in waves.items() if name in config.modalities}
-    return Ground(task.layouts, natures_of(config.benchmark, job.data), {}, signals)
+    return SplitContext(task.layouts, natures_of(config.benchmark, job.data), {}, signals)
 
 
 def open_questions(job: Job, severities: Sequence[int]) -> list[Variant]:
@@ -145,11 +145,11 @@ def _known(run: Path, severities: Sequence[int]) -> bool:
     return found is not None and json.loads(found) == asked_of(run, severities)
 
 
-def _rows(shown: Condition, answer: Answer) -> pa.Table:
+def _rows(shown: Condition, answer: Predictions) -> pa.Table:
     return _table(shown.name, shown.part, answer, shown.hit, tuple(shown.part.inputs))
 
 
-def _table(condition: str, part: AnySplit, answer: Answer, hit: Bools, names: tuple[str, ...]) -> pa.Table:
+def _table(condition: str, part: AnySplit, answer: Predictions, hit: Bools, names: tuple[str, ...]) -> pa.Table:
     import pyarrow as pa
 
     count, real = len(part), part.labels.dtype.kind == "f"

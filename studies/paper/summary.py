@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from concordant.errors import DataError
 from concordant.faults import explain
 from concordant.fusion import FUSIONS
+from concordant.robustness.conditions import CLEAN
 from studies.paper.cells import CellFile, Frozen
-from studies.paper.conditions import CLEAN
 from studies.paper.grid import OURS, Cell, Grid
 from studies.paper.outcomes import MEAN
 from studies.paper.tables import WHAT, WORST, Row, Table

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
+from concordant.robustness.conditions import CLEAN
+from concordant.robustness.oracle import LEAST_WAY, covering
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.significance import holm, wilcoxon
-from concordant.study.stress import LEAST_WAY, covering
-from studies.paper.conditions import CLEAN, CONTROL
+from studies.paper.conditions import CONTROL
 from studies.paper.grid import OURS, TWIN, Cell
 from studies.paper.outcomes import MEAN, SEEN, UNSEEN, CellOutcomes, Values
 

@@ -11,7 +11,7 @@ from concordant.data.checking import Running, check, check_task
 from concordant.data.split import Task
 from concordant.data.store import Instance
 from concordant.data.writing import write_store
-from concordant.robustness.own_data import as_part
+from concordant.robustness.own_data import as_split
 
 pytest.importorskip("datasets")
 
@@ -265,7 +265,7 @@ def part(rows, *, groups=None, prefix="", **more):
     draws = np.random.default_rng(rows[0])
     x = {"a": draws.standard_normal((len(rows), 3)), "b": draws.standard_normal((len(rows), 4, 2))}
     labels = np.arange(len(rows)) % 2
-    return as_part(x, labels, ids=[f"{prefix}{row}" for row in rows], groups=groups, **more)
+    return as_split(x, labels, ids=[f"{prefix}{row}" for row in rows], groups=groups, **more)
 
 
 def task(**parts):

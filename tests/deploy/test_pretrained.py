@@ -76,7 +76,7 @@ def test_the_card_has_results_inputs_classes_and_what_the_calibrator_does(shared
     from huggingface_hub import ModelCard
 
     from concordant.files import read_json
-    from concordant.report.tables import brief
+    from concordant.report.tables.scores import brief
 
     card = ModelCard.load(shared[1] / "README.md")
     assert card.data.library_name == "concordant"

@@ -104,9 +104,7 @@ def test_spikes_are_said_of_those_that_had_them(example):
 
 def test_the_most_distrusted_instance_is_the_one_farthest_below_the_usual(example):
     said = sentences.of_features(example.features)
-    assert (
-        said[-1] == "The most distrusted is the audio of instance speaker0/0000: reliability 0.05 where 0.93 is usual."
-    )
+    assert said[-1] == "The least trusted is the audio of instance speaker0/0000: reliability 0.05 where 0.93 is usual."
     assert said[0].startswith(
         "Calibration moves the accuracy of a linear probe on the features (in %): audio from 71.0"
     )

@@ -4,9 +4,8 @@ from sklearn.metrics import roc_auc_score
 
 from concordant.errors import UsageError
 from concordant.robustness.corruptions import KINDS
-from concordant.robustness.curves import measure_corruption, summary
-from concordant.robustness.own_data import as_part
-from concordant.robustness.removal import area
+from concordant.robustness.curves import area, measure_corruption, summary
+from concordant.robustness.own_data import as_split
 from concordant.visualisation.trace import observe
 
 
@@ -60,7 +59,7 @@ def test_the_diagram_counts_every_case_of_every_condition(measured):
 
 
 def test_reliability_tells_the_noise_that_was_planted(planted):
-    found = observe(planted.ours, as_part(planted.test.x, planted.test.labels))
+    found = observe(planted.ours, as_split(planted.test.x, planted.test.labels))
     assert roc_auc_score(planted.test.noisy, -found.reliability[:, found.names.index("b")]) > 0.9
     assert roc_auc_score(planted.test.wrong, -found.reliability[:, found.names.index("a")]) > 0.8
     assert abs(roc_auc_score(planted.test.noisy, -found.reliability[:, found.names.index("c")]) - 0.5) < 0.1
@@ -79,7 +78,7 @@ def test_a_callable_without_reliability_has_scores_alone(planted):
 
 def test_the_worst_case_is_the_lowest_score():
     kinds = {"x": {"scores": [0.9, 0.8], "area": 0.85}, "y": {"scores": [0.7, 0.75], "area": 0.75}}
-    assert summary(1.0, kinds) == {
+    assert summary(kinds) == {
         "mean": pytest.approx(0.7875),
         "area": pytest.approx(0.8),
         "worst": {"kind": "y", "severity": 1, "score": 0.7},

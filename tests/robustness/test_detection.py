@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from concordant.errors import UsageError
-from concordant.robustness.detection import standardise, whether_auroc, which_auroc
+from concordant.robustness.answers import Answer
+from concordant.robustness.detection import reliability_diagram, standardise, whether_auroc, which_auroc
 
 # Two modalities that are held in different esteem on clean data: means 1 and 0.5, deviations 0.1 and 0.2.
 REFERENCE = np.array([[0.9, 0.3], [1.1, 0.7]])
@@ -48,7 +49,7 @@ def test_modality_without_reference_gives_zero():
 
 
 def test_which_finds_the_drop_though_the_modalities_differ():
-    # Raw, the untouched second modality (0.5) looks worse than the corrupted first one (0.7).
+    # Raw, the clean second modality (0.5) looks worse than the corrupted first one (0.7).
     values = np.array([[0.7, 0.5], [1.0, -0.1], [0.0, 0.0]])
     assert which_auroc(values, reference=REFERENCE, corrupted=HIT) == 1
     assert which_auroc(2 - values, reference=2 - REFERENCE, corrupted=HIT) == 0
@@ -167,12 +168,59 @@ def test_both_areas_refuse(given_values, message):
     with refused(message):
         which_auroc(**arguments)
     with refused(message):
-        whether_auroc(untouched=np.ones(np.shape(arguments["corrupted"])), **arguments)
+        whether_auroc(clean=np.ones(np.shape(arguments["corrupted"])), **arguments)
 
 
-def test_whether_checks_the_untouched_too():
+def test_whether_checks_the_clean_too():
     ones = np.ones((3, 2))
-    with refused("untouched and corrupted must have one shape, got (2, 2) and (3, 2)"):
+    with refused("clean and corrupted must have one shape, got (2, 2) and (3, 2)"):
         whether_auroc(ones, np.ones((2, 2)), reference=REFERENCE, corrupted=HIT)
-    with refused("untouched must be finite where a modality is present, but instance 0, modality 0 is nan"):
+    with refused("clean must be finite where a modality is present, but instance 0, modality 0 is nan"):
         whether_auroc(ones, ones * np.nan, reference=REFERENCE, corrupted=HIT)
+
+
+def answer(clean, perturbed, present=None):
+    present = np.ones_like(perturbed) if present is None else present
+    return Answer(np.zeros(len(clean)), None, np.zeros(clean.shape), present, perturbed, clean)
+
+
+def test_a_calibrated_score_lies_on_the_diagonal():
+    draws = np.random.default_rng(0)
+    pairs = []
+    for _ in range(20):
+        p = draws.random((500, 2))
+        perturbed = draws.random((500, 2)) > p
+        before = np.ones((500, 2))  # a score of 1 for clean instances is right throughout
+        pairs.append((answer(p, perturbed), answer(before, np.zeros_like(perturbed))))
+    found = reliability_diagram(pairs)
+    cases = sum(2 * 2 * int(one.perturbed.any(1).sum()) for one, _ in pairs)
+    assert sum(found["count"]) == cases
+    assert found["error"] < 0.15
+
+
+def test_bins_are_counted_as_a_loop_does():
+    p = np.array([[0.05, 0.95], [0.1, 1.2], [0.55, -0.3]])
+    perturbed = np.array([[True, False], [False, True], [True, False]])
+    present = np.array([[True, True], [True, True], [True, False]])
+    before = answer(np.full((3, 2), 0.72), np.zeros_like(perturbed), present)
+    found = reliability_diagram([(answer(p, perturbed, present), before)])
+    assert found["edges"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert found["count"] == [2, 0, 0, 0, 0, 1, 0, 5, 0, 2]
+    assert found["predicted"][0] == pytest.approx(0.075)
+    assert found["intact"][0] == 0.5
+    assert found["predicted"][9] == pytest.approx(0.975)  # a value above 1 counts as 1
+    assert found["intact"][9] == 0.5
+    assert found["intact"][7] == 1.0
+    assert found["intact"][1] is None
+    gaps = abs(2 * 0.075 - 1) + 0.55 + 5 * 0.28 + abs(2 * 0.975 - 1)
+    assert found["error"] == pytest.approx(gaps / 10)
+
+
+def test_the_reliability_stands_in_for_a_probability_that_is_not_there():
+    perturbed = np.array([[True, False]])
+    plain = Answer(np.zeros(1), None, np.array([[0.15, 0.85]]), np.ones((1, 2), bool), perturbed)
+    assert reliability_diagram([(plain, plain)])["count"] == [0, 2, 0, 0, 0, 0, 0, 0, 2, 0]
+
+
+def test_an_empty_diagram_has_no_error():
+    assert reliability_diagram([])["error"] == 0.0

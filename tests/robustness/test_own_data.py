@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from concordant.errors import UsageError
-from concordant.robustness.own_data import as_part, layouts_of
+from concordant.robustness.own_data import as_split, layouts_of
 
 
 class Rows(torch.utils.data.Dataset):
@@ -16,7 +16,7 @@ class Rows(torch.utils.data.Dataset):
 
 
 def test_tensors_become_a_part():
-    part = as_part(
+    part = as_split(
         {"a": torch.ones(4, 3), "s": np.zeros((4, 5, 2))},
         torch.tensor([0, 1, 0, 1]),
         ids=["x", "y", "z", "w"],
@@ -28,11 +28,11 @@ def test_tensors_become_a_part():
     assert part.ids.tolist() == ["x", "y", "z", "w"]
     assert part.masks["s"].dtype == np.bool_
     assert part.present["a"].tolist() == [True, True, False, True]
-    assert as_part(part) is part
+    assert as_split(part) is part
 
 
 def test_a_dataset_becomes_a_part():
-    part = as_part(Rows())
+    part = as_split(Rows())
     assert part.inputs["a"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     assert part.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert part.ids.tolist() == ["0", "1", "2", "3", "4", "5"]
@@ -40,7 +40,7 @@ def test_a_dataset_becomes_a_part():
 
 
 def test_real_labels_stay_real():
-    assert as_part({"a": np.ones((2, 1))}, [0.5, -1.0]).labels.dtype == np.float32
+    assert as_split({"a": np.ones((2, 1))}, [0.5, -1.0]).labels.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -51,18 +51,18 @@ def test_real_labels_stay_real():
         (({"a": np.ones((3, 3))}, [0, 1]), r"features of 'a' must have shape \(2, ...\); found \(3, 3\)"),
         (({"a": np.array([[np.nan], [1.0]])}, [0, 1]), "features of 'a' hold NaN or infinity"),
         (({"a": np.ones((2, 3))}, np.ones((2, 2))), r"labels must have shape \(N,\)"),
-        ((7,), "data must be features by modality, a torch Dataset with a length, or a part; found int"),
+        ((7,), "data must be features by modality, a torch Dataset with a length, or a split; found int"),
         ((TensorDataset(torch.ones(2, 3), torch.ones(2)),), "a Dataset must give"),
     ],
 )
 def test_what_cannot_be_used_is_refused(arguments, text):
     with pytest.raises(UsageError, match=text):
-        as_part(*arguments)
+        as_split(*arguments)
 
 
 def test_all_faults_are_named_at_once():
     with pytest.raises(UsageError) as error:
-        as_part({"a": np.ones((3, 3))}, [0, 1], ids=["x"], masks={"b": np.ones((2, 2))}, present={"a": np.ones(5)})
+        as_split({"a": np.ones((3, 3))}, [0, 1], ids=["x"], masks={"b": np.ones((2, 2))}, present={"a": np.ones(5)})
     for text in (
         "features of 'a'",
         "masks names 'b'",
@@ -73,12 +73,12 @@ def test_all_faults_are_named_at_once():
 
 
 def test_nan_where_a_modality_is_absent_is_no_fault():
-    part = as_part({"a": np.array([[np.nan], [1.0]])}, [0, 1], present={"a": [False, True]})
+    part = as_split({"a": np.array([[np.nan], [1.0]])}, [0, 1], present={"a": [False, True]})
     assert part.present["a"].tolist() == [False, True]
 
 
 def test_a_layout_has_as_many_axes_as_the_features():
-    part = as_part({"a": np.ones((2, 3, 4))}, [0, 1])
+    part = as_split({"a": np.ones((2, 3, 4))}, [0, 1])
     assert layouts_of(part, {"a": "bdt"}) == {"a": "bdt"}
     for wrong in ("bd", "tbd"):
         with pytest.raises(UsageError, match=r"layouts\['a'\] must be one of"):

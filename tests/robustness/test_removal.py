@@ -1,4 +1,5 @@
-from itertools import pairwise
+import math
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -6,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordant.errors import UsageError
-from concordant.robustness.own_data import as_part
-from concordant.robustness.removal import RATES, area, keep, measure_removal, thin
+from concordant.robustness.curves import area
+from concordant.robustness.removal import RATES, exact, measure_removal, sampled, subsets
 
 
 def additive(count=8, copies=10):
@@ -57,33 +58,6 @@ def test_random_removal_starts_at_the_full_score_and_falls():
     assert found["rate_area"] == pytest.approx(area(list(RATES), scores))
 
 
-@given(st.integers(0, 1000), st.integers(1, 5), st.floats(0, 0.95))
-def test_thinning_leaves_one_and_is_nested(seed, modalities, rate):
-    count = 40
-    draws = np.random.default_rng(seed)
-    x = {f"m{k}": draws.standard_normal((count, 2)) + 5 for k in range(modalities)}
-    lacking = draws.random(count) < 0.2
-    part = as_part(x, np.zeros(count, int), present={"m0": ~lacking})
-    some, more = thin(part, rate / 2, seed), thin(part, rate, seed)
-    here = {which: np.stack([p.present[name] for name in x], 1) for which, p in (("some", some), ("more", more))}
-    assert not (here["more"] & ~here["some"]).any()
-    had = (~lacking | (modalities > 1)).sum()
-    assert here["more"].any(1).sum() == had
-    assert not here["more"][lacking, 0].any()
-    for name in x:
-        gone = ~more.present[name]
-        assert (more.inputs[name][gone] == 0).all()
-        assert np.array_equal(more.inputs[name][~gone], part.inputs[name][~gone])
-
-
-def test_what_is_not_kept_is_absent_and_its_values_gone():
-    part = as_part({"a": np.ones((3, 2)), "b": np.ones((3, 2))}, [0, 1, 0])
-    kept = keep(part, {"a"})
-    assert not kept.present["b"].any()
-    assert (kept.inputs["b"] == 0).all()
-    assert "a" not in kept.present
-
-
 def test_beyond_six_modalities_values_are_sampled_with_errors():
     draws = np.random.default_rng(0)
     labels = draws.integers(0, 2, 60)
@@ -120,3 +94,84 @@ def test_a_rate_is_a_chance(rate):
 def test_the_area_of_a_curve_is_its_mean_height():
     assert area([0.0, 1.0], [1.0, 0.0]) == 0.5
     assert area([3.0], [0.7]) == 0.7
+
+
+NAMES = ["a", "b", "c"]
+
+
+def game(seed, names):
+    draws = np.random.default_rng(seed)
+    worth = {}
+
+    def score(present):
+        if present not in worth:
+            worth[present] = float(draws.normal())
+        return worth[present]
+
+    for size in range(len(names) + 1):
+        for order in permutations(names, size):
+            score(frozenset(order))
+    return score
+
+
+def by_orders(names, score):
+    """Average over all orders, as the definition says."""
+    values = dict.fromkeys(names, 0.0)
+    for order in permutations(names):
+        for place, name in enumerate(order):
+            values[name] += score(frozenset(order[: place + 1])) - score(frozenset(order[:place]))
+    return {name: value / math.factorial(len(names)) for name, value in values.items()}
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_exact_values_are_the_mean_over_all_orders_and_add_up(seed, count):
+    names = list("abcd")[:count]
+    score = game(seed, names)
+    values = exact(names, score)
+    assert values == pytest.approx(by_orders(names, score))
+    assert sum(values.values()) == pytest.approx(score(frozenset(names)) - score(frozenset()))
+
+
+def test_an_additive_game_gives_each_its_own_worth():
+    worth = {"a": 0.5, "b": 0.25, "c": -0.125}
+
+    def score(present):
+        return 0.1 + sum(worth[name] for name in present)
+
+    assert exact(NAMES, score) == pytest.approx(worth)
+    values, errors = sampled(NAMES, score, draws=np.random.default_rng(0))
+    assert values == pytest.approx(worth)
+    assert all(error < 1e-12 for error in errors.values())
+
+
+def test_sampling_finds_the_exact_values_within_its_errors():
+    names = list("abcdefgh")
+    draws = np.random.default_rng(3)
+    synergy = draws.normal(0, 1, (8, 8))
+
+    def score(present):
+        rows = [names.index(name) for name in present]
+        return float(synergy[np.ix_(rows, rows)].sum())
+
+    truth = exact(names, score)
+    values, errors = sampled(names, score, draws=np.random.default_rng(1), orders=400)
+    # Reversed orders take pairwise synergies away altogether, so that the estimate is exact here.
+    assert values == pytest.approx(truth, abs=1e-9)
+    uneven = sampled(names, lambda p: float(len(p) ** 3 if "a" in p else 0), draws=np.random.default_rng(1), orders=400)
+    exactly = exact(names, lambda p: float(len(p) ** 3 if "a" in p else 0))
+    for name in names:
+        assert abs(uneven[0][name] - exactly[name]) < 4 * uneven[1][name] + 1e-9
+    assert errors.keys() == values.keys()
+
+
+def test_subsets_are_all_up_to_six_and_the_ends_beyond():
+    assert len(subsets(list("abcdef"))) == 63
+    beyond = subsets(list("abcdefg"))
+    assert sorted(map(len, beyond)) == [1] * 7 + [6] * 7 + [7]
+    assert subsets(["a"]) == [("a",)]
+
+
+@pytest.mark.parametrize("orders", [3, 2, 0])
+def test_orders_come_in_pairs(orders):
+    with pytest.raises(UsageError, match="orders must be an even number of 4 or more"):
+        sampled(NAMES, lambda present: 0.0, draws=np.random.default_rng(0), orders=orders)

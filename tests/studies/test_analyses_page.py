@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from concordant.report.page import read_documents
-from concordant.report.tables import explanation
+from concordant.report.tables.insight import explanation
 from concordant.study.stress import stress_corruption, stress_removal
 from concordant.training.runs import open_runs
 from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected

@@ -106,21 +106,21 @@ def test_detection_agrees_with_scikit_learn_up_to_standardising(done):
     task = prepare("digits", seed=0)
     model = build_model(task, CONFIG, Variant("context", True), 0)
     model.load_state_dict(load_file(out / "runs" / "context" / "seed-0" / "weights.safetensors"))
-    from concordant.robustness.stress import score
+    from concordant.robustness.answers import usual_answer
 
-    usual = score(model.eval(), task.valid, "validation").reliability
+    usual = usual_answer(model.eval(), task.valid).reliability
     z = (raw - usual.mean(0)) / usual.std(0)
     assert roc_auc_score(hit.ravel(), -z.ravel()) == pytest.approx(run["detection_auroc"]["zero"]["which"], abs=1e-4)
 
 
 def test_saved_weights_give_the_recorded_predictions(done):
     out, _, _ = done
-    from concordant.robustness.stress import score
+    from concordant.robustness.answers import usual_answer
 
     task = prepare("digits", seed=1)
     model = build_model(task, CONFIG, Variant("none", True), 1)
     model.load_state_dict(load_file(out / "runs" / "none+perturbed" / "seed-1" / "weights.safetensors"))
-    again = score(model.eval(), task.test, "clean").prediction
+    again = usual_answer(model.eval(), task.test).prediction
     assert rows_of(out, "none", 1, "clean")["prediction"].tolist() == again.tolist()
 
 

@@ -11,7 +11,7 @@ from concordant.study.experiment import study
 from concordant.training import execution_plan
 from concordant.training.config import make_config
 from concordant.training.devices import Devices
-from concordant.training.execution_plan import Pass, check_wish, plan
+from concordant.training.execution_plan import Pass, check_vectorise, plan
 from concordant.training.paired import Job
 from concordant.training.runs import prepare_of
 
@@ -37,31 +37,31 @@ def prepared(job):
 def test_passes_come_first_and_are_as_many_as_processes(tmp_path):
     config = config_of(seeds=4, calibrators=("context",))
     jobs = jobs_of(config, tmp_path)
-    units, lines = plan(jobs, prepared, wish="on", processes=1)
+    units, lines = plan(jobs, prepared, vectorise="on", processes=1)
     assert [unit.name for unit in units] == ["context, seeds 0, 1, 2, 3"]
     assert lines == ["context: 4 seeds in one vectorised pass"]
-    units, _ = plan(jobs, prepared, wish="on", processes=2)
+    units, _ = plan(jobs, prepared, vectorise="on", processes=2)
     assert [unit.name for unit in units] == ["context, seeds 0, 1", "context, seeds 2, 3"]
 
 
 def test_what_cannot_share_a_pass_is_planned_run_by_run(tmp_path):
     jobs = jobs_of(config_of("ef-lstm", seeds=2), tmp_path)
-    units, lines = plan(jobs, prepared, wish="auto", processes=1, prefix="row: ")
+    units, lines = plan(jobs, prepared, vectorise="auto", processes=1, prefix="row: ")
     assert units == jobs
     assert lines == ["row: none, none+perturbed, context: 2 seeds one after another: ef-lstm has recurrent layers"]
     with pytest.raises(UsageError, match=r"--vectorise on cannot be had \(none: ef-lstm has recurrent layers; none\+"):
-        plan(jobs, prepared, wish="on", processes=1)
+        plan(jobs, prepared, vectorise="on", processes=1)
 
 
 def test_one_seed_needs_no_line(tmp_path):
     jobs = jobs_of(config_of(seeds=1), tmp_path)
-    assert plan(jobs, prepared, wish="auto", processes=1) == (jobs, [])
+    assert plan(jobs, prepared, vectorise="auto", processes=1) == (jobs, [])
 
 
-def test_the_wish_is_checked():
-    assert check_wish("auto") == "auto"
+def test_the_option_is_checked():
+    check_vectorise("auto")
     with pytest.raises(UsageError, match="vectorise must be one of auto, on, off; found 'maybe'"):
-        check_wish("maybe")
+        check_vectorise("maybe")
 
 
 def test_a_vectorised_experiment_gives_the_results_of_single_runs(tmp_path):
@@ -121,14 +121,14 @@ def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
 
 
 def test_every_way_of_training_is_named_with_its_reason(tmp_path, monkeypatch):
-    def line(config=None, task=None, wish="auto", **options):
+    def line(config=None, task=None, vectorise="auto", **options):
         jobs = [replace(job, **options) for job in jobs_of(config or config_of(calibrators=("context",)), tmp_path)]
-        units, (found,) = plan(jobs, prepared if task is None else lambda _: task, wish=wish, processes=1)
+        units, (found,) = plan(jobs, prepared if task is None else lambda _: task, vectorise=vectorise, processes=1)
         assert (units == jobs) == ("one after another" in found)
         return found.removeprefix("context: 3 seeds ")
 
     assert line() == "in one vectorised pass"
-    assert line(wish="off") == "one after another: --vectorise off"
+    assert line(vectorise="off") == "one after another: --vectorise off"
     assert line(dynamics=2) == "one after another: training is observed (--dynamics)"
     own = "one after another: runs have devices or checkpoints of their own"
     assert line(checkpoint_every=2) == own
@@ -145,4 +145,4 @@ def test_every_way_of_training_is_named_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setitem(execution_plan.LARGEST, "cpu", 10)
     large = "batches are large enough by themselves (0.0 million multiplications in the largest encoder's first layer"
     assert line().startswith(f"one after another: {large}")
-    assert line(wish="on") == "in one vectorised pass"
+    assert line(vectorise="on") == "in one vectorised pass"

@@ -195,7 +195,7 @@ def test_the_execution_plan_refuses_what_vmap_has_no_rules_for(fusion, tmp_path)
     config, variant = make_small(fusion, names, steps=1, evaluations=1), Variant("context", True)
     tasks = [make_task(seed, names) for seed in range(2)]
     jobs = [Job(config, variant, seed, tmp_path, None, devices=Devices(accelerator="cpu")) for seed in range(2)]
-    _, (line,) = plan(jobs, lambda job: tasks[job.seed], wish="auto", processes=1)
+    _, (line,) = plan(jobs, lambda job: tasks[job.seed], vectorise="auto", processes=1)
     if "recurrent layers" in line:
         return
     assert line == "context: 2 seeds in one vectorised pass"

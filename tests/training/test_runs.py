@@ -18,8 +18,8 @@ def change(path, **values):
 
 
 def test_a_trained_model_says_what_it_said_when_it_was_trained(digits_run):
-    from concordant.robustness.predict import ask
-    from concordant.robustness.predictions import read_tables
+    from concordant.robustness.answers import read_tables
+    from concordant.robustness.predict import predict
 
     runs = open_runs(digits_run)
     assert runs.labels == ("none", "none+perturbed", "self", "context")
@@ -28,7 +28,7 @@ def test_a_trained_model_says_what_it_said_when_it_was_trained(digits_run):
     model = runs.model(task, variant, 1)
     table = read_tables([runs.folder(variant, 1) / "predictions.parquet"]).to_pylist()
     then = [row["prediction"] for row in table if row["condition"] == "clean"]
-    assert ask(model, task.test).predictions().tolist() == then
+    assert predict(model, task.test).predictions().tolist() == then
     assert not model.training
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from concordant.robustness.own_data import as_part
+from concordant.robustness.own_data import as_split
 from concordant.visualisation.features import GATE_KINDS, measure_features
 
 
@@ -12,8 +12,8 @@ def found(planted):
         planted.ours,
         test.x,
         test.labels,
-        train=as_part(train.x, train.labels),
-        valid=as_part(train.x, train.labels),
+        train=as_split(train.x, train.labels),
+        valid=as_split(train.x, train.labels),
         classes=["north", "east", "south", "west"],
     )
 

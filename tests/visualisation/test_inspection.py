@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from concordant.errors import UsageError
-from concordant.robustness.predictions import read_tables
+from concordant.robustness.answers import read_tables
 from concordant.training.runs import open_runs
 from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected
 

@@ -51,7 +51,8 @@ def stress_command(
 
     Default: both. Results that are there already are not computed again.
     """
-    from concordant.report import tables
+    from concordant.report import record
+    from concordant.report.tables import robustness
     from concordant.study.stress import stress_corruption, stress_removal
 
     start = time.perf_counter()
@@ -66,8 +67,8 @@ def stress_command(
     if removal or both:
         with progress_bar("removal") as progress:
             found["removal"] = stress_removal(runs, progress=progress, **common)
-        for table in (tables.removal(found["removal"], retained=True), tables.removal_rates(found["removal"])):
-            console.print(tables.terminal(table))
+        for table in (robustness.removal(found["removal"], retained=True), robustness.removal_rates(found["removal"])):
+            console.print(record.terminal(table))
     if corruption or both:
         chosen = None if kinds is None else names_of(kinds)
         with progress_bar("corruption") as progress:
@@ -78,8 +79,8 @@ def stress_command(
                 progress=progress,
                 **common,
             )
-        for table in tables.corruption_terminal(found["corruption"]):
-            console.print(tables.terminal(table))
+        for table in robustness.corruption_terminal(found["corruption"]):
+            console.print(record.terminal(table))
     page = write_page(run)
     console.print(f"{page} is up to date; this command took {time.perf_counter() - start:.0f} s")
     put_json(json_to, found if both or (removal and corruption) else next(iter(found.values())))
@@ -101,19 +102,20 @@ def inspect_command(
     """
     from dataclasses import asdict
 
-    from concordant.report import tables
+    from concordant.report import record
+    from concordant.report.tables import insight
     from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected
 
     console = make_console(json_to)
     inspected = open_inspected(_open(run), label=calibrator, seed=seed, data=data)
     if sample is not None:
         explanation = explain_sample(inspected, sample)
-        console.print(tables.terminal(tables.explanation(explanation)))
+        console.print(record.terminal(insight.explanation(explanation)))
         put_json(json_to, asdict(explanation))
         return
     document = inspect_features(inspected)
-    for table in (tables.separation(document), tables.distrusted(document, 10)):
-        console.print(tables.terminal(table))
+    for table in (insight.separation(document), insight.distrusted(document, 10)):
+        console.print(record.terminal(table))
     console.print(f"{write_page(run)} is up to date; one instance: concordant inspect {run} --sample ID")
     put_json(json_to, document)
 

@@ -214,20 +214,22 @@ def _suffix(method: str) -> str:
 
 
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report import sentences, tables
+    from concordant.report import record, sentences
+    from concordant.report.tables import scores
 
-    for table in tables.terminal_tables(results):
-        console.print(tables.terminal(table))
+    for table in scores.terminal_tables(results):
+        console.print(record.terminal(table))
     for line in sentences.difference_lines(results):
         console.print(line)
     console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
 
 
 def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report import sentences, tables
+    from concordant.report import record, sentences
+    from concordant.report.tables import grids
 
-    table = tables.grid_scores(grid)
-    console.print(tables.terminal(table))
+    table = grids.grid_scores(grid)
+    console.print(record.terminal(table))
     for line in (table.note, *sentences.grid_lines(grid)):
         console.print(line)
     console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")

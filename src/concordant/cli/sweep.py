@@ -80,20 +80,21 @@ def _print_search(console: Console, one: Mapping[str, Any]) -> None:
 def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> None:
     """Print the finished tables: a grid of several fusions, or one experiment."""
     from concordant.files import read_json
-    from concordant.report import sentences, tables
+    from concordant.report import record, sentences
+    from concordant.report.tables import grids, scores
 
     for group in dict.fromkeys(one["group"] for one in found["experiments"]):
         sheet = folder / group / "grid.json"
         if sheet.is_file():
             grid = read_json(sheet)
-            table = tables.grid_scores(grid)
-            console.print(tables.terminal(table))
+            table = grids.grid_scores(grid)
+            console.print(record.terminal(table))
             for line in (table.note, *sentences.grid_lines(grid)):
                 console.print(line)
             continue
         for one in found["experiments"]:
             if one["group"] == group and one["results"]:
                 results = read_json(folder / one["name"] / "results.json")
-                console.print(tables.terminal(tables.terminal_tables(results)[0]))
+                console.print(record.terminal(scores.terminal_tables(results)[0]))
                 for line in sentences.difference_lines(results):
                     console.print(line)

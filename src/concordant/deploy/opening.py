@@ -15,7 +15,7 @@ from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
 from concordant.deploy.raw import raw_parts
 from concordant.errors import DataError, UsageError
 from concordant.files import read_json
-from concordant.report.tables import brief
+from concordant.report.tables.scores import brief
 from concordant.statistics.comparisons import OURS
 from concordant.training.config import Variant
 from concordant.training.runs import WEIGHTS, TrainedRuns, load_weights, read_weights

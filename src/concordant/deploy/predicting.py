@@ -25,7 +25,7 @@ from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
 from concordant.errors import UsageError
 from concordant.files import write_atomically
-from concordant.robustness.predict import ask
+from concordant.robustness.predict import predict
 from concordant.training.provenance import digests, versions
 from concordant.training.runs import open_runs
 
@@ -196,7 +196,7 @@ def _table(asked: Asked, part: Split, totals: Totals) -> pa.Table:
     import pyarrow as pa
 
     about, classes = asked.model.description, asked.instances.classes
-    answer = ask(asked.model, part)
+    answer = predict(asked.model, part)
     real = about.kind == "real"
     names = np.array(about.classes, dtype=object)
     said = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]

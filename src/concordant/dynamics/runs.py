@@ -22,7 +22,7 @@ from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, check_
 from concordant.dynamics.stability import loss_variance, spikes, summarise
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
-from concordant.robustness.predictions import read_tables, write_table
+from concordant.robustness.answers import read_tables, write_table
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, command_words
 from concordant.training.folder import ExperimentFolder

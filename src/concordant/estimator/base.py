@@ -29,7 +29,7 @@ from concordant.estimator.parameters import faults_of, seed_of, steps_for
 from concordant.estimator.splitting import hold_out
 from concordant.estimator.weights import sample_weights
 from concordant.rivals import CALIBRATORS
-from concordant.robustness.predict import Answer, ask
+from concordant.robustness.predict import Predictions, predict
 from concordant.visualisation.explain import Usual, explain
 from concordant.visualisation.trace import observe
 
@@ -277,8 +277,8 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._scaled(read_again(self._arrays(X, first=False), self.forms_))
 
-    def _ask(self, X: Any) -> Answer:  # noqa: ANN401, N803
-        return ask(self.model_, self._read(X))
+    def _ask(self, X: Any) -> Predictions:  # noqa: ANN401, N803
+        return predict(self.model_, self._read(X))
 
     def _has_reliability(self) -> bool:
         return len(self.forms_) > 1 and CALIBRATORS[self.calibrator_].build.has_reliability

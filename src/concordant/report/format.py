@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ def pairs_text(values: Document, sign: str = ": ") -> str:
 
 
 def rounded(value: Any, digits: int = DIGITS) -> Any:  # noqa: ANN401 - plain JSON in, plain JSON out
-    """Return plain values with every number rounded to significant digits; what is not finite becomes None.
+    """Return plain values with every number rounded to significant digits, and None for infinite values and NaN.
 
     >>> rounded({"x": [0.123456, 2.0, float("nan"), 7]})
     {'x': [0.1235, 2, None, 7]}
@@ -97,27 +98,24 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:  # noqa: ANN401 - plain JS
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are there, or None."""
+    """Return the mean of the finite values, or None."""
     known = _known(values)
-    return sum(known) / len(known) if known else None
+    return statistics.fmean(known) if known else None
 
 
 def std(values: Iterable[float | None]) -> float | None:
-    """Return the standard deviation of a sample; None of fewer than two values."""
+    """Return the standard deviation of a sample; None for fewer than two finite values."""
     known = _known(values)
-    if len(known) < 2:
-        return None
-    middle = sum(known) / len(known)
-    return math.sqrt(sum((one - middle) ** 2 for one in known) / (len(known) - 1))
+    return statistics.stdev(known) if len(known) > 1 else None
 
 
 def columns_mean(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the mean of every column, over rows of one length or cut to the shortest."""
+    """Return the mean of every column; rows are cut to the shortest."""
     return [mean(column) for column in zip(*rows, strict=False)]
 
 
 def columns_std(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the standard deviation of every column; None where fewer than two values are known."""
+    """Return the standard deviation of every column; None where fewer than two values are finite."""
     return [std(column) for column in zip(*rows, strict=False)]
 
 
@@ -126,21 +124,21 @@ def percent(values: Iterable[float | None]) -> list[float | None]:
     return [None if value is None else 100 * value for value in values]
 
 
-def by_label(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return label -> its runs, one a seed, in the order of the document."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+def by_label(runs: Sequence[Document]) -> dict[str, list[Document]]:
+    """Return label -> its runs, one per seed, in the order of the document."""
+    found: dict[str, list[Document]] = {}
     for run in runs:
         found.setdefault(str(run["label"]), []).append(run)
     return found
 
 
-def seeds_of(runs: Sequence[Mapping[str, Any]]) -> int:
-    """Return how many seeds there are."""
+def seeds_of(runs: Sequence[Document]) -> int:
+    """Return the number of seeds."""
     return len({run["seed"] for run in runs})
 
 
 def plain(text: object) -> str:
-    """Return a text that Plotly shows letter by letter: it would take tags and entities for markup.
+    """Return a text without tags and entities, which Plotly would read as markup.
 
     >>> plain("<b>&")
     '&lt;b&gt;&amp;'
@@ -148,8 +146,8 @@ def plain(text: object) -> str:
     return html.escape(str(text), quote=False)
 
 
-def metric_of(document: Mapping[str, Any]) -> str:
-    """Return how the metric of an analysis is called.
+def metric_of(document: Document) -> str:
+    """Return the name of an analysis' metric.
 
     >>> metric_of({"metric": "balanced_accuracy"})
     'balanced accuracy'
@@ -167,7 +165,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """Return words as an enumeration; with semicolons where the words have commas themselves.
+    """Return words as an enumeration, with semicolons if words contain commas.
 
     >>> listed(["a"]), listed(["a", "b", "c"]), listed(["none, clean", "b", "c"])
     ('a', 'a, b and c', 'none, clean; b; and c')

@@ -34,60 +34,52 @@ _WHERE = {"clean": "clean", "corruption.mean": "corrupted (mean)"}
 
 def summary(documents: RunDocuments) -> list[str]:
     """Return the sentences on all documents of one run, or of one grid."""
-    said: list[str] = []
-    if documents.results is not None:
-        said += compared(documents.results) + significant(documents.results)
-    if documents.grid is not None:
-        said += of_grid(documents.grid)
-    if documents.corruption is not None:
-        said += of_corruption(documents.corruption)
-    if documents.removal is not None:
-        said += of_removal(documents.removal)
-    if documents.dynamics is not None:
-        said += of_dynamics(documents.dynamics)
-    if documents.features is not None:
-        said += of_features(documents.features)
-    return said
+    sentences = {
+        "results": (compared, significant),
+        "grid": (of_grid,),
+        "corruption": (of_corruption,),
+        "removal": (of_removal,),
+        "dynamics": (of_dynamics,),
+        "features": (of_features,),
+    }
+    found = ((getattr(documents, kind), functions) for kind, functions in sentences.items())
+    return [line for one, functions in found if one is not None for function in functions for line in function(one)]
 
 
 def compared(results: Document) -> list[str]:
-    """Return what was compared, and over how many seeds."""
+    """Return the methods that were compared, and the number of seeds."""
     labels = [shown(label) for label in labels_of(results)]
     modalities = results["config"].get("modalities")
     of = f" ({listed([str(one) for one in modalities])})" if isinstance(modalities, list) and modalities else ""
-    seeds = plural(seeds_of(results["runs"]), "seed")
+    where, seeds = f"On {results['benchmark']}{of} with {results['fusion']} fusion", seeds_of(results["runs"])
     if len(labels) == 1:
-        return [f"On {results['benchmark']}{of} with {results['fusion']} fusion, {labels[0]} was run over {seeds}."]
-    several = "; ".join(labels)
-    return [
-        f"On {results['benchmark']}{of} with {results['fusion']} fusion, {len(labels)} methods were compared over "
-        f"{seeds}: {several}."
-    ]
+        return [f"{where}, {labels[0]} was run over {plural(seeds, 'seed')}."]
+    return [f"{where}, {len(labels)} methods were compared over {plural(seeds, 'seed')}: {'; '.join(labels)}."]
 
 
 def significant(results: Document) -> list[str]:
-    """Return, for clean and corrupted instances, where the difference is significant and in whose favour."""
+    """Return the significant differences on clean and corrupted instances and without a modality, gains and losses."""
     entries = list(results["comparisons"])
     if not entries:
         return []
     ours = shown(entries[0]["of"])
-    said = []
+    lines = []
     for condition, where in (("clean", "On clean instances"), ("corruption.mean", "With one modality corrupted")):
         mine = [entry for entry in entries if entry["condition"] == condition]
         if mine:
-            said.append(f"{where}, {ours} {_verdict(mine)}.")
+            lines.append(f"{where}, {ours} {_verdict(mine)}.")
     removed = [entry for entry in entries if entry["condition"].startswith("removal.")]
     if removed:
         better, worse = (_count(removed, sign) for sign in (1, -1))
-        said.append(
+        lines.append(
             f"With one modality removed, {ours} is significantly better in {better} and significantly worse in {worse} "
             f"of {plural(len(removed), 'comparison')}."
         )
-    return said
+    return lines
 
 
 def of_grid(grid: Document) -> list[str]:
-    """Return what a grid says."""
+    """Return the fusions and methods of a grid, then its wins and losses."""
     modalities = listed([str(one) for one in grid["config"]["modalities"]])
     labels = "; ".join(shown(label) for label in grid["rows"][0]["scores"])
     first = (
@@ -110,14 +102,14 @@ def difference_lines(results: Document) -> list[str]:
 
 def grid_lines(grid: Document) -> list[str]:
     """Return wins and losses over the rows of a grid, and the fusions that do not beat one modality or chance."""
-    said = []
+    lines = []
     ours = ours_of(grid)
     if ours is not None:
         others = [label for label in grid["rows"][0]["scores"] if label != ours]
-        said += [_tally(grid, ours, other, condition) for other in others for condition in MAIN]
+        lines += [_tally(grid, ours, other, condition) for other in others for condition in MAIN]
     if has_alone(grid):
         below = [f"{row['row']} ({_points(row)})" for row in grid["rows"] if versus_alone(row) != ">"]
-        said.append(
+        lines.append(
             f"not significantly above its best modality alone, without calibration: {', '.join(below)}"
             if below
             else "every fusion, without calibration, is significantly above its best modality alone"
@@ -129,21 +121,21 @@ def grid_lines(grid: Document) -> list[str]:
         if np.mean(scores["clean"]) <= row["majority"]
     ]
     if stuck:
-        said.append(f"not above always saying the most frequent class: {', '.join(stuck)}")
-    return said
+        lines.append(f"not above always saying the most frequent class: {', '.join(stuck)}")
+    return lines
 
 
 def of_corruption(document: Document) -> list[str]:
-    """Return how much is kept under all kinds of corruption, the worst one, and how near the oracle is."""
+    """Return the mean score over all kinds of corruption, the worst condition, and the distance to the oracle."""
     labels = by_label(document["runs"])
     ours = _ours(labels)
     kinds = plural(len(document["kinds"]), "kind")
     scores = {label: mean(run["mean"] for run in runs) for label, runs in labels.items()}
     ranked = sorted(scores, key=lambda label: -(scores[label] or 0.0))
     parts = [f"{shown(label)} {100 * (scores[label] or 0.0):.1f} %" for label in ranked]
-    said = [f"Over {kinds} of corruption at five severities, mean {metric_of(document)} is {listed(parts)}."]
+    lines = [f"Over {kinds} of corruption at five severities, mean {metric_of(document)} is {listed(parts)}."]
     worst = min((run["worst"] for run in labels[ours]), key=lambda one: float(one["score"]))
-    said.append(
+    lines.append(
         f"The worst for {shown(ours)} is {worst['kind']} at severity {worst['severity']}: "
         f"{metric_of(document)} falls to "
         f"{100 * worst['score']:.1f} %."
@@ -152,17 +144,17 @@ def of_corruption(document: Document) -> list[str]:
     if error is not None:
         side = "fewer" if error < 1 else "more"
         amount = f"{100 * abs(1 - error):.0f} % {side} errors than" if abs(1 - error) >= 0.005 else "as many errors as"
-        said.append(
+        lines.append(
             f"In the mean over the kinds, {shown(ours)} makes {amount} its twin (mean corruption error {error:.2f})."
         )
     for one in document["covered"]:
         if one["label"] == ours and one["share"] is not None:
-            said.append(_covered(one))
-    return said
+            lines.append(_covered(one))
+    return lines
 
 
 def of_removal(document: Document) -> list[str]:
-    """Return which modality carries the task, and what is left without it."""
+    """Return the modality that carries the task, and the score without it."""
     labels = by_label(document["runs"])
     ours = _ours(labels)
     values = {name: mean(run["shapley"].get(name) for run in labels[ours]) for name in document["modalities"]}
@@ -172,12 +164,12 @@ def of_removal(document: Document) -> list[str]:
     total = sum(known.values())
     first = max(known, key=known.__getitem__)
     share = f", {100 * known[first] / total:.0f} % of what all bring together" if total > 0 else ""
-    said = [
+    lines = [
         f"For {shown(ours)}, {first} carries the task: {100 * known[first]:.1f} points of {metric_of(document)}{share}."
     ]
     useless = [name for name, value in known.items() if value <= 0]
     if useless:
-        said.append(
+        lines.append(
             f"{listed(useless).capitalize()} {'brings' if len(useless) == 1 else 'bring'} nothing in this measure."
         )
     without = mean(
@@ -188,25 +180,25 @@ def of_removal(document: Document) -> list[str]:
     )
     full = mean(run["full"] for run in labels[ours])
     if without is not None and full is not None:
-        said.append(
+        lines.append(
             f"Without {first}, its {metric_of(document)} goes from {100 * full:.1f} % to {100 * without:.1f} %."
         )
-    return said
+    return lines
 
 
 def of_dynamics(document: Document) -> list[str]:
-    """Return whether training was steady."""
+    """Return spikes and variance of the loss in training."""
     summaries = {one["label"]: one for one in document["summary"]}
     if not summaries:
         return []
     spikes = {label: one["spikes"]["mean"] or 0.0 for label, one in summaries.items()}
     rough = [f"{shown(label)} {count:.1f}" for label, count in spikes.items() if count > 0]
     if rough:
-        said = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}; the others had none."]
+        lines = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}; the others had none."]
         if len(rough) == len(spikes):
-            said = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}."]
+            lines = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}."]
     else:
-        said = ["Training was stable: no run had a spike of the loss."]
+        lines = ["Training was stable: no run had a spike of the loss."]
     ours = _ours(summaries)
     twin = next((label for label in ("none+perturbed", "none") if label in summaries and label != ours), None)
     if twin is not None:
@@ -218,15 +210,15 @@ def of_dynamics(document: Document) -> list[str]:
                 if abs(change) > 0.05
                 else "as much as"
             )
-            said.append(
+            lines.append(
                 f"In the second half of training the loss of {shown(ours)} varies {amount} that of {shown(twin)}."
             )
-    return said
+    return lines
 
 
 def of_features(document: Document) -> list[str]:
-    """Return what calibration does to the classes' separation, and which instance is distrusted most."""
-    said = []
+    """Return the effect of calibration on the separation of classes, and the least trusted instance."""
+    lines = []
     for what, name in (("probe", "the accuracy of a linear probe"), ("silhouette", "the silhouette of the classes")):
         parts = []
         for modality, one in document["separation"].items():
@@ -236,14 +228,14 @@ def of_features(document: Document) -> list[str]:
                 parts.append(f"{modality} from {scale * before:.{digits}f} to {scale * after:.{digits}f}")
         if parts:
             unit = " (in %)" if what == "probe" else ""
-            said.append(f"Calibration moves {name} on the features{unit}: {listed(parts)}.")
+            lines.append(f"Calibration moves {name} on the features{unit}: {listed(parts)}.")
     if document["distrusted"]:
         one = min(document["distrusted"], key=lambda each: float(each["z"]))
-        said.append(
-            f"The most distrusted is the {one['modality']} of instance {one['id']}: reliability "
+        lines.append(
+            f"The least trusted is the {one['modality']} of instance {one['id']}: reliability "
             f"{one['reliability']:.2f} where {one['usual']:.2f} is usual."
         )
-    return said
+    return lines
 
 
 def _tally(grid: Document, ours: str, other: str, condition: str) -> str:
@@ -292,7 +284,7 @@ def _count(entries: Sequence[Document], sign: int) -> int:
 
 
 def _ours(labels: Mapping[str, Any]) -> str:
-    """Return the method that the sentences are about: ours, or the last one."""
+    """Return the method in the centre of the sentences: ours, or the last one."""
     return OURS if OURS in labels else list(labels)[-1]
 
 

@@ -1,4 +1,4 @@
-"""From what a user has at hand (tensors, arrays, a torch Dataset) to a part that the analyses go through.
+"""From what a user has at hand (tensors, arrays, a torch Dataset) to a split that the analyses go through.
 
 Axis letters: N instances, T steps; the rest is the modality's layout without its batch axis.
 """
@@ -19,7 +19,7 @@ from concordant.errors import UsageError
 _BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
 
 
-def as_part(
+def as_split(
     data: Any,  # noqa: ANN401
     labels: Any = None,  # noqa: ANN401
     *,
@@ -28,10 +28,10 @@ def as_part(
     masks: Mapping[str, Any] | None = None,
     present: Mapping[str, Any] | None = None,
 ) -> AnySplit:
-    """Return instances as a part.
+    """Return instances as a split.
 
     Args:
-        data: modality -> tensor or array (N, ...); or a torch Dataset of (features by modality, label); or a part.
+        data: modality -> tensor or array (N, ...); or a torch Dataset of (features by modality, label); or a split.
         labels: class indices or real numbers (N,); for a mapping only.
         ids: one name an instance; None = their numbers.
         groups: what each belongs to, for statistics that resample whole groups.
@@ -63,14 +63,14 @@ def as_part(
     return Split(inputs, truth, names, belong, masked, here)
 
 
-def layouts_of(part: AnySplit, layouts: Mapping[str, str] | None = None) -> dict[str, str]:
+def layouts_of(split: AnySplit, layouts: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return modality -> layout, batch first: as given, else read off the number of axes.
 
     Raises:
         UsageError: a layout has another number of axes than the modality, or the number tells nothing.
     """
     found = {}
-    for name, shape in part.shapes.items():
+    for name, shape in split.shapes.items():
         layout = (layouts or {}).get(name, _BY_AXES.get(len(shape) + 1))
         if layout is None or len(layout) != len(shape) + 1 or not layout.startswith("b"):
             raise UsageError(
@@ -84,7 +84,7 @@ def layouts_of(part: AnySplit, layouts: Mapping[str, str] | None = None) -> dict
 def _from_dataset(data: Any) -> tuple[dict[str, Any], Any]:  # noqa: ANN401
     if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
         raise UsageError(
-            f"data must be features by modality, a torch Dataset with a length, or a part; found {type(data).__name__}"
+            f"data must be features by modality, a torch Dataset with a length, or a split; found {type(data).__name__}"
         )
     rows = [data[number] for number in range(len(data))]
     if not rows or not isinstance(rows[0], (tuple, list)) or not isinstance(rows[0][0], Mapping):

@@ -1,17 +1,20 @@
-"""What a model says of instances, whatever the model is: one of `concordant run`, or any callable.
+"""Run any model over a split and collect predictions and reliabilities.
 
-A callable gets `model(features)`, or `model(audio=..., video=...)` where its signature has the modalities' names,
-with `masks=` and `present=` beside it where it has those. One that does not take `present` meets absent modalities as
-zeros, which is the mean of standardised features. An attached model is called as the model inside.
-Axis letters: N instances, M modalities, C classes.
+A model is a module of `concordant run` or any callable. It is called as `model(features)`, or as
+`model(audio=..., video=...)` where its signature has the modalities' names, with `masks=` and `present=` where it has
+those. A model without `present` gets zeros for absent modalities, the mean of standardised features. An attached model
+is called as the model inside. `FromFeatures` and `features_of` cut a model of `concordant run` at its calibrator.
+Axis letters: N instances, B of a batch, M modalities, C classes.
 """
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,118 +26,89 @@ from concordant.attach.taps import core_of, wrapped
 from concordant.attach.wrapper import Attached
 from concordant.data.split import AnySplit, Floats, Split
 from concordant.errors import UsageError
-from concordant.robustness.heap import give_back
-from concordant.training.batches import Tensors, to_tensors
+from concordant.training.batches import Tensors, open_tensors, to_tensors
+from concordant.training.model import MultimodalModel, Output
 
 BATCH = 512
-LARGE = 8 << 20  # bytes of inputs, from which on it is worth the call to give memory back
+LARGE = 8 << 20  # bytes of inputs above which freed memory is worth a call to the C library
 Model = Callable[..., Any]
-Change = Callable[[Split, int | None], Split]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model said of some instances.
+class Predictions:
+    """A model's output on some instances.
 
     Args:
         logits: (N, C), or (N, 1) where it predicts a number.
-        reliability: (N, M), 0 where absent; None where the model gives none.
+        reliability: (N, M), 0 where absent; None for a model without reliabilities.
         present: bool (N, M).
-        extra: what else was asked for, by name, one row an instance.
+        clean: the calibrator's own probability that a modality is clean (N, M); None for a model without one.
     """
 
     logits: Floats
     reliability: Floats | None
     present: NDArray[np.bool_]
-    extra: dict[str, Floats] = field(default_factory=dict)
+    clean: Floats | None = None
 
     def predictions(self, *, real: bool = False) -> NDArray[Any]:
         """Return class indices (N,), or the predicted numbers (N,)."""
         return self.logits[:, 0] if real else self.logits.argmax(1)
 
 
-def ask(
-    model: Model,
-    part: AnySplit,
-    *,
-    change: Change | None = None,
-    more: Callable[[Any], Mapping[str, Tensor]] | None = None,
-    batch: int = BATCH,
-) -> Answer:
-    """Return what a model says of a part.
-
-    A part that is too large for memory is gone through piece by piece.
+def predict(model: Model, split: AnySplit, *, batch: int = BATCH) -> Predictions:
+    """Return a model's output on a split; one that is too large for memory is read in chunks.
 
     Args:
-        model: a module, which is put into evaluation mode meanwhile, or any callable.
-        part: the instances.
-        change: is given each piece and its number (None where the part is one piece), and returns what is asked.
-        more: from the model's output to further tensors (B, ...), which become `Answer.extra`.
-        batch: instances a call.
+        model: a module, which is in evaluation mode meanwhile, or any callable.
+        split: the instances.
+        batch: instances per call.
 
     Raises:
         UsageError: the model returns no logits of shape (B, C).
     """
-    found: list[Answer] = []
-    whole = isinstance(part, Split)
+    found: list[Predictions] = []
     with evaluating(model):
-        for number, piece in enumerate(part.chunks()):
-            changed = piece if change is None else change(piece, None if whole else number)
-            found += list(_answers(model, changed, more, batch))
-            if sum(x.nbytes for x in changed.inputs.values()) >= LARGE:
-                give_back()
-    return _joined(found)
+        for chunk in split.chunks():
+            found += _batches(model, chunk, batch)
+            if sum(x.nbytes for x in chunk.inputs.values()) >= LARGE:
+                _free_heap()
+
+    def joined(name: str) -> Any:  # noqa: ANN401
+        arrays = [getattr(one, name) for one in found]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Predictions(*(joined(name) for name in ("logits", "reliability", "present", "clean")))
 
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and each of its parts back into its own mode afterwards."""
-    modes = [(part, part.training) for part in module.modules()]
+    """Put a module into evaluation mode, and each of its submodules back into its own mode afterwards."""
+    modes = [(one, one.training) for one in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for one, training in modes:
+            one.training = training
 
 
 @contextmanager
 def evaluating(model: Model) -> Iterator[None]:
-    """Put a module into evaluation mode without gradients, and each of its parts back into its own mode afterwards."""
+    """Put a module into evaluation mode without gradients, and each submodule back into its own mode afterwards."""
     with evaluation_mode(model) if isinstance(model, nn.Module) else nullcontext(), torch.no_grad():
         yield
 
 
-def _answers(
-    model: Model, part: Split, more: Callable[[Any], Mapping[str, Tensor]] | None, batch: int
-) -> Iterator[Answer]:
-    device = device_of(model)
-    for some in to_tensors(part).chunks(batch):
-        here = some.to(device)
-        out = call(model, here)
-        logits = _logits(out, len(here))
-        reliability, present = _reliability(model, out)
-        if present is None:
-            columns = [here.present.get(name, torch.ones(len(here), dtype=torch.bool)) for name in part.inputs]
-            present = torch.stack([column.cpu() for column in columns], 1)
-        yield Answer(
-            logits=logits.float().cpu().numpy(),
-            reliability=None if reliability is None else reliability.float().cpu().numpy(),
-            present=present.cpu().numpy(),
-            extra={} if more is None else {name: x.float().cpu().numpy() for name, x in more(out).items()},
-        )
-
-
 def device_of(model: Model) -> torch.device:
-    """Return where a module's parameters are; the CPU of a plain callable."""
+    """Return where a module's parameters are; the CPU for a plain callable."""
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
             return tensor.device
     return torch.device("cpu")
 
 
-def call(model: Model, batch: Tensors) -> Any:  # noqa: ANN401 - whatever a model returns
-    """Return what a model says of a batch; masks and presence go with it where it takes them by name."""
+def call(model: Model, batch: Tensors) -> Any:  # noqa: ANN401 - a model may return anything
+    """Return a model's output on a batch; masks and presence go with it where it takes them by name."""
     takes = parameters_of(model)
     known = {"masks": batch.masks, "present": batch.present}
     more = {name: value for name, value in known.items() if name in takes and value}
@@ -144,7 +118,7 @@ def call(model: Model, batch: Tensors) -> Any:  # noqa: ANN401 - whatever a mode
 
 
 def parameters_of(model: Model) -> list[str]:
-    """Return the names of what a model takes, in order; of an attached or wrapped model, what the one inside takes."""
+    """Return the names of a model's arguments, in order; for an attached or wrapped model, of the one inside."""
     while isinstance(model, nn.Module):
         inner = model.model if isinstance(model, Attached) else wrapped(model)
         if inner is None:
@@ -159,7 +133,7 @@ def parameters_of(model: Model) -> list[str]:
     return [one.name for one in parameters if one.kind in named]
 
 
-def calibration_of(model: Model, out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
+def calibration_of(model: Model, out: Any) -> Any:  # noqa: ANN401 - a model may return anything
     """Return the calibration in a model's output; else the last one that the model itself keeps; else the output."""
     found = getattr(out, "calibration", None)
     if found is None and not isinstance(getattr(out, "reliability", None), Tensor):
@@ -167,7 +141,98 @@ def calibration_of(model: Model, out: Any) -> Any:  # noqa: ANN401 - whatever a 
     return out if found is None else found
 
 
-def _logits(out: Any, count: int) -> Tensor:  # noqa: ANN401 - whatever a model returns
+class FromFeatures(nn.Module):
+    """A trained model from the calibrator on: features in, predictions out."""
+
+    def __init__(self, model: MultimodalModel) -> None:
+        super().__init__()
+        self.model = model
+        self.calibrator = model.calibrator
+
+    def forward(
+        self,
+        features: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> Output:
+        """Calibrate features and fuse them."""
+        return self.model.judge(self.model.calibrator.gather(features, masks, present))
+
+
+def feature_layouts(model: MultimodalModel) -> dict[str, str]:
+    """Return modality -> the layout in which its features arrive at the calibrator."""
+    return {name: model.fusion.meeting[name].layout.name for name in model.calibrator.names}
+
+
+def features_of(model: MultimodalModel, split: AnySplit) -> Split:
+    """Return a split whose inputs are the features that arrive at the calibrator, held in memory; 0 where absent."""
+    features: dict[str, list[Tensor]] = {}
+    masks: dict[str, list[Tensor]] = {}
+    present: list[Tensor] = []
+    with evaluating(model):
+        for some in open_tensors(split).to(device_of(model)).chunks(BATCH):
+            batch = model.encode(some.inputs, some.masks, some.present)
+            present.append(batch.present.cpu())
+            for name, x in batch.features.items():
+                here = batch.column(name).view(-1, *(1 for _ in x.shape[1:]))
+                features.setdefault(name, []).append(torch.where(here, x, 0).float().cpu())
+            for name, mask in batch.masks.items():
+                masks.setdefault(name, []).append(mask.cpu())
+    known = torch.cat(present).numpy()
+    return Split(
+        inputs={name: torch.cat(found).numpy() for name, found in features.items()},
+        labels=np.asarray(split.labels),
+        ids=split.ids,
+        groups=split.groups,
+        masks={name: torch.cat(found).numpy() for name, found in masks.items()},
+        present={name: known[:, index] for index, name in enumerate(model.calibrator.names)},
+    )
+
+
+def _free_heap() -> None:
+    """Return free pages inside the heap to the system, if the C library can do so (glibc).
+
+    glibc keeps freed blocks of up to 32 MiB in its heap, where small blocks that stay keep the next large one from
+    fitting in: evaluating a model several hundred times took 16 GB instead of one.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@lru_cache(maxsize=1)
+def _trim() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library; on Windows, none by that name
+        return None
+    return found
+
+
+def _batches(model: Model, split: Split, batch: int) -> Iterator[Predictions]:
+    device = device_of(model)
+    for some in to_tensors(split).chunks(batch):
+        some = some.to(device)
+        out = call(model, some)
+        reliability, present = _reliability(model, out)
+        if present is None:
+            everyone = torch.ones(len(some), dtype=torch.bool)
+            present = torch.stack([some.present.get(name, everyone).cpu() for name in split.inputs], 1)
+        clean = getattr(getattr(out, "calibration", None), "logits", None)
+        yield Predictions(
+            logits=_array(_logits(out, len(some))),
+            reliability=None if reliability is None else _array(reliability),
+            present=present.cpu().numpy(),
+            clean=None if clean is None else _array(clean.sigmoid()),
+        )
+
+
+def _array(x: Tensor) -> Floats:
+    found: Floats = x.float().cpu().numpy()
+    return found
+
+
+def _logits(out: Any, count: int) -> Tensor:  # noqa: ANN401 - a model may return anything
     logits = out if isinstance(out, Tensor) else getattr(out, "logits", None)
     if logits is None and isinstance(out, Sequence) and out and isinstance(out[0], Tensor):
         logits = out[0]
@@ -182,7 +247,7 @@ def _logits(out: Any, count: int) -> Tensor:  # noqa: ANN401 - whatever a model 
 
 
 def _reliability(model: Model, out: Any) -> tuple[Tensor | None, Tensor | None]:  # noqa: ANN401
-    """Return reliability and presence from what came out, where they are there."""
+    """Return reliability and presence from a model's output; None for each that is not in it."""
     calibration = calibration_of(model, out)
     reliability, present = getattr(calibration, "reliability", None), getattr(calibration, "present", None)
     calibrator = getattr(core_of(model) if isinstance(model, nn.Module) else model, "calibrator", None)
@@ -191,17 +256,4 @@ def _reliability(model: Model, out: Any) -> tuple[Tensor | None, Tensor | None]:
     return (
         reliability if known and not silent else None,
         present if known and isinstance(present, Tensor) else None,
-    )
-
-
-def _joined(answers: Sequence[Answer]) -> Answer:
-    first = answers[0]
-    reliability = None
-    if first.reliability is not None:
-        reliability = np.concatenate([one.reliability for one in answers if one.reliability is not None])
-    return Answer(
-        logits=np.concatenate([one.logits for one in answers]),
-        reliability=reliability,
-        present=np.concatenate([one.present for one in answers]),
-        extra={name: np.concatenate([one.extra[name] for one in answers]) for name in first.extra},
     )

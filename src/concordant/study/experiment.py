@@ -20,15 +20,15 @@ from concordant.data.split import Task
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically, write_json
-from concordant.robustness.predictions import as_table, read_tables, write_table
-from concordant.robustness.stress import agree, stress
+from concordant.robustness.answers import agree, as_table, ask, read_tables, run_scores, usual_answer, write_table
+from concordant.robustness.conditions import run_conditions
 from concordant.statistics.bootstrap import Outcomes
 from concordant.statistics.comparisons import Correct, compare
 from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices, launched
-from concordant.training.execution_plan import Pass, Unit, check_wish, key_of, plan, tasks_of
+from concordant.training.execution_plan import Pass, Unit, check_vectorise, plan, splits_of
 from concordant.training.folder import RESULTS, ExperimentFolder
 from concordant.training.model import check_encoders, check_labels
 from concordant.training.paired import Job, default_jobs, run_all
@@ -141,7 +141,8 @@ def _study_all(
         raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
     if dynamics is not None:
         check_able(dynamics)
-    wish, processes = check_wish(vectorise), jobs if jobs is not None else default_jobs()
+    check_vectorise(vectorise)
+    processes = jobs if jobs is not None else default_jobs()
     sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
     checks: dict[str, dict[str, Any]] = {}
     for name, (config, _) in experiments.items():
@@ -171,7 +172,7 @@ def _study_all(
             folders[name].note(f"{len(mine)} of {runs} runs to do")
             whose |= {job.folder: name for job in mine}
             prefix = f"{name}: " if name else ""
-            units, lines = plan(mine, _prepared, wish=wish, processes=processes, prefix=prefix)
+            units, lines = plan(mine, _prepared, vectorise=vectorise, processes=processes, prefix=prefix)
             for line in lines:
                 folders[name].note(line.removeprefix(prefix))
                 if say is not None:
@@ -229,7 +230,7 @@ def _study_all(
 
 def jobs_of(unit: Unit) -> tuple[Job, ...]:
     """Return the runs of a unit of work."""
-    return unit.jobs if isinstance(unit, Pass) else (unit,) if isinstance(unit, Job) else ()
+    return unit.jobs if isinstance(unit, Pass) else (unit,)
 
 
 def _prepared(job: Job) -> Task:
@@ -250,8 +251,6 @@ def run_unit(unit: Unit) -> dict[str, Any]:
     """
     if isinstance(unit, Pass):
         return run_pass(unit)
-    if not isinstance(unit, Job):
-        raise TypeError(f"a unit is a run or a pass; found {type(unit).__name__}")
     return {"entries": {unit.seed: run_one(unit)}, "failures": {}, "notes": []}
 
 
@@ -261,7 +260,8 @@ def run_pass(unit: Pass) -> dict[str, Any]:
 
     jobs = {job.seed: job for job in unit.jobs}
     first = unit.jobs[0]
-    tasks = tasks_of(key_of(first.config), first.data, tuple(jobs))
+    config = first.config
+    tasks = splits_of(config.benchmark, config.protocol, config.modalities, first.data, tuple(jobs))
     found: dict[str, Any] = {"entries": {}, "failures": {}, "notes": []}
     for seeds in alike(tasks, first.config.recipe.batch):
         trained: dict[int, Trained] = {}
@@ -313,21 +313,21 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
 
 def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Stress a trained run and write its files; `more` is recorded of it too."""
-    stressed = stress(trained.model, task, job.seed)
+    answers = ask(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
     entry = {
         "calibrator": job.variant.calibrator,
         "perturbed_training": job.variant.perturbed,
         "seed": job.seed,
         "parameters": sum(p.numel() for p in trained.model.calibrator.parameters()),
         "model_parameters": sum(p.numel() for p in trained.model.parameters()),
-        **stressed.scores,
+        **run_scores(answers, usual_answer(trained.model, task.valid)),
         "best_step": trained.best_step,
         "train_seconds": trained.seconds,
         "loading_share": round(trained.loading_share, 4),
         "devices": job.devices.record(),
         **more,
     }
-    write_table(job.folder / "predictions.parquet", as_table(stressed, task.test, job.variant, job.seed))
+    write_table(job.folder / "predictions.parquet", as_table(answers, job.variant, job.seed))
     write_weights(job.folder / "weights.safetensors", trained.model.state_dict(), job)
     write_json(job.folder / "history.json", {"evaluations": trained.history})
     write_json(job.folder / "run.json", entry)  # last: it says that the run is whole

@@ -18,8 +18,7 @@ from concordant import seeding
 from concordant.errors import UsageError
 from concordant.files import write_json
 from concordant.fusion import FUSIONS
-from concordant.robustness.predictions import read_tables
-from concordant.robustness.stress import as_classes
+from concordant.robustness.answers import as_classes, read_tables
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, METRIC, compare, reference
 from concordant.statistics.significance import holm

@@ -6,24 +6,22 @@ RUN/analyses/<analysis>.json               all runs, with what is only known of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from concordant.benchmarks.catalogue import natures_of, waves_of
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, sha256, shown, write_json
-from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
-from concordant.robustness.corrupting import check_kinds
+from concordant.robustness.answers import check_metric
+from concordant.robustness.conditions import check_kinds
 from concordant.robustness.corruptions import KINDS
 from concordant.robustness.curves import measure_corruption
+from concordant.robustness.oracle import together, twin_of
+from concordant.robustness.predict import FromFeatures, feature_layouts, features_of
 from concordant.robustness.removal import RATES, measure_removal
-from concordant.robustness.scoring import check_metric
 from concordant.training.metrics import PRIMARY
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.paired import Job, default_jobs, run_all
@@ -35,7 +33,6 @@ CORRUPTION = "concordant.corruption/1"
 Place = Literal["inputs", "features"]
 Progress = Callable[[int, int, str], None]
 Found = dict[str, Any]
-LEAST_WAY = 0.01  # of the score, from the twin to its oracle: less is noise
 
 
 def stress_removal(
@@ -96,7 +93,7 @@ def stress_corruption(
         UsageError: a kind or the metric is unknown, or no kind can be applied.
         DataError: the data or weights cannot be used.
     """
-    asked = [kind.name for kind in check_kinds(kinds, KINDS)]
+    asked = [kind.name for kind in check_kinds(kinds)]
     found = _all_runs(runs, "corruption", {"metric": metric, "kinds": asked, "at": at}, data, jobs, progress)
     command = f"concordant stress {shown(runs.path)} --corruption"
     command += "" if kinds is None else f" --kinds {','.join(asked)}"
@@ -109,79 +106,6 @@ def stress_corruption(
     }
     write_json(runs.path / ANALYSES / "corruption.json", document)
     return document
-
-
-def twin_of(labels: Sequence[str]) -> str | None:
-    """Return the twin that others are measured against: trained with perturbations too, where there is one."""
-    return next((label for label in ("none+perturbed", "none") if label in labels), None)
-
-
-def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None = None) -> Found:
-    """Return what is known of all runs together: errors relative to the twin's, and the share of the oracle's way.
-
-    Args:
-        found: what `measure_corruption` returned of each run, with "label" and "seed".
-        labels: the methods.
-        twin: the uncalibrated one; None = as `twin_of` says.
-    """
-    twin = twin if twin is not None else twin_of(labels)
-    twins = {one["seed"]: one for one in found if one["label"] == twin}
-    runs, oracle = [], []
-    for one in found:
-        kinds = one["kinds"]
-        run = {key: one[key] for key in ("label", "seed", "clean", "kinds", "mean", "area")}
-        run["mean_corruption_error"] = relative_error(kinds, twins[one["seed"]]["kinds"]) if twins else None
-        runs.append({**run, "worst": one["worst"], "diagram": one["diagram"]})
-        if "oracle" in one:
-            mean = float(np.mean([told["scores"] for told in one["oracle"].values()]))
-            oracle.append({"label": one["label"], "seed": one["seed"], "kinds": one["oracle"], "mean": mean})
-    judged = [label for label in labels if label != twin and not label.startswith("none")]
-    covered = [] if twin is None else [covering(found, label, twin) for label in judged]
-    return {"runs": runs, "oracle": oracle, "covered": covered}
-
-
-def relative_error(kinds: Mapping[str, Found], twin: Mapping[str, Found]) -> float | None:
-    """Return the mean corruption error: over kinds, the errors at all severities relative to the twin's.
-
-    After Hendrycks and Dietterich (ICLR 2019). 1 is the twin itself, less is better; kinds under which the twin makes
-    no error are left out, and None is left where it makes none at all.
-    """
-    shares = []
-    for name, found in kinds.items():
-        own, others = (sum(1 - score for score in one["scores"]) for one in (found, twin[name]))
-        if others > 0:
-            shares.append(own / others)
-    return float(np.mean(shares)) if shares else None
-
-
-def covering(found: Sequence[Found], label: str, twin: str) -> Found:
-    """Return which share of the way from the twin to its oracle a method covers, over all seeds.
-
-    1 = as good as the twin that is told what to leave out; negative = worse than the twin. Conditions count, kind by
-    kind and severity by severity, where the oracle is more than a point ahead of the twin: elsewhere the corrupted
-    modality is still of use, and there is no way to cover. None where no condition counts.
-    """
-    names = next(list(one["kinds"]) for one in found if one["label"] == twin)
-
-    def means(whose: str, part: str) -> NDArray[np.float64]:
-        """Return scores by kind and severity, the mean over seeds."""
-        runs = [[one[part][name]["scores"] for name in names] for one in found if one["label"] == whose]
-        return np.asarray(np.mean(runs, 0), dtype=np.float64)
-
-    base = means(twin, "kinds")
-    gain, way = means(label, "kinds") - base, means(twin, "oracle") - base
-    counts = way > LEAST_WAY
-
-    def share(rows: NDArray[np.bool_]) -> float | None:
-        return float(gain[rows].sum() / way[rows].sum()) if rows.any() else None
-
-    return {
-        "label": label,
-        "twin": twin,
-        "share": share(counts),
-        "conditions": int(counts.sum()),
-        "by_kind": {name: share(counts & (np.arange(len(names)) == row)[:, None]) for row, name in enumerate(names)},
-    }
 
 
 def _all_runs(

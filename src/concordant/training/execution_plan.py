@@ -7,25 +7,21 @@ way. Each variant's way is printed with its reason before training begins.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 from torch import nn
 
 from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import Split, Task
 from concordant.errors import UsageError
-from concordant.training.config import Config
 from concordant.training.devices import Devices
 from concordant.training.model import build_model
 from concordant.training.paired import Job
 
-Prepare = Callable[[Job], Task]
-Wish = Literal["auto", "on", "off"]
-WISHES: tuple[Wish, ...] = ("auto", "on", "off")
+VECTORISE = ("auto", "on", "off")
 # Device -> multiplications of the largest encoder's first layer in a step, above which a pass does not pay: operators
 # that are large keep a processor busy with one seed. Measured: cpu up to 1 million (handwritten) it pays, from
 # 5 million (av-digits) it does not; cuda at 20 million (utd-mhad) it is 6 times as fast, and the bound is a guess.
@@ -35,14 +31,6 @@ _UNMAPPED = (
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers"),
     ((nn.modules.batchnorm._BatchNorm,), "batch normalisation"),
 )
-
-
-class Unit(Protocol):
-    """What a worker process is given: one run, or a pass of several."""
-
-    @property
-    def name(self) -> str:
-        """How a line about it begins."""
 
 
 @dataclass(frozen=True)
@@ -57,44 +45,41 @@ class Pass:
 
     @property
     def name(self) -> str:
-        """The variant and its seeds."""
+        """The variant and its seeds, for the log."""
         return f"{self.jobs[0].variant.label}, seeds {', '.join(str(job.seed) for job in self.jobs)}"
 
 
-def check_wish(wish: str) -> Wish:
-    """Return what was wished for.
+Unit = Job | Pass  # of work, for one worker process
 
-    Raises:
-        UsageError: it is none of "auto", "on", "off".
-    """
-    for known in WISHES:
-        if wish == known:
-            return known
-    raise UsageError(f"vectorise must be one of {', '.join(WISHES)}; found {wish!r}")
+
+def check_vectorise(value: str) -> None:
+    """Raise UsageError unless the option is "auto", "on" or "off"."""
+    if value not in VECTORISE:
+        raise UsageError(f"vectorise must be one of {', '.join(VECTORISE)}; found {value!r}")
 
 
 def plan(
-    jobs: Sequence[Job], prepared: Prepare, *, wish: Wish, processes: int, prefix: str = ""
+    jobs: Sequence[Job], prepared: Callable[[Job], Task], *, vectorise: str, processes: int, prefix: str = ""
 ) -> tuple[list[Unit], list[str]]:
-    """Return the work of an experiment, passes first, and lines that say what is trained how.
+    """Return the units of work of an experiment, passes first, and one line per way of training.
 
-    There are no fewer passes than processes, as far as seeds go: a pass is cut where it would leave one idle.
+    Passes are split until there are as many as processes, as far as the number of seeds allows.
 
     Args:
-        jobs: the runs that are to be done, of one experiment.
-        prepared: from a run to its split; asked for one run a variant.
-        wish: "auto", "on" or "off".
-        processes: how many work at once.
+        jobs: the unfinished runs of one experiment.
+        prepared: from a run to its split; called for one run per variant.
+        vectorise: "auto", "on" or "off".
+        processes: number of worker processes.
         prefix: stands before each line.
 
     Raises:
-        UsageError: `wish` is "on", and a variant cannot be trained in one pass; says why.
+        UsageError: `vectorise` is "on", and a variant cannot be trained in one pass; with the reason.
     """
     variants: dict[str, list[Job]] = {}
     for job in jobs:
         variants.setdefault(job.variant.label, []).append(job)
-    reasons = {label: _reason(mine, prepared, wish) for label, mine in variants.items()}
-    refused = [f"{label}: {reason}" for label, reason in reasons.items() if wish == "on" and reason is not None]
+    reasons = {label: _reason(mine, prepared, vectorise) for label, mine in variants.items()}
+    refused = [f"{label}: {reason}" for label, reason in reasons.items() if vectorise == "on" and reason is not None]
     if refused:
         raise UsageError(
             f"{prefix}--vectorise on cannot be had ({'; '.join(refused)}); use --vectorise auto, which trains what "
@@ -108,14 +93,20 @@ def plan(
         size = max(2, -(-len(mine) // cuts))
         passes += [Pass(tuple(mine[start : start + size])) for start in range(0, len(mine), size)]
     single: list[Unit] = [job for job in jobs if job.variant.label not in together]
-    return [*passes, *single], _lines(variants, reasons, prefix, wish)
+    ways: dict[str, list[str]] = {}
+    for label, reason in reasons.items():
+        count = len(variants[label])
+        if count > 1 or vectorise != "auto":
+            way = "in one vectorised pass" if reason is None else f"one after another: {reason}"
+            ways.setdefault(f"{count} seeds {way}", []).append(label)
+    return [*passes, *single], [f"{prefix}{', '.join(labels)}: {way}" for way, labels in ways.items()]
 
 
-def _reason(jobs: Sequence[Job], prepared: Prepare, wish: Wish) -> str | None:
+def _reason(jobs: Sequence[Job], prepared: Callable[[Job], Task], vectorise: str) -> str | None:
     """Return why the runs of a variant are trained one after another; None = they share a pass."""
     job, device = jobs[0], jobs[0].devices.kind
     config = job.config.of(job.variant)
-    if wish == "off":
+    if vectorise == "off":
         return "--vectorise off"
     if len(jobs) < 2:
         return "there is one seed to train"
@@ -136,7 +127,7 @@ def _reason(jobs: Sequence[Job], prepared: Prepare, wish: Wish) -> str | None:
             return f"{config.fusion if config.encoders == 'small' else 'the model'} has {what}"
     values = max(math.prod(task.train.shapes[name]) for name in config.modalities)
     work = values * min(config.recipe.batch, len(task.train)) * config.recipe.width
-    if wish == "auto" and work > LARGEST[device]:
+    if vectorise == "auto" and work > LARGEST[device]:
         return (
             f"batches are large enough by themselves ({work / 1e6:.1f} million multiplications in the largest "
             f"encoder's first layer, above {LARGEST[device] / 1e6:.0f})"
@@ -144,33 +135,9 @@ def _reason(jobs: Sequence[Job], prepared: Prepare, wish: Wish) -> str | None:
     return None
 
 
-def _lines(
-    variants: Mapping[str, Sequence[Job]], reasons: Mapping[str, str | None], prefix: str, wish: Wish
-) -> list[str]:
-    """Return one line per way of training, with the variants that are trained in it."""
-    ways: dict[str, list[str]] = {}
-    for label, reason in reasons.items():
-        count = len(variants[label])
-        if count < 2 and wish == "auto":
-            continue  # there is nothing to share
-        way = "in one vectorised pass" if reason is None else f"one after another: {reason}"
-        ways.setdefault(f"{count} seeds {way}", []).append(label)
-    return [f"{prefix}{', '.join(labels)}: {way}" for way, labels in ways.items()]
-
-
 @lru_cache(maxsize=1)
-def tasks_of(config_key: tuple[Any, ...], data: Path | None, seeds: tuple[int, ...]) -> dict[int, Task]:
-    """Return the splits of several seeds; those asked for last stay, so that all variants of a process share them.
-
-    Args:
-        config_key: what `key_of` returned.
-        data: the data folder, or None.
-        seeds: of the splits.
-    """
-    benchmark, protocol, modalities = config_key
+def splits_of(
+    benchmark: str, protocol: str, modalities: tuple[str, ...], data: Path | None, seeds: tuple[int, ...]
+) -> dict[int, Task]:
+    """Return seed -> its split; the last result is kept, since the variants of an experiment share splits."""
     return {seed: prepare(benchmark, data=data, seed=seed, modalities=modalities, protocol=protocol) for seed in seeds}
-
-
-def key_of(config: Config) -> tuple[str, str, tuple[str, ...]]:
-    """Return what of a configuration decides about its splits."""
-    return config.benchmark, config.protocol, config.modalities

@@ -13,18 +13,16 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from concordant import seeding
@@ -33,6 +31,7 @@ from concordant.data.split import AnySplit, LabelKind, Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import Tensors, endless_rows, to_tensors
 from concordant.training.config import Config, Recipe, Variant
+from concordant.training.draws import Draw, Draws, Streams, plan_draws
 from concordant.training.loop import evaluation_steps, one_cycle
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.selection import CheckpointSelector, snapshot
@@ -40,9 +39,7 @@ from concordant.training.step import LOSSES, TrainingStep
 from concordant.training.train import Trained
 from concordant.training.validation import validation_score
 
-Named = Mapping[str, Tensor]
-_DROPOUT = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
-_REPLACED = {*_DROPOUT, torch.rand, torch.randn, torch.ops.concordant.require_finite.default}
+Result = tuple[Tensor, list[Tensor | None]]  # losses (S,) and stacked gradients
 
 
 @dataclass
@@ -53,8 +50,7 @@ class _Run:
     model: MultimodalModel
     valid: Tensors
     order: Iterator[Tensor]
-    dropout: torch.Generator
-    perturbation: torch.Generator
+    streams: Streams
     selector: CheckpointSelector
     history: list[dict[str, float]] = field(default_factory=list)
     finite: bool = True
@@ -78,7 +74,6 @@ def train_together(
     seeds: Sequence[int],
     *,
     device: torch.device | str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, Trained]:
     """Train several seeds of a variant in one pass.
 
@@ -88,7 +83,6 @@ def train_together(
         variant: the calibrator, and whether training perturbs.
         seeds: one per task.
         device: "cpu" or "cuda"; the models stay there.
-        progress: called with the step and the number of steps at every evaluation.
 
     Returns:
         seed -> its trained run; `seconds` is an equal share of the pass. A seed whose training diverged is left out:
@@ -105,14 +99,11 @@ def train_together(
     runs = []
     for task, seed, offset in zip(tasks, seeds, first, strict=False):
         model = build_model(task, config, variant, seed).to(device)
-        order = map(
-            partial(torch.add, offset), endless_rows(len(task.train), recipe.batch, seeding.generator(seed, "batches"))
-        )
         valid = to_tensors(_in_memory(task.valid)).to(device)
-        dropout, perturbation = (seeding.generator(seed, name, device=device) for name in ("dropout", "perturbations"))
-        runs.append(_Run(seed, model, valid, order, dropout, perturbation, CheckpointSelector(recipe.patience)))
-    model = copy.deepcopy(runs[0].model).train()
-    loss = TrainingStep(model, LOSSES[kind], perturbation=settings)
+        rows = endless_rows(len(task.train), recipe.batch, seeding.generator(seed, "batches"))
+        order, selector = map(partial(torch.add, offset), rows), CheckpointSelector(recipe.patience)
+        runs.append(_Run(seed, model, valid, order, Streams.of(seed, device), selector))
+    loss = TrainingStep(copy.deepcopy(runs[0].model).train(), LOSSES[kind], perturbation=settings)
     with seeding.in_order(device):
         stack = _Stack(runs, loss, recipe, _joined(splits).to(device))
         total, count = torch.zeros(len(runs), device=device), 0
@@ -123,8 +114,6 @@ def train_together(
             for row, mean in enumerate((total / count).tolist()):
                 stack.write(row)
                 stack.runs[row].evaluate(step, mean, settings, kind)
-            if progress is not None:
-                progress(step, recipe.steps)
             stack.keep([row for row, run in enumerate(stack.runs) if run.finite and not run.selector.exhausted])
             if not stack.runs:
                 break
@@ -169,25 +158,14 @@ def _joined(splits: Sequence[Tensors]) -> Tensors:
     Where only some seeds have a mask or presence of a modality, it is True throughout for the others.
     """
 
-    def flags(kind: str) -> dict[str, Tensor]:
-        known = [getattr(split, kind) for split in splits]
-        shapes = {name: x.shape[1:] for one in known for name, x in one.items()}
-        return {
-            name: torch.cat(
-                [
-                    one.get(name, torch.ones(len(split), *shape, dtype=torch.bool))
-                    for one, split in zip(known, splits, strict=True)
-                ]
-            )
-            for name, shape in shapes.items()
-        }
+    def joined(kind: str) -> dict[str, Tensor]:
+        parts: list[dict[str, Tensor]] = [getattr(split, kind) for split in splits]
+        shapes = {name: x.shape[1:] for part in parts for name, x in part.items()}
+        full = [{name: torch.ones(len(s), *shape, dtype=torch.bool) for name, shape in shapes.items()} for s in splits]
+        return {name: torch.cat([(one | part)[name] for one, part in zip(full, parts, strict=True)]) for name in shapes}
 
-    return Tensors(
-        inputs={name: torch.cat([split.inputs[name] for split in splits]) for name in splits[0].inputs},
-        labels=torch.cat([split.labels for split in splits]),
-        masks=flags("masks"),
-        present=flags("present"),
-    )
+    labels = torch.cat([split.labels for split in splits])
+    return Tensors(inputs=joined("inputs"), labels=labels, masks=joined("masks"), present=joined("present"))
 
 
 class _Stack:
@@ -211,18 +189,31 @@ class _Stack:
         self._optimizer, self._schedule = one_cycle(
             self._trained, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, steps=recipe.steps
         )
-        self._plan: list[Callable[[_Run], Tensor]] | None = None
-        self._play: Callable[[Tensors], tuple[Tensor, list[Tensor | None]]] | None = None
+        self._plan: list[Draw] | None = None
+        self._play: Callable[[Tensors], Result] | None = None
 
     def step(self) -> Tensor:
-        """Train one step; return the loss of every seed, (S,)."""
+        """Train one step; return the loss of every seed, (S,).
+
+        Raises:
+            ConcordantError: the model cannot take a step of several seeds.
+        """
         rows = torch.stack([next(run.order) for run in self.runs])  # (S, B)
-        batch = self._data.take(rows.to(self._data.labels.device))
+        device = self._data.labels.device
+        batch = self._data.take(rows.to(device))
         if self._plan is None:
-            self._plan = _plan(self._loss, batch.each(itemgetter(0)))
-        if self._play is None:
-            self._play = self._recorded(batch) if batch.labels.is_cuda else self._gradients
-        losses, gradients = self._play(batch)
+            # Of a copy, since a step changes running statistics.
+            watched, one = copy.deepcopy(self._loss), batch.each(itemgetter(0))
+            self._plan = plan_draws(lambda: watched(*_arguments(one)), device)
+        try:
+            if self._play is None:
+                self._play = self._recorded(batch) if device.type == "cuda" else self._gradients
+            losses, gradients = self._play(batch)
+        except RuntimeError as error:
+            refused = (
+                "CUDA cannot record the step" if device.type == "cuda" else "PyTorch's vmap cannot follow the model"
+            )
+            raise ConcordantError(f"{refused} ({str(error).strip().splitlines()[0].rstrip('.')})") from error
         for parameter, gradient in zip(self._trained, gradients, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
@@ -250,67 +241,45 @@ class _Stack:
         self._buffers = {name: x[index] for name, x in self._buffers.items()}
         self._play = None
 
-    def _gradients(self, batch: Tensors) -> tuple[Tensor, list[Tensor | None]]:
-        """Return the loss of every seed, (S,), and the gradients of all parameters; buffers are written to."""
-        unused = torch.Generator(batch.labels.device)  # stands for the perturbations' stream of each seed
-        made = [torch.stack([draw(run) for run in self.runs]) for draw in self._plan or ()]
+    def _gradients(self, batch: Tensors) -> Result:
+        """Return losses and gradients of all seeds; buffers are written to."""
+        made = [torch.stack([draw(run.streams) for run in self.runs]) for draw in self._plan or ()]
 
-        def one(
-            parameters: Named,
-            buffers: Named,
-            inputs: Named,
-            masks: Named,
-            present: Named,
-            labels: Tensor,
-            made: list[Tensor],
-        ) -> Tensor:
-            named = {f"model.{name}": x for name, x in (*parameters.items(), *buffers.items())}
-            with _Draws(made):
-                found: Tensor = functional_call(
-                    self._loss, named, (inputs, masks, present, labels, unused), tie_weights=False
-                )
+        def loss(state: dict[str, Tensor], batch: dict[str, Any], made: list[Tensor]) -> Tensor:
+            with Draws(made):
+                found: Tensor = functional_call(self._loss, state, _arguments(Tensors(**batch)), tie_weights=False)
             return found
 
-        try:
-            with sdpa_kernel(SDPBackend.MATH):  # the only kernel of attention that vmap has a rule for
-                losses: Tensor = torch.vmap(one, randomness="error")(
-                    self._parameters, self._buffers, batch.inputs, batch.masks, batch.present, batch.labels, made
-                )
-        except RuntimeError as error:
-            raise ConcordantError(f"PyTorch's vmap cannot follow the model ({_first_line(error)})") from error
+        state = {f"model.{name}": x for name, x in (*self._parameters.items(), *self._buffers.items())}
+        with sdpa_kernel(SDPBackend.MATH):  # the only kernel of attention that vmap has a rule for
+            losses: Tensor = torch.vmap(loss, randomness="error")(state, vars(batch), made)
         found = torch.autograd.grad(losses.sum(), self._trained, allow_unused=True)
         # The fused optimiser reads gradients in the order of memory.
         return losses.detach(), [None if x is None else x.contiguous() for x in found]
 
-    def _recorded(self, batch: Tensors) -> Callable[[Tensors], tuple[Tensor, list[Tensor | None]]]:
+    def _recorded(self, batch: Tensors) -> Callable[[Tensors], Result]:
         """Return `_gradients` as a CUDA graph, whose results the next call overwrites.
 
         A small model's operators compute for less time than the host takes to start them one by one.
-
-        Raises:
-            ConcordantError: CUDA cannot record the step.
         """
         place = batch.each(torch.clone)  # a graph reads where it read while it was recorded
-        graph, generators = torch.cuda.CUDAGraph(), [g for run in self.runs for g in (run.dropout, run.perturbation)]
+        graph, generators = torch.cuda.CUDAGraph(), [g for run in self.runs for g in vars(run.streams).values()]
         buffers, states = {name: x.clone() for name, x in self._buffers.items()}, [g.get_state() for g in generators]
         for generator in generators:
             graph.register_generator_state(generator)
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        try:
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):  # once as it is: libraries make their workspaces at the first call
-                self._gradients(place)
-            torch.cuda.current_stream().wait_stream(side)
-            for generator, state in zip(generators, states, strict=True):
-                generator.set_state(state)
-            for name, x in buffers.items():
-                self._buffers[name].copy_(x)
-            with torch.cuda.graph(graph):
-                found = self._gradients(place)
-        except RuntimeError as error:
-            raise ConcordantError(f"CUDA cannot record a step as a graph ({_first_line(error)})") from None
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # once as it is: libraries make their workspaces at the first call
+            self._gradients(place)
+        torch.cuda.current_stream().wait_stream(side)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        for name, x in buffers.items():
+            self._buffers[name].copy_(x)
+        with torch.cuda.graph(graph):
+            found = self._gradients(place)
 
-        def play(batch: Tensors) -> tuple[Tensor, list[Tensor | None]]:
+        def play(batch: Tensors) -> Result:
             for kept, new in zip(tree_leaves(vars(place)), tree_leaves(vars(batch)), strict=True):
                 kept.copy_(new)
             graph.replay()
@@ -319,91 +288,6 @@ class _Stack:
         return play
 
 
-class _Draws(TorchFunctionMode):
-    """Note what a step of one seed draws, or hand a vmapped step what was drawn for it, in order.
-
-    A single run draws dropout masks from the global stream and perturbations from a generator. Which of the two, in
-    which order and in which shapes depends on no values, so one step of one seed gives the plan for all. What is
-    random in another way is refused by vmap.
-
-    Args:
-        made: one tensor per draw, split by seeds; None = call everything as it is and note the draws in `plan`.
-
-    Attributes:
-        plan: per draw, a function from a run to its numbers.
-    """
-
-    def __init__(self, made: Iterable[Tensor] | None = None) -> None:
-        super().__init__()
-        self._made = None if made is None else iter(made)
-        self.plan: list[Callable[[_Run], Tensor]] = []
-
-    def __torch_function__(
-        self,
-        func: Any,  # noqa: ANN401 - any function of PyTorch
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the function returns
-        """Call the function, unless it draws and its numbers are there."""
-        kwargs = kwargs or {}
-        if func not in _REPLACED:
-            return func(*args, **kwargs)
-        if func is torch.ops.concordant.require_finite.default:
-            # An error would end the pass of all seeds; the loss of the seed in question is not finite either.
-            return args[1]
-        drops = func in _DROPOUT
-        if drops and (not kwargs["training"] or kwargs["p"] == 0 or args[0].numel() == 0):
-            return args[0]
-        if self._made is not None:
-            return args[0] * next(self._made) if drops else next(self._made)
-        if drops:
-            self.plan.append(partial(_mask, func, torch.empty_like(args[0], requires_grad=False), kwargs["p"]))
-        else:
-            self.plan.append(partial(_numbers, func, args, kwargs))
-        return func(*args, **kwargs)
-
-
-def _plan(loss: nn.Module, batch: Tensors) -> list[Callable[[_Run], Tensor]]:
-    """Return what a step draws, from one that is made for this alone with a batch of one seed."""
-    device = batch.labels.device
-    draws = _Draws()
-    with seeding.stream(0, "dropout", device=device), draws:
-        # A copy, since a step changes running statistics.
-        copy.deepcopy(loss)(batch.inputs, batch.masks, batch.present, batch.labels, torch.Generator(device))
-    return draws.plan
-
-
-def _numbers(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], run: _Run) -> Tensor:  # noqa: ANN401
-    """Return what `torch.rand` or `torch.randn` gives in a seed's single run."""
-    stream = run.dropout if kwargs.get("generator") is None else run.perturbation
-    numbers: Tensor = func(*args, **{**kwargs, "generator": stream})
-    return numbers
-
-
-def _mask(func: Any, like: Tensor, p: float, run: _Run) -> Tensor:  # noqa: ANN401 - a function of PyTorch
-    """Return the dropout mask of a seed's single run, 0 or 1 / (1 - p).
-
-    Args:
-        func: F.dropout, with a mask per value, or one of those with a mask per channel.
-        like: of the shape, type and order in memory of what is dropped; masks are filled in that order.
-        p: probability that a value is dropped.
-        run: the seed.
-    """
-    if func is F.dropout and like.is_cuda:
-        # CUDA draws such a mask inside the operator that applies it, from the device's own generator alone.
-        device = torch.cuda.default_generators[like.device.index]
-        before = device.graphsafe_get_state()
-        device.graphsafe_set_state(run.dropout)
-        try:
-            mask: Tensor = F.dropout(torch.ones_like(like), p)
-        finally:
-            device.graphsafe_set_state(before)
-        return mask
-    mask = torch.empty_like(like) if func is F.dropout else like.new_empty(*like.shape[:2], *(1,) * (like.dim() - 2))
-    mask.bernoulli_(1 - p, generator=run.dropout).div_(1 - p)
-    return mask
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
+def _arguments(batch: Tensors) -> tuple[object, ...]:
+    """Return the arguments of a training step; its generator only marks draws that are not from the global stream."""
+    return batch.inputs, batch.masks, batch.present, batch.labels, torch.Generator(batch.labels.device)

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from concordant import seeding
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import AnySplit, Split
-from concordant.robustness.corrupting import Ground, corrupt_part, victims
+from concordant.robustness.answers import agree, as_classes
+from concordant.robustness.conditions import LEVELS, SplitContext, corruption
 from concordant.robustness.corruptions import KINDS
-from concordant.robustness.own_data import as_part, layouts_of
+from concordant.robustness.own_data import as_split, layouts_of
 from concordant.robustness.predict import Model
-from concordant.robustness.stress import agree, as_classes
 from concordant.visualisation.explain import Usual, most_distrusted
 from concordant.visualisation.projection import Maps, pca_maps, tsne_maps
 from concordant.visualisation.separation import probe, probe_within, silhouette
 from concordant.visualisation.trace import Observed, observe
 
 POINTS = 400  # on a map
-INSTANCES = 2000  # that are looked at of each part
+INSTANCES = 2000  # that are looked at of each split
 GATE_KINDS = ("gaussian-noise", "dimension-replacement", "dimension-dropout", "clipping", "swap", "same-class-swap")
 Found = dict[str, Any]
 
@@ -51,7 +51,7 @@ def measure_features(
         model: a model of `concordant run`; or a calibrator, or any callable whose output is a `Calibration` or has one
             as `.calibration`.
         data: what the model takes: modality -> tensor or array (N, ...), a torch Dataset of (features by modality,
-            label), or a part. Of more than 2,000 instances a random 2,000 are looked at.
+            label), or a split. Of more than 2,000 instances a random 2,000 are looked at.
         labels: (N,), beside features by modality.
         train: where the linear probe is fitted; None = cross-validated within `data`.
         valid: untouched instances that tell what is usual; None = `data`.
@@ -70,15 +70,16 @@ def measure_features(
     Raises:
         UsageError: the data cannot be used, or the model returns no calibration.
     """
-    whole = as_part(data, labels, masks=masks, present=present)
-    part = _some(whole, INSTANCES, seed, "test")
-    usual_part = part if valid is None else _some(valid, INSTANCES, seed, "valid")
-    here = observe(model, part, layouts)
-    usual = Usual.of(observe(model, usual_part, layouts))
-    truth = as_classes(part.labels)
+    whole = as_split(data, labels, masks=masks, present=present)
+    split = _some(whole, INSTANCES, seed, "test")
+    usual_split = split if valid is None else _some(valid, INSTANCES, seed, "valid")
+    here = observe(model, split, layouts)
+    usual = Usual.of(observe(model, usual_split, layouts))
+    truth = as_classes(split.labels)
     names = tuple(classes) if classes is not None else tuple(str(c) for c in range(int(truth.max()) + 1))
-    known = layouts_of(part, layouts)
-    scales = {} if standardised else fit_chunks(usual_part.chunks(), known)
+    known = layouts_of(split, layouts)
+    scales = {} if standardised else fit_chunks(usual_split.chunks(), known)
+    context = SplitContext(known, natures or {}, scales)
     reference = None
     if train is not None:
         some = _some(train, INSTANCES, seed, "train")
@@ -86,29 +87,29 @@ def measure_features(
     return {
         "modalities": list(here.names),
         "classes": list(names),
-        "points": _points(here, part, truth, seed),
+        "points": _points(here, split, truth, seed),
         "separation": {name: _separation(here, index, truth, reference, seed) for index, name in enumerate(here.names)},
-        **_under_corruption(model, part, here, truth, names, Ground(known, natures or {}, scales), layouts, seed),
-        "distrusted": distrusted(here, usual, part, names),
+        **_under_corruption(model, split, here, truth, names, context, layouts, seed),
+        "distrusted": distrusted(here, usual, split, names),
     }
 
 
-def distrusted(observed: Observed, usual: Usual, part: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
+def distrusted(observed: Observed, usual: Usual, split: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
     """Return the instances whose modalities are distrusted most, with ids, for a person to look at."""
     mean = usual.mean()
-    said = _predictions(observed, part)
+    said = _predictions(observed, split)
     found = []
     for row, column, z in most_distrusted(observed, usual, count):
         found.append(
             {
-                "id": str(part.ids[row]),
+                "id": str(split.ids[row]),
                 "modality": observed.names[column],
                 "reliability": float(observed.reliability[row, column]),
                 "usual": float(mean[column]),
                 "z": z,
-                "label": named(part.labels[row], classes),
+                "label": named(split.labels[row], classes),
                 "prediction": None if said is None else named(said[row], classes),
-                "right": None if said is None else bool(agree(part.labels[row : row + 1], said[row : row + 1])[0]),
+                "right": None if said is None else bool(agree(split.labels[row : row + 1], said[row : row + 1])[0]),
                 "supported_by": _strongest(observed, observed.support[row, column]),
                 "contradicted_by": _strongest(observed, observed.conflict[row, column]),
             }
@@ -121,28 +122,28 @@ def named(label: Any, classes: Sequence[str]) -> str:  # noqa: ANN401 - a NumPy 
     return classes[int(label)] if isinstance(label, np.integer) else f"{float(label):.2f}"
 
 
-def _predictions(observed: Observed, part: Split) -> NDArray[Any] | None:
+def _predictions(observed: Observed, split: Split) -> NDArray[Any] | None:
     if observed.logits is None:
         return None
-    return observed.logits[:, 0] if part.labels.dtype.kind == "f" else observed.logits.argmax(1)
+    return observed.logits[:, 0] if split.labels.dtype.kind == "f" else observed.logits.argmax(1)
 
 
 def _strongest(observed: Observed, values: NDArray[np.float32]) -> str | None:
     return observed.names[int(values.argmax())] if values.max() > 0 else None
 
 
-def _some(part: AnySplit, most: int, seed: int, what: str) -> Split:
-    """Return at most so many instances of a part, in their order, in memory."""
-    if len(part) <= most and isinstance(part, Split):
-        return part
+def _some(split: AnySplit, most: int, seed: int, what: str) -> Split:
+    """Return at most so many instances of a split, in their order, in memory."""
+    if len(split) <= most and isinstance(split, Split):
+        return split
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", what))
-    return part.take(np.sort(draws.permutation(len(part))[:most]))
+    return split.take(np.sort(draws.permutation(len(split))[:most]))
 
 
-def _points(observed: Observed, part: Split, truth: NDArray[np.int64], seed: int) -> Found:
+def _points(observed: Observed, split: Split, truth: NDArray[np.int64], seed: int) -> Found:
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", "points"))
-    rows = np.sort(draws.permutation(len(part))[:POINTS])
-    said = _predictions(observed, part)
+    rows = np.sort(draws.permutation(len(split))[:POINTS])
+    said = _predictions(observed, split)
     maps: Found = {}
     for index, name in enumerate(observed.names):
         there = observed.present[rows, index]
@@ -150,7 +151,7 @@ def _points(observed: Observed, part: Split, truth: NDArray[np.int64], seed: int
         fits = {"pca": pca_maps(*sides), "tsne": tsne_maps(*sides, seed=seeding.derive_seed(seed, "tsne", name))}
         maps[name] = {how: None if found is None else _spread(found, there) for how, found in fits.items()}
     return {
-        "id": [str(one) for one in part.ids[rows]],
+        "id": [str(one) for one in split.ids[rows]],
         "label": truth[rows].tolist(),
         "prediction": None if said is None else as_classes(said[rows]).tolist(),
         "reliability": {
@@ -198,11 +199,11 @@ def _separation(
 
 def _under_corruption(
     model: Model,
-    part: Split,
+    split: Split,
     clean: Observed,
     truth: NDArray[np.int64],
     classes: Sequence[str],
-    ground: Ground,
+    context: SplitContext,
     layouts: Mapping[str, str] | None,
     seed: int,
 ) -> Found:
@@ -213,18 +214,17 @@ def _under_corruption(
     }
     kinds: list[str] = []
     values: dict[str, list[list[float] | None]] = {name: [] for name in clean.names}
-    agreement = [_agreement("clean", clean, np.ones(len(part), np.bool_))]
+    agreement = [_agreement("clean", clean, np.ones(len(split), np.bool_))]
     for kind_name in GATE_KINDS:
         kind = KINDS[kind_name]
-        able = ground.able(kind, part.shapes)
+        able = context.able(kind, split.shapes)
         if not able or (kind.group == "instances" and len(np.unique(truth)) < 2):
             continue
-        hit = victims(part, able, seed)
-        corrupted = corrupt_part(part, kind, kind.severities[-1], ground, seed=seed, hit=hit).part
+        corrupted, hit = corruption(kind, LEVELS[-1], able, context, seed).change(split, None)
         found = observe(model, corrupted, layouts)
         kinds.append(kind_name)
         for index, name in enumerate(clean.names):
-            values[name].append(_mean_gate(found, name, index, hit[:, list(part.inputs).index(name)]))
+            values[name].append(_mean_gate(found, name, index, hit[:, list(split.inputs).index(name)]))
         agreement.append(_agreement(kind_name, found, np.asarray(hit.any(1))))
     return {
         "gates": {"by_class": by_class, "by_corruption": {"kinds": kinds, "values": values}},

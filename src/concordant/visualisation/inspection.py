@@ -18,7 +18,7 @@ from concordant.data.split import Task
 from concordant.errors import UsageError
 from concordant.files import shown, write_json
 from concordant.rivals import CALIBRATORS
-from concordant.robustness.predictions import write_table
+from concordant.robustness.answers import write_table
 from concordant.statistics.comparisons import OURS
 from concordant.training.model import MultimodalModel
 from concordant.training.provenance import hardware, versions

@@ -18,9 +18,17 @@ from concordant.calibration.summary import summarise
 from concordant.data.split import AnySplit, Bools, Floats
 from concordant.errors import UsageError
 from concordant.modalities import LAYOUTS, to_positions, valid_positions
-from concordant.robustness.at_features import FromFeatures, feature_layouts, features_of
 from concordant.robustness.own_data import layouts_of
-from concordant.robustness.predict import BATCH, Model, call, device_of, evaluating
+from concordant.robustness.predict import (
+    BATCH,
+    FromFeatures,
+    Model,
+    call,
+    device_of,
+    evaluating,
+    feature_layouts,
+    features_of,
+)
 from concordant.training.batches import open_tensors
 from concordant.training.model import MultimodalModel
 
@@ -52,28 +60,28 @@ class Observed:
     logits: Floats | None
 
 
-def observe(model: Model, part: AnySplit, layouts: Mapping[str, str] | None = None) -> Observed:
-    """Watch a calibrator at work on a part.
+def observe(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = None) -> Observed:
+    """Watch a calibrator at work on a split.
 
     Args:
-        model: a model of `concordant run`, whose inputs the part has; or a calibrator, or any callable whose output is
-            a `Calibration` or has one as `.calibration`, whose features the part has.
-        part: the instances.
+        model: a model of `concordant run`, whose inputs the split has; or a calibrator, or any callable whose output is
+            a `Calibration` or has one as `.calibration`, whose features the split has.
+        split: the instances.
         layouts: modality -> layout of the features, batch first; None = read off the number of axes.
 
     Raises:
         UsageError: what the model returns has no calibration.
     """
     if isinstance(model, MultimodalModel):
-        return _observe(FromFeatures(model), features_of(model, part), feature_layouts(model))
-    return _observe(model, part, layouts_of(part, layouts))
+        return _observe(FromFeatures(model), features_of(model, split), feature_layouts(model))
+    return _observe(model, split, layouts_of(split, layouts))
 
 
-def _observe(model: Model, part: AnySplit, layouts: Mapping[str, str]) -> Observed:
+def _observe(model: Model, split: AnySplit, layouts: Mapping[str, str]) -> Observed:
     found: dict[str, list[Tensor]] = {}
     names: tuple[str, ...] = ()
     with evaluating(model):
-        for some in open_tensors(part).to(device_of(model)).chunks(BATCH):
+        for some in open_tensors(split).to(device_of(model)).chunks(BATCH):
             out = call(model, some)
             calibration = _calibration_of(out)
             names = calibration.names

@@ -5,11 +5,27 @@ import pytest
 
 from concordant.report import figures
 from concordant.report.figures.base import Figure, panels
-from concordant.report.figures.compact import compact, expanded
+from concordant.report.figures.compact import compact
 from concordant.report.figures.dynamics import quantities, thinned
 from concordant.report.figures.features import hover_text
 from concordant.report.figures.severity import pooled
 from concordant.report.page.sections import sections
+
+
+def expanded(found):
+    """Return the value that `compact` was given, with what was set apart put back."""
+
+    def put_back(one):
+        if isinstance(one, list):
+            return [put_back(inner) for inner in one]
+        if not isinstance(one, dict):
+            return one
+        if "$" in one:
+            return put_back(found["pool"][one["$"]])
+        style = put_back(one["&"]) if "&" in one else {}
+        return {**style, **{key: put_back(inner) for key, inner in one.items() if key != "&"}}
+
+    return put_back(found["value"])
 
 
 def of(documents):

@@ -1,7 +1,6 @@
 import pytest
 
-from concordant.report.tables import grid_scores, legend
-from concordant.report.tables.grids import mark
+from concordant.report.tables.grids import grid_scores, legend, mark
 
 
 @pytest.fixture

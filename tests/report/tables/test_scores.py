@@ -1,7 +1,7 @@
 import numpy as np
 
-from concordant.report import tables
 from concordant.report.format import shown as name_of
+from concordant.report.tables import scores
 
 ACCURACY = {  # label -> condition -> accuracies of seeds 0 and 1
     "none": {"clean": (0.80, 0.82), "noise": (0.50, 0.54), "swap": (0.30, 0.34), "a": (0.60, 0.60), "b": (0.1, 0.3)},
@@ -76,18 +76,18 @@ def mean_and_std(values):
 
 
 def test_scores_of_all_methods_under_all_conditions():
-    found = texts(tables.scores(a_result()))
+    found = texts(scores.accuracy(a_result()))
     assert found[0] == ["calibrator", "its parameters", "clean", "noise", "swap", "mean", "without a", "without b"]
     for label, count in (("none", "0"), ("none+perturbed", "0"), ("context", "12,345")):
         one = ACCURACY[label]
         mean = [(a + b) / 2 for a, b in zip(one["noise"], one["swap"], strict=True)]
-        scores = [one["clean"], one["noise"], one["swap"], mean, one["a"], one["b"]]
-        assert [name_of(label), count, *map(mean_and_std, scores)] in found
-    assert tables.scores(a_result()).caption == "digits · concat · accuracy %, mean ± std over 2 seeds"
+        values = [one["clean"], one["noise"], one["swap"], mean, one["a"], one["b"]]
+        assert [name_of(label), count, *map(mean_and_std, values)] in found
+    assert scores.accuracy(a_result()).caption == "digits · concat · accuracy %, mean ± std over 2 seeds"
 
 
 def test_the_first_of_the_best_of_each_column_is_strong():
-    table = tables.scores(a_result())
+    table = scores.accuracy(a_result())
     for name in table.columns[2:]:
         values = [cell.value for cell in column(table, name)]
         assert [cell.strong for cell in column(table, name)] == [
@@ -98,7 +98,7 @@ def test_the_first_of_the_best_of_each_column_is_strong():
 def test_scores_of_one_seed_have_no_deviation():
     results = a_result()
     results["runs"] = [run for run in results["runs"] if run["seed"] == 0]
-    table = tables.scores(results)
+    table = scores.accuracy(results)
     assert table.caption.endswith("over 1 seed")
     assert texts(table)[-1] == ["context", "12,345", "90.0", "70.0", "60.0", "65.0", "75.0", "40.0"]
 
@@ -107,18 +107,18 @@ def test_a_run_without_corruptions_has_no_mean_of_them():
     results = a_result()
     for run in results["runs"]:
         run["corruption"], run["detection_auroc"] = {}, {}
-    assert list(tables.scores(results).columns) == ["calibrator", "its parameters", "clean", "without a", "without b"]
-    assert not tables.detection(results).rows
+    assert list(scores.accuracy(results).columns) == ["calibrator", "its parameters", "clean", "without a", "without b"]
+    assert not scores.detection(results).rows
 
 
 def test_the_tables_of_a_run_fit_a_terminal_of_80_columns(shown):
-    found = tables.terminal_tables(a_result())
+    found = scores.terminal_tables(a_result())
     assert [table.name for table in found] == ["scores", "detection", "scores", "comparisons"]
     assert shown(*found, width=80) == shown(*found, width=200)
 
 
 def test_the_terminal_shows_removals_and_parameters_apart(shown):
-    first, _, third, _ = tables.terminal_tables(a_result())
+    first, _, third, _ = scores.terminal_tables(a_result())
     assert list(first.columns) == ["calibrator", "clean", "noise", "swap", "mean"]
     assert list(third.columns) == ["calibrator", "without a", "without b", "its parameters"]
     assert "clean, and with one modality of every instance corrupted" in first.caption
@@ -126,7 +126,7 @@ def test_the_terminal_shows_removals_and_parameters_apart(shown):
 
 
 def test_comparisons_have_difference_interval_and_p_values():
-    table = tables.comparisons(a_result(), lambda condition: not condition.startswith("removal."), short=True)
+    table = scores.comparisons(a_result(), lambda condition: not condition.startswith("removal."), short=True)
     assert texts(table) == [
         ["to", "condition", "points", "95 % interval", "p (bootstrap, Holm)", "p (Wilcoxon)"],
         ["none, clean", "clean", "+7.0", "+4.1 to +9.9", "<0.001", "-"],
@@ -137,44 +137,45 @@ def test_comparisons_have_difference_interval_and_p_values():
     ]
     assert "context minus each" in table.caption
     assert [cell.strong for cell in column(table, "points")] == [True, True, True, False, True]
-    whole = texts(tables.comparisons(a_result()))
+    whole = texts(scores.comparisons(a_result()))
     assert whole[4] == ["context - none, clean", "removal.a", "+16.0", "+11.1 to +22.2", "0.030", "-"]
 
 
 def test_detection_shows_the_methods_that_give_a_reliability():
-    assert texts(tables.detection(a_result())) == [
+    assert texts(scores.detection(a_result())) == [
         ["which modality / whether one: AUROC", "noise", "swap"],
         ["context", "0.91 / 0.80", "0.70 / 0.55"],
     ]
     results = a_result()
     results["runs"] = [run for run in results["runs"] if run["calibrator"] == "none"]
-    assert not tables.detection(results).rows
+    assert not scores.detection(results).rows
 
 
 def test_sentiment_has_the_metrics_of_regression_where_there_are_any():
     results = a_result()
-    assert not tables.sentiment(results).rows
+    assert not scores.sentiment(results).rows
     for run in results["runs"]:
         run["clean"] = {"mae": 0.7 + 0.1 * run["seed"], "correlation": 0.8, "accuracy7": None, "accuracy5": 0.5}
         run["clean"] |= {"has0_accuracy": 0.85, "non0_accuracy": 0.87, "non0_f1_weighted": 0.9}
-    assert texts(tables.sentiment(results))[1] == ["none, clean", "85.0", "87.0", "90.0", "-", "50.0", "0.750", "0.800"]
+    assert texts(scores.sentiment(results))[1] == ["none, clean", "85.0", "87.0", "90.0", "-", "50.0", "0.750", "0.800"]
 
 
 def test_a_brief_has_scores_detection_and_main_differences(real):
-    text = tables.brief(real("digits").results)
+    text = scores.brief(real("digits").results)
     values = [run["clean"]["accuracy"] for run in real("digits").results["runs"] if run["calibrator"] == "context"]
     line = next(line for line in text.splitlines() if line.startswith("| context |"))
     assert mean_and_std(values) in line
     assert "**" in line
     assert "| corruption.mean |" in text
     assert "| corruption.swap |" not in text
-    assert tables.brief(a_result()).startswith("`digits`, concat fusion, accuracy in percent, mean ± std over 2 seeds:")
+    assert scores.brief(a_result()).startswith("`digits`, concat fusion, accuracy in percent, mean ± std over 2 seeds:")
 
 
 def test_all_runs_and_rows_are_in_one_table(real, example):
-    grid = real("grid-av-digits")
-    compared = [tables.of_results("one", example.results, example.corruption), *tables.of_grid("two", grid.grid, {})]
-    table = tables.joint(compared)
+    grid = real("grid-av-digits").grid
+    rows = [("one", "av-digits", scores.as_row(example.results), example.corruption)]
+    rows += [("two", grid["benchmark"], row, None) for row in grid["rows"]]
+    table = scores.joint(rows)
     assert len(table.rows) == 4 + 8 * 5
     assert [cell.text for cell in column(table, "run")].count("two") == 40
     ours = [str(cell) for cell in table.cells[3]]
@@ -183,6 +184,6 @@ def test_all_runs_and_rows_are_in_one_table(real, example):
     assert column(table, "all corruptions")[4].text == "-"
     entry = next(one for one in example.results["comparisons"] if one["condition"] == "corruption.mean")
     assert column(table, "ours minus it")[0].text == f"{100 * entry['difference']:+.1f}"
-    assert "all corruptions" not in tables.joint(compared[1:]).columns
+    assert "all corruptions" not in scores.joint(rows[1:]).columns
     for name in ("clean", "quick corruption"):
         assert [cell.strong for cell in column(table, name)[:4]].count(True) == 1

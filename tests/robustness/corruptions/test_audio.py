@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from concordant.errors import UsageError
-from concordant.robustness.corruptions import KINDS, Site
+from concordant.robustness.corruptions import KINDS, Context
 from concordant.robustness.corruptions.audio import impulse_response
 
 RATE, SAMPLES = 8000, 4000
@@ -17,11 +17,11 @@ def a_case(count=10, seed=0):
     x = 0.1 * draws.standard_normal((count, SAMPLES)).astype(np.float32)
     x = np.where(np.arange(SAMPLES) < lengths[:, None], x, np.float32(0))
     everyone = np.ones(count, np.bool_)
-    return x, Site("bt", x, np.arange(count), everyone, np.arange(count) % 2, lengths, lengths, RATE)
+    return x, Context("bt", x, np.arange(count), everyone, np.arange(count) % 2, lengths, RATE)
 
 
-def hurt(name, severity, x, site, seed=3):
-    return KINDS[name].apply(x, severity, site, np.random.default_rng(seed))
+def hurt(name, severity, x, context, seed=3):
+    return KINDS[name].apply(x, severity, context, np.random.default_rng(seed))
 
 
 def decibels(ratio):
@@ -47,36 +47,36 @@ def recordings(data_folder):
         row[: len(wave)] = wave / np.float32(2**15)
     assert {rate for rate, _ in waves} == {RATE}
     everyone = np.ones(len(x), np.bool_)
-    return x, Site("bt", x, np.arange(len(x)), everyone, np.arange(len(x)) % 2, lengths, lengths, RATE)
+    return x, Context("bt", x, np.arange(len(x)), everyone, np.arange(len(x)) % 2, lengths, RATE)
 
 
 @pytest.mark.parametrize("snr", KINDS["audio-noise"].severities)
 def test_the_measured_signal_to_noise_ratio_is_the_stated_one(snr):
-    x, site = a_case()
-    noise = hurt("audio-noise", snr, x, site) - x
-    found = decibels(power(x, site.lengths) / power(noise, site.lengths))
+    x, context = a_case()
+    noise = hurt("audio-noise", snr, x, context) - x
+    found = decibels(power(x, context.lengths) / power(noise, context.lengths))
     np.testing.assert_allclose(found, snr, atol=0.01)
     assert abs(np.corrcoef(noise[0, :2000], x[0, :2000])[0, 1]) < 0.1
     assert abs(np.corrcoef(noise[0, 1:2000], noise[0, :1999])[0, 1]) < 0.1  # white
 
 
 def test_a_silent_clip_gets_noise_against_the_parts_mean_power():
-    x, site = a_case()
+    x, context = a_case()
     x[4] = 0
     x[7] = 50  # it lacks the modality, so that it does not count
     donors = np.arange(10) != 7
     rows = np.flatnonzero(donors)
-    site = replace(site, everything=x, donors=donors, rows=rows, lengths=site.all_lengths[rows])
-    found = hurt("audio-noise", 5.0, x[rows], site)
-    mean = power(x[rows], site.lengths).mean()
-    assert decibels(mean / power(found[4:5], site.lengths[4:5])[0]) == pytest.approx(5, abs=0.01)
+    context = replace(context, everything=x, donors=donors, rows=rows)
+    found = hurt("audio-noise", 5.0, x[rows], context)
+    mean = power(x[rows], context.lengths[rows]).mean()
+    assert decibels(mean / power(found[4:5], context.lengths[4:5])[0]) == pytest.approx(5, abs=0.01)
 
 
 def test_a_part_of_silence_stays_silent():
-    x, site = a_case()
+    x, context = a_case()
     silent = np.zeros_like(x)
     for name in ("audio-noise", "reverberation", "band-limit", "dropouts"):
-        found = hurt(name, KINDS[name].severities[2], silent, replace(site, everything=silent))
+        found = hurt(name, KINDS[name].severities[2], silent, replace(context, everything=silent))
         assert not found.any()
 
 
@@ -108,11 +108,11 @@ def test_the_direct_path_comes_first_and_the_room_grows_with_its_time(seconds):
 
 @pytest.mark.parametrize("seconds", KINDS["reverberation"].severities)
 def test_reverberation_convolves_with_the_response_and_keeps_the_energy(seconds):
-    x, site = a_case(3)
-    found = hurt("reverberation", seconds, x, site)
-    np.testing.assert_allclose(power(found, site.lengths), power(x, site.lengths), rtol=1e-4)
+    x, context = a_case(3)
+    found = hurt("reverberation", seconds, x, context)
+    np.testing.assert_allclose(power(found, context.lengths), power(x, context.lengths), rtol=1e-4)
     draws = np.random.default_rng(3)
-    for one, wet, length in zip(x, found, site.lengths, strict=True):
+    for one, wet, length in zip(x, found, context.lengths, strict=True):
         room = impulse_response(draws.standard_normal(2 * RATE, dtype=np.float32), seconds, RATE)
         expected = np.convolve(one[:length].astype(np.float64), room)[:length]
         cosine = expected @ wet[:length] / np.linalg.norm(expected) / np.linalg.norm(wet[:length])
@@ -120,9 +120,9 @@ def test_reverberation_convolves_with_the_response_and_keeps_the_energy(seconds)
 
 
 def test_what_comes_later_is_never_heard_earlier():
-    x, site = a_case(1)
+    x, context = a_case(1)
     x[:, :1000] = 0
-    found = hurt("reverberation", 0.8, x, site)
+    found = hurt("reverberation", 0.8, x, context)
     assert np.abs(found[:, :1000]).max() < 1e-6
     assert np.abs(found[:, 1000:]).max() > 0.1
 
@@ -133,9 +133,9 @@ def test_the_low_pass_keeps_a_tone_below_the_cutoff_and_removes_one_above(share)
     tones = [np.sin(2 * np.pi * factor * share * RATE / 2 * time) for factor in (0.6, 1.0, 1.7)]
     x = np.stack(tones).astype(np.float32)
     everyone = np.ones(3, np.bool_)
-    site = Site("bt", x, np.arange(3), everyone, np.arange(3), rate=RATE)
+    context = Context("bt", x, np.arange(3), everyone, np.arange(3), rate=RATE)
     inside = slice(500, -500)
-    found = hurt("band-limit", share, x, site)[:, inside]
+    found = hurt("band-limit", share, x, context)[:, inside]
     np.testing.assert_allclose(found[0], x[0, inside], atol=0.01)  # no delay either
     assert np.sqrt(2) * found[1].std() == pytest.approx(0.5, abs=0.01)  # -3 decibels, twice
     assert np.abs(found[2]).max() < 0.01
@@ -144,9 +144,9 @@ def test_the_low_pass_keeps_a_tone_below_the_cutoff_and_removes_one_above(share)
 def test_the_low_pass_is_scipys_on_each_clips_own_samples():
     from scipy.signal import butter, sosfiltfilt
 
-    x, site = a_case()
-    found = hurt("band-limit", 0.25, x, site)
-    for one, limited, length in zip(x, found, site.lengths, strict=True):
+    x, context = a_case()
+    found = hurt("band-limit", 0.25, x, context)
+    for one, limited, length in zip(x, found, context.lengths, strict=True):
         expected = sosfiltfilt(butter(8, 0.25, output="sos"), one[:length].astype(np.float64))
         np.testing.assert_allclose(limited[:length], expected, atol=1e-6)
 
@@ -156,7 +156,7 @@ def test_the_shortest_clips_can_be_limited(length):
     x = np.zeros((1, 40), np.float32)
     x[0, :length] = 1
     lengths, everyone = np.array([length]), np.ones(1, np.bool_)
-    found = hurt("band-limit", 0.25, x, Site("bt", x, np.arange(1), everyone, lengths * 0, lengths, lengths, RATE))
+    found = hurt("band-limit", 0.25, x, Context("bt", x, np.arange(1), everyone, lengths * 0, lengths, RATE))
     np.testing.assert_allclose(found, x, atol=1e-3)  # a constant passes
 
 
@@ -164,29 +164,29 @@ def test_the_shortest_clips_can_be_limited(length):
 def test_whole_packets_of_twenty_milliseconds_are_lost_with_the_stated_probability(chance):
     x = np.ones((200, SAMPLES), np.float32)
     everyone = np.ones(200, np.bool_)
-    site = Site("bt", x, np.arange(200), everyone, np.arange(200), rate=RATE)
-    packets = hurt("dropouts", chance, x, site).reshape(200, -1, 160)
+    context = Context("bt", x, np.arange(200), everyone, np.arange(200), rate=RATE)
+    packets = hurt("dropouts", chance, x, context).reshape(200, -1, 160)
     np.testing.assert_array_equal(packets.all(2), packets.any(2))
     assert 1 - packets[:, :, 0].mean() == pytest.approx(chance, abs=0.02)
-    milder = hurt("dropouts", chance / 2, x, site).reshape(packets.shape)
+    milder = hurt("dropouts", chance / 2, x, context).reshape(packets.shape)
     assert (milder >= packets).all()
 
 
 @pytest.mark.parametrize("name", ["reverberation", "dropouts"])
 @pytest.mark.parametrize("rate", [None, 0.0])
 def test_a_kind_that_counts_in_seconds_needs_the_rate(name, rate):
-    x, site = a_case()
-    text = f"rate must be the waveform's samples a second, which this corruption needs; found {rate}"
+    x, context = a_case()
+    text = f"rate must be the waveform's samples per second, which this corruption needs; found {rate}"
     with pytest.raises(UsageError, match=text):
-        hurt(name, 0.2, x, replace(site, rate=rate))
+        hurt(name, 0.2, x, replace(context, rate=rate))
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["audio-noise", "reverberation", "band-limit", "dropouts"])
 def test_real_speech_gets_farther_from_what_was_said_with_every_severity(name, recordings):
-    x, site = recordings
-    found = [hurt(name, severity, x, site) for severity in KINDS[name].severities]
-    padding = np.arange(x.shape[1]) >= site.lengths[:, None]
+    x, context = recordings
+    found = [hurt(name, severity, x, context) for severity in KINDS[name].severities]
+    padding = np.arange(x.shape[1]) >= context.lengths[:, None]
     for one in found:
         assert np.isfinite(one).all()
         assert not one[padding].any()
@@ -199,17 +199,17 @@ def test_real_speech_gets_farther_from_what_was_said_with_every_severity(name, r
 @pytest.mark.data
 @pytest.mark.parametrize("snr", KINDS["audio-noise"].severities)
 def test_the_ratio_holds_on_real_speech(snr, recordings):
-    x, site = recordings
-    noise = hurt("audio-noise", snr, x, site) - x
-    np.testing.assert_allclose(decibels(power(x, site.lengths) / power(noise, site.lengths)), snr, atol=0.01)
+    x, context = recordings
+    noise = hurt("audio-noise", snr, x, context) - x
+    np.testing.assert_allclose(decibels(power(x, context.lengths) / power(noise, context.lengths)), snr, atol=0.01)
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("share", KINDS["band-limit"].severities)
 def test_nothing_above_the_cutoff_is_left_of_real_speech(share, recordings):
-    x, site = recordings
-    found = hurt("band-limit", share, x, site)
-    for one, limited, length in zip(x, found, site.lengths, strict=True):
+    x, context = recordings
+    found = hurt("band-limit", share, x, context)
+    for one, limited, length in zip(x, found, context.lengths, strict=True):
         frequency = np.fft.rfftfreq(length) / 0.5  # shares of the Nyquist frequency
         window = np.hanning(length)
         before, after = (np.square(np.abs(np.fft.rfft(window * wave[:length]))) for wave in (one, limited))

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from concordant.benchmarks.catalogue import prepare
-from concordant.robustness.corrupting import Ground
-from studies.paper.conditions import CLEAN, applied, conditions, oracle_of
+from concordant.robustness.conditions import CLEAN, SplitContext, oracle_name
+from studies.paper.conditions import applied, conditions
 
 
 @pytest.fixture(scope="module")
 def shown():
     task = prepare("digits", seed=0)
-    return task, list(conditions(task.test, Ground(task.layouts), (1, 5), seed=0))
+    return task, list(conditions(task.test, SplitContext(task.layouts), (1, 5), seed=0))
 
 
 def test_every_condition_is_there_once_and_in_order(shown):
@@ -17,10 +17,10 @@ def test_every_condition_is_there_once_and_in_order(shown):
     names = [one.name for one in found]
     assert len(set(names)) == len(names)
     assert names[0] == CLEAN
-    kinds = applied(task.test, Ground(task.layouts))
+    kinds = applied(task.test, SplitContext(task.layouts))
     assert len(kinds) > 10
     for kind, able in kinds:
-        assert {f"corruption.{kind.name}.1", f"corruption.{kind.name}.5", oracle_of(able)} <= set(names)
+        assert {f"corruption.{kind.name}.1", f"corruption.{kind.name}.5", oracle_name(able)} <= set(names)
     assert names[-3:] == ["removal.left", "removal.right", "removal.profile"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from concordant.data.split import Split
 from concordant.errors import DataError
-from concordant.robustness.predict import Answer
+from concordant.robustness.predict import Predictions
 from concordant.training.config import make_config
 from concordant.training.folder import ExperimentFolder
 from concordant.training.paired import Job
@@ -30,7 +30,7 @@ def part(*, labels=(0, 2, 1), groups=("a", "b", "a")):
 
 def answer(reliability=None, *, logits=((1, 0, 0), (0, 1, 0), (0, 2, 0)), present=((1, 1), (1, 0), (1, 1))):
     known = None if reliability is None else np.array(reliability, np.float32)
-    return Answer(np.array(logits, np.float32), known, np.array(present, np.bool_))
+    return Predictions(np.array(logits, np.float32), known, np.array(present, np.bool_))
 
 
 @pytest.fixture

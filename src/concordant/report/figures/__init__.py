@@ -1,4 +1,4 @@
-"""The figures of the report, one file a document."""
+"""The figures of the report, one file per document."""
 
 from concordant.report.figures.base import Choice, Figure
 from concordant.report.figures.comparison import accuracy_bars, differences, grid_differences

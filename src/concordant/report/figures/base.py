@@ -1,7 +1,7 @@
-"""A figure of the report: plain-dict Plotly specifications, with a title, a caption and a text alternative.
+"""A figure of the report: a plain-dict Plotly specification with title, caption and text alternative.
 
-A spec carries data, not a theme: the page's script adds the colours of text, grid and ground. `layout.meta`
-tells the script how high a figure is and how its panels flow into the width that there is.
+A specification has data and no theme: the page's script adds the colours of text, grid and background. `layout.meta`
+tells the script the height of a figure, and how its panels flow into the width of the page.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ from typing import Any
 
 from concordant.report.figures.colours import colour_of, dash_of, marker_of
 from concordant.report.figures.compact import apart, compact
-from concordant.report.format import plain, rounded, shown
+from concordant.report.format import mean, percent, plain, rounded, shown, std
 
 Spec = dict[str, Any]
-WIDTH = 960  # pixels for which panels are laid out before the script knows better
+WIDTH = 960  # pixels for which panels are laid out before the script measures the page
 TOP, BOTTOM, LEFT, RIGHT = 56, 44, 52, 12
 GAP_X, GAP_Y = 56, 74
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "yref": "container",
+    "y": 1,
+    "yanchor": "top",
+    "tracegroupgap": 0,
+}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A select above a figure.
-
-    Args:
-        name: its label.
-        options: what can be chosen; the first is shown at the start.
-    """
+    """A select above a figure: its label, and the options, of which the first is shown at the start."""
 
     name: str
     options: tuple[str, ...]
@@ -39,13 +43,13 @@ class Figure:
     """A figure.
 
     Args:
-        id: its place in a block of the page; it names the downloaded file.
+        id: its place in a block of the page; names the downloaded file.
         title: what it shows.
-        caption: one sentence on how to read it.
-        alt: the same in words, for who does not see it.
-        spec: what is drawn first.
+        caption: how to read it, in one sentence.
+        alt: the text alternative.
+        spec: the specification drawn first.
         choices: selects.
-        variants: the chosen options' places joined by "-" -> the spec that is drawn then.
+        variants: the places of the chosen options, joined by "-" -> the specification drawn then.
     """
 
     id: str
@@ -70,37 +74,30 @@ def layout(height: int, *, x: str = "", y: str = "", **more: Any) -> Spec:  # no
         height: of the whole, in pixels.
         x: title of the horizontal axis.
         y: title of the vertical axis.
-        more: what else Plotly's layout takes; "xaxis" and "yaxis" are added to the axes.
+        more: further keys of Plotly's layout; "xaxis" and "yaxis" are added to the axes.
     """
     axes = {
-        "xaxis": {"title": {"text": x}, "automargin": True, **more.pop("xaxis", {})},
-        "yaxis": {"title": {"text": y}, "automargin": True, **more.pop("yaxis", {})},
+        axis: {"title": {"text": title}, "automargin": True, **more.pop(axis, {})}
+        for axis, title in (("xaxis", x), ("yaxis", y))
     }
     margin = {"t": TOP, "b": BOTTOM if x else BOTTOM // 2, "l": LEFT, "r": RIGHT}
-    return {"meta": {"height": height}, "margin": margin, "legend": legend(), "hovermode": "closest", **axes, **more}
+    return {"meta": {"height": height}, "margin": margin, "legend": LEGEND, "hovermode": "closest", **axes, **more}
 
 
-def legend() -> Spec:
-    """Return the place of a legend: a line or two at the top."""
-    return {
-        "orientation": "h",
-        "x": 0,
-        "xanchor": "left",
-        "yref": "container",
-        "y": 1,
-        "yanchor": "top",
-        "tracegroupgap": 0,
-    }
+def forest(height: int, x: str, gap: float, **xaxis: Any) -> Spec:  # noqa: ANN401
+    """Return the layout of horizontal marks by category, the first category at the top."""
+    category = {"autorange": "reversed", "type": "category", "showgrid": False}
+    return layout(height, x=x, scattermode="group", scattergap=gap, xaxis=xaxis, yaxis=category)
 
 
 def panels(titles: Sequence[str], *, height: int = 190, columns: int = 3, **axes: Any) -> Spec:  # noqa: ANN401
-    """Return the layout of small multiples: one pair of axes a title, row by row.
+    """Return the layout of small multiples: one pair of axes per title, row by row.
 
     Args:
         titles: of the panels; the script takes the first annotations for them.
         height: of a panel, in pixels.
-        columns: at the most; the script takes fewer on a narrow page.
-        axes: "xaxis" and "yaxis", what all horizontal and all vertical axes share.
+        columns: at most; the script takes fewer on a narrow page.
+        axes: "xaxis" and "yaxis", shared by all horizontal and all vertical axes.
     """
     count = len(titles)
     columns = min(columns, max(count, 1))
@@ -110,7 +107,7 @@ def panels(titles: Sequence[str], *, height: int = 190, columns: int = 3, **axes
     found: Spec = {
         "meta": {"panels": count, "panel": height, "columns": columns, "height": tall + TOP + BOTTOM + 22},
         "margin": {"t": TOP + 22, "b": BOTTOM, "l": LEFT, "r": RIGHT},
-        "legend": legend(),
+        "legend": LEGEND,
         "hovermode": "closest",
         "annotations": [],
     }
@@ -118,30 +115,13 @@ def panels(titles: Sequence[str], *, height: int = 190, columns: int = 3, **axes
         row, column = divmod(place, columns)
         left, top = column * (each + GAP_X) / width, 1 - row * (height + GAP_Y) / tall
         number = "" if place == 0 else str(place + 1)
-        found[f"xaxis{number}"] = {
-            "domain": [left, min(1.0, left + each / width)],
-            "anchor": f"y{number}",
-            **axes.get("xaxis", {}),
-        }
-        found[f"yaxis{number}"] = {
-            "domain": [max(0.0, top - height / tall), top],
-            "anchor": f"x{number}",
-            **axes.get("yaxis", {}),
-        }
-        if not number:
-            found["yaxis"].pop("matches", None)  # the others match this one
-        found["annotations"].append(
-            {
-                "text": f"<b>{plain(title)}</b>",
-                "xref": "paper",
-                "yref": "paper",
-                "x": left,
-                "y": top,
-                "xanchor": "left",
-                "yanchor": "bottom",
-                "showarrow": False,
-            }
-        )
+        across, up = [left, min(1.0, left + each / width)], [max(0.0, top - height / tall), top]
+        found[f"xaxis{number}"] = {"domain": across, "anchor": f"y{number}", **axes.get("xaxis", {})}
+        found[f"yaxis{number}"] = {"domain": up, "anchor": f"x{number}", **axes.get("yaxis", {})}
+        corner = {"xref": "paper", "yref": "paper", "x": left, "y": top, "xanchor": "left", "yanchor": "bottom"}
+        found["annotations"].append({"text": f"<b>{plain(title)}</b>", "showarrow": False, **corner})
+    if titles:
+        found["yaxis"].pop("matches", None)  # the others match this one
     return found
 
 
@@ -152,7 +132,7 @@ def on_panel(place: int) -> Spec:
 
 
 def line(label: str, **more: Any) -> Spec:  # noqa: ANN401
-    """Return a trace of a method's line with its colour, dash and marker; the legend names each method once."""
+    """Return a method's line with its colour, dash and marker; the legend names each method once."""
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -160,6 +140,38 @@ def line(label: str, **more: Any) -> Spec:  # noqa: ANN401
         "legendgroup": label_key(label),
         "line": {"color": colour_of(label), "dash": dash_of(label), "width": 2.5 if label == "context" else 1.8},
         "marker": {"color": colour_of(label), "symbol": marker_of(label), "size": 6},
+        **more,
+    }
+
+
+def bars(label: str, names: Sequence[str], values: Sequence[Sequence[float | None]], unit: str) -> Spec:
+    """Return a method's bars: the mean over seeds per name, in percent, with the standard deviation as a line."""
+    spread = percent(std(one) for one in values)
+    error = {"type": "data", "array": [one or 0 for one in spread], "thickness": 1.2, "width": 2}
+    return {
+        "type": "bar",
+        "name": plain(shown(label)),
+        "legendgroup": label_key(label),
+        "x": [plain(name) for name in names],
+        "y": percent(mean(one) for one in values),
+        "error_y": {**error, "visible": any(one is not None for one in spread)},
+        "marker": {"color": colour_of(label)},
+        "hovertemplate": f"%{{fullData.name}}<br>%{{x}}: %{{y:.1f}} {unit}<extra></extra>",
+    }
+
+
+def dots(label: str, names: Sequence[str], values: Sequence[float | None], error: Spec, **more: Any) -> Spec:  # noqa: ANN401
+    """Return a method's marks by category with horizontal error lines."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(shown(label)),
+        "legendgroup": label_key(label),
+        "orientation": "h",
+        "x": list(values),
+        "y": [plain(name) for name in names],
+        "error_x": {"type": "data", "thickness": 1.3, "width": 0, "color": colour_of(label), **error},
+        "marker": {"color": colour_of(label), "symbol": marker_of(label), "size": 9},
         **more,
     }
 
@@ -177,8 +189,8 @@ def band(
         label: the method.
         low: its lower edge.
         high: its upper edge.
-        x: where the values stand: {"x": [...]} or {"x0": ..., "dx": ...}.
-        more: as Plotly takes it, the panel for one.
+        x: the places of the values: {"x": [...]} or {"x0": ..., "dx": ...}.
+        more: further keys of the traces, such as the panel.
     """
     shared = {
         "type": "scatter",
@@ -199,7 +211,7 @@ def band(
 def edges(
     middle: Sequence[float | None], spread: Sequence[float | None]
 ) -> tuple[list[float | None], list[float | None]] | None:
-    """Return mean - std and mean + std; None where there is no spread, with one seed."""
+    """Return mean - std and mean + std; None for a single seed, which has no spread."""
     if all(one is None for one in spread):
         return None
     low, high = (
@@ -209,7 +221,7 @@ def edges(
 
 
 def faint(colour: str) -> str:
-    """Return a colour that shows the ground through.
+    """Return a translucent colour.
 
     >>> faint("#1b7f5c")
     'rgba(27,127,92,0.16)'
@@ -223,7 +235,7 @@ def label_key(label: str) -> str:
 
 
 def score_text(value: float | None) -> str:
-    """Return a share in percent, as one reads it.
+    """Return a share in percent as text.
 
     >>> score_text(0.8139), score_text(None)
     ('81.4 %', 'unknown')

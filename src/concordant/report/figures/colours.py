@@ -1,7 +1,7 @@
-"""One colour, dash and marker for each method, the same in every picture and on every page.
+"""One colour, dash and marker per method, equal in every figure.
 
-The colours are told apart by people who are colour-blind, and each has a contrast of 3 to 1 or more against
-white and against the report's dark ground; dash and marker say the same again without colour.
+The colours are distinguishable with colour blindness, and each has a contrast of at least 3 to 1 against white and
+against the report's dark background. Dash and marker identify a method without colour.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _OTHERS = ("#c9562f", "#1f93a6", "#7d6bd0", "#a5652f", "#7d8a1c", "#b0579d")
 
 
 def colour_of(label: str) -> str:
-    """Return the colour of a method; a method without one of its own always gets the same of a few."""
+    """Return the colour of a method; methods that are not listed share a few, chosen by name."""
     return COLOURS.get(label) or _OTHERS[zlib.crc32(label.encode()) % len(_OTHERS)]
 
 

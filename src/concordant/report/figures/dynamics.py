@@ -1,6 +1,6 @@
-"""Figures of dynamics.json: what was observed while training, one quantity at a time.
+"""Figures of dynamics.json: the recorded quantities of training, one at a time.
 
-A quantity of a modality has a panel a modality. Long series are thinned to the means of equal stretches.
+A quantity of modalities has one panel per modality. Long series are thinned to the means of equal stretches.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Drawn = tuple[list[int], list[float | None], tuple[list[float | None], list[floa
 
 
 def training_lines(document: Document) -> Figure | None:
-    """Return the lines of every quantity, with a select for which; None where nothing was observed."""
-    asked = quantities(document)
-    if not asked:
+    """Return the lines of every quantity, with a select for the quantity; None where nothing was recorded."""
+    found = quantities(document)
+    if not found:
         return None
-    variants = {str(place): _spec(document, name, subjects) for place, (name, subjects) in enumerate(asked.items())}
-    names = [NAMES.get(name, name) for name in asked]
+    variants = {str(place): _spec(document, name, subjects) for place, (name, subjects) in enumerate(found.items())}
+    names = [NAMES.get(name, name) for name in found]
     return Figure(
         id="dynamics",
         title="What happened while training",
@@ -49,7 +49,7 @@ def training_lines(document: Document) -> Figure | None:
 
 
 def quantities(document: Document) -> dict[str, list[str]]:
-    """Return quantity -> of what it was observed; the quantiles of one quantity count as one."""
+    """Return quantity -> its subjects, such as modalities; the quantiles of one quantity count as one."""
     found: dict[str, list[str]] = {}
     for run in document["runs"]:
         for series in run["series"]:
@@ -61,7 +61,7 @@ def quantities(document: Document) -> dict[str, list[str]]:
 
 
 def thinned(steps: Sequence[int], values: Sequence[float | None], most: int = MOST) -> Series:
-    """Return a series of at most so many points: means of equal stretches, each at its last step."""
+    """Return a series of at most `most` points: means of equal stretches, each at its last step."""
     if len(steps) <= most:
         return list(steps), list(values)
     ends = [(number + 1) * len(steps) // most for number in range(most)]
@@ -70,7 +70,7 @@ def thinned(steps: Sequence[int], values: Sequence[float | None], most: int = MO
 
 
 def where(steps: Sequence[int]) -> Spec:
-    """Return the steps as Plotly takes them: start and distance where they are even, which is shorter.
+    """Return steps for Plotly: start and distance if they are even, which is shorter.
 
     >>> where([10, 20, 30]), where([1, 2, 4])
     ({'x0': 10, 'dx': 10}, {'x': [1, 2, 4]})
@@ -120,9 +120,9 @@ def _spec(document: Document, name: str, subjects: Sequence[str]) -> Spec:
 
 
 def aligned(found: Sequence[Series]) -> tuple[list[int], list[list[float | None]]]:
-    """Return all steps, and a row of values a series; None where a series has no such step.
+    """Return all steps, and one row of values per series; None where a series has no such step.
 
-    Seeds that stop early have shorter series: they are joined by step, not by place.
+    Seeds that stop early have shorter series, so series are joined by step.
 
     >>> aligned([([1, 2], [0.1, 0.2]), ([2, 3], [0.5, 0.6])])
     ([1, 2, 3], [[0.1, 0.2, None], [None, 0.5, 0.6]])
@@ -133,7 +133,7 @@ def aligned(found: Sequence[Series]) -> tuple[list[int], list[list[float | None]
 
 
 def _of(runs: Sequence[Document], quantity: str, of: str) -> tuple[list[int], list[list[float | None]]]:
-    """Return the steps and the rows, one a seed, of a quantity."""
+    """Return the steps of a quantity and its values, one row per seed."""
     return aligned(
         [
             (series["step"], series["value"])
@@ -152,13 +152,13 @@ def _means(runs: Sequence[Document], quantity: str, of: str) -> Drawn | None:
     at, middle = thinned(steps, columns_mean(rows))
     around = edges(middle, thinned(steps, columns_std(rows))[1])
     if around is not None and quantity in LOGARITHMIC:
-        # A logarithmic axis has no place for what is not positive.
+        # A logarithmic axis has no place for zero and below.
         around = ([None if one is None or one <= 0 else one for one in around[0]], around[1])
     return at, middle, around
 
 
 def _quantiles(runs: Sequence[Document], name: str, of: str) -> Drawn | None:
-    """Return steps, the median and the outer quantiles, each the mean over seeds; None without quantiles."""
+    """Return steps, the median and the band between outer quantiles, each a mean over seeds; None without quantiles."""
     found = [_of(runs, f"{name}_{quantile}", of) for quantile in ("q10", "q50", "q90")]
     low, middle, high = (thinned(steps, columns_mean(rows)) for steps, rows in found)
     if not middle[0]:

@@ -53,8 +53,8 @@ def feature_map(document: Document) -> Figure | None:
     return Figure(
         id="map",
         title="Features before and after calibration",
-        caption="Each mark is a test instance, coloured by its class; point at one to read its id, its class, what it "
-        "is taken for if wrongly, and the reliability of each modality. Distances in a t-SNE map mean little beyond "
+        caption="Each mark is a test instance, coloured by its class; point at one to read its id, its class, a "
+        "wrong prediction, and the reliability of each modality. Distances in a t-SNE map mean little beyond "
         "the nearest neighbours.",
         alt=f"Two scatter plots, before and after calibration, of {plural(len(points['id']), 'instance')} in "
         f"{len(classes)} classes.",
@@ -68,18 +68,19 @@ def feature_map(document: Document) -> Figure | None:
 
 
 def hover_text(document: Document, place: int) -> str:
-    """Return what an instance's mark says: its id, what it is taken for, and the reliability of each modality."""
+    """Return the text of an instance's mark: its id, a wrong prediction, and the reliability of each modality."""
     points = document["points"]
-    said = []
+    parts = []
     if points["prediction"][place] != points["label"][place]:
-        said.append(f"taken for {plain(_class(document, points['prediction'][place]))}")
-    known = [(name, values[place]) for name, values in points["reliability"].items() if place < len(values)]
-    said += [f"{plain(name)} {value:.2f}" for name, value in known if value is not None]
-    return "<br>".join([plain(points["id"][place]), *([", ".join(said)] if said else [])])
+        parts.append(f"taken for {plain(_class(document, points['prediction'][place]))}")
+    for name, values in points["reliability"].items():
+        if place < len(values) and values[place] is not None:
+            parts.append(f"{plain(name)} {values[place]:.2f}")
+    return "<br>".join([plain(points["id"][place]), *([", ".join(parts)] if parts else [])])
 
 
 def gate_maps(document: Document) -> Figure | None:
-    """Return the mean gate of every feature by class and by corruption, a select for each; None without gates."""
+    """Return the mean gate of every feature by class and by corruption, with a select for each; None without gates."""
     gates = document["gates"]
     modalities = [name for name in document["modalities"] if gates["by_class"].get(name)]
     if not modalities:
@@ -93,9 +94,9 @@ def gate_maps(document: Document) -> Figure | None:
             variants[f"{row}-1"] = _gates(gates["by_corruption"]["values"].get(modality, []), kinds)
     return Figure(
         id="gates",
-        title="Which features are opened and closed",
-        caption="The mean gate of each feature: white (1) leaves it as it is, red raises it, blue lowers it; a row "
-        "that differs from the others is a class, or a corruption, that is treated in its own way.",
+        title="Gates: which features are raised and lowered",
+        caption="The mean gate of each feature: white (1) leaves it unchanged, red raises it, blue lowers it; a row "
+        "that differs from the others is a class, or a corruption, with a modulation of its own.",
         alt=f"Heat maps of the mean gate of each feature of {listed(modalities)}, by {listed(options)}.",
         spec=variants["0-0"],
         choices=(Choice("modality", tuple(modalities)), Choice("rows", tuple(f"by {one}" for one in options))),
@@ -128,7 +129,7 @@ def _class(document: Document, number: int) -> str:
 
 
 def on_grid(places: Sequence[Sequence[float] | None], size: int = 1000) -> list[tuple[int, int] | None]:
-    """Return places in whole numbers from 0 to `size`: a map has no unit, and these are short.
+    """Return places as whole numbers from 0 to `size`, which are short; a map has no unit.
 
     >>> on_grid([[0.0, 5.0], None, [2.0, 5.0], [1.0, 6.0]], 10)
     [(0, 0), None, (10, 0), (5, 10)]
@@ -206,7 +207,7 @@ def _agreement(document: Document, one: Document) -> Spec:
     for place, quantity in enumerate(("support", "conflict")):
         number = "" if place == 0 else str(place + 1)
         spec["layout"][f"yaxis{number}"] |= {**axis, "autorange": "reversed", "automargin": True}
-        values, everywhere = one[quantity], [other[quantity] for other in document["agreement"]]
+        values, others = one[quantity], [other[quantity] for other in document["agreement"]]
         spec["data"].append(
             {
                 "type": "heatmap",
@@ -214,7 +215,7 @@ def _agreement(document: Document, one: Document) -> Spec:
                 "y": names,
                 "z": values,
                 "zmin": 0,
-                "zmax": max([1e-6, *(v for other in everywhere for row in other for v in row if v is not None)]),
+                "zmax": max([1e-6, *(v for other in others for row in other for v in row if v is not None)]),
                 "colorscale": SEQUENTIAL,
                 "showscale": False,
                 "xgap": 2,

@@ -1,4 +1,4 @@
-"""Figures of corruption.json: accuracy by severity, and whether a low reliability means a corrupted modality."""
+"""Figures of corruption.json: score by severity, and whether a low reliability means a corrupted modality."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from concordant.report.figures.base import (
     Spec,
     band,
     edges,
-    label_key,
     layout,
     line,
     on_panel,
@@ -39,11 +38,13 @@ GROUPS = {
     "image": "images",
     "audio": "sound",
 }
+# Without a colour of its own: the script gives "ink" the colour of text.
+DASHED = {"type": "scatter", "mode": "lines", "line": {"dash": "dash", "width": 1.3, "color": "#7a7f87"}, "meta": "ink"}
 
 
 def severity_curves(document: Document) -> Figure | None:
-    """Return accuracy by severity, a panel a kind, with a select for the group of kinds; None without kinds."""
-    kinds = list(document["kinds"])
+    """Return the score by severity, one panel per kind, with a select for the group of kinds; None without kinds."""
+    kinds, metric = list(document["kinds"]), metric_of(document)
     if not kinds:
         return None
     groups = list(dict.fromkeys(kind["group"] for kind in kinds))
@@ -51,21 +52,19 @@ def severity_curves(document: Document) -> Figure | None:
     for place, group in enumerate(groups, 1):
         specs[str(place)] = _curves(document, [kind for kind in kinds if kind["group"] == group])
     several = len(groups) > 1
-    said = "; ".join(
+    texts = [
         f"{shown(label)} {score_text(mean(run['mean'] for run in runs))}"
         for label, runs in by_label(document["runs"]).items()
-    )
-    seeds = seeds_of(document["runs"])
+    ]
+    bands = "; bands are one standard deviation over seeds" if seeds_of(document["runs"]) > 1 else ""
     return Figure(
         id="severity",
-        title=f"{metric_of(document).capitalize()} by severity of the corruption",
-        caption=f"Each panel is a kind of corruption: {metric_of(document)} in percent from untouched (0) to the "
-        "highest severity "
-        f"(5){'; bands are one standard deviation over seeds' if seeds > 1 else ''}; a flatter line is more robust. "
-        "The thin dashed line is the oracle: the twin, told which modality is corrupted and given it as absent.",
-        alt=f"Line charts of {metric_of(document)} by severity for {len(kinds)} kinds of corruption. "
-        "Mean over all kinds and "
-        f"severities: {said}.",
+        title=f"{metric.capitalize()} by severity of the corruption",
+        caption=f"Each panel is a kind of corruption: {metric} in percent from clean (0) to the highest severity "
+        f"(5){bands}; a flatter line is more robust. The thin dashed line is the oracle: the twin, given the corrupted "
+        "modality as absent.",
+        alt=f"Line charts of {metric} by severity for {len(kinds)} kinds of corruption. "
+        f"Mean over all kinds and severities: {'; '.join(texts)}.",
         spec=specs["0"],
         choices=(Choice("kinds", ("all", *(GROUPS.get(group, group) for group in groups))),) if several else (),
         variants=specs if several else {},
@@ -74,60 +73,42 @@ def severity_curves(document: Document) -> Figure | None:
 
 def _curves(document: Document, kinds: Sequence[Document]) -> Spec:
     data: list[Spec] = []
-    labels, oracles = by_label(document["runs"]), by_label(document["oracle"])
-    known: set[str] = set()
+    named: set[str] = set()  # methods that are in the legend
     for place, kind in enumerate(kinds):
-        ticks = ["untouched", *(f"severity {n}: {value:g} {plain(kind['unit'])}" for n, value in _levels(kind))]
-        for label, runs in labels.items():
-            rows = [
-                percent([run["clean"], *run["kinds"][kind["name"]]["scores"]])
-                for run in runs
-                if kind["name"] in run["kinds"]
-            ]
+        name = kind["name"]
+        levels = enumerate(kind["severities"], 1)
+        ticks = ["clean", *(f"severity {level}: {value:g} {plain(kind['unit'])}" for level, value in levels)]
+        for label, runs in by_label(document["runs"]).items():
+            rows = [percent([run["clean"], *run["kinds"][name]["scores"]]) for run in runs if name in run["kinds"]]
             if not rows:
                 continue
-            middle, around = columns_mean(rows), edges(columns_mean(rows), columns_std(rows))
+            middle = columns_mean(rows)
+            around = edges(middle, columns_std(rows))
+            at = {"x0": 0, "dx": 1}
             if around is not None:
-                data += band(label, *around, {"x0": 0, "dx": 1}, **on_panel(place))
-            data.append(
-                line(
-                    label,
-                    x0=0,
-                    dx=1,
-                    y=middle,
-                    text=ticks,
-                    hovertemplate="%{fullData.name}<br>%{text}<br>%{y:.1f} %<extra></extra>",
-                    showlegend=label not in known,
-                    **on_panel(place),
-                )
-            )
-            known.add(label)
-        for label, runs in oracles.items():
-            rows = [percent(run["kinds"][kind["name"]]["scores"]) for run in runs if kind["name"] in run["kinds"]]
+                data += band(label, *around, at, **on_panel(place))
+            more = {**at, **on_panel(place), "showlegend": label not in named}
+            hover = "%{fullData.name}<br>%{text}<br>%{y:.1f} %<extra></extra>"
+            data.append(line(label, y=middle, text=ticks, hovertemplate=hover, **more))
+            named.add(label)
+        for label, runs in by_label(document["oracle"]).items():
+            rows = [percent(run["kinds"][name]["scores"]) for run in runs if name in run["kinds"]]
             if rows:
-                data.append(_oracle(label, columns_mean(rows), place, first=f"oracle {label}" not in known))
-                known.add(f"oracle {label}")
+                data.append(_oracle(label, columns_mean(rows), place, first=f"oracle {label}" not in named))
+                named.add(f"oracle {label}")
     titles = [f"{kind['name']}{' (seen)' if kind['seen'] else ''}" for kind in kinds]
     axis = {"range": [-0.15, LEVELS + 0.15], "dtick": 1, "tick0": 0, "zeroline": False}
     return {"data": data, "layout": panels(titles, xaxis=axis, yaxis={"nticks": 5, "zeroline": False, "matches": "y"})}
 
 
-def _levels(kind: Document) -> list[tuple[int, float]]:
-    return list(enumerate(kind["severities"], 1))
-
-
 def _oracle(label: str, values: Sequence[float | None], place: int, *, first: bool) -> Spec:
-    # Without a colour of its own: the script gives "ink" the colour of text.
     return {
-        "type": "scatter",
-        "mode": "lines",
+        **DASHED,
         "name": plain(f"oracle of {shown(label)}"),
         "legendgroup": f"oracle {label}",
         "x0": 1,
         "dx": 1,
         "y": list(values),
-        "line": {"dash": "dash", "width": 1.3, "color": "#7a7f87"},
-        "meta": "ink",
         "showlegend": first,
         "hovertemplate": "%{fullData.name}<br>severity %{x}: %{y:.1f} %<extra></extra>",
         **on_panel(place),
@@ -135,76 +116,53 @@ def _oracle(label: str, values: Sequence[float | None], place: int, *, first: bo
 
 
 def reliability_diagram(document: Document) -> Figure | None:
-    """Return how often a modality was intact where a reliability was predicted; None without reliabilities."""
-    data: list[Spec] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "what it should be",
-            "x": [0, 1],
-            "y": [0, 1],
-            "line": {"dash": "dash", "width": 1.3, "color": "#7a7f87"},
-            "meta": "ink",
-            "hoverinfo": "skip",
-        }
-    ]
-    said = []
+    """Return the share of clean modalities by predicted reliability; None without reliabilities."""
+    data: list[Spec] = [{**DASHED, "name": "calibrated", "x": [0, 1], "y": [0, 1], "hoverinfo": "skip"}]
+    texts = []
     for label, runs in by_label(document["runs"]).items():
         diagrams = [run["diagram"] for run in runs if run["diagram"] is not None]
         if not diagrams:
             continue
         joined = pooled(diagrams)
         most = max((count for _, _, count in joined), default=1) or 1
+        sizes = [5 + 13 * (count / most) ** 0.5 for _, _, count in joined]
         data.append(
             line(
                 label,
                 x=[x for x, _, _ in joined],
                 y=[y for _, y, _ in joined],
                 text=[f"{count:,} cases" for _, _, count in joined],
-                marker={
-                    "color": colour_of(label),
-                    "size": [5 + 13 * (count / most) ** 0.5 for _, _, count in joined],
-                    "line": {"width": 0},
-                },
-                legendgroup=label_key(label),
-                hovertemplate="%{fullData.name}<br>predicted %{x:.2f}, intact %{y:.2f}<br>%{text}<extra></extra>",
+                marker={"color": colour_of(label), "size": sizes, "line": {"width": 0}},
+                hovertemplate="%{fullData.name}<br>predicted %{x:.2f}, clean %{y:.2f}<br>%{text}<extra></extra>",
             )
         )
         error = mean(diagram["error"] for diagram in diagrams)
         if error is not None:
-            said.append(f"{shown(label)}: mean distance {error:.3f}")
+            texts.append(f"{shown(label)}: mean distance {error:.3f}")
     if len(data) == 1:
         return None
+    axis = {"range": [-0.03, 1.06], "zeroline": False}
     return Figure(
         id="reliability",
-        title="Is a low reliability earned?",
-        caption="Predicted reliability against the share of modalities that were intact; on the diagonal the number "
-        "can be read as a probability, below it the calibrator trusts too much; larger marks are more cases.",
-        alt=f"Reliability diagram. {'; '.join(said)}." if said else "Reliability diagram.",
+        title="Does a low reliability mean a corrupted modality?",
+        caption="Predicted reliability against the share of modalities that were clean; on the diagonal the number "
+        "can be read as a probability, below it the reliability is too high; larger marks are more cases.",
+        alt=f"Reliability diagram. {'; '.join(texts)}." if texts else "Reliability diagram.",
         spec={
             "data": data,
-            "layout": layout(
-                400,
-                x="predicted reliability",
-                y="share that was intact",
-                xaxis={"range": [-0.03, 1.06], "zeroline": False},
-                yaxis={"range": [-0.03, 1.06], "zeroline": False},
-            ),
+            "layout": layout(400, x="predicted reliability", y="share that was clean", xaxis=axis, yaxis=axis),
         },
     )
 
 
 def pooled(diagrams: Sequence[Document]) -> list[tuple[float, float, int]]:
-    """Return (predicted, intact, count) of every bin that is not empty, seeds weighed by their counts."""
+    """Return (predicted, clean, count) of every bin with cases, seeds weighted by their counts."""
     found = []
     for place in range(min(len(one["count"]) for one in diagrams)):
-        parts = [
-            (one["predicted"][place], one["intact"][place], one["count"][place])
-            for one in diagrams
-            if one["count"][place] and one["predicted"][place] is not None and one["intact"][place] is not None
-        ]
-        count = sum(part[2] for part in parts)
+        bins = [(one["predicted"][place], one["intact"][place], one["count"][place]) for one in diagrams]
+        known = [one for one in bins if one[2] and one[0] is not None and one[1] is not None]
+        count = sum(one[2] for one in known)
         if count:
-            predicted, intact = (sum(part[n] * part[2] for part in parts) / count for n in (0, 1))
-            found.append((predicted, intact, count))
+            predicted, clean = (sum(one[n] * one[2] for one in known) / count for n in (0, 1))
+            found.append((predicted, clean, count))
     return found

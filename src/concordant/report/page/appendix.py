@@ -1,15 +1,12 @@
-"""What a run was computed with: configuration, versions, hardware, and the commands that compute it again."""
+"""The appendix of the page: configuration, versions, hardware, and the commands that reproduce a run."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
 
 from concordant.report.folder import ANALYSES, RunDocuments
 from concordant.training.config import command_words
-
-Document = Mapping[str, Any]
 
 
 def settings(documents: RunDocuments) -> list[tuple[str, str]]:
@@ -24,7 +21,7 @@ def settings(documents: RunDocuments) -> list[tuple[str, str]]:
 
 
 def as_text(value: object) -> str:
-    """Return a value of a configuration as one reads it.
+    """Return a value of a configuration as text.
 
     >>> as_text(["a", "b"]), as_text({"steps": 400, "width": 64}), as_text(None), as_text(True)
     ('a, b', 'steps 400, width 64', '-', 'yes')
@@ -40,7 +37,7 @@ def as_text(value: object) -> str:
 
 def commands(documents: RunDocuments) -> list[str]:
     """Return the commands that made the documents, each once; quoted for a shell."""
-    # The command that observed training is the one that trained, with an option more.
+    # The command that recorded training is the one that trained, with an option more.
     found = [run_command(documents) if documents.dynamics is None else documents.dynamics["command"]]
     for one in (documents, *documents.rows.values()):
         found += [document["command"] for kind in ANALYSES if (document := getattr(one, kind)) is not None]

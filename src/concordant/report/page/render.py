@@ -17,7 +17,7 @@ from concordant.files import write_text
 from concordant.report.figures import Figure
 from concordant.report.folder import RunDocuments
 from concordant.report.page.sections import sections, title_of
-from concordant.report.tables import Table, html
+from concordant.report.record import Table, html
 
 HERE = Path(__file__).parent / "templates"
 # Plotly compiles no code for the traces used here, so that 'unsafe-eval' is not needed.

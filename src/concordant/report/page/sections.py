@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from concordant.report import figures, sentences, tables
+from concordant.report import figures, sentences
 from concordant.report.figures import Figure
 from concordant.report.folder import RunDocuments
 from concordant.report.format import shown
 from concordant.report.page.appendix import commands, settings
-from concordant.report.tables import Table
+from concordant.report.record import Table
+from concordant.report.tables import grids, insight, robustness, scores
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,14 @@ def _whole(documents: Sequence[RunDocuments]) -> list[RunDocuments]:
 
 def _joint(documents: Sequence[RunDocuments]) -> list[Table]:
     """Return the table over all runs and all rows of grids, where there are several."""
-    compared = []
+    rows: list[tuple[str, str, Any, Any]] = []
     for one in documents:
         if one.grid is not None:
-            compared += tables.of_grid(one.name, one.grid, {row: inner.corruption for row, inner in one.rows.items()})
+            analysed = {name: inner.corruption for name, inner in one.rows.items()}
+            rows += [(one.name, one.grid["benchmark"], row, analysed.get(row["row"])) for row in one.grid["rows"]]
         elif one.results is not None:
-            compared.append(tables.of_results(one.name, one.results, one.corruption))
-    return [tables.joint(compared)] if len(compared) > 1 else []
+            rows.append((one.name, one.results["benchmark"], scores.as_row(one.results), one.corruption))
+    return [scores.joint(rows)] if len(rows) > 1 else []
 
 
 def _drawn(found: dict[str, Any], *kinds: Callable[[Any], Figure | Table | None]) -> dict[str, Any]:
@@ -171,15 +173,15 @@ def _comparison(one: RunDocuments) -> dict[str, Any]:
             one.results,
             figures.accuracy_bars,
             figures.differences,
-            tables.scores,
-            tables.comparisons,
-            tables.detection,
+            scores.accuracy,
+            scores.comparisons,
+            scores.detection,
         )
     if one.grid is not None:
         several = one.grid["config"]["seeds"] > 1
         return {
             "figures": [figures.grid_differences(one.grid)],
-            "tables": [tables.grid_scores(one.grid, deviations=several)],
+            "tables": [grids.grid_scores(one.grid, deviations=several)],
         }
     return {"hint": "No comparison is here.", "command": f"concordant report {one.folder}"}
 
@@ -191,17 +193,17 @@ def _severity(one: RunDocuments) -> dict[str, Any]:
         one.corruption,
         figures.severity_curves,
         figures.reliability_diagram,
-        tables.corruption_summary,
-        tables.corruption_kinds,
-        tables.corruption_detection,
-        tables.covered,
+        robustness.corruption_summary,
+        robustness.corruption_kinds,
+        robustness.corruption_detection,
+        robustness.covered,
     )
 
 
 def _removal(one: RunDocuments) -> dict[str, Any]:
     if one.removal is None:
         return _missing(one, "Removal was not analysed.", "concordant stress {} --removal")
-    return _drawn(one.removal, figures.subset_dots, figures.shapley_bars, figures.rate_curve, tables.removal)
+    return _drawn(one.removal, figures.subset_dots, figures.shapley_bars, figures.rate_curve, robustness.removal)
 
 
 def _dynamics(one: RunDocuments) -> dict[str, Any]:
@@ -209,25 +211,25 @@ def _dynamics(one: RunDocuments) -> dict[str, Any]:
         made = next((line for line in commands(one) if line.startswith("concordant run")), "concordant run BENCHMARK")
         hint = "Training was not recorded; train again, into another folder."
         return {"hint": hint, "command": f"{made} --dynamics --out FOLDER"}
-    return _drawn(one.dynamics, figures.training_lines, tables.stability)
+    return _drawn(one.dynamics, figures.training_lines, insight.stability)
 
 
 def _features(one: RunDocuments) -> dict[str, Any]:
     if one.features is None:
         return _missing(one, "Features were not analysed.", "concordant inspect {}")
-    drawn = _drawn(one.features, figures.feature_map, figures.gate_maps, figures.agreement_maps, tables.separation)
+    drawn = _drawn(one.features, figures.feature_map, figures.gate_maps, figures.agreement_maps, insight.separation)
     return {**drawn, "sentences": [f"Features of {shown(one.features['label'])}, seed {one.features['seed']}."]}
 
 
 def _distrusted(one: RunDocuments) -> dict[str, Any]:
     if one.features is None:
         return _missing(one, "Features were not analysed.", "concordant inspect {}")
-    table = tables.distrusted(one.features)
+    table = insight.distrusted(one.features)
     return {"tables": [table]} if table.rows else {"sentences": ["No modality of any test instance stands out."]}
 
 
 def _appendix(one: RunDocuments) -> dict[str, Any]:
-    return {"tables": [tables.checks(one.checks or [])], "settings": settings(one), "commands": commands(one)}
+    return {"tables": [insight.checks(one.checks or [])], "settings": settings(one), "commands": commands(one)}
 
 
 def _missing(one: RunDocuments, hint: str, command: str) -> dict[str, Any]:

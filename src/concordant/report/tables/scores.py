@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +33,7 @@ SENTIMENT = {
 }
 
 
-def scores(results: Document) -> Table:
+def accuracy(results: Document) -> Table:
     """Return accuracies per method: clean, under each corruption, their mean, and without each modality."""
     first = results["runs"][0]
     kinds = list(first["corruption"])
@@ -133,13 +133,13 @@ def brief(results: Document) -> str:
 def result_tables(results: Document) -> list[str]:
     """Return scores, detection and main differences as Markdown, without empty tables."""
     main = comparisons(results, lambda condition: condition in MAIN)
-    texts = [markdown(scores(results)), markdown(detection(results)), markdown(main, strong=False)]
+    texts = [markdown(accuracy(results)), markdown(detection(results)), markdown(main, strong=False)]
     return [text for text in texts if text]
 
 
 def terminal_tables(results: Document) -> list[Table]:
     """Return the tables that `concordant run` prints, each narrow enough for 80 columns where modalities are few."""
-    whole = scores(results)
+    whole = accuracy(results)
     apart = [name for name in whole.columns if name.startswith("without ")]
     found = [
         replace(whole, caption=f"{whole.caption}\nclean, and with one modality of every instance corrupted").pick(
@@ -155,51 +155,23 @@ def terminal_tables(results: Document) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Scores and differences of one run, or of one row of a grid.
+def as_row(results: Document) -> Document:
+    """Return a run in the form of a grid's row: scores per method and main condition, and comparisons."""
+    corrupted = bool(results["runs"][0]["corruption"])
+    scores = {
+        label: {one: values_of(results, label, one) if corrupted or one == "clean" else [] for one in MAIN}
+        for label in labels_of(results)
+    }
+    return {"row": results["fusion"], "scores": scores, "comparisons": results["comparisons"]}
+
+
+def joint(rows: Sequence[tuple[str, str, Document, Document | None]]) -> Table:
+    """Return one table over several runs, a line per run and method; sweeps of severity only where one was made.
 
     Args:
-        name: of the run.
-        benchmark: of the run.
-        fusion: of the run, or the row of the grid.
-        clean: label -> accuracy in [0, 1] per seed.
-        corrupted: label -> the mean over the quick corruptions per seed; empty without them.
-        comparisons: as in results.json.
-        corruption: corruption.json, or None.
+        rows: name of the run, benchmark, row of a grid (or `as_row`), and corruption.json.
     """
-
-    name: str
-    benchmark: str
-    fusion: str
-    clean: Mapping[str, Sequence[float]]
-    corrupted: Mapping[str, Sequence[float]]
-    comparisons: Sequence[Document]
-    corruption: Document | None
-
-
-def of_results(name: str, results: Document, corruption: Document | None) -> Compared:
-    """Return the scores and differences of a run."""
-    quick = bool(results["runs"][0]["corruption"])
-    clean = {label: values_of(results, label, "clean") for label in labels_of(results)}
-    corrupted = {label: values_of(results, label, "corruption.mean") if quick else [] for label in clean}
-    comparisons = results["comparisons"]
-    return Compared(name, results["benchmark"], results["fusion"], clean, corrupted, comparisons, corruption)
-
-
-def of_grid(name: str, grid: Document, corruptions: Mapping[str, Document | None]) -> list[Compared]:
-    """Return the scores and differences of each row of a grid."""
-    found = []
-    for row in grid["rows"]:
-        clean, corrupted = ({label: one[condition] for label, one in row["scores"].items()} for condition in MAIN)
-        corruption = corruptions.get(row["row"])
-        found.append(Compared(name, grid["benchmark"], row["row"], clean, corrupted, row["comparisons"], corruption))
-    return found
-
-
-def joint(compared: Sequence[Compared]) -> Table:
-    """Return one table over several runs, a row per run and method; sweeps of severity only where one was made."""
-    swept = any(one.corruption is not None for one in compared)
+    swept = any(corruption is not None for *_, corruption in rows)
     head = ["run", "benchmark", "fusion", "calibrator", "clean", "quick corruption"]
     head += ["all corruptions", "corruption error"] if swept else []
     note = (
@@ -211,23 +183,18 @@ def joint(compared: Sequence[Compared]) -> Table:
             " All corruptions: over all kinds and severities. Corruption error: relative to the twin's; at 1 there "
             "are as many errors."
         )
-    rows = [row for one in compared for row in _joint_rows(one, swept=swept)]
-    return Table("joint", "All runs together", [*head, "ours minus it", "p (Holm)"], rows, note)
-
-
-def _joint_rows(one: Compared, *, swept: bool) -> list[list[Cell]]:
-    stressed = by_label(one.corruption["runs"]) if one.corruption is not None else {}
-    against = {entry["to"]: entry for entry in one.comparisons if entry["condition"] == "corruption.mean"}
-    columns = [marked([spread(scores[label]) for label in one.clean]) for scores in (one.clean, one.corrupted)]
-    rows = []
-    for place, label in enumerate(one.clean):
-        runs, entry = stressed.get(label, []), against.get(label)
-        row = [Cell(text) for text in (one.name, one.benchmark, one.fusion, shown(label))]
-        row += [column[place] for column in columns]
-        if swept:
-            row.append(spread(run["mean"] for run in runs))
-            row.append(spread((run["mean_corruption_error"] for run in runs), 3, scale=1))
-        row.append(number(None if entry is None else entry["difference"], sign=True))
-        row.append(Cell("-") if entry is None else Cell(p_text(entry["p_holm"]), entry["p_holm"]))
-        rows.append(row)
-    return rows
+    lines = []
+    for name, benchmark, row, corruption in rows:
+        stressed = by_label(corruption["runs"]) if corruption is not None else {}
+        against = {entry["to"]: entry for entry in row["comparisons"] if entry["condition"] == "corruption.mean"}
+        columns = [marked([spread(scores[one]) for scores in row["scores"].values()]) for one in MAIN]
+        for label, *cells in zip(row["scores"], *columns, strict=True):
+            if swept:
+                runs = stressed.get(label, [])
+                cells.append(spread(run["mean"] for run in runs))
+                cells.append(spread((run["mean_corruption_error"] for run in runs), 3, scale=1))
+            entry = against.get(label)
+            cells.append(number(None if entry is None else entry["difference"], sign=True))
+            cells.append(Cell("-") if entry is None else Cell(p_text(entry["p_holm"]), entry["p_holm"]))
+            lines.append([*map(Cell, (name, benchmark, row["row"], shown(label))), *cells])
+    return Table("joint", "All runs together", [*head, "ours minus it", "p (Holm)"], lines, note)

@@ -1,30 +1,23 @@
-"""Corruptions by name: what testing can inflict on a modality, each in five severities from mild to severe.
-
-The quick stress test beside this package (`concordant.robustness.corruption`) has four kinds at one strength each.
+"""Corruptions by name: changes that testing makes to a modality, each in five severities from mild to severe.
 
 >>> import numpy as np
 >>> x = np.random.default_rng(0).standard_normal((6, 10)).astype(np.float32)
->>> everyone = np.ones(6, np.bool_)
->>> site = Site("bd", everything=x, rows=np.array([1, 4]), donors=everyone, labels=np.arange(6) % 2)
+>>> context = Context("bd", everything=x, rows=np.array([1, 4]), donors=np.ones(6, np.bool_), labels=np.arange(6) % 2)
 >>> kind = KINDS["clipping"]
 >>> kind.fits("bd", x.shape)
 True
->>> float(np.abs(kind.apply(x[site.rows], kind.severities[4], site, np.random.default_rng(1))).max())
+>>> float(np.abs(kind.apply(x[context.rows], kind.severities[4], context, np.random.default_rng(1))).max())
 0.25
 """
 
 from __future__ import annotations
 
 from concordant.registry import Registry
-from concordant.robustness.corruptions.audio import AUDIO
-from concordant.robustness.corruptions.images import IMAGES
-from concordant.robustness.corruptions.instances import INSTANCES
-from concordant.robustness.corruptions.kind import GROUPS, SEVERITIES, Kind, Site
-from concordant.robustness.corruptions.steps import STEPS
-from concordant.robustness.corruptions.values import VALUES
+from concordant.robustness.corruptions import audio, images, instances, time, values
+from concordant.robustness.corruptions.kind import ENTERED, GROUPS, SEVERITIES, Context, Kind
 
-__all__ = ["GROUPS", "KINDS", "SEVERITIES", "Kind", "Site"]
+__all__ = ["GROUPS", "KINDS", "SEVERITIES", "Context", "Kind", "audio", "images", "instances", "time", "values"]
 
 KINDS = Registry[Kind]("corruption")
-for _kind in (*VALUES, *STEPS, *INSTANCES, *IMAGES, *AUDIO):
+for _kind in sorted(ENTERED, key=lambda kind: GROUPS.index(kind.group)):
     KINDS.add(_kind.name, _kind)

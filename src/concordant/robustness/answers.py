@@ -1,0 +1,248 @@
+"""The table of a model's answers, one row per instance and condition; every score is a function of it.
+
+`ask` runs a model once under each condition. The predictions of runs are written as parquet with the columns
+calibrator, perturbed_training, seed, condition, id, group, label, prediction, confidence (null for numbers), corrupted
+(the perturbed modality, or null), and reliability_<modality> (null where the modality is absent, or for a method
+without reliabilities).
+Axis letters: N instances, M modalities, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from concordant.data.split import AnySplit, Bools, Floats, Split, Strings
+from concordant.errors import DataError, UsageError
+from concordant.files import write_atomically
+from concordant.robustness.conditions import CLEAN, RUN, Condition, clean
+from concordant.robustness.detection import detection
+from concordant.robustness.predict import Model, evaluating, predict
+from concordant.training.config import Variant
+from concordant.training.metrics import PRIMARY, calibration_error, classification_metrics, sentiment_metrics
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CLASS_METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted")
+REAL_METRICS = ("accuracy", "has0_f1_weighted", "accuracy7", "accuracy5", "accuracy3", "correlation")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The rows of one condition.
+
+    Args:
+        prediction: (N,) class indices, or real numbers.
+        confidence: (N,) probability of the predicted class; None for real numbers.
+        reliability: (N, M), or None for a model without reliabilities.
+        present: bool (N, M).
+        perturbed: bool (N, M), True at corrupted modalities; at most one per instance.
+        clean: the calibrator's own probability that a modality is clean (N, M), or None.
+    """
+
+    prediction: NDArray[Any]
+    confidence: Floats | None
+    reliability: Floats | None
+    present: Bools
+    perturbed: Bools
+    clean: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers on one split.
+
+    Args:
+        names: the modalities, the order of every M axis.
+        labels: (N,).
+        ids: (N,).
+        groups: (N,), or None.
+        outputs: C, or 1 for real labels.
+        rows: condition -> its rows.
+    """
+
+    names: tuple[str, ...]
+    labels: NDArray[Any]
+    ids: Strings
+    groups: Strings | None
+    outputs: int
+    rows: dict[str, Answer]
+
+    def score(self, condition: str = CLEAN, metric: str = PRIMARY) -> float:
+        """Return one metric, better when higher; `accuracy` of real labels is the share on the right side of 0."""
+        return score_of(self.labels, self.rows[condition].prediction, metric, self.outputs)
+
+    def metrics(self, condition: str) -> dict[str, float | None]:
+        """Return all metrics; for real labels too, `accuracy` is among them, as `has0_accuracy`."""
+        answer = self.rows[condition]
+        if answer.confidence is None:
+            real = sentiment_metrics(self.labels, answer.prediction)
+            return {"accuracy": real["has0_accuracy"], **real}
+        error = calibration_error(agree(self.labels, answer.prediction), answer.confidence)
+        return {
+            **classification_metrics(self.labels, answer.prediction, self.outputs),
+            "calibration_error": error,
+        }
+
+
+def ask(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answers:
+    """Run a model once under each condition.
+
+    A split that is too large for memory is read once, in chunks.
+
+    Args:
+        model: a module or any callable, see `concordant.robustness.predict`.
+        split: the instances.
+        conditions: from `concordant.robustness.conditions`.
+    """
+    asked, outputs = list(conditions), 0
+    real = split.labels.dtype.kind == "f"
+    found: dict[str, list[Answer]] = {one.name: [] for one in asked}
+    with evaluating(model):
+        for number, chunk in enumerate(split.chunks()):
+            for condition in asked:
+                changed, perturbed = condition.change(chunk, None if isinstance(split, Split) else number)
+                given = predict(model, changed)
+                outputs = given.logits.shape[1]
+                best = torch.from_numpy(given.logits).softmax(1).max(1)
+                prediction = given.predictions(real=True).copy() if real else best.indices.numpy()
+                confidence = None if real else best.values.numpy()
+                answer = Answer(prediction, confidence, given.reliability, given.present, perturbed, given.clean)
+                found[condition.name].append(answer)
+    rows = {name: _joined(chunks) for name, chunks in found.items()}
+    return Answers(tuple(split.shapes), split.labels, split.ids, split.groups, outputs, rows)
+
+
+def usual_answer(model: Model, split: AnySplit) -> Answer:
+    """Return the answer on clean validation data, the reference for reliabilities."""
+    return ask(model, split, [clean()]).rows[CLEAN]
+
+
+def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:
+    """Return the scores that results.json holds for one run of `concordant run`.
+
+    Args:
+        answers: under `concordant.robustness.conditions.run_conditions`.
+        usual: on clean validation data.
+    """
+    clean_answer = answers.rows[CLEAN]
+    return {
+        "clean": answers.metrics(CLEAN),
+        "corruption": {kind: answers.metrics(f"corruption.{kind}") for kind in RUN},
+        "removal": {name: answers.metrics(f"removal.{name}") for name in answers.names},
+        "detection_auroc": {kind: detection(answers.rows[f"corruption.{kind}"], clean_answer, usual) for kind in RUN},
+    }
+
+
+def as_classes(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return class indices as they are; for real numbers, whether they are 0 or more (Has0)."""
+    return labels if labels.dtype.kind in "iu" else (labels >= 0).astype(np.int64)
+
+
+def agree(labels: NDArray[Any], predictions: NDArray[Any]) -> Bools:
+    """Return where a prediction is right (N,): the class, or for real numbers the side of 0."""
+    return np.asarray(as_classes(labels) == as_classes(predictions), dtype=np.bool_)
+
+
+def check_metric(metric: str, labels: NDArray[Any]) -> str:
+    """Return the metric's name if it is defined for labels of this kind and better when higher.
+
+    Raises:
+        UsageError: lists the metrics to choose from; errors such as `mae` are not among them.
+    """
+    choices = CLASS_METRICS if labels.dtype.kind == "i" else REAL_METRICS
+    if metric not in choices:
+        raise UsageError(f"unknown metric {metric!r} of these labels; choose from: {', '.join(choices)}")
+    return metric
+
+
+def score_of(labels: NDArray[Any], predictions: NDArray[Any], metric: str, outputs: int) -> float:
+    """Return one metric of class indices (N,), or of predicted numbers (N,)."""
+    if metric == PRIMARY:
+        return float(agree(labels, predictions).mean())
+    if labels.dtype.kind == "f":
+        return float(sentiment_metrics(labels, predictions)[metric] or 0.0)
+    return classification_metrics(labels, predictions, max(2, outputs))[metric]
+
+
+def score_without_any(train: NDArray[Any], labels: NDArray[Any], metric: str, outputs: int) -> float:
+    """Return the score without any modality: of always the most frequent training class, or the training median."""
+    if labels.dtype.kind == "f":
+        constant = np.full(len(labels), np.median(train), np.float32)
+    else:
+        constant = np.full(len(labels), np.bincount(as_classes(train)).argmax(), np.int64)
+    return score_of(labels, constant, metric, outputs)
+
+
+def as_table(answers: Answers, variant: Variant, seed: int) -> pa.Table:
+    """Return the answers of one run as a table, with the run's name in every row."""
+    import pyarrow as pa
+
+    count, real = len(answers.labels), answers.labels.dtype.kind == "f"
+    kind = pa.float32() if real else pa.int64()
+    tables = []
+    for condition, answer in answers.rows.items():
+        perturbed = np.array([None, *answers.names], dtype=object)[
+            np.where(answer.perturbed.any(1), answer.perturbed.argmax(1) + 1, 0)
+        ]
+        confidence, reliability = answer.confidence, answer.reliability
+        columns = {
+            "calibrator": pa.array([variant.calibrator] * count).dictionary_encode(),
+            "perturbed_training": pa.array([variant.perturbed] * count),
+            "seed": pa.array([seed] * count, pa.int64()),
+            "condition": pa.array([condition] * count).dictionary_encode(),
+            "id": pa.array(answers.ids.tolist(), pa.string()),
+            "group": pa.array([None] * count if answers.groups is None else answers.groups.tolist(), pa.string()),
+            "label": pa.array(answers.labels, kind),
+            "prediction": pa.array(answer.prediction, kind),
+            "confidence": pa.nulls(count, pa.float32()) if confidence is None else pa.array(confidence),
+            "corrupted": pa.array(perturbed.tolist(), pa.string()).dictionary_encode(),
+        }
+        for column, name in enumerate(answers.names):
+            columns[f"reliability_{name}"] = (
+                pa.nulls(count, pa.float32())
+                if reliability is None
+                else pa.array(reliability[:, column], pa.float32(), mask=~answer.present[:, column])
+            )
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as parquet, atomically."""
+    import pyarrow.parquet as pq
+
+    write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def read_tables(paths: Sequence[Path]) -> pa.Table:
+    """Read the predictions of several runs as one table.
+
+    Raises:
+        DataError: a file is absent or is not a parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{path} cannot be read as parquet ({error}); remove its folder to run it again") from None
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _joined(chunks: Sequence[Answer]) -> Answer:
+    def of(name: str) -> Any:  # noqa: ANN401
+        arrays = [getattr(chunk, name) for chunk in chunks]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Answer(**{name: of(name) for name in Answer.__dataclass_fields__})
