@@ -43,7 +43,7 @@ def test_with_nothing_switched_off_it_is_the_calibrator_bit_for_bit():
     assert all(torch.equal(ours[1][name], grad) for name, grad in theirs[1].items())
 
 
-def test_hidden_agreement_is_what_is_left_of_the_cosines():
+def test_switched_off_cosines_are_clamped():
     cosines = torch.tensor([-0.5, 0.0, 0.5])
     left = {
         (support, conflict): moved(AblatedCalibrator, support=support, conflict=conflict)
@@ -60,7 +60,7 @@ def test_hidden_agreement_is_what_is_left_of_the_cosines():
     }
 
 
-def test_without_cues_reliability_does_not_follow_what_others_say():
+def test_without_cues_other_modalities_have_no_influence():
     blind = moved(AblatedCalibrator, support=False, conflict=False).eval()
     told = moved(AblatedCalibrator).eval()
     given = features()
@@ -102,7 +102,7 @@ def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit
     assert all(torch.equal(value, weights[name]) for name, value in ours.model.state_dict().items())
 
 
-def test_opinions_that_are_not_heard_are_learnt_all_the_same():
+def test_unimodal_predictions_that_are_no_cues_are_still_trained():
     given = features()
     heard, unheard = (moved(AblatedCalibrator, classes=3, unimodal_cues=heard).eval() for heard in (True, False))
     before = unheard(given).reliability

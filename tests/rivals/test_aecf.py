@@ -60,7 +60,7 @@ def test_the_loss_holds_the_entropy_at_its_target():
     torch.testing.assert_close(out.auxiliary_loss.detach(), 0.1 * (entropy - 0.7).square().mean(), rtol=1e-4, atol=1e-6)
 
 
-def test_the_surer_the_gate_the_more_often_modalities_are_masked():
+def test_modalities_are_masked_more_often_at_low_entropy():
     torch.manual_seed(0)
     rates = []
     for spread in (0.0, 30.0):
@@ -75,7 +75,7 @@ def test_the_surer_the_gate_the_more_often_modalities_are_masked():
     assert rates[1] == pytest.approx(0.5 - 1 / 24, abs=0.03)  # one is saved where all would go
 
 
-def test_when_predicting_nothing_is_masked():
+def test_nothing_is_masked_when_predicting():
     assert shaken(mask=1.0).eval()(features()).present.all()
 
 

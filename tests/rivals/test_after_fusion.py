@@ -27,7 +27,7 @@ def features():
     return {name: torch.randn(7, size, generator=draws) for name, size in SIZES.items()}
 
 
-def test_features_pass_and_the_judgement_is_the_contextual_calibrator_s():
+def test_features_pass_and_the_modulation_is_the_contextual_calibrator_s():
     given = features()
     after, before = moved(AfterFusion, fused=8)(given), moved(ContextualCalibrator)(given)
     for name, x in given.items():
@@ -38,7 +38,7 @@ def test_features_pass_and_the_judgement_is_the_contextual_calibrator_s():
     torch.testing.assert_close(after.fused, before.reliability.mean(1, keepdim=True).expand(-1, 8))
 
 
-def test_absent_modalities_have_no_say_in_the_scale():
+def test_absent_modalities_do_not_enter_the_scale():
     here = {"c": torch.arange(7) > 2}
     out = moved(AfterFusion, fused=3)(features(), present=here)
     torch.testing.assert_close(out.fused[:3, 0], out.reliability[:3, :2].mean(1))
@@ -57,7 +57,7 @@ def test_an_untrained_one_changes_no_logit_and_a_trained_one_does():
     assert not torch.allclose(plain(batch.inputs).logits, ours(batch.inputs).logits)
 
 
-def test_its_faults():
+def test_wrong_arguments_are_refused():
     with pytest.raises(UsageError, match="fused must be 1 or more; found 0"):
         AfterFusion(SIZES, fused=0)
     with pytest.raises(UsageError, match=r"after-fusion stands before the head of .*, and sum has no single one"):

@@ -50,6 +50,6 @@ def test_it_has_the_losses_of_the_contextual_calibrator():
     torch.testing.assert_close(total, losses[0] + losses[1])
 
 
-def test_the_common_space_has_two_dimensions_at_least():
+def test_the_common_space_has_at_least_two_dimensions():
     with pytest.raises(UsageError, match="hidden must be 2 or more; found 1"):
         ModalityAttention(SIZES, hidden=1)

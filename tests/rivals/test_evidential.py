@@ -24,7 +24,7 @@ def combined(first, second):
     return belief, u1 * u2 / (1 - clash)
 
 
-def test_opinions_combine_as_dempsters_rule_says():
+def test_opinions_combine_by_dempsters_rule():
     evidence = torch.rand(5, 3, 4, dtype=torch.float64) * 6
     for row, found in zip(evidence.tolist(), dempster(evidence).tolist(), strict=True):
         belief, doubt = opinion(row[0])
@@ -122,7 +122,7 @@ def test_it_learns_by_its_own_losses(kind):
     assert int(module.passes) == 100
 
 
-def test_the_divergence_comes_in_slowly():
+def test_the_weight_of_the_divergence_increases_slowly():
     module = Evidential(SIZES, classes=2, layouts="bd", annealing=4, dropout=0.0, perturbation=None).train()
     features = {name: torch.randn(8, size) for name, size in SIZES.items()}
     labels = torch.arange(8) % 2

@@ -37,7 +37,7 @@ def mixed(dtype=torch.float32):
     return features, sizes, layouts
 
 
-def test_registry_holds_ours_and_the_rivals():
+def test_the_registry_lists_ours_and_the_rivals():
     assert list(CALIBRATORS) == [
         *("none", "self", "joint", "gmu", "modality-dropout", "uncertainty"),
         *("evidential", "evidential-conflict", "aecf", "attention", "context"),
@@ -46,7 +46,7 @@ def test_registry_holds_ours_and_the_rivals():
     assert all(CALIBRATORS[name].paper for name in CALIBRATORS if name != "none")
 
 
-def test_what_answers_questions_about_ours_can_be_had_but_is_not_offered():
+def test_ablations_are_registered_but_not_listed():
     assert len(ABLATIONS) == 12
     assert [name for name in ABLATIONS if not CALIBRATORS[name].opines] == ["context-no-opinions"]
     for name in (*ABLATIONS, "after-fusion"):
@@ -60,7 +60,7 @@ every = pytest.mark.parametrize("name", list(CALIBRATORS))
 
 
 @every
-def test_every_entry_builds_from_sizes_and_says_what_it_is(name):
+def test_every_entry_builds_from_sizes(name):
     module = build(name)
     assert isinstance(module, Calibrator)
     assert 0 < len(CALIBRATORS[name].summary) < 100
@@ -90,7 +90,7 @@ def test_gradients_of_every_weight_are_finite_with_modalities_absent(name):
     features = {one: x.requires_grad_() for one, x in features.items()}
     present = {one: torch.arange(4) != index for index, one in enumerate(features)}
     present["video"] = torch.zeros(4, dtype=torch.bool)
-    for _ in range(2):  # the first pass is what the running statistics learn from
+    for _ in range(2):  # the running statistics learn from the first pass
         out = module(features, present=present, labels=torch.arange(4) % 3, perturbed=torch.zeros(4, 6).bool())
     loss = out.auxiliary_loss + sum(x.square().sum() for x in out.features.values())
     if out.decision is not None:
@@ -104,7 +104,7 @@ def test_gradients_of_every_weight_are_finite_with_modalities_absent(name):
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_precisions_stay_what_they_are(name, dtype):
+def test_other_precisions_are_kept(name, dtype):
     features = {one: torch.randn(5, size).to(dtype).requires_grad_() for one, size in SIZES.items()}
     module = build(name).train()
     out = module(features, labels=torch.arange(5) % 3)
@@ -140,7 +140,7 @@ def test_parameter_counts_are_of_one_order(layouts):
     assert 0.6 < parameters("attention", layouts=layouts) / ours < 1.1
 
 
-def test_parameter_counts_are_what_the_equations_say():
+def test_parameter_counts_follow_the_equations():
     S, D, M, K = 2 * sum(SIZES.values()), sum(SIZES.values()), 3, 32
     heads = K * D + D  # A
     cues = 2 + 1 + 6 + 2  # cosines with the others, between them, energies, indicators

@@ -31,11 +31,11 @@ def test_training_perturbs_like_every_other_calibrator():
     x, settings = features(), Perturbation(probability=0.7)
     module = NoCalibrator(SIZES, perturbation=settings).train()
     out = module(x, generator=seeding.generator(1))
-    hurt = perturb(module.gather(x), settings, generator=seeding.generator(1))
+    expected = perturb(module.gather(x), settings, generator=seeding.generator(1))
     assert out.perturbed.any()
-    assert torch.equal(out.perturbed, hurt.perturbed)
+    assert torch.equal(out.perturbed, expected.perturbed)
     for name in SIZES:
-        assert torch.equal(out.features[name], hurt.batch.features[name])
+        assert torch.equal(out.features[name], expected.batch.features[name])
 
 
 def test_auxiliary_loss_moves_nothing():

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from concordant.errors import UsageError
 from concordant.rivals import ConfidenceWeights
-from concordant.rivals.uncertainty import confidence, ranking_loss, relative_weights, share_of_best
+from concordant.rivals.base import relative_weights
+from concordant.rivals.uncertainty import confidence, ranking_loss, share_of_best
 
 SIZES = {"text": 4, "audio": 3}
 
@@ -47,12 +48,12 @@ def test_weights_are_softmax_weights_up_to_a_factor():
     assert torch.equal(relative_weights(scores, torch.zeros_like(present)).isfinite().all(), torch.tensor(True))
 
 
-def test_confidences_below_zero_count_as_the_least_there_is():
+def test_negative_confidences_become_the_smallest():
     found = share_of_best(torch.tensor([[2.0, -5.0, 9.0]]), torch.tensor([[True, True, False]]))
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.0005, 1.0]]))
 
 
-def test_what_is_absent_spoils_no_gradient():
+def test_absent_modalities_leave_gradients_finite():
     scores = torch.tensor([[1.0, 1e4]], requires_grad=True)
     relative_weights(scores, torch.tensor([[True, False]])).sum().backward()
     assert scores.grad.isfinite().all()
@@ -72,7 +73,7 @@ def test_ranking_loss_is_the_loop_over_neighbours():
     assert float(ranking_loss(scores, losses, here)) == pytest.approx(found / count, rel=1e-5)
 
 
-def test_own_loss_is_that_of_the_classifiers_and_of_the_ranking():
+def test_own_loss_is_the_sum_of_classifier_and_ranking_losses():
     module = shaken().train()
     features = {name: torch.randn(6, size) for name, size in SIZES.items()}
     labels = torch.arange(6) % 3
@@ -87,7 +88,7 @@ def test_own_loss_is_that_of_the_classifiers_and_of_the_ranking():
     assert float(module(features).auxiliary_loss) == 0.0  # without labels
 
 
-def test_a_modality_that_predicts_better_becomes_the_more_reliable():
+def test_a_better_predicting_modality_becomes_more_reliable():
     torch.manual_seed(0)
     module = ConfidenceWeights(SIZES, classes=2, layouts="bd", perturbation=None).train()
     optimizer = torch.optim.Adam(module.parameters(), 0.05)

@@ -1,7 +1,7 @@
-"""The contextual calibrator with parts of it switched off: what each part is worth.
+"""Ablations: the contextual calibrator with parts of it switched off, to measure the effect of each part.
 
-With nothing switched off it is `ContextualCalibrator`, bit for bit.
-Shapes: as for every calibrator.
+With nothing switched off it is `ContextualCalibrator`, bit for bit. The entries are not listed, since they answer
+questions about the contextual calibrator and are not to be chosen.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ from torch import Tensor
 from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.calibration.result import Modulation, Summaries
 from concordant.errors import UsageError
+from concordant.rivals.base import CALIBRATORS, CalibratorEntry, register
+
+PAPER = "arXiv 2606.02679"
+register("context", "scaled by the support and conflict of the other modalities (ours)", PAPER, opines=True)(
+    ContextualCalibrator
+)
 
 
 class AblatedCalibrator(ContextualCalibrator):
     """A contextual calibrator without some of its parts.
 
     Args: as for `ContextualCalibrator`, with
-        support: the cues show where modalities agree, the positive cosines.
-        conflict: the cues show where they contradict each other, the negative cosines.
-        reliability: the instance-wise modulation; without it reliability is 1, and nothing is taught what was
-            perturbed.
+        support: the cues have the positive cosines, where modalities agree.
+        conflict: the cues have the negative cosines, where they contradict each other.
+        reliability: the instance-wise modulation; without it reliability is 1, and the loss on what was perturbed does
+            not apply.
         gates: the dimension-wise modulation; without it gates are 1.
-        unimodal_cues: the modalities' opinions of the classes, where they have any, are cues.
+        unimodal_cues: the unimodal predictions of the classes, if there are any, are cues.
 
     Raises:
         UsageError: neither reliability nor gates are left, or as for `ContextualCalibrator`.
@@ -68,3 +74,32 @@ class AblatedCalibrator(ContextualCalibrator):
             ones = {name: torch.ones_like(gate) for name, gate in found.gates.items()}
             found = replace(found, gates=ones)
         return found
+
+
+# part -> (what is switched off, the arguments)
+_SWITCHED_OFF: dict[str, tuple[str, dict[str, Any]]] = {
+    "no-support": ("its cues hide agreement that is positive", {"support": False}),
+    "no-conflict": ("its cues hide agreement that is negative", {"conflict": False}),
+    "no-comparison": ("its cues hide all agreement", {"support": False, "conflict": False}),
+    "no-gates": ("instance-wise alone: gates are 1", {"gates": False}),
+    "no-reliability": ("dimension-wise alone: reliability is 1", {"reliability": False}),
+    "no-intact-loss": ("without the loss on what was perturbed", {"clean_weight": 0.0}),
+    "no-agreement-loss": ("without the contrastive loss", {"agreement_weight": 0.0}),
+    "no-perturbation": ("trained on clean batches alone", {}),
+    "no-opinions": ("without unimodal predictions of the classes", {}),
+    "no-opinion-cues": ("its unimodal predictions are no cues", {"unimodal_cues": False}),
+    "narrow": ("compared in 16 dimensions", {"comparison_size": 16}),
+    "wide": ("compared in 64 dimensions", {"comparison_size": 64}),
+}
+ABLATIONS = tuple(f"context-{part}" for part in _SWITCHED_OFF)
+for _part, (_what, _options) in _SWITCHED_OFF.items():
+    _entry = CalibratorEntry(
+        AblatedCalibrator,
+        f"context, {_what}",
+        PAPER,
+        options=_options,
+        opines=_part != "no-opinions",
+        perturbed=_part != "no-perturbation",
+        stream="context",
+    )
+    CALIBRATORS.add(f"context-{_part}", _entry, listed=False)

@@ -1,10 +1,9 @@
-"""Calibration after fusion: the contextual calibrator's judgement, applied to what the head sees.
+"""Calibration after fusion: the contextual calibrator's modulation, applied to the vector before the head.
 
-The question of arXiv 2606.02679 is whether to ask what to keep before fusion. Here everything is as there, summaries,
-comparison, cues, losses and perturbations, but the original features pass as they are: what every modality's judge
-says, its reliability times a gate, scales the fused vector instead, the mean over the modalities that are present. The
-gates are as wide as that vector, and start at exactly 1.
-Shapes: reliability (B, M), gates (B, H) a modality -> scale (B, H) of the vector before the head.
+arXiv 2606.02679 calibrates before fusion; this rival tests whether that matters. Summaries, comparison, cues, losses
+and perturbations are the same, but the original features pass unchanged. The mean of reliability times gate over the
+present modalities scales the fused vector instead. The gates are as wide as that vector, and start at exactly 1.
+Shapes: reliability (B, M), gates (B, H) per modality -> scale (B, H) of the vector before the head.
 """
 
 from __future__ import annotations
@@ -18,30 +17,38 @@ import torch
 from concordant.calibration.base import zero_linear
 from concordant.calibration.calibrator import ContextualCalibrator, ModalityHead
 from concordant.calibration.result import Calibration
-from concordant.errors import UsageError
+from concordant.rivals.base import register, require
 
 
+@register(
+    "after-fusion",
+    "context, applied to the vector before the head instead of the original features",
+    "arXiv 2606.02679",
+    listed=False,
+    opines=True,
+    stream="context",
+)
 class AfterFusion(ContextualCalibrator):
-    """Judge the modalities as the contextual calibrator does, and scale the fused vector by it.
+    """Scale the vector before the fusion's head by the contextual calibrator's modulation.
 
     Args: as for `ContextualCalibrator`, with
-        fused: width of what the head sees, H.
+        fused: width of the vector before the head, H.
 
     Raises:
         UsageError: `fused` is below 1, or as for `ContextualCalibrator`.
     """
 
     scales_features = False
+    after_fusion = True
 
     def __init__(self, sizes: Mapping[str, int], *, fused: int, **options: Any) -> None:  # noqa: ANN401
         super().__init__(sizes, **options)
-        if fused < 1:
-            raise UsageError(f"fused must be 1 or more; found {fused}")
+        require((fused >= 1, f"fused must be 1 or more; found {fused}"))
         for name in self.names:
             cast(ModalityHead, self.heads[name]).gate = zero_linear(self.comparison_size, fused)
 
     def forward(self, *args: Any, **options: Any) -> Calibration:  # noqa: ANN401
-        """Return the features as they are, and the scale of the fused vector; arguments as for every calibrator."""
+        """Return the features unchanged, and the scale of the fused vector; arguments as for every calibrator."""
         found: Calibration = super().forward(*args, **options)
         scale = torch.stack([found.gates[name] for name in self.names], 1) * found.reliability.unsqueeze(2)  # (B, M, H)
         count = found.present.sum(1, keepdim=True).clamp(min=1)  # reliability is 0 where absent

@@ -1,17 +1,17 @@
-"""Attention over modalities: what is joined is weighed by how each summary stands to the mean of all.
+"""Attention over modalities: each is weighed by the relation of its summary to the mean of all summaries.
 
 Hori et al., "Attention-Based Multimodal Fusion for Video Description", ICCV 2017: modalities are attended to like
-positions, by additive attention (Bahdanau et al., ICLR 2015), before they are added up. Here the query is the mean of
-all summaries in a common space; the fusion behind stays whose it is, so the weights scale the original features, each
-relative to the highest, so that untrained all pass as they are. Everything that the contextual calibrator has beside
-its cues is here too: the standardised summaries and energies, the perturbations and both auxiliary losses; the weight
-of a modality is instance-wise, as attention's is, and there are no gates.
+positions, by additive attention (Bahdanau et al., ICLR 2015), before they are added. Here the query is the mean of all
+summaries in a common space. A fusion of any kind follows, so the weights scale the original features, relative to the
+highest weight, which is 1 before training. The rest is as in the contextual calibrator: standardised summaries and
+energies, perturbations and both auxiliary losses. Weights are instance-wise, as in attention; there are no gates.
 Shapes: summaries (B, S_m) -> keys (B, M, K), query (B, K) -> scores (B, M) -> reliability (B, M) in (0, 1].
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,15 @@ from concordant import seeding
 from concordant.calibration.base import Calibrator, linear, zero_linear
 from concordant.calibration.comparison import agreement, normalise
 from concordant.calibration.modulation import shift_from_reliability
-from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
-from concordant.errors import UsageError
-from concordant.rivals.uncertainty import relative_weights
+from concordant.rivals.base import register, relative_weights, require, summary_of, ungated
 
 
+@register(
+    "attention",
+    "attention over modalities: weights from each summary beside the mean of all",
+    "Hori et al., ICCV 2017",
+)
 class ModalityAttention(Calibrator):
     """Weigh modalities by additive attention over their summaries.
 
@@ -39,30 +42,9 @@ class ModalityAttention(Calibrator):
     True
     """
 
-    def __init__(
-        self,
-        sizes: Mapping[str, int],
-        *,
-        layouts: str | Mapping[str, str] = "auto",
-        hidden: int = 32,
-        nonfinite: str = "raise",
-        perturbation: Perturbation | bool | None = True,
-        clean_weight: float = 0.5,
-        agreement_weight: float = 0.2,
-        dropout: float = 0.1,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            sizes,
-            layouts=layouts,
-            nonfinite=nonfinite,
-            perturbation=perturbation,
-            clean_weight=clean_weight,
-            agreement_weight=agreement_weight,
-            dropout=dropout,
-        )
-        if hidden < 2:
-            raise UsageError(f"hidden must be 2 or more; found {hidden}")
+    def __init__(self, sizes: Mapping[str, int], *, hidden: int = 32, seed: int | None = None, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(sizes, **options)
+        require((hidden >= 2, f"hidden must be 2 or more; found {hidden}"))
         self.hidden = hidden
         base = int(torch.randint(2**62, ()).item()) if seed is None else seed
         self.keys, self.attend, self.score = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
@@ -74,10 +56,7 @@ class ModalityAttention(Calibrator):
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return relative attention weights as shifts."""
-        raw = [
-            linear(self.keys[name], F.dropout(summaries.vectors[name], self.dropout, self.training))  # type: ignore[arg-type]
-            for name in self.names
-        ]
+        raw = [linear(self.keys[name], summary_of(self, summaries, name)) for name in self.names]  # type: ignore[arg-type]
         embeddings = normalise(torch.stack(raw, 1))  # (B, M, K), unit length
         keys = embeddings * self.hidden**0.5
         here = summaries.present.unsqueeze(2)
@@ -85,9 +64,9 @@ class ModalityAttention(Calibrator):
         query = torch.where(here, keys, 0).sum(1) / count  # (B, K)
         scores = []
         for index, name in enumerate(self.names):
-            asked = torch.cat([keys[:, index], query, summaries.energies[name]], 1)
-            hidden = F.gelu(linear(self.attend[name], asked))  # type: ignore[arg-type]
+            inputs = torch.cat([keys[:, index], query, summaries.energies[name]], 1)
+            hidden = F.gelu(linear(self.attend[name], inputs))  # type: ignore[arg-type]
             scores.append(linear(self.score[name], hidden).squeeze(1))  # type: ignore[arg-type]
         shift = shift_from_reliability(relative_weights(torch.stack(scores, 1), summaries.present))
-        ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
-        return Modulation(shift, ones, agreement(embeddings, summaries.present), embeddings)
+        found = agreement(embeddings, summaries.present)
+        return ungated(shift, self.sizes, agreement=found, embeddings=embeddings)

@@ -3,10 +3,10 @@
 Trusted multi-view classification (TMC), Han et al., ICLR 2021: evidence e_m >= 0 makes a Dirichlet distribution
 alpha_m = e_m + 1, an opinion with belief b_m = e_m / S_m for each class and uncertainty u_m = C / S_m, where S_m is
 the sum of alpha_m; opinions are combined by the reduced Dempster rule. Its conflict-aware form (RCML), Xu et al.,
-AAAI 2024, averages the evidence instead and adds a loss on the conflict between opinions. The losses are the
-evidential cross-entropy and the divergence from the uniform Dirichlet distribution, which comes in slowly
-(Sensoy et al., NeurIPS 2018), of each modality and of what is combined.
-The decision stands in for that of the fusion behind, which must keep modalities apart to the end: a late one.
+AAAI 2024, averages the evidence instead and adds a loss on the conflict between opinions. The losses, of each modality
+and of the combination, are the evidential cross-entropy and the divergence from the uniform Dirichlet distribution,
+whose weight increases slowly (Sensoy et al., NeurIPS 2018).
+The decision replaces that of the fusion, which must keep modalities apart to the end: a late one.
 Shapes: summaries (B, S_m) -> evidence (B, M, C) -> decision: log alpha, logits (B, C), whose softmax is the mean
 of the combined distribution; reliability 1 - u_m, (B, M).
 """
@@ -14,6 +14,7 @@ of the combined distribution; reliability 1 - u_m, (B, M).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,24 +22,28 @@ from torch import Tensor, nn
 
 from concordant.calibration.base import linear
 from concordant.calibration.modulation import shift_from_reliability
-from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
-from concordant.errors import UsageError
-from concordant.rivals.untaught import Untaught
+from concordant.rivals.base import Rival, register, require, summary_of, ungated
 
 
-class Evidential(Untaught):
+@register(
+    "evidential",
+    "opinions of each modality combined by Dempster's rule, in place of the head (TMC)",
+    "Han et al., ICLR 2021",
+)
+class Evidential(Rival):
     """Decide by opinions that the reduced Dempster rule combines (TMC).
 
-    Args: as for `Untaught`, with
+    Args: as for `Rival`, with
         classes: number of classes, C; 2 or more.
-        annealing: training passes over which the divergence comes in.
+        annealing: training passes until the divergence has its full weight.
 
     Raises:
         UsageError: fewer than two classes, or `annealing` below 1.
     """
 
     needs_classes = True
+    decides = True
     conflict_weight = 0.0
 
     def __init__(
@@ -46,18 +51,14 @@ class Evidential(Untaught):
         sizes: Mapping[str, int],
         *,
         classes: int,
-        layouts: str | Mapping[str, str] = "auto",
         annealing: int = 500,
-        nonfinite: str = "raise",
-        perturbation: Perturbation | bool | None = True,
-        dropout: float = 0.1,
+        **options: Any,  # noqa: ANN401
     ) -> None:
-        super().__init__(sizes, layouts=layouts, nonfinite=nonfinite, perturbation=perturbation, dropout=dropout)
-        faults = [] if classes >= 2 else [f"classes must be 2 or more; found {classes}"]
-        if annealing < 1:
-            faults.append(f"annealing must be 1 or more; found {annealing}")
-        if faults:
-            raise UsageError("; ".join(faults))
+        super().__init__(sizes, **options)
+        require(
+            (classes >= 2, f"classes must be 2 or more; found {classes}"),
+            (annealing >= 1, f"annealing must be 1 or more; found {annealing}"),
+        )
         self.annealing = annealing
         self.heads = nn.ModuleDict({name: nn.Linear(self.summary_size(name), classes) for name in self.names})
         self.passes: Tensor
@@ -67,15 +68,13 @@ class Evidential(Untaught):
         """Return the evidence of each modality, none where it is absent, and 1 - u_m as a shift."""
         found = []
         for index, name in enumerate(self.names):
-            vector = F.dropout(summaries.vectors[name], self.dropout, self.training)
-            evidence = F.softplus(linear(self.heads[name], vector))  # type: ignore[arg-type]
+            evidence = F.softplus(linear(self.heads[name], summary_of(self, summaries, name)))  # type: ignore[arg-type]
             found.append(torch.where(summaries.present[:, index, None], evidence, 0))
         opinions = torch.stack(found, 1)  # (B, M, C)
         certainty = 1 - uncertainty(opinions)
         shift = shift_from_reliability(torch.where(summaries.present, certainty, 1))
-        ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
         decision = torch.log(self.combine(opinions, summaries.present) + 1)  # log alpha of the combined opinion
-        return Modulation(shift, ones, unimodal=opinions, decision=decision)
+        return ungated(shift, self.sizes, unimodal=opinions, decision=decision)
 
     def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
         """Return the evidence (B, C) of all modalities together."""
@@ -88,7 +87,7 @@ class Evidential(Untaught):
         if labels is None or modulation.unimodal is None:
             return None
         self.passes += 1
-        share = (self.passes / self.annealing).clamp(max=1)  # a tensor: code may not look at values everywhere
+        share = (self.passes / self.annealing).clamp(max=1)  # a tensor, for graphs and vmap
         evidence = modulation.unimodal
         total = evidential_loss(self.combine(evidence, present), labels, present.any(1), share)
         for index in range(len(self.names)):
@@ -98,6 +97,11 @@ class Evidential(Untaught):
         return total
 
 
+@register(
+    "evidential-conflict",
+    "opinions averaged, with a loss on their conflict, in place of the head (RCML)",
+    "Xu et al., AAAI 2024",
+)
 class ConflictEvidential(Evidential):
     """Decide by averaged evidence, with a loss on the conflict between opinions (RCML). Args: as `Evidential`."""
 
@@ -134,15 +138,9 @@ def dempster(evidence: Tensor) -> Tensor:
 
 
 def evidential_loss(evidence: Tensor, labels: Tensor, here: Tensor, share: float | Tensor) -> Tensor:
-    """Return the evidential cross-entropy and `share` of the divergence, the mean over instances that count.
+    """Return the evidential cross-entropy plus `share` of the divergence, averaged over rows that are `here`.
 
-    TMC, equations 7 to 9.
-
-    Args:
-        evidence: (B, C).
-        labels: class indices (B,).
-        here: bool (B,).
-        share: how much of the divergence counts, in [0, 1].
+    TMC, equations 7 to 9. Shapes: evidence (B, C), labels and here (B,); share in [0, 1].
     """
     alpha = evidence + 1
     true = F.one_hot(labels, evidence.shape[1]).to(alpha.dtype)

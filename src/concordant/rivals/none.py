@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concordant.calibration.base import Calibrator
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.passing import Passing
+from concordant.rivals.base import register, ungated
 
 
-class NoCalibrator(Passing):
-    """Pass the features on as they are; in training perturb them like every other calibrator.
+@register("none", "no calibration: the uncalibrated twin")
+class NoCalibrator(Calibrator):
+    """Return the features unchanged; in training perturb them like every other calibrator.
 
     Args: as for `ContextualCalibrator`; it has no parameters, and no seed.
 
@@ -16,10 +18,10 @@ class NoCalibrator(Passing):
     """
 
     has_reliability = False
+    reads_summaries = False
+    scales_features = False
     fewest = 1  # nothing is compared
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return a shift of 0 and gates of 1."""
-        shift = next(self.buffers()).new_zeros(summaries.present.shape)
-        ones = {name: shift.new_ones(shift.shape[0], size) for name, size in self.sizes.items()}
-        return Modulation(shift, ones)
+        return ungated(next(self.buffers()).new_zeros(summaries.present.shape), self.sizes)
