@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import bandwidth, compiled, counts, data_path, growth, vectorised
+from benchmarks import bandwidth, compiled, counts, data_path, growth, many_seeds
 from benchmarks.page import page
 from concordant import speed
 from concordant.errors import ConcordantError, DataError, UsageError
@@ -107,7 +107,7 @@ def sections_of(device: str, *, quick: bool, data: Path | str | None = None) -> 
         "vectorised_seeds": {
             ", ".join(
                 filter(None, [one["benchmark"], one["fusion"], *one.get("modalities", ()), one.get("calibrator")])
-            ): (partial(vectorised.measure_seeds, **one, device=device, data=data))
+            ): (partial(many_seeds.measure_seeds, **one, device=device, data=data))
             for one in seeds
         },
     }

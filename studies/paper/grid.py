@@ -18,7 +18,7 @@ from concordant.errors import DataError
 from concordant.faults import explain
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
-from concordant.sweep.space import Choices, Space, Span
+from concordant.sweep.search import Choices, Space, Span
 from concordant.training.config import Config, Recipe, make_config
 
 OURS, TWIN = "context", "none+perturbed"

@@ -22,8 +22,7 @@ from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import Progress
-from concordant.sweep.search import SCHEMA
-from concordant.sweep.space import draw, written
+from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, Recipe
@@ -111,13 +110,12 @@ def search_family(
     rows, chosen = [], {}
     for label in (variant.label for variant in plain.variants):
         mine = [
-            _row(label, number, own, [read_json(place(label, number, seed) / FILE) for seed in range(seeds)])
+            candidate_row(label, number, own, [read_json(place(label, number, seed) / FILE) for seed in range(seeds)])
             for number, own in enumerate(fields)
         ]
-        usable = [row for row in mine if row["mean"] is not None]
-        if not usable:
+        chosen[label] = choose(mine)
+        if chosen[label] is None:
             raise ConcordantError(f"no candidate of {label} on {family.name} could be trained: {mine[0]['error']}")
-        chosen[label] = max(usable, key=lambda row: float(row["mean"]))  # the first of equals
         rows += mine
     return {
         "schema": SCHEMA,
@@ -131,7 +129,7 @@ def search_family(
         "seeds": seeds,
         "seed": SEED,
         "scored": scored_on(family),
-        "space": written(grid.space),
+        "space": {name: values.written for name, values in grid.space.items()},
         "candidates": rows,
         "chosen": chosen,
         "versions": versions(),
@@ -156,7 +154,7 @@ def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
         "budget": grid.budget,
         "seeds": grid.search_seeds_of(family),
         "seed": SEED,
-        "space": written(grid.space),
+        "space": {name: values.written for name, values in grid.space.items()},
         "scored": scored_on(family),
     }
     if known is None or any({"scored": VALIDATION, **known}.get(key) != value for key, value in asked.items()):
@@ -267,16 +265,3 @@ def _known(job: Job, scored: str) -> bool:
     before, now = found["config"], job.config.model_dump(mode="json")
     same = ("benchmark", "fusion", "protocol", "modalities", "recipe")
     return all(before[key] == now[key] for key in same) and found.get("scored", VALIDATION) == scored
-
-
-def _row(label: str, number: int, fields: Mapping[str, float | int], files: list[dict[str, Any]]) -> dict[str, Any]:
-    errors = [one["error"] for one in files if one["error"] is not None]
-    scores = [one["validation"] for one in files]
-    return {
-        "label": label,
-        "candidate": number,
-        "recipe": dict(fields),
-        "validation": scores,
-        "mean": None if errors else float(np.mean(scores)),
-        "error": errors[0] if errors else None,
-    }

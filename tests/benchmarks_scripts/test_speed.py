@@ -43,7 +43,7 @@ def test_what_needs_absent_data_is_said_to_be_left_out(monkeypatch):
     def absent(benchmark, **how):
         raise DataError(f"{benchmark}.npz is expected in nowhere, and is not")
 
-    monkeypatch.setattr(script.vectorised, "measure_seeds", lambda benchmark, **how: absent(benchmark))
+    monkeypatch.setattr(script.many_seeds, "measure_seeds", lambda benchmark, **how: absent(benchmark))
     document = measure_all(only=["vectorised_seeds"])
     assert document["vectorised_seeds"] == []
     assert len(document["skipped"]) == len(SEEDS)

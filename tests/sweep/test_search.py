@@ -1,68 +1,82 @@
-"""The search: the same candidates for every variant, chosen by validation, in a table that tells all."""
+"""The random search: draws within their bounds, each on a stream of its own, and the choice by validation scores."""
 
-import json
-
+import numpy as np
 import pytest
 
-from concordant.sweep.grid_file import Grid, Search
-from concordant.sweep.plan import Experiment
-from concordant.sweep.search import candidates, place, table_of, tuned
-from concordant.sweep.space import draw
-from concordant.training.config import make_config
+from concordant.sweep.search import Choices, Span, candidate_row, choose, draw, read_space
 
-CONFIG = make_config("digits", calibrators=("none", "context"), seeds=4)
-ONE = Experiment("digits", "concat", CONFIG, None)
-SEARCH = Search(budget=3, seeds=2, space={"learning_rate": {"log": [1e-4, 1e-2]}, "steps": [5, 6]})
-GRID = Grid(benchmarks=("digits",), search=SEARCH)
-LABELS = ("none", "none+perturbed", "context")
+GIVEN = {"learning_rate": {"log": ["1e-4", 0.01]}, "dropout": {"uniform": [0, 0.5]}, "width": [16, 32, 64]}
 
 
-def test_every_variant_gets_the_same_budget_and_the_same_candidates(tmp_path):
-    found = candidates(ONE, GRID, SEARCH, sweep=tmp_path, files={"f": "d"})
-    assert len(found) == 3 * 2 * len(LABELS)
-    for label in LABELS:
-        mine = [trial for trial in found if trial.label == label]
-        assert [(trial.candidate, trial.seed) for trial in mine] == [(k, s) for k in range(3) for s in range(2)]
-        assert [trial.fields for trial in mine[::2]] == [draw(SEARCH.values, k) for k in range(3)]
-    for trial in found:
-        assert trial.config.recipe.model_dump() == {**CONFIG.recipe.model_dump(), **trial.fields}
-        assert trial.files == {"f": "d"}
-    assert len({trial.target for trial in found}) == len(found)
+def test_a_space_is_read_as_the_recipe_takes_it_and_written_as_it_was():
+    space, faults = read_space(GIVEN)
+    assert faults == []
+    assert space == {
+        "learning_rate": Span(1e-4, 1e-2, log=True),  # YAML 1.1 reads 1e-4 as text
+        "dropout": Span(0.0, 0.5, log=False),
+        "width": Choices((16, 32, 64)),
+    }
+    assert read_space({name: values.written for name, values in space.items()}) == (space, [])
 
 
-@pytest.fixture
-def scored(tmp_path):
-    scores = {"none": [0.5, 0.7, 0.7], "none+perturbed": [0.9, None, 0.1], "context": [None, None, None]}
-    for trial in candidates(ONE, GRID, SEARCH, sweep=tmp_path, files={}):
-        score = scores[trial.label][trial.candidate]
-        trial.target.parent.mkdir(parents=True, exist_ok=True)
-        # Seeds differ, so that it is their mean that counts; of a candidate one seed alone may fail.
-        value = None if score is None and trial.seed else (score or 0.95) + (0.1 if trial.seed else -0.1)
-        error = "training diverged" if value is None else None
-        trial.target.write_text(json.dumps({"recipe": trial.fields, "validation": value, "error": error}))
-    return table_of(ONE, SEARCH, tmp_path)
+def test_draws_follow_their_distributions():
+    space, _ = read_space(GIVEN)
+    drawn = [draw(space, candidate) for candidate in range(400)]
+    rates = np.array([one["learning_rate"] for one in drawn])
+    assert rates.min() >= 1e-4
+    assert rates.max() <= 1e-2
+    assert abs((rates < 1e-3).mean() - 0.5) < 0.08  # half of the draws in each decade
+    assert abs(np.mean([one["dropout"] for one in drawn]) - 0.25) < 0.03
+    counts = np.unique([one["width"] for one in drawn], return_counts=True)
+    assert counts[0].tolist() == [16, 32, 64]
+    assert counts[1].min() > 90
+    assert all(float(f"{rate:.4g}") == rate for rate in rates)
 
 
-def test_the_best_mean_is_chosen_and_the_first_of_equals(scored):
-    chosen = {label: None if row is None else row["candidate"] for label, row in scored["chosen"].items()}
-    assert chosen == {"none": 1, "none+perturbed": 0, "context": None}
-    assert tuned(scored) == {"none": draw(SEARCH.values, 1), "none+perturbed": draw(SEARCH.values, 0)}
+def test_a_field_more_changes_no_other_draw_and_a_seed_changes_all():
+    space, _ = read_space(GIVEN)
+    alone = {"dropout": space["dropout"]}
+    assert [draw(alone, k)["dropout"] for k in range(9)] == [draw(space, k)["dropout"] for k in range(9)]
+    assert draw(space, 0) == draw(space, 0)
+    assert draw(space, 0) != draw(space, 1)
+    assert draw(space, 0) != draw(space, 0, seed=1)
 
 
-def test_the_table_holds_every_candidate(scored):
-    assert scored["schema"] == "concordant.search/1"
-    assert [(row["label"], row["candidate"]) for row in scored["candidates"]] == [
-        (n, k) for n in LABELS for k in (0, 1, 2)
-    ]
-    means = [row["mean"] for row in scored["candidates"][:3]]
-    assert means == pytest.approx([0.5, 0.7, 0.7])
-    failed = scored["candidates"][4]
-    assert (failed["mean"], failed["error"], len(failed["validation"])) == (None, "training diverged", 2)
-    assert scored["space"] == {"learning_rate": {"log": [1e-4, 1e-2]}, "steps": [5, 6]}
-    assert (scored["budget"], scored["seeds"], scored["seed"]) == (3, 2, 0)
-    json.dumps(scored, allow_nan=False)
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"rate": [1]}, "unknown field 'rate'; choose from: steps, batch, learning_rate"),
+        ({"dropout": []}, "dropout must be a list of values, {log: [low, high]} or {uniform: [low, high]}; found []"),
+        ({"dropout": {"normal": [0, 1]}}, "dropout must be a list of values, {log: [low, high]}"),
+        ({"dropout": [0.1, 1.5]}, "dropout: input should be less than 1; found 1.5"),
+        ({"learning_rate": {"log": [0.1, "x"]}}, "learning_rate: input should be a valid number"),
+        ({"learning_rate": {"log": [0.1]}}, "learning_rate.log must be [low, high]; found [0.1]"),
+        ({"learning_rate": {"log": [0.1, 0.01]}}, "learning_rate.log must have the lower number first"),
+        ({"weight_decay": {"log": [0, 0.01]}}, "weight_decay.log must be above 0; found [0, 0.01]"),
+        ({"width": {"uniform": [8, 64]}}, "width takes whole numbers; list the values to try, such as [32, 64]"),
+    ],
+)
+def test_faults_of_a_space(given, text):
+    faults = read_space(given)[1]
+    assert len(faults) == 1
+    assert text in faults[0]
 
 
-def test_candidates_lie_by_experiment_and_variant(tmp_path):
-    path = place(tmp_path, ONE, CONFIG.variants[1], 2, 1)
-    assert path == tmp_path / "search" / "digits" / "concat" / "none+perturbed" / "candidate-2-seed-1.json"
+def test_the_best_mean_is_chosen_and_the_first_of_equals():
+    def row(number, *scores):
+        results = [{"validation": score, "error": None if score else "training diverged"} for score in scores]
+        return candidate_row("none", number, {"width": number}, results)
+
+    assert row(1, 0.5, 0.7) == {
+        "label": "none",
+        "candidate": 1,
+        "recipe": {"width": 1},
+        "validation": [0.5, 0.7],
+        "mean": pytest.approx(0.6),
+        "error": None,
+    }
+    failed = row(0, 0.9, None)  # with one seed of two
+    assert (failed["mean"], failed["error"], failed["validation"]) == (None, "training diverged", [0.9, None])
+    rows = [failed, row(1, 0.4, 0.6), row(2, 0.7, 0.7), row(3, 0.6, 0.8)]
+    assert choose(rows)["candidate"] == 2
+    assert choose([failed]) is None

@@ -10,6 +10,7 @@ from concordant.study.experiment import study
 from concordant.sweep import trial as trials
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import make_plan
+from concordant.sweep.search import draw
 from concordant.sweep.sweeping import failures, run_sweep
 
 SHORT = {"calibrators": ("none", "context"), "seeds": 1, "recipe": {"steps": 4, "width": 8}}
@@ -105,6 +106,12 @@ def test_a_search_comes_before_the_runs_and_they_have_its_recipes(tmp_path, here
     assert list(engine.done[6:]) == [f"digits/concat: {label}, seed 0" for label in LABELS]
     folder = tmp_path / "s" / "digits" / "concat"
     table = json.loads((folder / "search.json").read_text())
+    # Every variant gets the same candidates, each with its file.
+    assert [row["recipe"] for row in table["candidates"]] == [draw(SEARCHED.search.values, k) for k in (0, 1)] * 3
+    assert [row["label"] for row in table["candidates"][::2]] == list(LABELS)
+    assert (table["schema"], table["space"]) == ("concordant.search/1", SEARCHED.search.space)
+    assert (table["budget"], table["seeds"], table["seed"]) == (2, 1, 0)
+    assert (tmp_path / "s/search/digits/concat/none+perturbed/candidate-1-seed-0.json").is_file()
     config = json.loads((folder / "config.json").read_text())
     assert config["tuned"] == {label: row["recipe"] for label, row in table["chosen"].items()}
     assert found["experiments"][0]["chosen"] == table["chosen"]

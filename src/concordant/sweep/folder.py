@@ -1,10 +1,13 @@
-"""The folder of a sweep: it belongs to one grid, is written by one process, and holds nothing half-made."""
+"""Folder of a sweep: it belongs to one grid, is written by one process, and holds no half-made results.
+
+sweep.json holds the grid and the state of every trial, log.txt the course of the sweep.
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,13 @@ from typing import Any
 from concordant.errors import UsageError
 from concordant.files import read_json, write_json
 from concordant.sweep.grid_file import Grid
-from concordant.sweep.trial import DONE, MARK, TEMPORARY
-from concordant.training.folder import lock
+from concordant.sweep.plan import Experiment
+from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY
+from concordant.training.folder import ExperimentFolder, lock
+from concordant.training.provenance import hardware, versions
 
 SCHEMA = "concordant.sweep/1"
-MAY_CHANGE = ("resources", "retries")  # between one command and the next that goes on
+MAY_CHANGE = ("resources", "retries")  # between the first command and one that resumes the sweep
 
 
 class SweepFolder:
@@ -32,10 +37,10 @@ class SweepFolder:
         self.mark = self.path / MARK
 
     def claim(self, grid: Grid) -> None:
-        """Take the folder for this grid, or see that it is this grid's already.
+        """Take the folder for this grid.
 
         Raises:
-            UsageError: it holds another grid's results, or other files altogether, or cannot be written.
+            UsageError: it holds results of another grid or other files, or cannot be written.
         """
         wanted = grid.model_dump(mode="json")
         if self.path.exists() and not self.path.is_dir():
@@ -66,16 +71,16 @@ class SweepFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second sweep; the lock falls with the process.
+        """Lock the folder, until the process ends at the latest.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: another process holds the lock.
         """
         with lock(self.path):
             yield
 
     def clean(self) -> None:
-        """Remove what attempts left that were stopped: nothing of it counts."""
+        """Remove incomplete results of interrupted trials."""
         for path in self.path.rglob(f".*{TEMPORARY}*"):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -90,6 +95,69 @@ class SweepFolder:
         with (self.path / "log.txt").open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
-    def write(self, document: dict[str, Any]) -> None:
-        """Write sweep.json."""
-        write_json(self.mark, document)
+
+def document_of(
+    grid: Grid,
+    plan: Sequence[Experiment],
+    folder: SweepFolder,
+    failed: Mapping[str, str],
+    *,
+    state: str,
+    command: str,
+    retried: int,
+) -> dict[str, Any]:
+    """Return the content of sweep.json.
+
+    Args:
+        grid: of the sweep.
+        plan: its experiments.
+        folder: of the sweep.
+        failed: trial -> reason, of this command.
+        state: "finished", "failed" (some trials) or "stopped".
+        command: that started or resumed the sweep.
+        retried: number of trials that this command submitted again because their worker died.
+    """
+    experiments = [_experiment(one, folder) for one in plan]
+    searched = 0 if grid.search is None else grid.search.budget * grid.search.seeds
+    machines: list[dict[str, Any]] = []
+    for one in plan:
+        for path in sorted((folder.path / one.name).glob(f"runs/*/*/{ABOUT}")):
+            machine = {key: value for key, value in read_json(path).items() if key in ("versions", "hardware")}
+            if machine not in machines:
+                machines.append(machine)
+    return {
+        "schema": SCHEMA,
+        "state": state,
+        "command": command,
+        "folder": str(folder.shown),
+        "grid": grid.model_dump(mode="json"),
+        "trials": sum((grid.seeds + searched) * len(one.config.variants) for one in plan),
+        "runs": sum(one["runs"] for one in experiments),
+        "finished": sum(one["finished"] for one in experiments),
+        "retried": retried,
+        "failed": [{"trial": name, "error": why} for name, why in failed.items()],
+        "experiments": experiments,
+        "versions": versions(),
+        "hardware": hardware(),
+        "machines": machines,
+    }
+
+
+def _experiment(one: Experiment, folder: SweepFolder) -> dict[str, Any]:
+    out = ExperimentFolder(folder.path / one.name)
+    config = one.config
+    there = [out.finished(variant, seed) for variant in config.variants for seed in range(config.seeds)]
+    search = out.path / "search.json"
+    return {
+        "name": one.name,
+        "group": one.group,
+        "row": one.row,
+        "benchmark": config.benchmark,
+        "fusion": config.fusion,
+        "calibrate": config.calibrate,
+        "method": config.method,
+        "runs": len(there),
+        "finished": sum(there),
+        "results": out.results.is_file(),
+        "chosen": read_json(search)["chosen"] if search.is_file() else None,
+    }

@@ -14,7 +14,7 @@ from concordant.faults import explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
-from concordant.sweep.space import Space, read_space
+from concordant.sweep.search import Space, read_space
 from concordant.training.config import Recipe
 from concordant.training.methods import METHODS
 

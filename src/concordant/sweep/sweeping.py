@@ -1,55 +1,31 @@
-"""The whole of `concordant sweep`: plan, hand out, gather; what is finished is never done again."""
+"""`concordant sweep` as a whole: search, runs, results; finished trials are never repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import study
 from concordant.study.grid import run_grid
-from concordant.sweep.folder import SweepFolder
-from concordant.sweep.grid_file import Grid, Resources
+from concordant.sweep.folder import SweepFolder, document_of
+from concordant.sweep.grid_file import Grid, Search
 from concordant.sweep.plan import Experiment
-from concordant.sweep.record import document_of
-from concordant.sweep.search import candidates, table_of, tuned
+from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import Trial
-from concordant.training.config import Config
+from concordant.training.config import Config, Recipe, Variant
 from concordant.training.folder import ExperimentFolder
 from concordant.training.model import check_encoders, check_labels
-from concordant.training.provenance import digests
+from concordant.training.provenance import digests, versions
 from concordant.training.runs import prepare_of
 
+if TYPE_CHECKING:
+    from concordant.sweep.ray_engine import RayEngine
+
 Progress = Callable[[int, int, str], None]
-
-
-class Engine(Protocol):
-    """What does trials; `concordant.sweep.ray_engine.RayEngine` is one."""
-
-    def __enter__(self) -> Engine: ...
-
-    def __exit__(self, *about: Any) -> None: ...  # noqa: ANN401
-
-    @property
-    def local(self) -> bool:
-        """Say whether it has this machine alone."""
-
-    def shortage(self, resources: Resources) -> str | None:
-        """Return a sentence where no machine has what a trial asks for, else None."""
-
-    def run(
-        self,
-        trials: Sequence[Trial],
-        *,
-        resources: Resources,
-        retries: int,
-        done: Callable[[Trial, dict[str, Any]], Iterable[Trial]],
-        lost: Callable[[Trial, str, int], None],
-    ) -> None:
-        """Do all trials, and those that `done` returns."""
 
 
 def run_sweep(
@@ -57,7 +33,7 @@ def run_sweep(
     plan: Sequence[Experiment],
     out: Path,
     *,
-    engine: Callable[[], Engine],
+    engine: Callable[[], RayEngine],
     command: str,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -95,12 +71,12 @@ def run_sweep(
             folder.clean()  # of what killed workers had begun
             folder.note(state)
             found = document_of(grid, plan, folder, sweep.failed, state=state, command=command, retried=sweep.retried)
-            folder.write(found)
+            write_json(folder.mark, found)
     return found
 
 
 class _Sweep:
-    """What a sweep knows while it is under way."""
+    """State of a sweep that is running."""
 
     def __init__(
         self,
@@ -134,7 +110,7 @@ class _Sweep:
         self._say("")
         return todo
 
-    def check(self, workers: Engine) -> None:
+    def check(self, workers: RayEngine) -> None:
         """Say or raise where no machine has what a trial asks for."""
         shortage = workers.shortage(self.grid.resources)
         if shortage is not None:
@@ -193,11 +169,34 @@ class _Sweep:
                     write_json(path, {**results, "command": command})
 
     def _candidates(self, one: Experiment) -> list[Trial]:
-        search = self.grid.search
+        """Return the unfinished trials of an experiment's search: the same candidates for every variant."""
+        search, found = self.grid.search, []
         if search is None:
             return []
-        found = candidates(one, self.grid, search, sweep=self.folder.path, files=self.files[one.name])
+        for number in range(search.budget):
+            fields = draw(search.values, number, seed=search.seed)
+            recipe = Recipe.model_validate({**one.config.recipe.model_dump(), **fields})
+            config = one.config.model_copy(update={"recipe": recipe})
+            for variant in config.variants:
+                for seed in range(search.seeds):
+                    target = place(self.folder.path, one, variant, number, seed)
+                    trial = self._trial(one, config, variant, seed, target)
+                    found.append(trial.model_copy(update={"candidate": number, "fields": fields}))
         return [trial for trial in found if not trial.finished]
+
+    def _trial(self, one: Experiment, config: Config, variant: Variant, seed: int, target: Path) -> Trial:
+        return Trial(
+            experiment=one.name,
+            config=config,
+            label=variant.label,
+            seed=seed,
+            sweep=self.folder.path,
+            target=target,
+            data=one.data,
+            files=self.files[one.name],
+            cpus=self.grid.resources.cpus,
+            gpus=self.grid.resources.gpus,
+        )
 
     def _runs(self, one: Experiment) -> list[Trial]:
         """Take the experiment's folder, with the recipes that were chosen; return the runs that are to be done."""
@@ -208,7 +207,7 @@ class _Sweep:
             if any(name.startswith(f"{one.name}: ") for name in self.failed):  # a candidate without a result
                 return self._none(one, "a trial of its search failed")
             table = table_of(one, search, self.folder.path)
-            chosen = tuned(table)
+            chosen = {label: dict(row["recipe"]) for label, row in table["chosen"].items() if row is not None}
             barred = {variant.label for variant in config.variants} - set(chosen)
             config = config.model_copy(update={"tuned": chosen})
         out.claim(config, self.files[one.name])
@@ -218,18 +217,7 @@ class _Sweep:
         todo = []
         for seed in range(config.seeds):
             for variant in config.variants:
-                trial = Trial(
-                    experiment=one.name,
-                    config=config,
-                    label=variant.label,
-                    seed=seed,
-                    sweep=self.folder.path,
-                    target=out.run(variant, seed),
-                    data=one.data,
-                    files=self.files[one.name],
-                    cpus=self.grid.resources.cpus,
-                    gpus=self.grid.resources.gpus,
-                )
+                trial = self._trial(one, config, variant, seed, out.run(variant, seed))
                 if variant.label in barred:
                     self.failed[trial.name] = "no candidate of its search could be trained"
                 elif not trial.finished:
@@ -252,6 +240,36 @@ class _Sweep:
     def _say(self, line: str) -> None:
         if self.progress is not None:
             self.progress(self.count, self.total, line)
+
+
+def place(sweep: Path, experiment: Experiment, variant: Variant, number: int, seed: int) -> Path:
+    """Return the file of one candidate and seed."""
+    return sweep / "search" / experiment.name / variant.label / f"candidate-{number}-seed-{seed}.json"
+
+
+def table_of(one: Experiment, search: Search, sweep: Path) -> dict[str, Any]:
+    """Return the table of a finished search, search.json: every candidate with its scores, and the chosen one."""
+    rows, chosen = [], {}
+    for variant in one.config.variants:
+        mine = []
+        for number in range(search.budget):
+            results = [read_json(place(sweep, one, variant, number, seed)) for seed in range(search.seeds)]
+            mine.append(candidate_row(variant.label, number, results[0]["recipe"], results))
+        chosen[variant.label] = choose(mine)
+        rows += mine
+    return {
+        "schema": SCHEMA,
+        "benchmark": one.config.benchmark,
+        "fusion": one.config.fusion,
+        "method": one.config.method,
+        "budget": search.budget,
+        "seeds": search.seeds,
+        "seed": search.seed,
+        "space": {name: values.written for name, values in search.values.items()},
+        "candidates": rows,
+        "chosen": chosen,
+        "versions": versions(),
+    }
 
 
 def _checked(one: Experiment) -> dict[str, str]:

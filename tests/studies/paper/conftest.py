@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concordant.sweep.space import Choices
+from concordant.sweep.search import Choices
 from studies.paper.grid import Cell, Family, Grid, make_plan
 from studies.paper.outcomes import CellOutcomes, RunOutcomes, read_cell
 from studies.paper.run import Places, run_study

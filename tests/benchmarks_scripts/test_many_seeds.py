@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from benchmarks.vectorised import bytes_of, distance, measure_seeds
+from benchmarks.many_seeds import bytes_of, distance, measure_seeds
 from concordant.benchmarks.catalogue import prepare
 from concordant.training.train import Trained
 
