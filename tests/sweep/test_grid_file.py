@@ -1,4 +1,4 @@
-"""Grid files: what they say is what is read, and what is wrong with one is said at once, with the file."""
+"""Grid files: reading, and faults, all at once and with the file."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Ray: workers that are killed cost a retry and no result; what cannot work is said in a sentence.
+"""Ray: a killed worker costs a retry and no result; faults of a cluster are errors in one sentence.
 
 One cluster of this machine serves all tests here; it is started as `concordant sweep` starts its own.
 """
@@ -233,7 +233,7 @@ def test_a_worker_that_refuses_ends_the_sweep(tmp_path, address, monkeypatch):
     assert json.loads((tmp_path / "s" / "sweep.json").read_text())["state"] == "stopped"
 
 
-def test_what_no_machine_has_is_said(address):
+def test_resources_that_no_machine_has_are_reported(address):
     with RayEngine(address=address) as engine:
         assert engine.shortage(Resources(cpus=2)) is None
         assert engine.shortage(Resources(cpus=3)) == (
@@ -274,7 +274,7 @@ def test_wrong_use_and_absence_are_sentences(monkeypatch):
         RayEngine()
 
 
-def test_no_cluster_at_an_address_is_said():
+def test_an_address_without_a_cluster_is_an_error():
     with (
         pytest.raises(
             ConcordantError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.+\); docs/scale.md says how one is"

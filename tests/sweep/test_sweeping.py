@@ -1,4 +1,4 @@
-"""A sweep but for Ray: what is handed out, what is never done again, what is gathered, and what is said."""
+"""A sweep without Ray: which trials run, resuming, results, failures and progress lines."""
 
 import json
 

@@ -108,7 +108,7 @@ def test_a_stopped_attempt_leaves_nothing(sweep, monkeypatch):
     assert not list(sweep.rglob("*.safetensors"))
 
 
-def test_failures_are_sentences_and_memory_is_told_apart(sweep, monkeypatch):
+def test_failures_are_sentences_and_lack_of_memory_is_a_state(sweep, monkeypatch):
     def failing(error):
         def work(job):
             raise error
@@ -142,7 +142,7 @@ def test_a_worker_that_sees_another_folder_or_other_data_refuses(sweep, tmp_path
     )
 
 
-def test_a_place_that_cannot_be_written_is_said(sweep):
+def test_a_target_that_cannot_be_written_is_an_error(sweep):
     one = a_run(sweep)
     one.target.mkdir(parents=True)
     (one.target / "foreign").write_text("")
@@ -159,7 +159,7 @@ def test_threads_are_those_of_the_resources(sweep, monkeypatch):
     assert torch.get_num_threads() == before
 
 
-def test_a_candidate_is_judged_by_validation_and_never_scores_the_test_part(sweep, monkeypatch):
+def test_a_candidate_is_scored_on_validation_and_never_scores_the_test_part(sweep, monkeypatch):
     seen = []
     monkeypatch.setattr(studying, "stress", lambda *a: pytest.fail("the test part was scored"))
     plain = trials.train

@@ -1,4 +1,4 @@
-"""Passes within an experiment: what is planned, what is said, what is written, what is repeated."""
+"""The execution plan of an experiment, its printed lines, and the results of runs that share a pass."""
 
 import json
 from dataclasses import replace
@@ -65,12 +65,12 @@ def test_the_option_is_checked():
 
 
 def test_a_vectorised_experiment_gives_the_results_of_single_runs(tmp_path):
-    said = []
+    lines = []
     config = config_of(seeds=2, calibrators=("context",))
-    found = study(config, tmp_path / "on", jobs=1, vectorise="on", say=said.append)
+    found = study(config, tmp_path / "on", jobs=1, vectorise="on", say=lines.append)
     alone = study(config, tmp_path / "off", jobs=1, vectorise="off")
-    assert said == ["context: 2 seeds in one vectorised pass"]
-    assert said[0] in (tmp_path / "on" / "log.txt").read_text()
+    assert lines == ["context: 2 seeds in one vectorised pass"]
+    assert lines[0] in (tmp_path / "on" / "log.txt").read_text()
     for one, other in zip(found["runs"], alone["runs"], strict=True):
         assert one["vectorised"] == 2
         assert "vectorised" not in other
@@ -97,11 +97,11 @@ def test_finished_seeds_are_not_trained_again(tmp_path, monkeypatch):
         study(config, tmp_path / "x", jobs=1, vectorise="on")
     monkeypatch.setattr(module, "finish", finish)
     before = (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns
-    said = []
-    found = study(config, tmp_path / "x", jobs=1, vectorise="auto", say=said.append)
+    lines = []
+    found = study(config, tmp_path / "x", jobs=1, vectorise="auto", say=lines.append)
     assert len(found["runs"]) == 3
     assert (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns == before
-    assert said == ["context: 2 seeds in one vectorised pass"]
+    assert lines == ["context: 2 seeds in one vectorised pass"]
 
 
 def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The grid file of `concordant sweep`: read, and checked as a whole."""
+"""Grid file of `concordant sweep`: reading it, with all faults reported at once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _Frozen(BaseModel):
 
 
 class Search(_Frozen):
-    """A random search of the recipe, for each calibrator by itself.
+    """A random search of the recipe, per calibrator.
 
     Args:
-        budget: candidates that are tried for every calibrator, the same for all.
+        budget: number of candidates; all calibrators get the same ones.
         space: field of the recipe -> a list of values, {log: [low, high]} or {uniform: [low, high]}.
-        seeds: with how many seeds a candidate is trained; it is judged by the mean of its validation scores.
+        seeds: number of seeds per candidate, whose mean validation score decides.
         seed: of the draws.
     """
 
@@ -50,16 +50,16 @@ class Search(_Frozen):
 
     @property
     def values(self) -> Space:
-        """What is searched."""
+        """The parsed space."""
         return read_space(self.space)[0]
 
 
 class Resources(_Frozen):
-    """What every trial is given.
+    """Resources of every trial.
 
     Args:
-        cpus: cores, and so many threads it computes with.
-        gpus: share of a GPU, from 0 to 1; 0 = it does not see any.
+        cpus: number of cores, and of threads.
+        gpus: share of a GPU, in [0, 1]; 0 = GPUs are hidden from the trial.
     """
 
     cpus: int = Field(default=1, ge=1)
@@ -67,23 +67,23 @@ class Resources(_Frozen):
 
 
 class Grid(_Frozen):
-    """What a sweep runs: every benchmark with every fusion and method; in each all calibrators and seeds, paired.
+    """A grid: every benchmark with every fusion and method, each a paired experiment of all calibrators and seeds.
 
     Args:
         benchmarks: of `concordant list benchmarks`, or folders or URLs of prepared datasets.
         fusions: "<fusion>" or "<fusion>@<point>"; None = each benchmark's own.
-        calibrators: what is compared.
+        calibrators: of `concordant list calibrators`.
         methods: of `concordant list methods`.
-        seeds: how many, counted from 0.
-        protocol: how benchmarks are split; None = each one's first.
-        modalities: which are used; None = all.
-        calibrate: where calibrators stand; None = each fusion's first point.
+        seeds: their number; they count from 0.
+        protocol: how benchmarks are split; None = the first protocol of each.
+        modalities: names of those used; None = all.
+        calibrate: point of calibration; None = the first point of each fusion.
         preset: sizes of the fusions, "small" or "paper".
         encoders: "small" or "resnet18".
-        recipe: fields of the recipe that differ from each benchmark's.
-        search: a search of the recipe before; None = without.
+        recipe: fields that differ from the recipe of each benchmark.
+        search: of the recipe, before the runs; None = no search.
         resources: of each trial.
-        retries: how often a trial is tried again whose worker died or ran out of memory.
+        retries: how often a trial is repeated after its worker died or ran out of memory.
     """
 
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -148,7 +148,7 @@ def read_grid(path: Path) -> Grid:
         path: of the YAML file; JSON is YAML too.
 
     Raises:
-        UsageError: it is not there, is no YAML, or something in it is wrong: all faults at once.
+        UsageError: the file does not exist, is not YAML, or has faults, which are all named at once.
         ConcordantError: PyYAML is not installed.
     """
     try:
@@ -157,7 +157,7 @@ def read_grid(path: Path) -> Grid:
         raise ConcordantError(f"grid files need PyYAML, which is not installed: {INSTALL}") from None
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Refuses a key that stands twice, of which YAML would silently keep the last."""
+        """Refuse a repeated key, of which YAML would silently keep the last value."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ANN401
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -1,9 +1,9 @@
-"""From a grid to its experiments, each a folder as `concordant run` writes it, and to the trials of each.
+"""Experiments of a grid, each with a folder as `concordant run` writes it.
 
 OUT/<benchmark>[-<method>]/<fusion>[@<point>]/   one paired experiment: all calibrators, all seeds
 OUT/<benchmark>[-<method>]/grid.json             where there are several fusions
-OUT/search/<experiment>/<label>/                 the candidates of a search, a file each
-OUT/sweep.json, OUT/log.txt                      what was asked for, and what became of it
+OUT/search/<experiment>/<label>/                 the candidates of a search, one file each
+OUT/sweep.json, OUT/log.txt                      the grid, the state of every trial, and the log
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Experiment:
     Args:
         group: the folder of its benchmark and method within the sweep's.
         row: its folder within that, "<fusion>" or "<fusion>@<point>".
-        config: what is compared, before anything is tuned.
-        data: the data folder or its URL, as every machine finds it; None = where `concordant run` looks.
+        config: of the experiment, before a search.
+        data: the data folder (absolute) or its URL; None = the default of `concordant run`.
     """
 
     group: str
@@ -37,7 +37,7 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """Its folder within the sweep's."""
+        """Folder within the sweep's folder."""
         return f"{self.group}/{self.row}"
 
 
@@ -45,13 +45,13 @@ def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) 
     """Return the experiments of a grid.
 
     Args:
-        grid: what is asked for.
+        grid: of the sweep.
         data: the data folder or its URL; None = CONCORDANT_DATA, or ../shared/data.
-        file: that the grid was read from, for the error.
+        file: path of the grid file, for the error.
 
     Raises:
-        UsageError: names what does not go together, all of it at once.
-        DataError: a prepared dataset that is named cannot be read.
+        UsageError: names all combinations that do not fit, at once.
+        DataError: a prepared dataset cannot be read.
     """
     found: dict[str, Experiment] = {}
     faults: list[str] = []
@@ -97,5 +97,5 @@ def _config(grid: Grid, benchmark: str, row: str | None, method: str, modalities
 
 
 def _everywhere(data: Path | str | None) -> str | None:
-    """Return a data folder as it is named from any working folder."""
+    """Return the absolute path of a data folder, or its URL."""
     return data if data is None or (isinstance(data, str) and is_url(data)) else str(Path(data).absolute())

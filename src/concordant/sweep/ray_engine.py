@@ -1,7 +1,7 @@
-"""Ray, as far as a sweep needs it: trials go to the processes of a cluster, and come back done, failed or lost.
+"""Trials on Ray: in processes of this machine or of a cluster.
 
-Ray itself retries nothing here: a trial whose worker died is handed out again by the sweep, a stated number of times
-and noted. Nothing is reported to anybody: usage statistics and the dashboard are off.
+Ray's own retries are off. A trial whose worker died is submitted again here, a limited number of times, each with a
+line in the log. Ray's usage statistics and dashboard are off.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from concordant.sweep.signature import signature
 from concordant.sweep.trial import Trial
 
 KNOCK = 10.0  # seconds that a cluster may take to answer
-LISTEN = 0.5  # seconds after which a wait is taken up anew, so that Ctrl-C is heard
+LISTEN = 0.5  # seconds of each wait; between two waits Ctrl-C is handled
 Outcome = dict[str, Any]
 Done = Callable[[Trial, Outcome], Iterable[Trial]]
 Lost = Callable[[Trial, str, int], None]
 
 
 class RayEngine:
-    """Processes that do trials; a context manager.
+    """Worker processes for trials; a context manager.
 
     Args:
-        address: of a Ray cluster, "auto" for the one that this machine is in; None = processes of this machine.
-        cpus: how many of this machine's cores are used; None = all that this process may use.
+        address: of a Ray cluster, "auto" for this machine's; None = processes of this machine.
+        cpus: number of this machine's cores; None = all that this process may use.
 
     Raises:
         ConcordantError: Ray is not installed, or no cluster answers.
-        UsageError: `cpus` goes with an address, or is below 1.
+        UsageError: `cpus` is combined with an address, or is below 1.
     """
 
     def __init__(self, *, address: str | None = None, cpus: int | None = None) -> None:
@@ -46,7 +46,7 @@ class RayEngine:
             raise UsageError("--cpus is about this machine, and --address names a cluster; leave one of them out")
         if cpus is not None and cpus < 1:
             raise UsageError(f"--cpus must be 1 or more, the cores that are used; found {cpus}")
-        # Before Ray is imported; a cluster that others started has settings of its own.
+        # Ray reads this when it is imported; a running cluster has its own settings.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         try:
             import ray
@@ -58,7 +58,7 @@ class RayEngine:
         self._quiet = contextlib.ExitStack()
 
     def __enter__(self) -> RayEngine:
-        # Ray prints what its processes say, on standard output, which may be JSON.
+        # Ray prints the output of its processes to standard output, which may be JSON.
         self._quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
         common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         try:
@@ -90,11 +90,11 @@ class RayEngine:
 
     @property
     def local(self) -> bool:
-        """Say whether the processes are those of this machine alone."""
+        """Whether all processes are on this machine."""
         return self.address is None
 
     def shortage(self, resources: Resources) -> str | None:
-        """Return a sentence where no machine has what a trial asks for, else None."""
+        """Return a sentence if no machine has the resources of a trial, else None."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         for what, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
             most = max((node.get(what, 0) for node in nodes), default=0)
@@ -103,18 +103,18 @@ class RayEngine:
         return None
 
     def run(self, trials: Sequence[Trial], *, resources: Resources, retries: int, done: Done, lost: Lost) -> None:
-        """Do all trials, and those that follow from them.
+        """Run trials, and those that `done` returns.
 
         Args:
-            trials: what is to be done.
+            trials: the first ones.
             resources: of each trial.
-            retries: how often one is handed out again whose worker died or ran out of memory.
-            done: called here with each trial and what became of it: "state", "error" where it failed, "attempts";
-                returns the trials that can be done from now on.
-            lost: called with a trial that is handed out again, why, and how often it has been.
+            retries: how often a trial is submitted again after its worker died or ran out of memory.
+            done: called here with each trial and its outcome ("state", "attempts", and "error" of a failed one);
+                returns the trials that can start now.
+            lost: called with a trial that is submitted again, the reason, and the number of its attempts.
 
         Raises:
-            ConcordantError: a worker has another Concordant.
+            ConcordantError: a worker has another installation of Concordant.
         """
         ray = self._ray
         work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(_body())
@@ -133,7 +133,7 @@ class RayEngine:
                 if outcome["state"] == "refused":
                     raise ConcordantError(outcome["error"])
                 if outcome["state"] in ("lost", "memory"):
-                    if trial.finished:  # it died behind the last step
+                    if trial.finished:  # the worker died after the last step
                         outcome["state"] = "done"
                     elif attempts[trial.target] <= retries:
                         lost(trial, outcome["error"], attempts[trial.target])
@@ -145,7 +145,7 @@ class RayEngine:
                 waiting.extend(done(trial, outcome))
 
     def _outcome(self, reference: Any) -> Outcome:  # noqa: ANN401 - a Ray reference
-        """Return what became of a trial."""
+        """Return the outcome of a trial."""
         failures = self._ray.exceptions
         try:
             found: Outcome = self._ray.get(reference)
@@ -158,14 +158,14 @@ class RayEngine:
             failures.ObjectLostError,
         ):
             return {"state": "lost", "error": "its worker process died"}
-        except failures.RayTaskError as error:  # not foreseen: its last line is what was raised
+        except failures.RayTaskError as error:  # unexpected; its last line is the exception
             lines = str(error).strip().splitlines()
             return {"state": "failed", "error": f"unexpected: {lines[-1]}", "trace": str(error)}
         return found
 
 
 def _body() -> Callable[[str, dict[str, str]], Outcome]:
-    """Return what a worker runs; it travels by value, so that it can tell where Concordant is absent or another one."""
+    """Return the function of a worker, which Ray sends by value: it runs even where Concordant is absent or older."""
 
     def body(text: str, expected: dict[str, str]) -> Outcome:
         import os
@@ -200,7 +200,7 @@ def _body() -> Callable[[str, dict[str, str]], Outcome]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at "host:port"; Ray itself would try for minutes, and then end the process."""
+    """Raise OSError if no process listens at "host:port"; Ray itself would try for minutes and end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=KNOCK).close()

@@ -1,4 +1,4 @@
-"""What two machines must have in common for their numbers to stand in one table."""
+"""Signature of an installation: machines whose results stand in one table must agree in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def signature() -> dict[str, str]:
 
 
 def code_of(root: Path) -> str:
-    """Return a digest of a package's own files: a version alone does not tell one checkout from another."""
+    """Return a digest of a package's source files; a version number does not distinguish two checkouts."""
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

@@ -37,20 +37,20 @@ def run_sweep(
     command: str,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Run a sweep, or go on with one, and return what sweep.json holds.
+    """Run or resume a sweep, and return the content of sweep.json.
 
     Args:
-        grid: what is asked for.
+        grid: of the sweep.
         plan: its experiments, as `make_plan` returns them.
-        out: the sweep's folder, which all machines must see.
-        engine: starts what does the trials; not called where nothing is left to do.
-        command: that gave the sweep, for the reports.
-        progress: called with the finished trials, all trials, and a line about the last one.
+        out: the sweep's folder, on storage that all machines share.
+        engine: starts the workers; not called if all trials are finished.
+        command: written into the reports.
+        progress: called with the number of finished trials, their total, and a line about the last one.
 
     Raises:
         UsageError: the folder belongs to another grid, or a trial asks for more than this machine has.
-        DataError: the data are absent or cannot be used; nothing has been trained then.
-        ConcordantError: the engine cannot be used, or a worker has another Concordant.
+        DataError: the data are absent or invalid; nothing has been trained then.
+        ConcordantError: the engine cannot start, or a worker has another installation of Concordant.
     """
     files = {one.name: _checked(one) for one in plan}
     folder = SweepFolder(out)
@@ -68,7 +68,7 @@ def run_sweep(
             sweep.gather(command)
             state = "finished" if not sweep.failed else "failed"
         finally:
-            folder.clean()  # of what killed workers had begun
+            folder.clean()  # incomplete results of killed workers
             folder.note(state)
             found = document_of(grid, plan, folder, sweep.failed, state=state, command=command, retried=sweep.retried)
             write_json(folder.mark, found)
@@ -97,7 +97,7 @@ class _Sweep:
         self.count = self.total
 
     def start(self) -> list[Trial]:
-        """Return the trials that can be done at once; count what is there already."""
+        """Return the trials that can start at once; count the finished ones."""
         todo: list[Trial] = []
         for one in self.plan.values():
             waiting = self._candidates(one)
@@ -111,7 +111,7 @@ class _Sweep:
         return todo
 
     def check(self, workers: RayEngine) -> None:
-        """Say or raise where no machine has what a trial asks for."""
+        """Report that no machine has the resources of a trial; on this machine alone, raise UsageError."""
         shortage = workers.shortage(self.grid.resources)
         if shortage is not None:
             if workers.local:
@@ -120,7 +120,7 @@ class _Sweep:
             self._say(f"{shortage}; waiting for one that has it")
 
     def done(self, trial: Trial, outcome: dict[str, Any]) -> list[Trial]:
-        """Take in what became of a trial; return the trials that can be done from now on."""
+        """Record the outcome of a trial; return the trials that can start now."""
         self.count += 1
         if outcome["state"] == "failed":
             self.failed[trial.name] = outcome["error"]
@@ -141,14 +141,14 @@ class _Sweep:
         return todo
 
     def lost(self, trial: Trial, why: str, times: int) -> None:
-        """Note that a trial is handed out again."""
+        """Record that a trial is submitted again."""
         self.retried += 1
         line = f"{trial.name}: {why}; tried again ({times} of {self.grid.retries})"
         self.folder.note(line)
         self._say(line)
 
     def gather(self, command: str) -> None:
-        """Write what `concordant run` writes when all of its runs are there, of every experiment that is whole."""
+        """Write results.json of every experiment whose runs are all finished, and grid.json of every such group."""
         for group in dict.fromkeys(one.group for one in self.plan.values()):
             rows = [one for one in self.plan.values() if one.group == group]
             whole = [one for one in rows if self._whole(one)]
@@ -199,7 +199,7 @@ class _Sweep:
         )
 
     def _runs(self, one: Experiment) -> list[Trial]:
-        """Take the experiment's folder, with the recipes that were chosen; return the runs that are to be done."""
+        """Claim the experiment's folder with the chosen recipes; return the unfinished runs."""
         config, search = one.config, self.grid.search
         out = ExperimentFolder(self.folder.path / one.name)
         barred: set[str] = set()
@@ -273,7 +273,7 @@ def table_of(one: Experiment, search: Search, sweep: Path) -> dict[str, Any]:
 
 
 def _checked(one: Experiment) -> dict[str, str]:
-    """Show faults of the data before a folder is taken; return name -> SHA-256 of the files that are read."""
+    """Check the data before a folder is claimed; return name -> SHA-256 of the data files."""
     source = folder_of(one.config.benchmark, one.data)
     task = prepare_of(one.config, source, seed=0)
     check_encoders(task, one.config)
@@ -282,7 +282,7 @@ def _checked(one: Experiment) -> dict[str, str]:
 
 
 def failures(found: Mapping[str, Any]) -> ConcordantError | None:
-    """Return the error of a sweep of which some trials failed, else None."""
+    """Return the error of a sweep with failed trials, else None."""
     failed = found["failed"]
     if not failed:
         return None

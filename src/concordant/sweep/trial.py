@@ -1,7 +1,7 @@
-"""One trial, as a worker does it: a run of an experiment, or a candidate of a search.
+"""Trial of a sweep: one run of an experiment, or one candidate of a search.
 
-A trial is put together aside and then moved to its place as a whole, so that a result is never there in half and
-never twice: where another attempt came first, that one stays.
+A result is written to a temporary place and then renamed, so it exists as a whole or not at all. If another attempt was
+faster, its result stays.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
 
-MARK = "sweep.json"  # by which a worker sees that it has the sweep's folder before it
+MARK = "sweep.json"  # a worker looks for it to check that it sees the sweep's folder
 DONE = "run.json"
-ABOUT = "trial.json"  # beside run.json: on what the run was computed
+ABOUT = "trial.json"  # beside run.json: versions and hardware of the run
 TEMPORARY = ".tmp"
 
 
 class Trial(BaseModel):
-    """What a worker needs to know; it travels as JSON.
+    """Description of a trial for a worker, sent as JSON.
 
     Args:
         experiment: name of the experiment.
@@ -45,13 +45,13 @@ class Trial(BaseModel):
         label: of the variant.
         seed: the run's.
         sweep: the sweep's folder.
-        target: where the result goes: a folder of a run, a JSON file of a candidate.
+        target: of the result: a folder of a run, a JSON file of a candidate.
         data: the data folder or its URL.
-        files: name -> SHA-256 of the data files that it must read.
-        cpus: threads that it computes with.
+        files: name -> expected SHA-256 of the data files.
+        cpus: number of threads.
         gpus: share of a GPU.
         candidate: its number in a search; None = it is a run.
-        fields: what the candidate changes in the recipe.
+        fields: of the candidate's recipe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,7 +71,7 @@ class Trial(BaseModel):
 
     @property
     def name(self) -> str:
-        """How lines of progress call it."""
+        """Name in the log and in progress lines."""
         which = f", candidate {self.candidate}" if self.candidate is not None else ""
         return f"{self.experiment}: {self.label}{which}, seed {self.seed}"
 
@@ -82,16 +82,16 @@ class Trial(BaseModel):
 
     @property
     def finished(self) -> bool:
-        """Say whether the result is there."""
+        """Whether the result exists."""
         return (self.target / DONE if self.candidate is None else self.target).exists()
 
 
 def perform(trial: Trial) -> dict[str, Any]:
-    """Do a trial, unless its result is there already; return what is known of it.
+    """Run a trial unless it is finished; return its outcome.
 
     Returns:
-        "state": "done"; or "failed", with the sentence under "error"; or "memory" where the worker had too little.
-        A candidate that cannot be trained is done: that is its result.
+        "state": "done", "failed" or "memory" (the worker ran out of memory); the latter two with a sentence under
+        "error". A candidate that cannot be trained is "done": the failure is its result.
     """
     import torch
 
@@ -110,7 +110,7 @@ def perform(trial: Trial) -> dict[str, Any]:
 
 
 def _run(trial: Trial) -> None:
-    """Train, stress and write one run, as `concordant run` does."""
+    """Train, test and write one run as `concordant run` does."""
     attempt = trial.target.with_name(f".{trial.target.name}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
         run_one(Job(trial.config, trial.variant, trial.seed, attempt, _source(trial)))
@@ -122,7 +122,7 @@ def _run(trial: Trial) -> None:
 
 
 def _move(attempt: Path, target: Path) -> None:
-    """Put a whole run in its place, unless another attempt has."""
+    """Rename a finished run, unless another attempt was faster."""
     try:
         attempt.rename(target)  # one step; refused where the target is there
     except OSError as error:
@@ -131,7 +131,7 @@ def _move(attempt: Path, target: Path) -> None:
 
 
 def _search(trial: Trial) -> None:
-    """Train one candidate and write its validation score; the test part is not even there."""
+    """Train one candidate without the test split, and write its validation score."""
     found: dict[str, Any] = {
         "label": trial.label,
         "candidate": trial.candidate,
@@ -157,14 +157,14 @@ def _search(trial: Trial) -> None:
 
 
 def without_test(task: Task) -> Task:
-    """Return a task whose test part is empty: what a search may see."""
+    """Return a task with an empty test split, for a search."""
     nothing = np.arange(0)
     rest: AnySplit = task.test.rows(nothing) if isinstance(task.test, StoredSplit) else task.test.take(nothing)
     return replace(task, test=rest)
 
 
 def _source(trial: Trial) -> Path | None:
-    """Return the data folder, whose files must be those that the sweep was planned with."""
+    """Return the data folder, after checking that its files are those that the sweep was planned with."""
     folder = folder_of(trial.config.benchmark, trial.data)
     found = _digests(folder, BENCHMARKS[trial.config.benchmark].files)
     other = sorted(name for name, digest in trial.files.items() if found.get(name) != digest)
@@ -183,7 +183,7 @@ def _digests(folder: Path | None, files: tuple[str, ...]) -> dict[str, str]:
 
 @contextmanager
 def _resources(trial: Trial) -> Iterator[None]:
-    """Compute with as many threads as there are cores for the trial."""
+    """Limit a block to the trial's number of threads."""
     import torch
     from threadpoolctl import threadpool_limits
 
