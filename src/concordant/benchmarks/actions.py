@@ -64,14 +64,11 @@ def load_sensors(folder: Path | None) -> Split:
 def split_sensors(whole: Split, seed: int, protocol: str) -> Task:
     """Return the published splits by subject; 15 % of the training rows, drawn by the seed, validate."""
     train = np.isin(np.asarray(whole.groups).astype(np.int64), TRAIN_SUBJECTS)
-    return hold_out(
-        whole,
-        np.flatnonzero(train),
+    return Task(
+        tuple(f"action {index + 1}" for index in range(CLASSES)),
+        {"skeleton": "btd", "inertial": "btd", "depth": "bcthw"},
+        *hold_out(whole, np.flatnonzero(train), seed, "utd-mhad"),
         whole.take(np.flatnonzero(~train)),
-        seed=seed,
-        name="utd-mhad",
-        classes=tuple(f"action {index + 1}" for index in range(CLASSES)),
-        layouts={"skeleton": "btd", "inertial": "btd", "depth": "bcthw"},
     )
 
 

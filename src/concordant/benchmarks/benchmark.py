@@ -24,27 +24,15 @@ FILM_OPTIONS = ("fps", "frames", "size", "processes", "may_fail", "cache")  # of
 
 
 def hold_out(
-    source: Split,
-    rest: Integers,
-    test: Split,
-    *,
-    seed: int,
-    name: str,
-    classes: tuple[str, ...],
-    layouts: dict[str, str],
-    share: float = VALID,
-    grouped: bool = False,
-) -> Task:
-    """Divide rows into training and validation, and return them with a test split.
+    source: Split, rest: Integers, seed: int, name: str, *, share: float = VALID, grouped: bool = False
+) -> tuple[Split, Split]:
+    """Divide rows into a training and a validation split.
 
     Args:
         source: where the rows are.
         rest: rows to divide.
-        test: the test split.
         seed: of the division.
         name: of the benchmark, which names the random stream.
-        classes: class names, by index.
-        layouts: modality -> layout.
         share: of the rows (or groups) that validate.
         grouped: keep groups whole; otherwise the division is stratified by class.
     """
@@ -52,7 +40,7 @@ def hold_out(
         train, valid = by_group(rest, np.asarray(source.groups)[rest], share, seed, name, "valid")
     else:
         train, valid = stratified(rest, source.labels[rest], share, seed, name, "valid")
-    return Task(classes, layouts, source.take(train), source.take(valid), test)
+    return source.take(train), source.take(valid)
 
 
 @dataclass(frozen=True)

@@ -85,15 +85,11 @@ def load_ravdess(folder: Path | None) -> Recordings:
 def split_ravdess(recordings: Recordings, seed: int, protocol: str) -> Task:
     """Return the splits of a seed: fold s mod 5 tests, 15 % of the other folds' actors validate."""
     test = recordings.fold == seed % FOLDS
-    return hold_out(
-        recordings.whole,
-        np.flatnonzero(~test),
+    return Task(
+        recordings.classes,
+        {"logmel": "btd", "action_units": "bd"},
+        *hold_out(recordings.whole, np.flatnonzero(~test), seed, "ravdess", grouped=True),
         recordings.whole.take(np.flatnonzero(test)),
-        seed=seed,
-        name="ravdess",
-        classes=recordings.classes,
-        layouts={"logmel": "btd", "action_units": "bd"},
-        grouped=True,
     )
 
 

@@ -90,13 +90,9 @@ def _split(clips: Clips, seed: int, protocol: str, name: str) -> Task:
         folds = class_folds(whole.labels, FOLDS, seed // FOLDS, name, "folds")
     else:
         folds = group_folds(whole.groups, FOLDS, seed // FOLDS, name, "folds")
-    return hold_out(
-        whole,
-        np.flatnonzero(folds != seed % FOLDS),
+    return Task(
+        clips.classes,
+        dict.fromkeys(MODALITIES, "bd"),
+        *hold_out(whole, np.flatnonzero(folds != seed % FOLDS), seed, name, grouped=whole.groups is not None),
         whole.take(np.flatnonzero(folds == seed % FOLDS)),
-        seed=seed,
-        name=name,
-        classes=clips.classes,
-        layouts=dict.fromkeys(MODALITIES, "bd"),
-        grouped=whole.groups is not None,
     )

@@ -63,8 +63,8 @@ def split_utterances(published: dict[str, Split], seed: int, protocol: str) -> T
         folds = group_folds(np.asarray(source.groups), FOLDS, seed // FOLDS, name, "folds")
         test = source.take(np.flatnonzero(folds == seed % FOLDS))
         rest = np.flatnonzero(folds != seed % FOLDS)
-    classes, layouts = ("negative", "positive"), dict.fromkeys(SIZES, "bd")
-    return hold_out(source, rest, test, seed=seed, name=name, classes=classes, layouts=layouts, grouped=True)
+    train, valid = hold_out(source, rest, seed, name, grouped=True)
+    return Task(("negative", "positive"), dict.fromkeys(SIZES, "bd"), train, valid, test)
 
 
 def _read(name: str, path: Path, options: Mapping[str, Any]) -> Reading:

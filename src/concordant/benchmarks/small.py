@@ -40,7 +40,7 @@ def _random_splits(
 ) -> Task:
     """Return stratified random splits: 20 % test, `share` of the rest validates."""
     rest, test = stratified(np.arange(len(whole)), whole.labels, TEST, seed, name, "test")
-    return hold_out(whole, rest, whole.take(test), seed=seed, name=name, classes=classes, layouts=layouts, share=share)
+    return Task(classes, layouts, *hold_out(whole, rest, seed, name, share=share), whole.take(test))
 
 
 def load_digits(folder: Path | None) -> Split:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from concordant.benchmarks.catalogue import DATASETS
-from concordant.data.formats.cremad import DEFAULT, EMOTIONS, read_cremad, read_splits
+from concordant.data.formats.cremad import DEFAULT, EMOTIONS, LISTS, parse_row, read_cremad
+from concordant.data.formats.listing import read_rows
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError, UsageError
@@ -52,7 +53,7 @@ def write(found, folder):
 
 @pytest.mark.data
 def test_the_real_lists_have_the_published_counts(data_folder):
-    rows = read_splits(data_folder / "formats/cremad")
+    rows = read_rows(data_folder / "formats/cremad", LISTS, parse_row)
     assert Counter(row.split for row in rows) == DATASETS["crema-d"].published
     for split, counts in DATASETS["crema-d"].classes.items():
         found = Counter(row.label for row in rows if row.split == split)
@@ -65,7 +66,7 @@ def test_the_real_lists_have_the_published_counts(data_folder):
 @pytest.mark.data
 def test_clips_of_the_real_lists_are_read_with_media_for_some_of_them(data_folder, tmp_path, film):
     lists = data_folder / "formats/cremad"
-    rows = read_splits(lists)
+    rows = read_rows(lists, LISTS, parse_row)
     there = [row.id for row in rows[:2] + rows[-1:]]
     (tmp_path / "VideoFlash").mkdir()
     for clip in there:
@@ -168,13 +169,13 @@ def test_a_malformed_line_is_named(tmp_path, line, expected):
     (tmp_path / "train.csv").write_text(f"1002_TIE_SAD_XX,SAD\n{line}\n")
     (tmp_path / "test.csv").write_text("1003_TIE_SAD_XX,SAD\n")
     with pytest.raises(DataError, match=expected):
-        read_splits(tmp_path)
+        read_rows(tmp_path, LISTS, parse_row)
 
 
 def test_a_clip_in_both_lists_is_refused(tmp_path):
     write_lists(tmp_path, TRAIN, TRAIN[:1])
     with pytest.raises(DataError, match=r"test\.csv, line 1: 1001_IEO_NEU_XX is listed already, in train\.csv, line 1"):
-        read_splits(tmp_path)
+        read_rows(tmp_path, LISTS, parse_row)
 
 
 def test_absent_lists_and_an_absent_recipe_are_said(tmp_path, raw):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from concordant.benchmarks.catalogue import DATASETS
-from concordant.data.formats.kinetics_sounds import DEFAULT, read_kinetics_sounds, read_lists
+from concordant.data.formats.kinetics_sounds import DEFAULT, LISTS, parse_row, read_kinetics_sounds
+from concordant.data.formats.listing import read_rows
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError
@@ -42,7 +43,7 @@ def write_frames(folder, value, count=4):
 
 @pytest.mark.data
 def test_the_real_lists_have_the_published_counts(data_folder):
-    rows = read_lists(data_folder / "formats/kinetics_sounds")
+    rows = read_rows(data_folder / "formats/kinetics_sounds", LISTS, parse_row)
     assert Counter(row.split for row in rows) == KNOWN.published
     for split, counts in KNOWN.classes.items():
         found = Counter(row.label for row in rows if row.split == split)
@@ -54,7 +55,7 @@ def test_the_real_lists_have_the_published_counts(data_folder):
 @pytest.mark.data
 def test_clips_of_the_real_lists_are_read_with_media_for_some_of_them(data_folder, tmp_path, film):
     lists = data_folder / "formats/kinetics_sounds"
-    rows = read_lists(lists)
+    rows = read_rows(lists, LISTS, parse_row)
     there = [rows[0], rows[-1]]
     for row in there:
         (tmp_path / row.split).mkdir()
@@ -69,7 +70,7 @@ def test_clips_of_the_real_lists_are_read_with_media_for_some_of_them(data_folde
 @pytest.mark.parametrize("form", ["{clip},10,{label}\r\n", "{clip} {label}\n", "{clip} 10 {label}\n"])
 def test_lists_with_commas_and_with_spaces_say_the_same(tmp_path, form):
     write_lists(tmp_path, form)
-    rows = read_lists(tmp_path)
+    rows = read_rows(tmp_path, LISTS, parse_row)
     assert [(row.id, row.label) for row in rows] == [*TRAIN, *TEST]
     assert [row.split for row in rows] == ["train"] * 3 + ["test"] * 2
 
@@ -172,7 +173,7 @@ def test_a_malformed_line_is_named(tmp_path, line):
     with pytest.raises(
         DataError, match=r"my_train\.txt, line 3 must be id,10,label, .* the label 0 to 30; found"
     ) as caught:
-        read_lists(tmp_path)
+        read_rows(tmp_path, LISTS, parse_row)
     assert repr(line) in str(caught.value)
 
 
@@ -180,7 +181,7 @@ def test_a_clip_that_is_listed_again_is_refused(tmp_path):
     write_lists(tmp_path)
     (tmp_path / "my_test.txt").write_text(f"{TRAIN[1][0]},10,1\n")
     with pytest.raises(DataError, match=r"my_test\.txt, line 1: .* is listed already, in my_train\.txt, line 2"):
-        read_lists(tmp_path)
+        read_rows(tmp_path, LISTS, parse_row)
 
 
 def test_all_that_is_missing_is_said_at_once(tmp_path):

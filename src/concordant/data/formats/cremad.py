@@ -12,7 +12,7 @@ from pathlib import Path
 
 from concordant.data.card import sources
 from concordant.data.formats.clips import MediaOptions, audio_visual_reading
-from concordant.data.formats.listing import Row, find_lists, first, index_media, once, read_lines, shared_groups
+from concordant.data.formats.listing import Row, find_lists, first, index_media, read_rows, shared_groups
 from concordant.data.reading import Reading
 from concordant.errors import DataError
 
@@ -35,7 +35,7 @@ def read_cremad(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | 
         DataError: lists are absent or malformed, or more clips are missing than may fail.
     """
     place = find_lists(folder, tuple(LISTS.values()), lists)
-    rows = _with_media(folder, read_splits(place), options)
+    rows = _with_media(folder, read_rows(place, LISTS, parse_row), options)
     return audio_visual_reading(
         "crema-d",
         rows,
@@ -49,27 +49,18 @@ def read_cremad(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | 
     )
 
 
-def read_splits(lists: Path) -> list[Row]:
-    """Return the clips of train.csv and test.csv, without their media.
-
-    Raises:
-        DataError: a line is malformed (file and number are named), or a clip occurs again.
-    """
-    rows, seen = [], dict[str, str]()
-    for split, file in LISTS.items():
-        for number, line in read_lines(lists / file):
-            clip, _, code = line.partition(",")
-            parts = clip.split("_")
-            if code not in EMOTIONS or len(parts) != 4 or not all(parts):
-                raise DataError(
-                    f"{lists / file}, line {number} must be clip,EMOTION with a clip such as 1001_IEO_NEU_XX and one "
-                    f"of {', '.join(EMOTIONS)}; found {line!r}"
-                )
-            if parts[2] != code:
-                raise DataError(f"{lists / file}, line {number}: {clip} is {parts[2]} by its name; found {code}")
-            once(lists / file, number, clip, seen)
-            rows.append(Row(clip, split, EMOTIONS.index(code), {}, group=parts[0]))
-    return rows
+def parse_row(line: str, split: str, where: str) -> Row:
+    """Return the clip of a line, without its media; `where` names the line in errors."""
+    clip, _, code = line.partition(",")
+    parts = clip.split("_")
+    if code not in EMOTIONS or len(parts) != 4 or not all(parts):
+        raise DataError(
+            f"{where} must be clip,EMOTION with a clip such as 1001_IEO_NEU_XX and one of {', '.join(EMOTIONS)}; "
+            f"found {line!r}"
+        )
+    if parts[2] != code:
+        raise DataError(f"{where}: {clip} is {parts[2]} by its name; found {code}")
+    return Row(clip, split, EMOTIONS.index(code), {}, group=parts[0])
 
 
 def _with_media(folder: Path, rows: list[Row], options: MediaOptions) -> list[Row]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from concordant.data.card import sources
 from concordant.data.formats.clips import MediaOptions, audio_visual_reading
-from concordant.data.formats.listing import FILMS, Row, find_lists, index_media, once, read_lines
+from concordant.data.formats.listing import FILMS, Row, find_lists, index_media, read_lines, read_rows
 from concordant.data.reading import Reading
 from concordant.errors import DataError
 
@@ -41,7 +41,7 @@ def read_kinetics_sounds(folder: Path, *, options: MediaOptions = DEFAULT, lists
     classes, notes = _class_names(place / LABELS)
     return audio_visual_reading(
         "kinetics-sounds",
-        _with_media(folder, read_lists(place, len(classes)), options),
+        _with_media(folder, read_rows(place, LISTS, parse_row), options),
         options,
         folder,
         classes=classes,
@@ -52,25 +52,15 @@ def read_kinetics_sounds(folder: Path, *, options: MediaOptions = DEFAULT, lists
     )
 
 
-def read_lists(lists: Path, classes: int = CLASSES) -> list[Row]:
-    """Return the clips of my_train.txt and my_test.txt, without their media.
-
-    Raises:
-        DataError: a line is malformed (file and number are named), or a clip occurs again.
-    """
-    rows, seen = [], dict[str, str]()
-    for split, file in LISTS.items():
-        for number, line in read_lines(lists / file):
-            parts = [part.strip() for part in line.split(",")] if "," in line else line.split()
-            fits = len(parts) == 3 if "," in line else len(parts) >= 2
-            if not fits or not all(parts) or not parts[-1].isdecimal() or int(parts[-1]) >= classes:
-                raise DataError(
-                    f"{lists / file}, line {number} must be id,10,label, or id and label with spaces, the label 0 to "
-                    f"{classes - 1}; found {line!r}"
-                )
-            once(lists / file, number, parts[0], seen)
-            rows.append(Row(parts[0], split, int(parts[-1]), {}))
-    return rows
+def parse_row(line: str, split: str, where: str) -> Row:
+    """Return the clip of a line, without its media; `where` names the line in errors."""
+    parts = [part.strip() for part in line.split(",")] if "," in line else line.split()
+    fits = len(parts) == 3 if "," in line else len(parts) >= 2
+    if not fits or not all(parts) or not parts[-1].isdecimal() or int(parts[-1]) >= CLASSES:
+        raise DataError(
+            f"{where} must be id,10,label, or id and label with spaces, the label 0 to {CLASSES - 1}; found {line!r}"
+        )
+    return Row(parts[0], split, int(parts[-1]), {})
 
 
 def _class_names(path: Path) -> tuple[tuple[str, ...], list[str]]:

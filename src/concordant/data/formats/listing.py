@@ -92,15 +92,28 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return found
 
 
-def once(path: Path, number: int, clip: str, seen: dict[str, str]) -> None:
-    """Record where a clip is listed.
+def read_rows(folder: Path, lists: Mapping[str, str], parse: Callable[[str, str, str], Row]) -> list[Row]:
+    """Return the clips of several lists, without their media.
+
+    Args:
+        folder: of the lists.
+        lists: split -> file.
+        parse: function from a line, its split, and its file and number for errors, to a row.
 
     Raises:
-        DataError: it is listed twice.
+        DataError: a line is malformed (file and number are named), or a clip occurs again.
     """
-    if clip in seen:
-        raise DataError(f"{path}, line {number}: {clip} is listed already, in {seen[clip]}; every clip may occur once")
-    seen[clip] = f"{path.name}, line {number}"
+    rows: list[Row] = []
+    seen: dict[str, str] = {}
+    for split, file in lists.items():
+        for number, line in read_lines(folder / file):
+            where = f"{folder / file}, line {number}"
+            row = parse(line, split, where)
+            if row.id in seen:
+                raise DataError(f"{where}: {row.id} is listed already, in {seen[row.id]}; every clip may occur once")
+            seen[row.id] = f"{file}, line {number}"
+            rows.append(row)
+    return rows
 
 
 def index_media(

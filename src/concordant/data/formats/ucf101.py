@@ -25,8 +25,8 @@ from concordant.data.formats.listing import (
     first,
     index_media,
     media_size,
-    once,
     read_lines,
+    read_rows,
     shared_groups,
 )
 from concordant.data.media.decoding import Clip
@@ -58,7 +58,7 @@ def read_ucf101(folder: Path, *, options: MediaOptions = DEFAULT, split: int = 1
     lists = {part: f"{part}list{split:02d}.txt" for part in ("train", "test")}
     place = find_lists(folder, (*lists.values(), CLASS_LIST))
     classes = read_classes(place / CLASS_LIST)
-    rows = _with_media(folder, read_lists(place, lists, classes))
+    rows = _with_media(folder, read_rows(place, lists, partial(_row, classes)))
     card = Card(
         name="ucf101",
         modalities={"rgb": film_card(options, rows), "flow": _flow_card(options, rows)},
@@ -87,29 +87,18 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_lists(place: Path, lists: dict[str, str], classes: tuple[str, ...]) -> list[Row]:
-    """Return the clips of both lists, without their media.
-
-    Raises:
-        DataError: a line is malformed (file and number are named), or a clip occurs again.
-    """
-    rows, seen = [], dict[str, str]()
-    for part, file in lists.items():
-        for number, line in read_lines(place / file):
-            found = _LINE.fullmatch(line)
-            where = f"{place / file}, line {number}"
-            if found is None or (found["number"] is None) != (part == "test"):
-                expected = "Class/v_Class_g01_c01.avi" + (" and the number of the class" if part == "train" else "")
-                raise DataError(f"{where} must be {expected}; found {line!r}")
-            name = found["name"]
-            if name not in classes:
-                raise DataError(f"{where}: {name} must be a class of {CLASS_LIST}; found {line!r}")
-            label = classes.index(name)
-            if found["number"] not in (None, str(label + 1)):
-                raise DataError(f"{where}: {name} is class {label + 1} of {CLASS_LIST}; found {found['number']}")
-            once(place / file, number, found["clip"], seen)
-            rows.append(Row(found["clip"], part, label, {}, group=f"{name}_{found['group']}"))
-    return rows
+def _row(classes: tuple[str, ...], line: str, split: str, where: str) -> Row:
+    found = _LINE.fullmatch(line)
+    if found is None or (found["number"] is None) != (split == "test"):
+        expected = "Class/v_Class_g01_c01.avi" + (" and the number of the class" if split == "train" else "")
+        raise DataError(f"{where} must be {expected}; found {line!r}")
+    name = found["name"]
+    if name not in classes:
+        raise DataError(f"{where}: {name} must be a class of {CLASS_LIST}; found {line!r}")
+    label = classes.index(name)
+    if found["number"] not in (None, str(label + 1)):
+        raise DataError(f"{where}: {name} is class {label + 1} of {CLASS_LIST}; found {found['number']}")
+    return Row(found["clip"], split, label, {}, group=f"{name}_{found['group']}")
 
 
 def rgb_and_flow(clip: Clip, *, fps: float, frames: int, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
