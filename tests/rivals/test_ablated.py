@@ -89,7 +89,7 @@ def test_both_modulations_cannot_be_switched_off():
 
 def test_with_nothing_switched_off_a_trained_model_is_that_of_the_calibrator_bit_for_bit():
     CALIBRATORS.add(
-        "context-whole", CalibratorEntry(AblatedCalibrator, "whole", stream="context", opines=True), listed=False
+        "context-whole", CalibratorEntry(AblatedCalibrator, "whole", stream="context", unimodal=True), listed=False
     )
     try:
         config = make_config("digits", calibrators=("context", "context-whole"), recipe={"steps": 6, "width": 8})

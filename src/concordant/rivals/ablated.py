@@ -19,7 +19,7 @@ from concordant.errors import UsageError
 from concordant.rivals.base import CALIBRATORS, CalibratorEntry, register
 
 PAPER = "arXiv 2606.02679"
-register("context", "scaled by the support and conflict of the other modalities (ours)", PAPER, opines=True)(
+register("context", "scaled by the support and conflict of the other modalities (ours)", PAPER, unimodal=True)(
     ContextualCalibrator
 )
 
@@ -98,7 +98,7 @@ for _part, (_what, _options) in _SWITCHED_OFF.items():
         f"context, {_what}",
         PAPER,
         options=_options,
-        opines=_part != "no-opinions",
+        unimodal=_part != "no-opinions",
         perturbed=_part != "no-perturbation",
         stream="context",
     )

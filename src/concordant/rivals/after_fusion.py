@@ -25,7 +25,7 @@ from concordant.rivals.base import register, require
     "context, applied to the vector before the head instead of the original features",
     "arXiv 2606.02679",
     listed=False,
-    opines=True,
+    unimodal=True,
     stream="context",
 )
 class AfterFusion(ContextualCalibrator):

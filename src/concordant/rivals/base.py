@@ -51,7 +51,7 @@ class CalibratorEntry:
         summary: one line.
         paper: authors, venue and year; "" for our own.
         options: keyword arguments that the class takes under this name.
-        opines: the class takes the number of classes as `classes` for unimodal predictions, where labels are classes.
+        unimodal: the class takes the number of classes as `classes` for unimodal predictions, where labels are classes.
         perturbed: training perturbs features; False for an ablation.
         stream: the name of the random stream of the initial weights; "" = the entry's own. An ablation starts from the
             weights of the calibrator that it ablates.
@@ -61,7 +61,7 @@ class CalibratorEntry:
     summary: str
     paper: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
-    opines: bool = False
+    unimodal: bool = False
     perturbed: bool = True
     stream: str = ""
 

@@ -172,9 +172,9 @@ def class_options(method: CalibratorEntry, classes: int | None, inputs: Sequence
         classes: of the task; None = its labels are real numbers.
         inputs: the layout of every modality's inputs.
     """
-    if classes is None or not (method.classes or method.opines):
+    if classes is None or not (method.classes or method.unimodal):
         return dict(method.options)
-    extracted = method.opines and all(layout == "bd" for layout in inputs)
+    extracted = method.unimodal and all(layout == "bd" for layout in inputs)
     weight = {"unimodal_weight": EXTRACTED} if extracted else {}
     return {**weight, **method.options, "classes": classes}
 
