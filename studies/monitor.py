@@ -31,6 +31,8 @@ from concordant.monitor.evidence import Evidence
 from concordant.monitor.monitor import Monitor
 from concordant.monitor.sequential import threshold
 from concordant.monitor.watch import Watch
+from concordant.report.format import pairs_text
+from concordant.report.tables import Table, markdown
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import hardware, versions
@@ -223,59 +225,53 @@ def run(watch: Watch, evidence: Evidence) -> Alarm | None:
 
 def page(document: dict[str, Any]) -> str:
     """Return the tables."""
-    lines = [
-        "# Monitor",
-        "",
-        f"Made by `{document['command']}`; the numbers are those of [monitor.json](monitor.json). For each of "
-        f"{document['streams']} streams the test instances are shuffled, the monitor learns from the first half, and "
-        "the rest is the stream.",
-        "",
-        *([f"**{document['remark']}**", ""] if "remark" in document else []),
-        "## False alarms on clean streams",
-        "",
-        "Share of the clean streams in which any alarm is raised, and the largest chance that the guarantee allows. "
-        "The mean run length counts a stream without an alarm as one that raises it right after its end, and so is too "
-        "small; run-length guarantees 1 / rate or more.",
-        "",
-        "| benchmark | learnt from | guarantee | rate | instances a stream | streams with an alarm | allowed | "
-        "mean run length |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    clean_rows: list[list[str]] = []
+    fault_rows: list[list[str]] = []
     for name, one in document["benchmarks"].items():
         rows = [(f"{one['learnt_from']} clean test instances", row, True) for row in one["clean"]]
         rows.append(("the validation part (other subjects)", one["other_subjects"], False))
         for learnt, row, holds in rows:
-            allowed = f"{100 * row['allowed']:.1f} %" if holds else "not exchangeable"
-            lines.append(
-                f"| {name} | {learnt} | {row['guarantee']} | {row['rate']:g} | {row['instances']} | "
-                f"{row['alarms']} of {row['streams']} ({100 * row['alarms'] / row['streams']:.1f} %) | {allowed} | "
-                f"{row['mean_run_length_at_least']:.0f} or more |"
+            share = 100 * row["alarms"] / row["streams"]
+            clean_rows.append(
+                [
+                    *(name, learnt, row["guarantee"], f"{row['rate']:g}", str(row["instances"])),
+                    f"{row['alarms']} of {row['streams']} ({share:.1f} %)",
+                    f"{100 * row['allowed']:.1f} %" if holds else "not exchangeable",
+                    f"{row['mean_run_length_at_least']:.0f} or more",
+                ]
             )
-    lines += [
-        "",
+        for row in one["faults"]:
+            seen = max(row["seen"], 1)
+            fault_rows.append(
+                [
+                    *(name, row["modality"], row["kind"], f"{row['seen']} of {row['streams']}", str(row["early"])),
+                    *("-" if row[key] is None else f"{row[key]:.0f}" for key in ("median_delay", "ninth_decile_delay")),
+                    *(f"{100 * row[key] / seen:.0f} %" for key in ("right_modality", "right_kind")),
+                ]
+            )
+    clean_head = ["benchmark", "learnt from", "guarantee", "rate", "instances a stream", "streams with an alarm"]
+    fault_head = ["benchmark", "sensor", "fault", "seen", "early", "median delay", "90 % within"]
+    parts = [
+        "# Monitor",
+        f"Made by `{document['command']}`; the numbers are those of [monitor.json](monitor.json). For each of "
+        f"{document['streams']} streams the test instances are shuffled, the monitor learns from the first half, and "
+        "the rest is the stream.",
+        *([f"**{document['remark']}**"] if "remark" in document else []),
+        "## False alarms on clean streams",
+        "Share of the clean streams in which any alarm is raised, and the largest chance that the guarantee allows. "
+        "The mean run length counts a stream without an alarm as one that raises it right after its end, and so is too "
+        "small; run-length guarantees 1 / rate or more.",
+        markdown(Table("", "", [*clean_head, "allowed", "mean run length"], clean_rows, left=3)).rstrip(),
         f"## Faults, at rate {document['rate']:g} (run-length)",
-        "",
         f"The fault comes after {document['before']} clean instances; a delay of 1 is an alarm at the first bad "
         "instance. Early: an alarm before the fault. Right sensor, right kind: of the streams in which it was seen. A "
         "drift is noise that grows by a quarter of a standard deviation every ten instances, up to two; a swapped "
         "sensor delivers what belongs to another instance, a dead one zeros. With two sensors "
         "which of them was swapped is a guess: they disagree with each other, and no third one is there.",
-        "",
-        "| benchmark | sensor | fault | seen | early | median delay | 90 % within | right sensor | right kind |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        markdown(Table("", "", [*fault_head, "right sensor", "right kind"], fault_rows, left=3)).rstrip(),
+        f"Versions: {pairs_text(document['versions'], ' ')}. Hardware: {pairs_text(document['hardware'])}.\n",
     ]
-    for name, one in document["benchmarks"].items():
-        for row in one["faults"]:
-            seen = max(row["seen"], 1)
-            shown = ["-" if row[key] is None else f"{row[key]:.0f}" for key in ("median_delay", "ninth_decile_delay")]
-            lines.append(
-                f"| {name} | {row['modality']} | {row['kind']} | {row['seen']} of {row['streams']} | {row['early']} | "
-                f"{shown[0]} | {shown[1]} | {100 * row['right_modality'] / seen:.0f} % | "
-                f"{100 * row['right_kind'] / seen:.0f} % |"
-            )
-    known = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
-    machine = ", ".join(f"{what}: {value}" for what, value in document["hardware"].items())
-    return "\n".join([*lines, "", f"Versions: {known}. Hardware: {machine}.", ""])
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":
