@@ -27,15 +27,15 @@ from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json
 from concordant.rivals import CALIBRATORS
+from concordant.robustness.answers import ask
 from concordant.robustness.conditions import CLEAN, SplitContext
-from concordant.robustness.predict import predict
 from concordant.sweep.trial import without_test
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
-from studies.paper.conditions import CONTROL, conditions
 from studies.paper.grid import FULL, base_config
 from studies.paper.search import leave_group_out
+from studies.paper.stress import CONTROL, conditions
 
 KEPT = Path(__file__).resolve().parents[1] / "results" / "trials.json"
 RECIPE = "recipe."  # before the name of one of its fields
@@ -111,14 +111,12 @@ def record(found: dict[str, Any]) -> None:
 
 def scores_of(model: Any, task: Task, part: Split, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
     """Return the accuracy, untouched and in the mean over kinds and severities of corruption."""
-    clean, kinds = 0.0, dict[str, list[float]]()
-    for shown in conditions(part, SplitContext(task.layouts, natures, {}, {}), FULL.severities, seed):
-        right = float((predict(model, shown.part).predictions() == shown.part.labels).mean())
-        if shown.name == CLEAN:
-            clean = right
-        elif shown.name.startswith("corruption.") and CONTROL not in shown.name:
-            kinds.setdefault(shown.name.split(".")[1], []).append(right)
-    return clean, float(np.mean([np.mean(values) for values in kinds.values()]))
+    answers = ask(model, part, conditions(part, SplitContext(task.layouts, natures), FULL.severities, seed))
+    kinds: dict[str, list[float]] = {}
+    for name in answers.rows:
+        if name.startswith("corruption.") and CONTROL not in name:
+            kinds.setdefault(name.split(".")[1], []).append(answers.score(name))
+    return answers.score(CLEAN), float(np.mean([np.mean(values) for values in kinds.values()]))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What the runs of a cell scored, instance by instance, read from the files that stressing wrote.
+"""The scores of the runs of a cell, instance by instance, read from their tables of answers.
 
-Every number of every table is a mean of these over instances and seeds, so that one bootstrap serves all of them: 1
-where a prediction is right, 0 where not; its mean over severities and kinds; and of detection the components of an
-area under the ROC curve (see `studies.paper.components`).
-Axis letters: N test instances of one seed, n those that a corruption hit, M modalities.
+Every number of every table is a mean of these over instances and seeds, and one bootstrap serves all of them: 1 for a
+correct prediction, else 0; its mean over severities and kinds; and of detection the components of an area under the ROC
+curve (DeLong et al., Biometrics 44, 1988). An area is the mean, over the positives, of the share of negatives below,
+and over the negatives, of the share of positives above. The component of an instance is what it adds to the area, as a
+positive and with its negatives; to first order, resampling their mean is resampling the area.
+Axis letters: N test instances of one seed, n corrupted ones, V validation instances, M modalities.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.split import Strings
+from concordant.data.split import Bools, Strings
 from concordant.errors import DataError
+from concordant.files import read_json
 from concordant.robustness.answers import agree
 from concordant.robustness.conditions import CLEAN
 from concordant.robustness.corruptions import KINDS
+from concordant.robustness.detection import standardise
 from concordant.statistics.bootstrap import Outcomes
 from concordant.training.folder import ExperimentFolder
-from studies.paper.components import whether_components, which_components
-from studies.paper.conditions import CONTROL
 from studies.paper.grid import Cell, Experiment
-from studies.paper.stressing import FILE, TOLD, VALIDATION
+from studies.paper.stress import CONTROL, FILE, ORACLES, VALIDATION
 
 Values = NDArray[np.float64]
 MEAN, SEEN, UNSEEN = "corruption.mean", "corruption.seen", "corruption.unseen"
@@ -35,47 +37,47 @@ MEAN, SEEN, UNSEEN = "corruption.mean", "corruption.seen", "corruption.unseen"
 
 @dataclass(frozen=True)
 class RunOutcomes:
-    """What one run scored.
+    """The scores of one run.
 
     Args:
         ids: (N,).
         groups: (N,), or None.
-        values: condition -> (N,); "which.<kind>.<severity>" and "whether..." -> (n,), where the run has reliabilities.
-        hit: bool (N,), the n instances that corruptions hit.
-        told: kind of corruption -> the condition of its oracle.
-        extra: what else is recorded of the run (its run.json).
+        values: condition -> (N,); "which.KIND.SEVERITY" and "whether..." -> (n,), for a run with reliabilities.
+        corrupted: bool (N,), the n corrupted instances.
+        oracles: kind of corruption -> the condition of its oracle.
+        extra: its run.json.
     """
 
     ids: Strings
     groups: Strings | None
     values: Mapping[str, Values]
-    hit: NDArray[np.bool_]
-    told: Mapping[str, str]
+    corrupted: Bools
+    oracles: Mapping[str, str]
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def outcomes(self, condition: str) -> Outcomes:
         """Return the outcomes under a condition with their ids and groups."""
-        rows = self.hit if condition.startswith(("which.", "whether.")) else slice(None)
+        rows = self.corrupted if condition.startswith(("which.", "whether.")) else slice(None)
         groups = None if self.groups is None else self.groups[rows]
         return Outcomes(self.values[condition], self.ids[rows], groups)
 
     @property
     def kinds(self) -> list[str]:
         """The kinds of corruption, the control included."""
-        return list(self.told)
+        return list(self.oracles)
 
 
 @dataclass(frozen=True)
 class CellOutcomes:
-    """What all runs of a cell scored.
+    """The scores of all runs of a cell.
 
     Args:
         cell: which.
         labels: its methods, in the order of the tables.
         ablations: the calibrator with parts switched off.
         severities: of every kind, counted from 1.
-        runs: label -> seed -> what it scored.
-        stability: label -> one mapping a seed from measure to number; none where training was not observed.
+        runs: label -> seed -> scores.
+        stability: label -> one mapping per seed from measure to number; empty where training was not observed.
     """
 
     cell: Cell
@@ -96,7 +98,7 @@ class CellOutcomes:
         return self.cell.family.names
 
     def has(self, label: str, condition: str) -> bool:
-        """Say whether the runs of a method have a condition; methods without reliability have no detection."""
+        """Return whether all runs of a method have a condition; methods without reliability have no detection."""
         return all(condition in run.values for run in self.runs[label].values())
 
     def outcomes(self, label: str, condition: str) -> dict[int, Outcomes]:
@@ -128,12 +130,15 @@ def read_cell(experiments: Sequence[Experiment], severities: Sequence[int]) -> C
                 seed: read_run(folder.run(variant, seed), one.cell.family.names) for seed in range(one.config.seeds)
             }
     main = next(one for one in experiments if not one.ablations)
-    stability = _stability(main) if (main.folder / "analyses" / "dynamics.json").is_file() else {}
+    stability: dict[str, list[dict[str, float | None]]] = {}
+    dynamics = main.folder / "analyses" / "dynamics.json"
+    for run in read_json(dynamics)["runs"] if dynamics.is_file() else ():
+        stability.setdefault(run["label"], []).append(run["stability"])
     return CellOutcomes(main.cell, names[False], names[True], tuple(severities), runs, stability)
 
 
 def read_run(run: Path, names: Sequence[str]) -> RunOutcomes:
-    """Read what one run scored.
+    """Read the scores of one run.
 
     Raises:
         DataError: the file is absent or cannot be used.
@@ -141,62 +146,104 @@ def read_run(run: Path, names: Sequence[str]) -> RunOutcomes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from concordant.files import read_json
-
     try:
         table = pq.read_table(run / FILE)
-        told = json.loads((table.schema.metadata or {})[TOLD])
+        oracles = json.loads((table.schema.metadata or {})[ORACLES])
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise DataError(f"{run / FILE} cannot be used ({error}); remove it to have it made again") from None
     plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
     condition = plain["condition"].astype(np.str_)
     starts = np.flatnonzero(np.r_[True, condition[1:] != condition[:-1]])
-    pieces = {
+    rows = {
         str(condition[start]): slice(start, stop)
         for start, stop in zip(starts, [*starts[1:], len(condition)], strict=True)
     }
-    clean = pieces[CLEAN]
     right = agree(plain["label"], plain["prediction"]).astype(np.float64)
-    values = {name: right[rows] for name, rows in pieces.items() if name != VALIDATION}
-    hits = {name: _hit(plain["hit"][rows], names) for name, rows in pieces.items() if name.startswith("corruption.")}
-    hit = np.asarray(next(iter(hits.values())).any(1), dtype=np.bool_)
+    values = {name: right[mine] for name, mine in rows.items() if name != VALIDATION}
+    masks = {  # condition -> bool (N, M)
+        name: np.stack([plain["corrupted"][mine] == modality for modality in names], 1)
+        for name, mine in rows.items()
+        if name.startswith("corruption.")
+    }
+    corrupted = np.asarray(next(iter(masks.values())).any(1), dtype=np.bool_)
     reliability = np.stack([plain[f"reliability_{name}"].astype(np.float64) for name in names], 1)  # NaN where absent
-    if not np.isnan(reliability[pieces[VALIDATION]]).all():
-        for name, marks in hits.items():
-            if (marks.any(1) == hit).all():
-                args = (reliability[pieces[name]], reliability[clean], reliability[pieces[VALIDATION]], marks)
-                values[f"which.{name.removeprefix('corruption.')}"] = which_components(*args)
-                values[f"whether.{name.removeprefix('corruption.')}"] = whether_components(*args)
-    values |= _means(values, list(told))
-    groups = None if plain["group"][clean][0] is None else plain["group"][clean].astype(np.str_)
-    return RunOutcomes(plain["id"][clean].astype(np.str_), groups, values, hit, told, read_json(run / "run.json"))
+    usual, before = reliability[rows[VALIDATION]], reliability[rows[CLEAN]]
+    for name, mask in {} if np.isnan(usual).all() else masks.items():
+        if (mask.any(1) == corrupted).all():
+            after, which = reliability[rows[name]], name.removeprefix("corruption.")
+            values[f"which.{which}"] = which_components(after, usual, mask)
+            values[f"whether.{which}"] = whether_components(after, before, usual, mask)
+    values |= _means(values, list(oracles))
+    ids, groups = plain["id"][rows[CLEAN]].astype(np.str_), plain["group"][rows[CLEAN]]
+    known = None if groups[0] is None else groups.astype(np.str_)
+    return RunOutcomes(ids, known, values, corrupted, oracles, read_json(run / "run.json"))
 
 
 def _means(values: Mapping[str, Values], kinds: Sequence[str]) -> dict[str, Values]:
-    """Return an instance's mean over the severities of each kind, and over kinds; the control counts nowhere."""
+    """Return an instance's mean over the severities of each kind, and over kinds but the control."""
     found = {}
     for kind in kinds:
         own = [one for name, one in values.items() if name.rpartition(".")[0] == f"corruption.{kind}"]
         found[f"corruption.{kind}"] = np.mean(own, 0)
     counted = [kind for kind in kinds if kind != CONTROL]
-    for name, some in (
-        (MEAN, counted),
-        (SEEN, [kind for kind in counted if KINDS[kind].seen]),
-        (UNSEEN, [kind for kind in counted if not KINDS[kind].seen]),
-    ):
+    seen = [kind for kind in counted if KINDS[kind].seen]
+    unseen = [kind for kind in counted if kind not in seen]
+    for name, some in ((MEAN, counted), (SEEN, seen), (UNSEEN, unseen)):
         if some:
             found[name] = np.mean([found[f"corruption.{kind}"] for kind in some], 0)
     return found
 
 
-def _hit(victims: NDArray[Any], names: Sequence[str]) -> NDArray[np.bool_]:
-    return np.stack([victims == name for name in names], 1)
+def which_components(reliability: Values, usual: Values, corrupted: Bools) -> Values:
+    """Return the components (n,) of separating the corrupted modality from the others; their mean is `which_auroc`.
+
+    Args:
+        reliability: (N, M) of the corrupted instances, NaN where absent.
+        usual: (V, M) of clean validation instances.
+        corrupted: bool (N, M), at most one per instance.
+    """
+    rows = corrupted.any(1)
+    z = _lowness(reliability, usual)[rows]
+    positive = corrupted[rows]
+    negative = ~np.isnan(z) & ~positive  # (n, M)
+    above, below = placements(z[positive], z[negative])
+    area = float(above.mean())
+    rest = np.zeros(z.shape)
+    rest[negative] = below - area
+    return np.asarray(above + rest.sum(1) * (len(above) / len(below)))
 
 
-def _stability(experiment: Experiment) -> dict[str, list[dict[str, float | None]]]:
-    from concordant.files import read_json
+def whether_components(reliability: Values, before: Values, usual: Values, corrupted: Bools) -> Values:
+    """Return the components (n,) of separating a corrupted instance from itself before; their mean is `whether_auroc`.
 
-    found: dict[str, list[dict[str, float | None]]] = {}
-    for run in read_json(experiment.folder / "analyses" / "dynamics.json")["runs"]:
-        found.setdefault(run["label"], []).append(run["stability"])
-    return found
+    Args:
+        reliability: (N, M) of the corrupted instances, NaN where absent.
+        before: (N, M) of these instances before corruption.
+        usual: (V, M) of clean validation instances.
+        corrupted: bool (N, M), at most one per instance.
+    """
+    rows = corrupted.any(1)
+    positive, negative = (np.nanmax(_lowness(one, usual)[rows], axis=1) for one in (reliability, before))
+    above, below = placements(positive, negative)
+    return np.asarray(above + below - above.mean())
+
+
+def placements(positive: Values, negative: Values) -> tuple[Values, Values]:
+    """Return for each positive the share of negatives below it, for each negative that of positives above; ties half.
+
+    >>> placements(np.array([0.5, 2.0]), np.array([0.0, 1.0]))
+    (array([0.5, 1. ]), array([1. , 0.5]))
+    """
+    return _below(positive, negative), 1 - _below(negative, positive)
+
+
+def _below(values: Values, others: Values) -> Values:
+    ordered = np.sort(others)
+    both = [np.searchsorted(ordered, values, side=side) for side in ("left", "right")]
+    return np.asarray((both[0] + both[1]) / (2 * len(ordered)))
+
+
+def _lowness(values: Values, usual: Values) -> Values:
+    """Return how far reliabilities lie below their mean on clean data, in standard deviations; NaN where absent."""
+    z = standardise(np.nan_to_num(values), np.nan_to_num(usual), reference_present=~np.isnan(usual))
+    return np.where(np.isnan(values), np.nan, -z)

@@ -42,7 +42,7 @@ from studies.paper.outcomes import read_cell
 from studies.paper.pages import FOLDER, SUMMARY, proof_page, write_table_files
 from studies.paper.search import known_search, search
 from studies.paper.sentences import made_line, standing
-from studies.paper.stressing import stress_all
+from studies.paper.stress import stress_all
 from studies.paper.summary import Summary, made_with, summarise
 from studies.paper.tables import QUESTIONS, joined, tables_of
 

@@ -20,9 +20,9 @@ from concordant.robustness.conditions import CLEAN
 from concordant.robustness.oracle import LEAST_WAY, covering
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.significance import holm, wilcoxon
-from studies.paper.conditions import CONTROL
 from studies.paper.grid import OURS, TWIN, Cell
 from studies.paper.outcomes import MEAN, SEEN, UNSEEN, CellOutcomes, Values
+from studies.paper.stress import CONTROL
 
 WORST, SWAP = "removal.worst", "corruption.swap"
 PLACES = ("after-fusion", "attention")
@@ -256,7 +256,9 @@ def share_of(cell: CellOutcomes, label: str) -> float | None:
                 kind: {"scores": [run.values[f"corruption.{kind}.{s}"].mean() for s in cell.severities]}
                 for kind in kinds
             },
-            "oracle": {kind: {"scores": [run.values[run.told[kind]].mean()] * len(cell.severities)} for kind in kinds},
+            "oracle": {
+                kind: {"scores": [run.values[run.oracles[kind]].mean()] * len(cell.severities)} for kind in kinds
+            },
         }
         for one in dict.fromkeys((label, TWIN))
         for seed, run in cell.runs[one].items()
@@ -269,7 +271,7 @@ def counted_conditions(cell: CellOutcomes) -> list[tuple[str, str]]:
     """Return the conditions that count, each with that of its oracle."""
     return [
         (f"corruption.{kind}.{severity}", told)
-        for kind, told in cell.any.told.items()
+        for kind, told in cell.any.oracles.items()
         for severity in cell.severities
         if kind != CONTROL and _way(cell, [(f"corruption.{kind}.{severity}", told)]) > LEAST_WAY
     ]

@@ -1,15 +1,16 @@
-"""What stressing wrote and reading makes of it, against what `concordant run` and `concordant stress` say."""
+"""Scores and areas read from the answers, against `concordant run`, `concordant stress` and scikit-learn."""
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from concordant.errors import DataError
 from concordant.files import read_json
 from concordant.robustness.curves import measure_corruption
+from concordant.robustness.detection import whether_auroc, which_auroc
 from concordant.training.runs import open_runs, prepare_of
-from studies.paper.conditions import CONTROL
-from studies.paper.outcomes import MEAN, SEEN, UNSEEN, read_run
-from studies.paper.stressing import FILE, stress_all
+from studies.paper.outcomes import MEAN, SEEN, UNSEEN, placements, read_run, whether_components, which_components
+from studies.paper.stress import CONTROL, FILE
 
 
 def test_scores_are_those_of_the_run(made, cell):
@@ -38,7 +39,7 @@ def test_corruption_oracle_and_detection_are_those_of_concordant_stress(made, ce
             for what in ("which", "whether"):
                 area = ours.values[f"{what}.{kind}.{severity}"].mean()
                 assert area == pytest.approx(known["kinds"][kind][what][place], abs=1e-6)
-        assert ours.values[ours.told[kind]].mean() == pytest.approx(known["oracle"][kind]["scores"][0])
+        assert ours.values[ours.oracles[kind]].mean() == pytest.approx(known["oracle"][kind]["scores"][0])
 
 
 def test_means_are_over_kinds_and_severities_without_the_control(cell):
@@ -61,19 +62,68 @@ def test_methods_without_reliability_have_no_detection(cell):
     assert cell.ablations == ("context-no-support", "context-no-perturbation")
 
 
-def test_nothing_is_asked_twice_and_new_questions_are(made):
-    seen = []
-    stress_all(made.plan, made.grid.severities, jobs=1, progress=lambda *state: seen.append(state))
-    assert seen == []
-    run = made.out / "digits" / "lf-dnn-ablations" / "runs" / "context-no-support" / "seed-0"
-    before = (run / FILE).read_bytes()
-    (run / FILE).unlink()
-    stress_all(made.plan, made.grid.severities, jobs=1, progress=lambda *state: seen.append(state))
-    assert [line for _, _, line in seen] == ["stress digits/lf-dnn ablations, seed 0"]
-    assert (run / FILE).read_bytes() == before
-
-
 def test_a_broken_file_is_named(made, tmp_path):
     (tmp_path / FILE).write_text("no parquet")
     with pytest.raises(DataError, match=r"outcomes.parquet cannot be used .* remove it to have it made again"):
         read_run(tmp_path, ("left",))
+
+
+@pytest.fixture
+def drawn_reliabilities():
+    draws = np.random.default_rng(0)
+    reliability = draws.random((40, 3))
+    hit = np.zeros((40, 3), np.bool_)
+    hit[np.arange(40), draws.integers(3, size=40)] = True
+    hit[:5] = False
+    reliability[hit] -= 0.3
+    before, usual = draws.random((40, 3)), draws.random((30, 3))
+    absent = (draws.random((40, 3)) < 0.1) & ~hit
+    reliability[absent] = before[absent] = np.nan
+    usual[draws.random((30, 3)) < 0.1] = np.nan
+    return reliability, before, usual, hit
+
+
+def test_placements_give_the_area_from_either_side():
+    draws = np.random.default_rng(0)
+    positive, negative = draws.integers(5, size=30) + 1.0, draws.integers(5, size=20) + 0.0  # with ties
+    above, below = placements(positive, negative)
+    expected = roc_auc_score(np.r_[np.ones(30), np.zeros(20)], np.r_[positive, negative])
+    assert above.mean() == pytest.approx(expected)
+    assert below.mean() == pytest.approx(expected)
+
+
+def test_the_mean_of_the_components_is_the_area(drawn_reliabilities):
+    reliability, before, usual, hit = drawn_reliabilities
+    common = {
+        "reference": np.nan_to_num(usual),
+        "corrupted": hit,
+        "present": ~np.isnan(reliability),
+        "reference_present": ~np.isnan(usual),
+    }
+    filled = np.nan_to_num(reliability)
+    which, whether = which_components(reliability, usual, hit), whether_components(*drawn_reliabilities)
+    assert len(which) == len(whether) == 35
+    assert which.mean() == pytest.approx(which_auroc(filled, **common))
+    assert whether.mean() == pytest.approx(whether_auroc(filled, np.nan_to_num(before), **common))
+
+
+def test_resampling_the_components_is_resampling_the_area(drawn_reliabilities):
+    reliability, before, usual, hit = drawn_reliabilities
+    components = whether_components(*drawn_reliabilities)
+    draws = np.random.default_rng(1)
+    rows = np.flatnonzero(hit.any(1))
+    areas, means = [], []
+    for _ in range(300):
+        some = draws.integers(len(rows), size=len(rows))
+        again = whether_components(reliability[rows[some]], before[rows[some]], usual, hit[rows[some]])
+        areas.append(again.mean())
+        means.append(components[some].mean())
+    assert np.std(means) == pytest.approx(np.std(areas), rel=0.1)
+    assert np.corrcoef(areas, means)[0, 1] > 0.98
+
+
+def test_a_reliability_that_is_always_the_same_knows_nothing():
+    hit = np.array([[True, False], [False, True], [True, False]])
+    same = np.ones((3, 2))
+    np.testing.assert_allclose(which_components(same, same, hit), 0.5)
+    np.testing.assert_allclose(whether_components(same, same, same, hit), 0.5)

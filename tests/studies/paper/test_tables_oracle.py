@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from studies.paper.conditions import CONTROL
 from studies.paper.grid import TWIN, Cell, Family
 from studies.paper.outcomes import CellOutcomes, RunOutcomes
+from studies.paper.stress import CONTROL
 from studies.paper.tables import SHARE, answer, counted_conditions, share_of, shares_of
 
 N, SEVERITIES = 200, (1, 5)
@@ -35,7 +35,7 @@ def cell(told=0.8):
     runs["oracle"] = {}
     for seed, run in runs[TWIN].items():
         values = {name: run.values[TOLD["swap"]] if name.startswith("corr") else x for name, x in run.values.items()}
-        runs["oracle"][seed] = RunOutcomes(run.ids, None, values, run.hit, TOLD)
+        runs["oracle"][seed] = RunOutcomes(run.ids, None, values, run.corrupted, TOLD)
     family = Family("drawn", "digits", ("concat",), "concat", 2, modalities=("left", "right"))
     return CellOutcomes(Cell(family, "concat", first=True), tuple(runs), (), SEVERITIES, runs)
 
