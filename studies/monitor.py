@@ -32,7 +32,7 @@ from concordant.monitor.monitor import Monitor
 from concordant.monitor.sequential import threshold
 from concordant.monitor.watch import Watch
 from concordant.report.format import pairs_text
-from concordant.report.tables import Table, markdown
+from concordant.report.record import Table, markdown
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import hardware, versions
