@@ -25,10 +25,9 @@ from concordant.data.store import Instance, Store
 from concordant.data.stored import StoredSplit, everything
 from concordant.data.writing import write_store
 from concordant.speed import ratios, training_step
-from concordant.training.batches import ReadTensors, Tensors, to_tensors
+from concordant.training.batches import Clock, LazyTensors, Tensors, to_tensors
 from concordant.training.config import Recipe, Variant, make_config
 from concordant.training.model import build_model
-from concordant.training.prefetch import Clock
 from concordant.training.provenance import hardware, versions
 
 SIZES = {"text": (50, 768), "audio": (375, 5), "vision": (500, 20)}  # modality -> (longest T, D)
@@ -101,7 +100,7 @@ def write_dataset(folder: Path, instances: int, seed: int) -> None:
 
 def routes_of(stored: StoredSplit, held: Split) -> dict[str, Batches]:
     """Return route -> an epoch of batches, in the order that a generator gives; all yield the same instances."""
-    read, memory = ReadTensors(stored), to_tensors(held)
+    read, memory = LazyTensors(stored), to_tensors(held)
 
     def on_demand(generator: torch.Generator, clock: Clock) -> Iterator[Tensors]:
         for rows in order(len(read), generator):

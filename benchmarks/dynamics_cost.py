@@ -24,7 +24,7 @@ from concordant.errors import ConcordantError
 from concordant.files import read_json
 from concordant.speed import interleaved, ratios, spread
 from concordant.training.config import Config, Variant, make_config
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train

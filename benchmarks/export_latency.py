@@ -29,7 +29,7 @@ from concordant.files import write_json
 from concordant.study.experiment import study
 from concordant.training.config import make_config
 from concordant.training.provenance import hardware, versions
-from concordant.training.runs import TrainedRuns, open_runs
+from concordant.training.runs import RunFolder, open_runs
 
 WARM = 20
 INSTANCES = 16
@@ -61,7 +61,7 @@ def spread(values: list[float], unit: str = "", scale: float = 1.0) -> dict[str,
     return {f"median{unit}": median, f"quarter{unit}": low, f"three_quarters{unit}": high}
 
 
-def measure(runs: TrainedRuns, folder: Path, repetitions: int) -> dict[str, Any]:
+def measure(runs: RunFolder, folder: Path, repetitions: int) -> dict[str, Any]:
     """Export one run and time both of single instances, in turn."""
     found = open_deployed(runs)
     model, about = found.model, found.model.description

@@ -25,7 +25,7 @@ from concordant.training.config import Config, Variant, make_config
 from concordant.training.devices import Devices
 from concordant.training.execution_plan import plan
 from concordant.training.many_seeds import train_together
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 from concordant.training.train import Trained, train
 
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from concordant.data.scaling import apply, fit_chunks
 from concordant.data.split import Split
 from concordant.deploy.raw import raw_parts
-from concordant.estimator.explanation import Explanation
+from concordant.estimator import Explanation
 from concordant.report.figures.colours import colour_of
 from concordant.study.experiment import study
 from concordant.training.config import make_config

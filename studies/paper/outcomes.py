@@ -27,7 +27,7 @@ from concordant.robustness.conditions import CLEAN
 from concordant.robustness.corruptions import KINDS
 from concordant.robustness.detection import standardise
 from concordant.statistics.bootstrap import Outcomes
-from concordant.training.folder import ExperimentFolder
+from concordant.training.runs import RunFolder
 from studies.paper.grid import Cell, Experiment
 from studies.paper.stress import CONTROL, FILE, ORACLES, VALIDATION
 
@@ -123,7 +123,7 @@ def read_cell(experiments: Sequence[Experiment], severities: Sequence[int]) -> C
     runs: dict[str, dict[int, RunOutcomes]] = {}
     names: dict[bool, tuple[str, ...]] = {False: (), True: ()}
     for one in experiments:
-        folder = ExperimentFolder(one.folder)
+        folder = RunFolder(one.folder)
         names[one.ablations] = tuple(variant.label for variant in one.config.variants)
         for variant in one.config.variants:
             runs[variant.label] = {

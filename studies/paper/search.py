@@ -26,7 +26,7 @@ from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, Recipe
-from concordant.training.paired import Job, default_jobs, run_all
+from concordant.training.processes import Job, default_jobs, run_all
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train

@@ -32,10 +32,9 @@ from concordant.robustness.conditions import (
 from concordant.robustness.corruptions import KINDS
 from concordant.study.experiment import Progress
 from concordant.training.config import Variant
-from concordant.training.folder import ExperimentFolder
 from concordant.training.model import build_model
-from concordant.training.paired import Job, default_jobs, run_all
-from concordant.training.runs import WEIGHTS, load_weights, prepare_of
+from concordant.training.processes import Job, default_jobs, run_all
+from concordant.training.runs import WEIGHTS, RunFolder, load_weights, prepare_of
 from studies.paper.grid import Experiment
 
 FILE = "outcomes.parquet"
@@ -95,7 +94,7 @@ def stress_seed(severities: tuple[int, ...], job: Job) -> dict[str, Any]:
     test = task.test
     if not isinstance(test, Split):
         raise UsageError(f"{job.config.benchmark} is read from disk piece by piece; the proof needs parts in memory")
-    folder, context = ExperimentFolder(job.folder), context_of(task, job)
+    folder, context = RunFolder(job.folder), context_of(task, job)
     models, tables = {}, {}
     for variant in unanswered(job, severities):
         models[variant] = build_model(task, job.config, variant, job.seed)
@@ -151,7 +150,7 @@ def unanswered(job: Job, severities: Sequence[int]) -> list[Variant]:
             raise DataError(f"{path} cannot be used ({error}); remove it to have it made again") from None
         return found is not None and json.loads(found) == asked_of(run, severities)
 
-    folder = ExperimentFolder(job.folder)
+    folder = RunFolder(job.folder)
     return [one for one in job.config.variants if not known(folder.run(one, job.seed))]
 
 

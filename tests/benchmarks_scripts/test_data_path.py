@@ -9,7 +9,7 @@ pytest.importorskip("datasets")
 from benchmarks import data_path
 from concordant.data.store import Store
 from concordant.data.stored import everything
-from concordant.training.prefetch import Clock
+from concordant.training.batches import Clock
 
 
 @pytest.fixture(scope="module", autouse=True)

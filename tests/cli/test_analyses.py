@@ -91,8 +91,8 @@ def test_run_writes_a_report_and_observes_when_asked(concordant, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
-        (("stress", "nowhere"), 1, "nowhere is no folder; name one that `concordant run` made"),
-        (("inspect", "nowhere"), 1, "nowhere is no folder"),
+        (("stress", "nowhere"), 1, "nowhere is not a folder; name one that `concordant run` made"),
+        (("inspect", "nowhere"), 1, "nowhere is not a folder"),
         (("report", "nowhere"), 1, "nowhere"),
         (("stress", "RUN", "--at", "head"), 2, "--at must be inputs or features; found 'head'"),
         (("stress", "RUN", "--jobs", "0"), 2, "--jobs must be 1 or more parallel runs; found 0"),

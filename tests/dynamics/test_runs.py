@@ -18,7 +18,7 @@ from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import study
 from concordant.training.config import Variant, make_config
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 from concordant.training.train import train
 
 RECIPE = {"steps": 24, "width": 8, "evaluations": 3}

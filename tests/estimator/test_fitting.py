@@ -6,24 +6,13 @@ import torch
 import torch.nn.functional as F
 
 from concordant import ConcordantError
-from concordant.estimator.fitting import Plan, Targets, _losses, _score, build, fit_model, new_optimizer, one_pass
+from concordant.estimator.fitting import Plan, build, fit_model, new_optimizer, one_pass, score
 from concordant.estimator.inputs import Form
 from concordant.training.batches import Tensors
+from concordant.training.config import Recipe
 
-PLAN = Plan(
-    fusion="lf-dnn",
-    calibrator="context",
-    outputs=3,
-    real=False,
-    steps=40,
-    batch=16,
-    learning_rate=3e-3,
-    weight_decay=0.01,
-    dropout=0.1,
-    width=8,
-    seed=0,
-    device="cpu",
-)
+RECIPE = Recipe(steps=40, batch=16, width=8)
+PLAN = Plan(recipe=RECIPE, fusion="lf-dnn", calibrator="context", outputs=3, real=False, seed=0, device="cpu")
 FORMS = {"a": Form("bd", (4,)), "b": Form("btd", (None, 2))}
 
 
@@ -34,7 +23,7 @@ def instances(count=60, seed=0):
         "a": torch.randn(count, 4, generator=draws) + labels[:, None],
         "b": torch.randn(count, 6, 2, generator=draws) - labels[:, None, None],
     }
-    return Tensors(inputs, labels, {}, {}), Targets(labels, torch.ones(count))
+    return Tensors(inputs, labels, {}, {}, torch.ones(count))
 
 
 def test_twins_share_the_weights_of_encoders_and_fusion():
@@ -43,54 +32,48 @@ def test_twins_share_the_weights_of_encoders_and_fusion():
         left, right = getattr(ours, part).state_dict(), getattr(twin, part).state_dict()
         assert left.keys() == right.keys()
         assert all(torch.equal(left[key], right[key]) for key in left)
-    inputs = instances()[0].inputs
+    inputs = instances().inputs
     assert torch.equal(ours(inputs).logits, twin(inputs).logits)  # an untrained calibrator changes nothing
 
 
-def test_the_loss_is_the_cross_entropy_or_the_squared_error():
-    logits, labels = torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([1])
-    expected = math.log(math.exp(1) + math.exp(2) + math.exp(0.5)) - 2
-    assert _losses(logits, labels, real=False).item() == pytest.approx(expected)
-    assert _losses(torch.tensor([[3.0], [1.0]]), torch.tensor([1.0, 1.0]), real=True).tolist() == [4.0, 0.0]
-
-
-def test_the_score_is_the_weighted_accuracy_with_its_standard_error():
+def test_the_score_is_the_weighted_accuracy_with_its_standard_error(monkeypatch):
     model = build(FORMS, PLAN)
-    inputs, targets = instances(20)
+    valid = instances(20)
     weights = torch.rand(20, generator=torch.Generator().manual_seed(1))
-    right = (model(inputs.inputs).logits.argmax(1) == targets.values).double()
+    right = (model(valid.inputs).logits.argmax(1) == valid.labels).double()
     share = weights.double() / weights.double().sum()
     expected = float((share * right).sum())
-    score, error = _score(model, PLAN, None, inputs, Targets(targets.values, weights))
-    assert score == pytest.approx(expected)
+    monkeypatch.setattr("concordant.estimator.fitting._perturbation", lambda model: None)
+    found, error = score(model, PLAN, replace(valid, weights=weights))
+    assert found == pytest.approx(expected)
     assert error == pytest.approx(float((share * (right - expected)).square().sum().sqrt()))
 
 
 def test_the_state_is_kept_that_held_out_instances_chose():
-    from concordant.calibration import Perturbation
-
-    plan = replace(PLAN, learning_rate=0.3, steps=60)  # so high that the score goes up and down
+    plan = replace(
+        PLAN, recipe=RECIPE.model_copy(update={"learning_rate": 0.3, "steps": 60})
+    )  # so high that the score goes up and down
     valid = instances(40, seed=1)
     model = build(FORMS, plan)
     lines = []
     history = fit_model(model, plan, instances(), valid, lines.append)
     assert len(lines) == len(history)
-    score, _ = _score(model, plan, Perturbation(), *valid)
+    found, _ = score(model, plan, valid)
     scores = [entry["validation"] for entry in history]
-    assert score in scores
+    assert found in scores
     best = max(scores)
-    assert score >= best - math.sqrt(best * (1 - best) / 40)
+    assert found >= best - math.sqrt(best * (1 - best) / 40)
     assert not model.training
 
 
 def test_without_held_out_instances_the_last_state_is_kept():
     model = build(FORMS, PLAN)
-    inputs, targets = instances()
-    before = F.cross_entropy(model(inputs.inputs).logits, targets.values)
-    plan = replace(PLAN, steps=200)
-    history = fit_model(model, plan, (inputs, targets), None, lambda line: None)
+    train = instances()
+    before = F.cross_entropy(model(train.inputs).logits, train.labels)
+    plan = replace(PLAN, recipe=RECIPE.model_copy(update={"steps": 200}))
+    history = fit_model(model, plan, train, None, lambda line: None)
     assert [entry["step"] for entry in history] == list(range(20, 201, 20))
-    assert F.cross_entropy(model(inputs.inputs).logits, targets.values) < before / 2
+    assert F.cross_entropy(model(train.inputs).logits, train.labels) < before / 2
 
 
 def test_a_pass_takes_every_instance_once_and_changes_no_global_stream():
@@ -102,7 +85,6 @@ def test_a_pass_takes_every_instance_once_and_changes_no_global_stream():
 
 
 def test_features_that_overflow_end_the_training_with_a_sentence():
-    inputs, targets = instances()
-    broken = Targets(targets.values, torch.full((60,), math.inf))
-    with pytest.raises(ConcordantError, match="training diverged; choose a lower learning_rate than "):
-        fit_model(build(FORMS, PLAN), PLAN, (inputs, broken), None, lambda line: None)
+    broken = replace(instances(), weights=torch.full((60,), math.inf))
+    with pytest.raises(ConcordantError, match=r"training diverged at step \d; choose a lower learning_rate than 0.003"):
+        fit_model(build(FORMS, PLAN), PLAN, broken, None, lambda line: None)

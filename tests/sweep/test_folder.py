@@ -9,7 +9,7 @@ from concordant.sweep.folder import SCHEMA, SweepFolder, document_of
 from concordant.sweep.grid_file import Grid, Resources
 from concordant.sweep.plan import make_plan
 from concordant.sweep.trial import ABOUT
-from concordant.training.folder import ExperimentFolder
+from concordant.training.runs import RunFolder
 
 GRID = Grid(benchmarks=("digits",), seeds=2)
 SEARCHED = Grid(
@@ -74,7 +74,7 @@ def test_what_stopped_attempts_left_is_removed_and_nothing_else(tmp_path):
 def test_a_document_tells_what_is_there(tmp_path):
     folder, plan = SweepFolder(tmp_path / "s"), make_plan(SEARCHED)
     folder.claim(SEARCHED)
-    out = ExperimentFolder(folder.path / "digits" / "concat")
+    out = RunFolder(folder.path / "digits" / "concat")
     machines = [{"versions": {"torch": "1"}, "hardware": {"cores": n}} for n in (2, 2, 4)]
     for variant, machine in zip(plan[0].config.variants, machines, strict=True):
         run = out.run(variant, 1)

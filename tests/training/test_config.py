@@ -56,8 +56,8 @@ def test_each_fault_names_its_field(options, text):
 
 def test_a_dataset_of_one_s_own_needs_its_modalities():
     assert make_config("own", modalities=("b", "a")).modalities == ("b", "a")
-    said = r"^own has the modalities of one's dataset: run that by its folder, or name them; .*seeds: .*modalities: "
-    with pytest.raises(UsageError, match=said):
+    said = "^own has the modalities of a dataset of your own: run that by its folder, or name them; "
+    with pytest.raises(UsageError, match=said + ".*seeds: .*modalities: "):
         make_config("own", seeds=0)
 
 

@@ -1,9 +1,14 @@
-"""Where runs are trained: what is refused, what is recorded, and how processes of torchrun and srun are known."""
+"""Devices of a run, and models that are sharded over processes."""
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from concordant.errors import UsageError
-from concordant.training.devices import Devices, Launched, launched
+from concordant.training.devices import Devices, Launched, in_pieces, launched, shard, whole, whole_state, whole_tree
 
 VARIABLES = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
 SLURM = ("SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_NNODES", "SLURM_JOB_NAME")
@@ -37,7 +42,11 @@ def test_all_faults_are_told_at_once():
             64,
             "--precision 16-mixed needs CUDA, and training is on cpu",
         ),
-        (Devices(strategy="fsdp", precision="16-mixed", accelerator="cpu"), 64, "--strategy fsdp knows no 16-mixed"),
+        (
+            Devices(strategy="fsdp", precision="16-mixed", accelerator="cpu"),
+            64,
+            "--strategy fsdp does not support 16-mixed",
+        ),
     ],
 )
 def test_what_the_machine_or_the_batch_does_not_give_is_refused(devices, batch, message):
@@ -87,3 +96,83 @@ def test_torchrun_and_srun_are_known(monkeypatch):
     with pytest.raises(UsageError, match="4 processes were started on each machine, and --devices is 3; leave it out"):
         Devices(devices=3, accelerator="cpu").check(64)
     Devices(devices=4, accelerator="cpu").check(64)
+
+
+VALUES = torch.arange(6.0).reshape(3, 2)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,), mesh_dim_names=("data_parallel",))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("placement", [Shard(0), Shard(1), Replicate()])
+def test_a_tensor_is_cut_as_another_lies_and_put_together(mesh, placement):
+    like = distribute_tensor(torch.zeros(3, 2), mesh, [placement])
+    for lying in (like, nn.Parameter(like)):
+        found = in_pieces(VALUES, lying)
+        assert isinstance(found, DTensor)
+        assert found.placements == (placement,)
+        assert type(whole(found)) is torch.Tensor
+        assert torch.equal(whole(found), VALUES)
+
+
+def test_where_nothing_lies_in_pieces_nothing_is_touched(mesh):
+    class Own(torch.Tensor):
+        pass
+
+    for like in (VALUES, nn.Parameter(VALUES), VALUES.as_subclass(Own)):
+        assert in_pieces(VALUES, like) is VALUES
+        assert whole(like) is like
+
+
+def test_every_tensor_of_a_tree_is_put_together(mesh):
+    cut = distribute_tensor(VALUES, mesh, [Shard(0)])
+    known = {"state": {0: {"exp_avg": cut, "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    found = whole_tree(known)
+    assert type(found["state"][0]["exp_avg"]) is torch.Tensor
+    assert torch.equal(found["state"][0]["exp_avg"], VALUES)
+    assert found["state"][0]["step"] is known["state"][0]["step"]
+    assert found["param_groups"] == known["param_groups"]
+    assert known["state"][0]["exp_avg"] is cut  # another tree is made
+
+
+class Fusion(nn.Module):
+    """Is called by the names that every fusion has, never as a module."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def encode(self, x):
+        return self.layer(x)
+
+    def join(self, x):
+        return self.head(x)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoders = nn.ModuleDict({"a": nn.Linear(5, 4), "b": nn.Identity()})
+        self.calibrator, self.fusion = nn.LayerNorm(4), Fusion()
+
+    def forward(self, x):
+        return self.fusion.join(self.calibrator(self.fusion.encode(self.encoders["a"](x))))
+
+
+def test_a_model_in_pieces_gives_the_same_and_its_state_is_the_model_s(mesh):
+    step, x = nn.Module(), torch.randn(6, 5)
+    step.model = Model()
+    expected, known = step.model(x), {name: value.clone() for name, value in step.model.state_dict().items()}
+    assert shard(step, mesh) is step
+    assert all(isinstance(p, DTensor) for p in step.parameters())
+    out = step.model(x)
+    assert torch.equal(out, expected)
+    out.sum().backward()
+    assert all(isinstance(p.grad, DTensor) for p in step.parameters())
+    found = whole_state(step.model)
+    assert found.keys() == known.keys()
+    assert all(type(value) is torch.Tensor and torch.equal(value, known[name]) for name, value in found.items())

@@ -12,7 +12,7 @@ from concordant.training import execution_plan
 from concordant.training.config import make_config
 from concordant.training.devices import Devices
 from concordant.training.execution_plan import Pass, check_vectorise, plan
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 from concordant.training.runs import prepare_of
 
 RECIPE = {"steps": 8, "width": 4, "evaluations": 2, "batch": 16}

@@ -12,7 +12,6 @@ from concordant.training.metrics import (
     PRIMARY,
     calibration_error,
     classification_metrics,
-    segment_accuracy,
     sentiment_metrics,
 )
 
@@ -124,12 +123,6 @@ def test_calibration_error_is_the_loop_over_bins(pairs, bins):
     assert calibration_error(right, sure, bins=bins) == pytest.approx(expected, abs=1e-9)
 
 
-def test_segments_count_over_all_instances():
-    labels = np.array([[0, 28, 28], [3, 3, 28]])
-    predictions = np.array([[0, 28, 0], [3, 4, 28]])
-    assert segment_accuracy(labels, predictions, 29) == pytest.approx(4 / 6)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -139,7 +132,6 @@ def test_segments_count_over_all_instances():
         (lambda: calibration_error(np.ones(2), np.ones(3)), "correct and confidence must be of one length"),
         (lambda: calibration_error(np.ones(1), np.array([1.5])), "confidence must lie in [0, 1], got 1.5..1.5"),
         (lambda: calibration_error(np.ones(1), np.ones(1), bins=0), "bins must be 1 or more, got 0"),
-        (lambda: segment_accuracy(np.zeros(3), np.zeros(3), 2), "must be of one shape (N, T), got (3,) and (3,)"),
     ],
 )
 def test_the_other_metrics_refuse(call, message):

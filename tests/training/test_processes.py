@@ -1,9 +1,11 @@
-"""Two processes on this machine train what one does: the same weights, losses and scores for the same batches."""
+"""Runs in several processes: distributed training against one process, and pools of independent runs."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,7 @@ from concordant.study.experiment import study
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices
-from concordant.training.paired import Job
-from concordant.training.processes import check_together, spawn_all
+from concordant.training.processes import Job, check_distributed, default_jobs, run_all, run_distributed
 
 HERE = Path(__file__).parent
 CONFIG = make_config("digits", calibrators=("context",), seeds=1, recipe={"steps": 8, "width": 8, "dropout": 0.0})
@@ -174,19 +175,19 @@ def job(name, seed=0):
 def test_started_processes_do_all_jobs_and_say_which_failed(shared):
     done = []
     jobs = [job("works"), job("fails"), job("works", 1)]
-    failures = spawn_all(
+    failures = run_distributed(
         jobs, shared.work_of, Devices(devices=2, accelerator="cpu"), done=lambda *one: done.append(one)
     )
     assert [(one.seed, entry) for one, entry in done] == [(s, {"processes": 2.0, "threads": 1}) for s in (0, 1)]
     assert [(one.variant.calibrator, why) for one, why in failures] == [("fails", "fails, seed 0: it did")]
-    assert spawn_all([], shared.work_of, Devices(devices=2, accelerator="cpu"), done=print) == []
+    assert run_distributed([], shared.work_of, Devices(devices=2, accelerator="cpu"), done=print) == []
 
 
 def test_a_process_that_dies_ends_them_all(shared):
     with pytest.raises(
         ConcordantError, match=r"a process that trained died \(out of memory\?\); give the same command"
     ):
-        spawn_all([job("dies")], shared.work_of, Devices(devices=2, accelerator="cpu"), done=print)
+        run_distributed([job("dies")], shared.work_of, Devices(devices=2, accelerator="cpu"), done=print)
 
 
 def test_a_study_on_two_devices_is_the_study_on_one(tmp_path):
@@ -230,10 +231,96 @@ def test_a_study_on_two_devices_is_the_study_on_one(tmp_path):
 def test_what_does_not_go_together_is_refused(devices, options, message):
     options = {"jobs": None, "dynamics": None, "checkpoint_every": None, **options}
     with pytest.raises(UsageError, match=message):
-        check_together(devices, [CONFIG], **options)
+        check_distributed(devices, [CONFIG], **options)
 
 
 def test_methods_that_look_at_gradients_are_refused_in_pieces():
     config = make_config("digits", method="ogm-ge")
     with pytest.raises(UsageError, match="--method ogm-ge looks at what fsdp keeps in pieces; use --strategy ddp"):
-        check_together(Devices(devices=2, strategy="fsdp", accelerator="cpu"), [config], None, None, None)
+        check_distributed(Devices(devices=2, strategy="fsdp", accelerator="cpu"), [config], None, None, None)
+
+
+CONFIG = make_config("digits")
+
+
+def jobs(count):
+    return [Job(CONFIG, Variant("none", False), seed, Path(), None) for seed in range(count)]
+
+
+def report(job):
+    if job.seed == 1:
+        raise ConcordantError("no luck")
+    return {"seed": job.seed, "threads": torch.get_num_threads()}
+
+
+def die(job):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_failed_job_leaves_the_others_alone(processes):
+    threads = torch.get_num_threads()
+    done = {}
+    failures = run_all(jobs(3), report, processes=processes, done=lambda job, entry: done.update({job.seed: entry}))
+    assert [(job.seed, text) for job, text in failures] == [(1, "none, seed 1: no luck")]
+    assert done == {0: {"seed": 0, "threads": 1}, 2: {"seed": 2, "threads": 1}}
+    assert torch.get_num_threads() == threads
+
+
+def test_a_dead_worker_is_said():
+    with pytest.raises(ConcordantError, match=r"a worker process died .* give the same command again"):
+        run_all(jobs(2), die, processes=2, done=lambda job, entry: None)
+
+
+SLEEPER = """
+import os, pathlib, sys, time
+from concordant.training.config import Variant, make_config
+from concordant.training.processes import Job, run_all
+
+def sleep(job):
+    pathlib.Path(f"worker-{job.seed}").write_text(str(os.getpid()))
+    time.sleep(120)
+
+if __name__ == "__main__":
+    config = make_config("digits")
+    jobs = [Job(config, Variant("none", False), seed, pathlib.Path(), None) for seed in range(2)]
+    run_all(jobs, sleep, processes=2, done=lambda job, entry: None)
+"""
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    parent = subprocess.Popen([sys.executable, "sleeper.py"], cwd=tmp_path, env=environment)
+    try:
+        assert eventually(lambda: len([path for path in tmp_path.glob("worker-*") if path.read_text()]) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    workers = [int(path.read_text()) for path in tmp_path.glob("worker-*")]
+    assert eventually(lambda: not any(alive(worker) for worker in workers))
+
+
+def eventually(condition, seconds=100):
+    for _ in range(seconds * 10):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")  # a zombie that nobody has collected yet is not alive
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_nothing_to_do_is_done():
+    assert run_all([], report, processes=2, done=lambda job, entry: pytest.fail("called")) == []
+
+
+def test_as_many_jobs_as_cores():
+    assert 1 <= default_jobs() <= (os.cpu_count() or 1)

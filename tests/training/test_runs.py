@@ -1,11 +1,15 @@
+"""Folders of experiments: configuration, runs, locks and log, and opening a finished one with its models."""
+
 import json
+import multiprocessing
 import shutil
 
 import pytest
 import torch
 
 from concordant.errors import DataError, UsageError
-from concordant.training.runs import open_runs
+from concordant.training.config import Variant, make_config
+from concordant.training.runs import RunFolder, open_runs
 
 
 @pytest.fixture
@@ -26,14 +30,14 @@ def test_a_trained_model_says_what_it_said_when_it_was_trained(digits_run):
     variant = runs.variant("context")
     task = runs.task(1, runs.source(None))
     model = runs.model(task, variant, 1)
-    table = read_tables([runs.folder(variant, 1) / "predictions.parquet"]).to_pylist()
+    table = read_tables([runs.run(variant, 1) / "predictions.parquet"]).to_pylist()
     then = [row["prediction"] for row in table if row["condition"] == "clean"]
     assert predict(model, task.test).predictions().tolist() == then
     assert not model.training
 
 
 def test_a_folder_that_is_absent_or_foreign_is_refused(tmp_path):
-    with pytest.raises(DataError, match="nowhere is no folder; name one that `concordant run` made"):
+    with pytest.raises(DataError, match="nowhere is not a folder; name one that `concordant run` made"):
         open_runs(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"has no config.json; name a folder that `concordant run` made"):
         open_runs(tmp_path)
@@ -124,3 +128,88 @@ def test_data_that_have_changed_since_are_refused(tmp_path, data_folder):
     change(folder / "config.json", files={"cremad_features.npz": "0" * 64})
     with pytest.raises(DataError, match=r"was trained on other data: cremad_features.npz in .* has changed since"):
         open_runs(folder).source(data_folder)
+
+
+CONFIG = make_config("digits", seeds=2)
+
+
+def test_a_claimed_folder_can_be_claimed_again_by_the_same_configuration(tmp_path):
+    folder = RunFolder(tmp_path / "deep" / "out")
+    folder.claim(CONFIG, {"x.npz": "ab"})
+    RunFolder(tmp_path / "deep" / "out").claim(CONFIG, {"x.npz": "ab"})
+    assert json.loads((tmp_path / "deep" / "out" / "config.json").read_text())["benchmark"] == "digits"
+
+
+def test_another_configuration_is_refused_and_changes_nothing(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(CONFIG, {})
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UsageError, match=r"belongs to another configuration \(seeds: there 2, here 3\).*--out"):
+        folder.claim(make_config("digits", seeds=3), {})
+    with pytest.raises(UsageError, match=r"files: there \{\}, here"):
+        folder.claim(CONFIG, {"x.npz": "ab"})
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_a_folder_with_other_things_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(UsageError, match="is not empty and holds no experiment"):
+        RunFolder(tmp_path).claim(CONFIG, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UsageError, match="is a file; name a folder with --out"):
+        RunFolder(tmp_path / "out").claim(CONFIG, {})
+
+
+def test_a_broken_configuration_file_is_said(tmp_path):
+    (tmp_path / "config.json").write_text('{"benchmark": "dig')
+    with pytest.raises(DataError, match=r"config.json cannot be read as JSON"):
+        RunFolder(tmp_path).claim(CONFIG, {})
+
+
+def test_a_run_is_finished_with_its_entry_alone(tmp_path):
+    folder = RunFolder(tmp_path)
+    variant = Variant("none", True)
+    run = folder.run(variant, 1)
+    assert run == tmp_path / "runs" / "none+perturbed" / "seed-1"
+    run.mkdir(parents=True)
+    (run / "weights.safetensors").write_text("half")
+    assert not folder.finished(variant, 1)
+    (run / "run.json").write_text('{"seed": 1}')
+    assert folder.finished(variant, 1)
+    assert folder.entry(variant, 1) == {"seed": 1}
+
+
+def _hold(path, ready, release):
+    with RunFolder(path).locked():
+        ready.set()
+        release.wait(30)
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, ready, release))
+    holder.start()
+    try:
+        assert ready.wait(30)
+        with (
+            pytest.raises(UsageError, match="another process is writing to"),
+            RunFolder(tmp_path).locked(),
+        ):
+            pass
+    finally:
+        release.set()
+        holder.join()
+    with RunFolder(tmp_path).locked():
+        pass
+
+
+def test_the_log_grows_by_lines(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.note("one")
+    folder.note("two")
+    assert [line.split(" ", 2)[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["one", "two"]

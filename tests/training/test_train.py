@@ -11,7 +11,7 @@ from concordant.dynamics.recorder import Recorder
 from concordant.errors import ConcordantError
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
-from concordant.training.loop import Callback
+from concordant.training.loop import Callback, TrainingState
 from concordant.training.model import build_model
 from concordant.training.step import LOSSES, TrainingStep
 from concordant.training.train import train
@@ -49,7 +49,7 @@ def test_the_fusion_s_own_loss_is_added(task, fusion):
     config = make_config("digits", fusion=fusion, recipe={"width": 8, "dropout": 0.0})
     model = build_model(task, config, Variant("context", True), 0).train()
     model.calibrator.eval()  # without perturbations and losses of its own
-    step = TrainingStep(model, LOSSES["class"], perturbation=None)
+    step = TrainingStep(model, LOSSES["class"], perturbation=None, state=TrainingState(), learning_rate=0.1)
     batch = to_tensors(task.train).take(slice(0, 16))
     found = step(batch.inputs, {}, {}, batch.labels, None)
     out = model(batch.inputs)

@@ -12,7 +12,7 @@ from concordant.cli.terminal import (
     DataOption,
     JobsOption,
     JsonOption,
-    RunFolder,
+    RunArgument,
     complete,
     make_console,
     names_of,
@@ -23,11 +23,11 @@ from concordant.cli.terminal import (
 from concordant.errors import UsageError
 
 if TYPE_CHECKING:
-    from concordant.training.runs import TrainedRuns
+    from concordant.training.runs import RunFolder
 
 
 def stress_command(
-    run: RunFolder,
+    run: RunArgument,
     removal: Annotated[bool, typer.Option("--removal", help="Score every subset of the modalities.")] = False,
     corruption: Annotated[
         bool, typer.Option("--corruption", help="Score every corruption at five severities.")
@@ -87,7 +87,7 @@ def stress_command(
 
 
 def inspect_command(
-    run: RunFolder,
+    run: RunArgument,
     calibrator: Annotated[
         str | None, typer.Option(help="A calibrator of the folder; default: context, or the last with reliabilities.")
     ] = None,
@@ -140,7 +140,7 @@ def report_command(
     make_console().print(str(path))
 
 
-def _open(run: Path) -> TrainedRuns:
+def _open(run: Path) -> RunFolder:
     from concordant.training.runs import open_runs
 
     return open_runs(run)

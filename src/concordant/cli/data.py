@@ -82,7 +82,7 @@ def prepare_command(
 ) -> None:
     """Prepare a dataset from published files: checked, at true lengths, read from disk on demand."""
     from concordant.benchmarks.catalogue import DATASETS
-    from concordant.training.paired import default_jobs
+    from concordant.training.processes import default_jobs
 
     dataset = DATASETS[name]
     if not source.exists():

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from concordant.cli.terminal import JsonOption, RunFolder, make_console, progress_bar, put_json
+from concordant.cli.terminal import JsonOption, RunArgument, make_console, progress_bar, put_json
 
 Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or ../shared/data.")]
 Method = Annotated[
@@ -18,7 +18,7 @@ Seed = Annotated[int, typer.Option(help="The seed of the run.")]
 
 
 def export_command(
-    run: RunFolder,
+    run: RunArgument,
     format_: Annotated[str, typer.Option("--format", help="onnx, or torch-export.")] = "onnx",
     out: Annotated[Path | None, typer.Option(help="The file; default: model.onnx or model.pt2 in the folder.")] = None,
     calibrator: Method = None,
@@ -53,7 +53,7 @@ def export_command(
 
 
 def share_command(
-    run: RunFolder,
+    run: RunArgument,
     out: Annotated[Path, typer.Option(help="The folder that is made.")],
     calibrator: Method = None,
     seed: Seed = 0,

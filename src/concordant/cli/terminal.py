@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int, str], None]
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` wrote.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` wrote.")]
 DataOption = Annotated[
     str | None, typer.Option("--data", help="Data folder or URL; default: CONCORDANT_DATA, or ../shared/data.")
 ]

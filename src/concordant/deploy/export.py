@@ -25,7 +25,7 @@ from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically
 from concordant.training.batches import to_tensors
 from concordant.training.provenance import versions
-from concordant.training.runs import TrainedRuns
+from concordant.training.runs import RunFolder
 
 SCHEMA = "concordant.export/1"
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -35,7 +35,7 @@ SAMPLES = 64
 
 
 def export_run(
-    runs: TrainedRuns,
+    runs: RunFolder,
     *,
     format: str = "onnx",  # noqa: A002 - what the command calls it
     out: Path | None = None,

@@ -18,7 +18,7 @@ from concordant.files import read_json
 from concordant.report.tables.scores import brief
 from concordant.statistics.comparisons import OURS
 from concordant.training.config import Variant
-from concordant.training.runs import WEIGHTS, TrainedRuns, load_weights, read_weights
+from concordant.training.runs import WEIGHTS, RunFolder, load_weights, read_weights
 
 SHARED_WEIGHTS = "model.safetensors"
 
@@ -35,14 +35,14 @@ class Deployed:
         parts: the split of its seed, not scaled.
     """
 
-    runs: TrainedRuns
+    runs: RunFolder
     label: str
     seed: int
     model: DeployedModel
     parts: Task
 
 
-def choose(runs: TrainedRuns, label: str | None, seed: int) -> Variant:
+def choose(runs: RunFolder, label: str | None, seed: int) -> Variant:
     """Return which run is meant.
 
     Args:
@@ -61,7 +61,7 @@ def choose(runs: TrainedRuns, label: str | None, seed: int) -> Variant:
 
 
 def open_deployed(
-    runs: TrainedRuns,
+    runs: RunFolder,
     *,
     label: str | None = None,
     seed: int = 0,
@@ -95,7 +95,7 @@ def open_deployed(
         "table": brief(read_json(runs.path / "results.json")),
     }
     model = kind(description=description)
-    load_weights(model.model, runs.folder(variant, seed) / WEIGHTS)
+    load_weights(model.model, runs.run(variant, seed) / WEIGHTS)
     model.set_scales(fit_chunks(parts.train.chunks(), parts.layouts))
     return Deployed(runs, variant.label, seed, model.eval(), parts)
 

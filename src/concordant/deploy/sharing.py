@@ -14,13 +14,13 @@ from typing import Any
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError, UsageError
 from concordant.training.provenance import versions
-from concordant.training.runs import TrainedRuns
+from concordant.training.runs import RunFolder
 
 SCHEMA = "concordant.shared/1"
 
 
 def share_run(
-    runs: TrainedRuns, out: Path, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
+    runs: RunFolder, out: Path, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
 ) -> dict[str, Any]:
     """Write one trained run as a folder for others; return what it is.
 

@@ -25,9 +25,9 @@ from concordant.files import read_json, write_json
 from concordant.robustness.answers import read_tables, write_table
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, command_words
-from concordant.training.folder import ExperimentFolder
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 from concordant.training.provenance import hardware, versions
+from concordant.training.runs import RunFolder
 from concordant.training.train import Trained, train
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def collect_dynamics(folder: Path) -> dict[str, Any]:
     }
 
 
-def check_observable(config: Config, folder: ExperimentFolder, every: int) -> None:
+def check_observable(config: Config, folder: RunFolder, every: int) -> None:
     """Refuse to observe a folder whose finished runs were trained unobserved, or observed at another distance.
 
     Args:
@@ -208,7 +208,7 @@ def config_of(folder: Path) -> Config:
 
 def _run_folders(config: Config, folder: Path) -> list[Path]:
     """Return the folder of every run, seed by seed, as results.json lists them."""
-    experiment = ExperimentFolder(folder)
+    experiment = RunFolder(folder)
     return [experiment.run(variant, seed) for variant in config.variants for seed in range(config.seeds)]
 
 

@@ -1,6 +1,6 @@
-"""What the classifier and the regressor share: parameters, reading of X, fit, passes, reliability and explanations.
+"""Base of the classifier and the regressor: parameters, reading of X, fit, passes, reliability and explanations.
 
-A model is encoders, a calibrator and a fusion, as in `concordant run`; inputs are standardised on the training part.
+A model is encoders, a calibrator and a fusion, as in `concordant run`; inputs are standardised on the training split.
 Shapes: X by modality (N, ...); outputs of the model (N, C), or (N, 1) of a regression.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,58 +20,42 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from concordant.data.scaling import apply, fit_chunks
 from concordant.data.split import Floats, Split
 from concordant.estimator.columns import Group, apply_groups, group_columns, with_absent
-from concordant.estimator.container import Modalities
-from concordant.estimator.explanation import Explanation, only
-from concordant.estimator.faults import InputError, refuse
-from concordant.estimator.fitting import Plan, build, fit_model, new_optimizer, one_pass, paired
-from concordant.estimator.inputs import read_again, read_first
-from concordant.estimator.parameters import faults_of, seed_of, steps_for
-from concordant.estimator.splitting import hold_out
-from concordant.estimator.weights import sample_weights
+from concordant.estimator.explanation import Explanation
+from concordant.estimator.fitting import Plan, build, fit_model, new_optimizer, one_pass, tensors_of
+from concordant.estimator.inputs import InputError, Modalities, read_again, read_first, refuse
+from concordant.estimator.parameters import faults_of, hold_out, sample_weights, seed_of, steps_for
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.predict import Predictions, predict
+from concordant.training.config import Recipe
 from concordant.visualisation.explain import Usual, explain
-from concordant.visualisation.trace import observe
+from concordant.visualisation.trace import Observed, observe
 
-ALONE = "x"  # the modality that a table without groups is
-FEW_ROWS = 500  # up to here dropout is strong
+ALONE = "x"  # name of the only modality of a table without groups
+FEW_ROWS = 500  # up to this number dropout is strong
 
 
+@dataclass(kw_only=True, eq=False, repr=False)  # scikit-learn reads the parameters off the generated constructor
 class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
     """Base of `CalibratedClassifier`, which documents the parameters, and `CalibratedRegressor`."""
 
-    def __init__(
-        self,
-        *,
-        fusion: str = "lf-dnn",
-        calibrator: str = "context",
-        steps: int | None = None,
-        batch: int = 64,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        dropout: float | str = "auto",
-        width: int = 64,
-        validation: float = 0.15,
-        modalities: Any = None,  # noqa: ANN401
-        layouts: Mapping[str, str] | None = None,
-        random_state: Any = None,  # noqa: ANN401
-        device: str = "cpu",
-        verbose: int = 0,
-    ) -> None:
-        self.fusion = fusion
-        self.calibrator = calibrator
-        self.steps = steps
-        self.batch = batch
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.width = width
-        self.validation = validation
-        self.modalities = modalities
-        self.layouts = layouts
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
+    fusion: str = "lf-dnn"
+    calibrator: str = "context"
+    steps: int | None = None
+    batch: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    dropout: float | str = "auto"
+    width: int = 64
+    validation: float = 0.15
+    modalities: Any = None
+    layouts: Mapping[str, str] | None = None
+    random_state: Any = None
+    device: str = "cpu"
+    verbose: int = 0
+
+    real: ClassVar[bool] = False  # whether numbers are predicted
+    named_: bool = field(init=False)  # whether X had modalities by name
+    groups_: dict[str, Group] = field(init=False)  # columns of each modality of a table
 
     @abstractmethod
     def _targets(self, y: Any, weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:  # noqa: ANN401
@@ -79,20 +63,16 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _outputs(self) -> int:
-        """Return how many numbers come out of the model."""
-
-    real = False  # whether numbers are predicted
-    named_: bool  # whether X had modalities by name
-    groups_: dict[str, Group]  # columns of each modality, of a table
+        """Return C, or 1 of a regression."""
 
     def reliability(self, X: Any) -> dict[str, Floats]:  # noqa: ANN401, N803
-        """Return modality -> its reliability in each instance (N,): about 1 where it is believed, 0 where absent.
+        """Return modality -> its reliability per instance (N,): about 1 where it is trusted, 0 where absent.
 
         Args:
-            X: instances, as for `fit`; a modality that is left out is absent.
+            X: instances, as for `fit`; a modality that X lacks is absent.
 
         Raises:
-            InputError: X does not fit, or nothing is compared: a single modality, or a calibrator without reliability.
+            InputError: X does not fit, or there is no reliability: a single modality, or a calibrator without it.
         """
         self._needs_reliability()
         answer = self._ask(X)
@@ -100,9 +80,9 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         return {name: found[:, column] for column, name in enumerate(self.modality_names_)}
 
     def explain(self, X: Any) -> list[Explanation]:  # noqa: ANN401, N803
-        """Return, for each instance, the prediction and a verdict on every modality.
+        """Return the prediction of each instance with a verdict on every modality.
 
-        What is usual is taken from the held-out instances of the fit, or from those of the last `partial_fit`.
+        The usual reliability is that of the held-out instances of the fit, or of the last `partial_fit`.
 
         Args:
             X: instances, as for `fit`.
@@ -111,51 +91,46 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
             InputError: as for `reliability`.
         """
         self._needs_reliability()
-        part = self._read(X)
-        seen = observe(self.model_, part)
+        seen = observe(self.model_, self._read(X))
         predictions, confidences = self._decide(seen.logits, seen.present)
-        found = []
-        for row in range(len(part)):
-            sure = None if confidences is None else float(confidences[row])
-            found.append(Explanation(predictions[row], sure, explain(only(seen, row), 0, self.usual_)))
-        return found
+        sure = [None] * len(predictions) if confidences is None else [float(one) for one in confidences]
+        verdicts = (explain(_only(seen, row), 0, self.usual_) for row in range(len(predictions)))
+        return [Explanation(*one) for one in zip(predictions, sure, verdicts, strict=True)]
 
     @abstractmethod
     def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:  # noqa: ANN401
         """Return predictions (N,) and, of a classifier, their probabilities."""
 
     def _fit(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> None:  # noqa: ANN401, N803
-        """Fit from the start."""
-        refuse(faults_of(self))
         raw, targets, weights = self._begin(X, y, sample_weight, first=True)
         kept, held = hold_out(len(raw), None if self.real else targets, groups, self.validation, self.seed_)
-        train = self._scaled(raw.take(kept), first=True)
-        plan = self._plan(len(kept))
-        self.model_ = build(self.forms_, plan)
-        pair = paired(train, targets[kept], weights[kept], plan)
-        valid, other = None, train
+        plan = self.plan_ = self._plan(len(kept))
+        last = self._scaled(raw.take(kept), first=True)
+        train, valid = tensors_of(last, targets[kept], weights[kept], plan), None
         if len(held):
-            other = self._scaled(raw.take(held))
-            valid = paired(other, targets[held], weights[held], plan)
-        self.history_ = fit_model(self.model_, plan, pair, valid, self._say)
+            last = self._scaled(raw.take(held))
+            valid = tensors_of(last, targets[held], weights[held], plan)
+        self.model_ = build(self.forms_, plan)
+        self.history_ = fit_model(self.model_, plan, train, valid, self._say)
         self.n_iter_ = int(self.history_[-1]["step"])
-        self._settle(plan, other)
+        self.__dict__.pop("_optimizer", None)  # passes after this fit begin anew
+        self._note_usual(last)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: ANN401, N803
-        """Go once through the instances."""
-        refuse(faults_of(self))
         first = not hasattr(self, "model_")
         raw, targets, weights = self._begin(X, y, sample_weight, first=first)
-        part = self._scaled(raw, first=first)
+        split = self._scaled(raw, first=first)
         if first:
-            self.model_ = build(self.forms_, self._plan(len(raw)))
-            self.n_iter_ = 0
-        plan = self._plan(len(raw)) if first else self._plan_of_passes()
-        if first or not hasattr(self, "_optimizer"):
+            self.plan_ = self._plan(len(raw))
+            self.model_, self.n_iter_ = build(self.forms_, self.plan_), 0
+        now = {name: getattr(self, name) for name in ("batch", "learning_rate", "weight_decay")}
+        plan = self.plan_ = replace(self.plan_, recipe=_recipe(self.plan_.recipe.model_dump() | now))
+        if not hasattr(self, "_optimizer"):
             self._optimizer, self._passes = new_optimizer(self.model_, plan), 0
         self._passes += 1
-        self.n_iter_ += one_pass(self.model_, plan, self._optimizer, paired(part, targets, weights, plan), self._passes)
-        self._settle(plan, part, keep=True)
+        train = tensors_of(split, targets, weights, plan)
+        self.n_iter_ += one_pass(self.model_, plan, self._optimizer, train, self._passes)
+        self._note_usual(split)
 
     def _begin(
         self,
@@ -165,7 +140,8 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         *,
         first: bool,
     ) -> tuple[Split, NDArray[Any], Floats]:
-        """Return the instances as they are, targets and weights."""
+        """Check the parameters, X, y and the weights; return the instances as they are, targets and weights."""
+        refuse(faults_of(self))
         if y is None:
             name = type(self).__name__
             raise InputError(f"This {name} estimator requires y to be passed, but the target y is None.")
@@ -182,13 +158,13 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         values = np.asarray(y)
         counted = len(values) if values.ndim else 0
         if counted != len(raw):
-            raise InputError(f"y must have one entry an instance: X has {len(raw)}, inconsistent with {counted} in y")
+            raise InputError(f"y must have one entry per instance: X has {len(raw)}, inconsistent with {counted} in y")
         targets, weights = self._targets(values, weights, first=first)
         return raw, targets, weights
 
     def _arrays(self, X: Any, *, first: bool) -> Modalities:  # noqa: ANN401, N803
-        """Return X as modalities by name, whatever it was given as."""
-        # Of SciPy's sparse matrices one kind is a mapping too.
+        """Return X as modalities by name."""
+        # One kind of SciPy's sparse matrices is a mapping too.
         named = isinstance(X, (Modalities, Mapping)) and not hasattr(X, "tocsr")
         if named and self.modalities is not None:
             raise InputError("modalities groups the columns of a table, and X has modalities by name; leave it out")
@@ -225,7 +201,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     def _scaled(self, part: Split, *, first: bool = False) -> Split:
-        """Return instances standardised as the first ones tell."""
+        """Return instances standardised by the mean and deviation of the first ones."""
         layouts = {name: form.layout for name, form in self.forms_.items()}
         if first:
             self.scales_ = fit_chunks([part], layouts)
@@ -237,43 +213,27 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         return part.with_inputs(inputs)
 
     def _plan(self, rows: int) -> Plan:
-        dropout = self.dropout
-        if isinstance(dropout, str):
-            dropout = 0.5 if rows <= FEW_ROWS else 0.1
+        values = {name: getattr(self, name) for name in Recipe.model_fields if hasattr(self, name)}
+        if self.dropout == "auto":
+            values["dropout"] = 0.5 if rows <= FEW_ROWS else 0.1
+        if self.steps is None:
+            values["steps"] = steps_for(rows)
         return Plan(
+            recipe=_recipe(values),
             fusion=self.fusion,
             calibrator=self.calibrator_,
             outputs=self._outputs(),
             real=self.real,
-            steps=steps_for(rows) if self.steps is None else int(self.steps),
-            batch=int(self.batch),
-            learning_rate=float(self.learning_rate),
-            weight_decay=float(self.weight_decay),
-            dropout=float(dropout),
-            width=int(self.width),
             seed=self.seed_,
             device=str(self.device),
         )
 
-    def _plan_of_passes(self) -> Plan:
-        """Return the plan of the model that is there, with the learning rate and batch of now."""
-        return replace(
-            self.plan_,
-            batch=int(self.batch),
-            learning_rate=float(self.learning_rate),
-            weight_decay=float(self.weight_decay),
-        )
-
-    def _settle(self, plan: Plan, known: Split, *, keep: bool = False) -> None:
-        """Note what is usual, and drop the state of passes after a fit from the start."""
-        self.plan_ = plan
-        if not keep:
-            self.__dict__.pop("_optimizer", None)
+    def _note_usual(self, split: Split) -> None:
         if self._has_reliability():
-            self.usual_ = Usual.of(observe(self.model_, known))
+            self.usual_ = Usual.of(observe(self.model_, split))
 
     def _read(self, X: Any) -> Split:  # noqa: ANN401, N803
-        """Return instances, standardised, to be asked about."""
+        """Return standardised instances, to predict."""
         check_is_fitted(self)
         return self._scaled(read_again(self._arrays(X, first=False), self.forms_))
 
@@ -300,3 +260,20 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.allow_nan = self.modalities is not None
         tags.target_tags.required = True
         return tags
+
+
+def _recipe(values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with these values, which may be NumPy's numbers."""
+    kinds = {name: type(one.default) for name, one in Recipe.model_fields.items()}
+    return Recipe(**{name: kind(values[name]) for name, kind in kinds.items() if name in values})
+
+
+def _only(seen: Observed, row: int) -> Observed:
+    """Return one instance of a trace."""
+
+    def at(value: Any) -> Any:  # noqa: ANN401
+        if isinstance(value, dict):
+            return {name: x[row : row + 1] for name, x in value.items()}
+        return value[row : row + 1] if isinstance(value, np.ndarray) else value
+
+    return Observed(**{one.name: at(getattr(seen, one.name)) for one in fields(seen)})

@@ -6,6 +6,7 @@ Shapes: X by modality (N, ...); probabilities (N, C), columns as `classes_`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,55 +17,55 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
-from concordant.estimator.faults import InputError
-from concordant.estimator.weights import class_weights
+from concordant.estimator.inputs import InputError
+from concordant.estimator.parameters import class_weights
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignore[misc]
-    """A classifier of several modalities that weighs each by what the others say of it.
+    """Classifier of several modalities that weighs each by its agreement with the others.
 
-    X is a dictionary from modality to rows: vectors (n, d), sequences (n, t, d) padded with NaN, images (n, c, h, w),
-    films (n, c, t, h, w), or a list of n arrays, whose lengths may differ where they are sequences. None, or NaN
-    throughout, says that an instance lacks the modality. `Modalities(X)` has rows, which `cross_val_score`,
-    `GridSearchCV` and `train_test_split` need. Or X is one table, a DataFrame or an array, whose columns `modalities`
-    groups. A table without groups is a single modality, with which nothing is compared: a small network.
+    X is a dictionary from modality to rows: vectors (N, D), sequences (N, T, D) padded with NaN, images (N, C, H, W),
+    films (N, C, T, H, W), or a list of N arrays; lengths of sequences may differ. None, or NaN throughout, marks an
+    absent modality. `Modalities(X)` has rows, which `cross_val_score`, `GridSearchCV` and `train_test_split` need. Or X
+    is one table, a DataFrame or an array, whose columns `modalities` groups. A table without groups is a single
+    modality without anything to compare it with: a small network.
 
-    Every input is standardised on the training instances. Training goes as in `concordant run`: half of what it sees is
-    perturbed, and the state is chosen on held-out instances.
+    Inputs are standardised on the training instances. Training is that of `concordant run`: half of the features are
+    perturbed, and held-out instances select the state.
 
     Args:
-        fusion: what joins the modalities, one of `concordant list fusions`.
-        calibrator: what weighs them, one of `concordant list calibrators`.
+        fusion: joins the modalities; one of `concordant list fusions`.
+        calibrator: weighs them; one of `concordant list calibrators`.
         steps: of the optimiser; None = 21 times the root of the number of rows, 200 to 3000.
-        batch: instances a step.
-        learning_rate: the highest of the one-cycle schedule; `partial_fit` keeps to it.
+        batch: instances per step.
+        learning_rate: the highest of the one-cycle schedule; constant in `partial_fit`.
         weight_decay: of AdamW.
         dropout: "auto" = 0.5 up to 500 training rows, else 0.1.
-        width: features that each encoder hands over, an even number.
-        validation: share that is held out for early stopping and for what reliability is usual; 0 for none, and none
-            where it would be fewer than 10 rows.
+        width: features per encoder, an even number.
+        validation: share held out for early stopping and for the usual reliability; 0 for none. Fewer than 10 rows
+            are not held out.
         class_weight: None, "balanced", or class -> weight.
         modalities: which columns of a table are which modality: a separator ("_" makes text_0 and text_1 the modality
             text), modality -> columns or prefix, or a list of (modality, transformer, columns). A later DataFrame may
             lack all columns of a modality, which is then absent.
         layouts: modality -> "bd", "btd", "bdt", "bchw" or "bcthw", where the number of axes misleads.
         random_state: an integer makes fits repeatable; PyTorch's global generator is left alone.
-        device: where it is trained and asked.
-        verbose: 1 = a line an evaluation.
+        device: of training and prediction.
+        verbose: 1 = one line per evaluation.
 
     Attributes:
         classes_: the classes, sorted.
         modality_names_: the modalities, in the order of X.
-        calibrator_: the calibrator that is used: "none" for a single modality.
+        calibrator_: the calibrator in use: "none" for a single modality.
         model_: the network, a `torch.nn.Module`.
-        history_: one entry an evaluation: step, loss and, where instances are held out, their score.
-        n_iter_: steps that were taken.
+        history_: one entry per evaluation: step, loss and, where instances are held out, their score.
+        n_iter_: steps done.
         n_features_in_: columns of a table; not there where X has modalities by name.
 
-    All of scikit-learn's `check_estimator` passes on tables but one check, which cannot hold:
-    check_sample_weight_equivalence_on_dense_data, since mini-batches of a repeated instance are drawn otherwise than
-    those of an instance with twice the weight. What `check_estimator` does not look at is X as modalities by name:
-    `n_features_in_` and `feature_names_in_` are not set for it, and its rows are counted only as `Modalities(X)`.
+    On tables all of scikit-learn's `check_estimator` passes but check_sample_weight_equivalence_on_dense_data:
+    mini-batches of a repeated instance differ from those of one instance with twice the weight. For X as modalities by
+    name, which `check_estimator` does not cover, `n_features_in_` and `feature_names_in_` are not set.
 
     >>> draws = np.random.default_rng(0)
     >>> y = draws.integers(2, size=120)
@@ -74,42 +75,7 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
     ((120, 2), ['left', 'right'])
     """
 
-    def __init__(
-        self,
-        *,
-        fusion: str = "lf-dnn",
-        calibrator: str = "context",
-        steps: int | None = None,
-        batch: int = 64,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        dropout: float | str = "auto",
-        width: int = 64,
-        validation: float = 0.15,
-        class_weight: Mapping[Any, float] | str | None = None,
-        modalities: Any = None,  # noqa: ANN401
-        layouts: Mapping[str, str] | None = None,
-        random_state: Any = None,  # noqa: ANN401
-        device: str = "cpu",
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            fusion=fusion,
-            calibrator=calibrator,
-            steps=steps,
-            batch=batch,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            dropout=dropout,
-            width=width,
-            validation=validation,
-            modalities=modalities,
-            layouts=layouts,
-            random_state=random_state,
-            device=device,
-            verbose=verbose,
-        )
-        self.class_weight = class_weight
+    class_weight: Mapping[Any, float] | str | None = None
 
     def fit(
         self,
@@ -124,8 +90,8 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
         Args:
             X: instances.
             y: classes (N,), of any type.
-            groups: what each instance belongs to (speaker, subject); whole groups are held out for validation.
-            sample_weight: what each instance counts (N,).
+            groups: of the instances (speaker, subject); whole groups are held out for validation.
+            sample_weight: of the instances (N,).
 
         Raises:
             InputError: all faults of X, y or the parameters at once.
@@ -145,18 +111,18 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
     ) -> CalibratedClassifier:
         """Go once through these instances, from where the last call or `fit` ended.
 
-        What is fixed by the first call, which should hold typical instances: the classes, the modalities and their
-        sizes, mean and standard deviation of every input, and frequencies of classes. Nothing is held out, and the
-        learning rate is constant, so many passes are needed, and `fit` is better where all instances are at hand.
+        The first call should hold typical instances: it fixes the classes and their frequencies, the modalities and
+        their sizes, and mean and standard deviation of every input. Nothing is held out, and the learning rate is
+        constant: many passes are needed, and `fit` is better where all instances are at hand.
 
         Args:
             X: instances.
             y: classes (N,).
-            classes: all classes there will ever be; needed in the first call.
-            sample_weight: what each instance counts (N,).
+            classes: all classes of all calls; needed in the first one.
+            sample_weight: of the instances (N,).
 
         Raises:
-            InputError: all faults of X, y or the parameters; classes that were not announced.
+            InputError: all faults of X, y or the parameters; unknown classes.
         """
         if hasattr(self, "classes_") and hasattr(self, "model_"):
             if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
@@ -202,8 +168,8 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
             self.classes_ = np.unique(y) if self._given is None else self._given
             if len(self.classes_) < 2:
                 raise InputError(
-                    f"y must hold two classes or more; found one class, {str(self.classes_[0])!r}, with which nothing "
-                    "is to be learnt"
+                    f"y must hold two classes or more; found one class, {str(self.classes_[0])!r}, which leaves "
+                    "nothing to learn"
                 )
         unknown = sorted({str(one) for one in y[~np.isin(y, self.classes_)].tolist()})
         if unknown:

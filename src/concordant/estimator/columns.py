@@ -1,4 +1,4 @@
-"""From one table to modalities: which columns belong to which modality, and what prepares them.
+"""Columns of a table grouped into modalities, with a transformer per modality.
 
 Columns are grouped by a prefix, by lists, slices or masks, by a selector, or by triples as ColumnTransformer has them.
 Shapes: table (N, columns) -> modality -> (N, D).
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.estimator.container import Modalities
-from concordant.estimator.faults import refuse
+from concordant.estimator.inputs import Modalities, refuse
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Group:
     Args:
         places: which columns of the table.
         transformer: fitted; None = the columns as they are.
-        single: the transformer is given its one column as (N,), as text vectorisers want it.
+        single: the transformer takes its one column as (N,), as text vectorisers do.
     """
 
     places: tuple[int, ...]
@@ -33,14 +32,14 @@ class Group:
 
 
 def group_columns(table: Any, modalities: Any) -> tuple[dict[str, Group], Modalities]:  # noqa: ANN401
-    """Return the columns of each modality, with what prepares them fitted, and the modalities.
+    """Return the columns of each modality with their fitted transformers, and the modalities.
 
     Args:
         table: DataFrame or array (N, columns).
         modalities: of a DataFrame a separator ("_" makes text_0, text_1 the modality text); or modality -> columns;
             or a list of (modality, columns) or (modality, transformer, columns). Columns are names or positions, a
-            slice, a mask, of a DataFrame also a prefix, or a callable that is given the DataFrame. One column by its
-            whole name or position is handed to a transformer as (N,).
+            slice, a mask, of a DataFrame also a prefix, or a callable of the DataFrame. A transformer takes a single
+            column, given by its whole name or position, as (N,).
 
     Raises:
         InputError: all faults at once, by modality.
@@ -67,10 +66,10 @@ def group_columns(table: Any, modalities: Any) -> tuple[dict[str, Group], Modali
 
 
 def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:  # noqa: ANN401
-    """Return the modalities of a table; blocks that are missing throughout become rows of NaN.
+    """Return the modalities of a table; rows without any value of a modality become NaN.
 
     Raises:
-        InputError: names the modalities whose columns are no numbers.
+        InputError: names the modalities whose columns are not numbers.
     """
     faults: list[str] = []
     found: dict[str, NDArray[Any]] = {}
@@ -96,7 +95,7 @@ def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:  # noqa
 
 
 def with_absent(table: Any, groups: Mapping[str, Group], names: Sequence[str]) -> Any:  # noqa: ANN401
-    """Return a later table with columns of NaN for modalities of which it has none; another table as it is.
+    """Return a later table with columns of NaN for the modalities that it lacks altogether.
 
     Args:
         table: DataFrame.
@@ -195,7 +194,7 @@ def _block(table: Any, places: Sequence[int]) -> Any:  # noqa: ANN401
 
 
 def _missing(block: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-    """Return the rows in which nothing is there (N,)."""
+    """Return bool (N,), True for rows without any value."""
     if hasattr(block, "isna"):
         return np.asarray(block.isna().all(axis=1), dtype=np.bool_)
     if block.dtype.kind != "f":
@@ -204,7 +203,7 @@ def _missing(block: Any) -> NDArray[np.bool_]:  # noqa: ANN401
 
 
 def _take(block: Any, rows: NDArray[np.bool_], group: Group) -> Any:  # noqa: ANN401
-    """Return some rows of a block, as a transformer wants them."""
+    """Return some rows of a block in the form that the transformer takes."""
     if hasattr(block, "iloc"):
         return block.iloc[rows.nonzero()[0], 0] if group.single else block.iloc[rows.nonzero()[0]]
     return block[rows, 0] if group.single else block[rows]

@@ -1,13 +1,13 @@
-"""From modalities by name, in all accepted forms, to a part: float32 arrays, masks of valid steps, presence.
+"""Input of the estimators: modalities by name in all accepted forms, and their conversion to a split.
 
-NaN says what is not there: a row that is None or NaN throughout is absent, a step that is NaN throughout is padding;
+NaN marks what is missing: a row that is None or NaN throughout is absent, a step that is NaN throughout is padding;
 NaN anywhere else is refused. Sequences of different lengths are padded to the longest.
-Axis letters: N instances, T steps; the rest is the modality's layout without its batch axis.
+Axis letters: N instances, M modalities, T steps; the rest is the modality's layout without its batch axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from concordant.data.split import Bools, Floats, Split
 from concordant.errors import UsageError
-from concordant.estimator.container import Modalities
-from concordant.estimator.faults import refuse
 from concordant.modalities import check_sizes
 
 LAYOUTS = ("bd", "btd", "bdt", "bchw", "bcthw")
@@ -25,12 +23,107 @@ _BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
 _SHOWN = 3  # rows that an error lists
 
 
-@dataclass(frozen=True)
-class Form:
-    """What the rows of a modality look like.
+class InputError(UsageError, ValueError):
+    """X, y or a parameter is wrong; the message names all faults at once. A ValueError, as scikit-learn expects."""
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise an error for all faults, if there are any.
+
+    Raises:
+        InputError: the faults, separated by semicolons.
+    """
+    if faults:
+        raise InputError("; ".join(faults))
+
+
+class Modalities:
+    """Modalities by name that have rows, which scikit-learn can cut into folds; a dictionary has none.
+
+    `cross_val_score`, `GridSearchCV` and `train_test_split` need no more of X than `shape` and `X[rows, ...]`.
 
     Args:
-        given: layout in which they come: "bd", "btd", "bdt", "bchw" or "bcthw".
+        arrays: modality -> array or tensor (N, ...), table, or list of N arrays, None where an instance has none.
+
+    Raises:
+        InputError: there is no modality, or their numbers of rows differ.
+
+    >>> x = Modalities({"text": np.zeros((4, 2)), "audio": [np.zeros((3, 5)), None, np.zeros((7, 5)), None]})
+    >>> len(x), x.shape, len(x[[0, 2]]), x["text"].shape
+    (4, (4, 2), 2, (4, 2))
+    """
+
+    def __init__(self, arrays: Mapping[str, Any]) -> None:
+        if not isinstance(arrays, Mapping) or not arrays:
+            found = "an empty one" if isinstance(arrays, Mapping) else type(arrays).__name__
+            raise InputError(f"X must be a dictionary from modality to rows with at least one modality; found {found}")
+        faults = [f"{name!r} cannot name a modality: use a string" for name in arrays if not isinstance(name, str)]
+        self.arrays: dict[str, NDArray[Any]] = {}
+        for name, values in arrays.items():
+            try:
+                self.arrays[name] = _as_rows(values)
+            except (TypeError, ValueError) as error:
+                faults.append(f"X[{name!r}] must be an array or a list with one entry per instance ({error})")
+        counts = {name: len(values) for name, values in self.arrays.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+            faults.append(f"all modalities of X need the same number of rows; found {listed}")
+        refuse(faults)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and modalities, (N, M)."""
+        return len(self), len(self.arrays)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 - an array for a name, else modalities
+        """Return one modality by its name, or some rows of all: an index, indices, a mask or a slice."""
+        if isinstance(key, str):
+            if key not in self.arrays:
+                raise KeyError(f"no modality {key!r}; choose from: {', '.join(self.arrays)}")
+            return self.arrays[key]
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:  # how scikit-learn takes rows
+            key = key[0]
+        rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
+        return Modalities({name: values[np.atleast_1d(rows)] for name, values in self.arrays.items()})
+
+    def __iter__(self) -> Iterator[Modalities]:
+        return (self[row] for row in range(len(self)))
+
+    def keys(self) -> list[str]:
+        """Return the modalities."""
+        return list(self.arrays)
+
+    def __repr__(self) -> str:
+        return f"Modalities({len(self)} rows of {', '.join(self.arrays)})"
+
+
+def _as_rows(values: Any) -> NDArray[Any]:  # noqa: ANN401
+    """Return values as an array whose first axis is instances; of objects where rows differ or are None."""
+    if hasattr(values, "detach"):  # a tensor
+        values = values.detach().cpu().numpy()
+    if isinstance(values, (list, tuple)):
+        rows = [row.detach().cpu().numpy() if hasattr(row, "detach") else row for row in values]
+        if all(row is not None for row in rows) and len({np.shape(row) for row in rows}) <= 1:
+            return np.asarray(rows)
+        out = np.empty(len(rows), dtype=object)
+        for number, row in enumerate(rows):
+            out[number] = None if row is None else np.asarray(row)
+        return out
+    found = np.asarray(values)
+    if found.ndim == 0:
+        raise TypeError(f"found {type(values).__name__}")
+    return found
+
+
+@dataclass(frozen=True)
+class Form:
+    """Form of a modality's rows.
+
+    Args:
+        given: layout in X: "bd", "btd", "bdt", "bchw" or "bcthw".
         shape: of an instance in `layout`; None stands for any number of steps.
     """
 
@@ -56,11 +149,11 @@ class _Rows:
 
 
 def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple[dict[str, Form], Split]:
-    """Return the forms of the modalities that are trained on, and the instances.
+    """Return the forms of the modalities of a fit, and the instances.
 
     Args:
         x: modalities by name.
-        layouts: modality -> layout; None = read off the number of axes.
+        layouts: modality -> layout; None = by the number of axes.
 
     Raises:
         InputError: all faults at once, by modality.
@@ -69,10 +162,10 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
     faults = [
         f"layouts names {name!r}, which is not among the modalities {x.keys()}"
         for name in layouts
-        if name not in x.keys()  # noqa: SIM118 - iterating goes through rows
+        if name not in x.arrays
     ]
     try:
-        check_sizes(dict.fromkeys(x.keys(), 1), "auto", fewest=1)
+        check_sizes(dict.fromkeys(x.arrays, 1), "auto", fewest=1)
     except UsageError as error:
         faults.append(str(error))
     forms: dict[str, Form] = {}
@@ -88,9 +181,10 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
                 f"found {layout or None!r}"
             )
             continue
-        found = _rows(name, dense, layout, faults)
-        shape = tuple(None if axis == "t" else size for axis, size in zip(_kept(layout), found.x.shape, strict=True))
-        forms[name], rows[name] = Form(layout, shape[1:]), found
+        found = rows[name] = _rows(name, dense, layout, faults)
+        axes = "btd" if layout == "bdt" else layout
+        shape = tuple(None if axis == "t" else size for axis, size in zip(axes, found.x.shape, strict=True))
+        forms[name] = Form(layout, shape[1:])
         if 0 in forms[name].sizes:
             faults.append(f"X[{name!r}] has no features: its shape is {dense.shape}")
         elif len(x) and not found.present.any():
@@ -102,21 +196,19 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
         if len(empty):
             faults.append(f"{_which(empty)} no modality at all; leave such instances out of the fit")
     refuse(faults)
-    return forms, _part(len(x), rows)
+    return forms, _split(len(x), rows)
 
 
 def read_again(x: Modalities, forms: Mapping[str, Form]) -> Split:
-    """Return instances as a part of the known forms; a modality that X lacks is absent from all of them.
+    """Return instances in the forms of the fit; a modality that X lacks is absent from all of them.
 
     Raises:
         InputError: all faults at once, by modality.
     """
     faults: list[str] = []
-    unknown = [name for name in x.keys() if name not in forms]  # noqa: SIM118
+    unknown = [repr(name) for name in x.arrays if name not in forms]
     if unknown:
-        faults.append(
-            f"X has the unknown modality {', '.join(map(repr, unknown))}; it was fitted on {', '.join(forms)}"
-        )
+        faults.append(f"X has the unknown modality {', '.join(unknown)}; it was fitted on {', '.join(forms)}")
     rows: dict[str, _Rows] = {}
     for name, form in forms.items():
         if name not in x.arrays:
@@ -126,25 +218,23 @@ def read_again(x: Modalities, forms: Mapping[str, Form]) -> Split:
         dense = _dense(name, x.arrays[name], form.given, faults, form)
         if dense is None:
             continue
-        shape = dense.shape[1:] if form.given != "bdt" else dense.shape[:0:-1]
-        if len(shape) != len(form.shape) or any(
-            size not in (None, found) for size, found in zip(form.shape, shape, strict=True)
+        wanted = form.shape[::-1] if form.given == "bdt" else form.shape
+        if dense.ndim != len(form.given) or any(
+            size not in (None, found) for size, found in zip(wanted, dense.shape[1:], strict=True)
         ):
-            wanted = form.shape if form.given != "bdt" else form.shape[::-1]
-            faults.append(
-                f"X[{name!r}] must have shape {_written((None, *wanted))}, as in the fit; found {dense.shape}"
-            )
+            listed = ", ".join("any" if size is None else str(size) for size in (None, *wanted))
+            faults.append(f"X[{name!r}] must have shape ({listed}), as in the fit; found {dense.shape}")
             continue
         rows[name] = _rows(name, dense, form.given, faults)
     refuse(faults)
-    return _part(len(x), rows)
+    return _split(len(x), rows)
 
 
-def _part(count: int, rows: Mapping[str, _Rows]) -> Split:
+def _split(count: int, rows: Mapping[str, _Rows]) -> Split:
     return Split(
         inputs={name: one.x for name, one in rows.items()},
         labels=np.zeros(count, np.int64),
-        ids=np.array([str(row) for row in range(count)]),
+        ids=np.arange(count).astype(str),
         masks={name: one.mask for name, one in rows.items() if one.mask is not None},
         present={name: one.present for name, one in rows.items() if not one.present.all()},
     )
@@ -158,7 +248,8 @@ def _dense(
         if values.dtype.kind not in "fiub":
             faults.append(f"X[{name!r}] must hold numbers; found {values.dtype}")
             return None
-        dense = _float32(values)
+        with np.errstate(over="ignore"):  # a value too large becomes infinity, which is refused by name
+            dense = values.astype(np.float32)
         return dense[:, None] if dense.ndim == 1 else dense
     rows: list[Floats | None] = []
     for row in values:
@@ -170,26 +261,28 @@ def _dense(
         if one is not None and one.ndim == 0:
             one = None if np.isnan(one) else one[None]
         rows.append(one)
-    known = [row for row in rows if row is not None]
-    if not known:
+    shapes = [row.shape for row in rows if row is not None]
+    if not shapes:
         if form is None:
             faults.append(f"X[{name!r}] is absent in every instance; leave the modality out")
             return None
-        shape = form.sizes if form.given != "bdt" else form.sizes[::-1]
-        return np.full((len(rows), *shape), np.nan, np.float32)
-    axes = layout or _BY_AXES.get(known[0].ndim + 1, "")
+        return np.full((len(rows), *(form.sizes[::-1] if form.given == "bdt" else form.sizes)), np.nan, np.float32)
+    axes = layout or _BY_AXES.get(len(shapes[0]) + 1, "")
     steps = axes.index("t") - 1 if "t" in axes else None
-    first = _fixed(known[0], steps)
-    others = sorted({row.shape for row in known if _fixed(row, steps) != first})
+
+    def fixed(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(size for axis, size in enumerate(shape) if axis != steps)
+
+    others = sorted({shape for shape in shapes if fixed(shape) != fixed(shapes[0])})
     if others:
         faults.append(
             f"X[{name!r}] must have instances of one shape{' but for their steps' if steps is not None else ''}; "
-            f"found {known[0].shape} and {others[0]}"
+            f"found {shapes[0]} and {others[0]}"
         )
         return None
-    sizes = list(known[0].shape)
+    sizes = list(shapes[0])
     if steps is not None:
-        sizes[steps] = max(1, *(row.shape[steps] for row in known), 1)
+        sizes[steps] = max(1, *(shape[steps] for shape in shapes), 1)
     dense = np.full((len(rows), *sizes), np.nan, np.float32)
     for number, row in enumerate(rows):
         if row is not None:
@@ -212,12 +305,11 @@ def _rows(name: str, dense: Floats, layout: str, faults: list[str]) -> _Rows:
     mask: Bools | None = None
     left = nan
     if "t" in layout:
-        place = layout.index("t")
-        others = tuple(axis for axis in range(1, dense.ndim) if axis != place)
-        padded: Bools = np.asarray(nan.all(others))  # (N, T)
-        shape = [len(dense) if axis == 0 else dense.shape[place] if axis == place else 1 for axis in range(dense.ndim)]
-        left = nan & ~padded.reshape(shape)
-        mask = None if not padded[present].any() else ~padded
+        others = tuple(axis for axis in range(1, dense.ndim) if layout[axis] != "t")
+        padded = nan.all(others, keepdims=True)
+        left = nan & ~padded
+        steps: Bools = ~padded.reshape(len(dense), -1)  # (N, T)
+        mask = None if steps[present].all() else steps
     partly = np.flatnonzero(left.reshape(len(dense), -1).any(1) & present)
     if len(partly):
         what = "steps" if "t" in layout else "instances"
@@ -228,25 +320,7 @@ def _rows(name: str, dense: Floats, layout: str, faults: list[str]) -> _Rows:
     return _Rows(np.where(nan, np.float32(0), dense), mask, present)
 
 
-def _float32(values: NDArray[Any]) -> Floats:
-    with np.errstate(over="ignore"):  # a value too large becomes infinity, which is refused by name
-        return values.astype(np.float32)
-
-
-def _fixed(row: Floats, steps: int | None) -> tuple[int, ...]:
-    """Return a row's shape without the axis that may differ; -1 axes mark another number of axes."""
-    return tuple(size for axis, size in enumerate(row.shape) if axis != steps)
-
-
-def _kept(layout: str) -> str:
-    return "btd" if layout == "bdt" else layout
-
-
-def _written(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in shape)})"
-
-
 def _which(rows: NDArray[np.intp]) -> str:
-    """Return a few row numbers in words that end in "have" or "has"."""
+    """Return a phrase that lists a few row numbers and ends in "have" or "has"."""
     listed = ", ".join(map(str, rows[:_SHOWN].tolist())) + (", ..." if len(rows) > _SHOWN else "")
     return f"row {listed} has" if len(rows) == 1 else f"{len(rows)} rows ({listed}) have"

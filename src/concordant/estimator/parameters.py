@@ -1,33 +1,43 @@
-"""The parameters of an estimator: what is wrong with them, and what stands for those that are left open."""
+"""Arguments of an estimator: checks, defaults that depend on the data, weights, and the rows held out for validation.
+
+Shapes: labels, groups and weights (N,); class weights (C,).
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from concordant import seeding
+from concordant.data.split import Floats, Integers, by_group
+from concordant.estimator.inputs import InputError
 from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
 
-_PER_ROOT = 21.0  # steps that grow with the root of the rows: 400 with 366, 1200 with 3229, as in the benchmarks
-_FEWEST, _MOST = 200, 3000
+_STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
+_FEWEST_STEPS, _MOST_STEPS = 200, 3000
+_FEWEST_HELD = 10  # fewer held-out instances are not informative
+_STREAM = ("estimator", "validation")
 
 
 def steps_for(rows: int) -> int:
-    """Return how many steps a fit of so many training instances takes.
+    """Return the number of steps of a fit of so many training instances.
 
     >>> steps_for(20), steps_for(366), steps_for(20_000)
     (200, 402, 2970)
     """
-    return int(min(_MOST, max(_FEWEST, round(_PER_ROOT * math.sqrt(rows)))))
+    return int(min(_MOST_STEPS, max(_FEWEST_STEPS, round(_STEPS_PER_ROOT * math.sqrt(rows)))))
 
 
 def seed_of(random_state: Any) -> int:  # noqa: ANN401
-    """Return the seed that a random state stands for: itself, a draw from it, or fresh entropy for None.
+    """Return the seed of a random state: the integer itself, a draw from it, or fresh entropy for None.
 
-    NumPy's global generator is neither read nor moved, unlike by other estimators with None.
+    Unlike in scikit-learn, None neither reads nor changes NumPy's global generator.
     """
     from sklearn.utils import check_random_state
 
@@ -39,7 +49,7 @@ def seed_of(random_state: Any) -> int:  # noqa: ANN401
 
 
 def faults_of(estimator: Any) -> list[str]:  # noqa: ANN401
-    """Return what is wrong with the parameters, one sentence each."""
+    """Return what is wrong with the parameters, one sentence per fault."""
     faults = []
     counts = {"batch": 2, "width": 2} | ({} if estimator.steps is None else {"steps": 1})
     for name, least in counts.items():
@@ -48,31 +58,25 @@ def faults_of(estimator: Any) -> list[str]:  # noqa: ANN401
             faults.append(f"{name} must be an integer of {least} or more; found {value!r}")
     if not faults and estimator.width % 2:
         faults.append(f"width must be even; found {estimator.width}")
-    ranges = (("learning_rate", 0.0, math.inf), ("weight_decay", 0.0, math.inf), ("validation", 0.0, 1.0))
-    for name, low, high in ranges:
+    ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
+        "learning_rate": ("a number above 0", lambda x: 0 < x < math.inf),
+        "weight_decay": ("a number 0 or more", lambda x: 0 <= x < math.inf),
+        "validation": ("a number in [0, 1)", lambda x: 0 <= x < 1),
+        "dropout": ("'auto' or a number in [0, 1)", lambda x: 0 <= x < 1),
+    }
+    for name, (expected, inside) in ranges.items():
         value = getattr(estimator, name)
-        open_below = name == "learning_rate"
-        inside = _is_number(value) and low <= value < high
-        if not inside or (open_below and value == low):
-            said = "above 0" if open_below else "0 or more" if high == math.inf else "in [0, 1)"
-            faults.append(f"{name} must be a number {said}; found {value!r}")
-    dropout = estimator.dropout
-    if dropout != "auto" and not (_is_number(dropout) and 0 <= dropout < 1):
-        faults.append(f"dropout must be 'auto' or a number in [0, 1); found {dropout!r}")
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not (is_number and inside(value)) and (name, value) != ("dropout", "auto"):
+            faults.append(f"{name} must be {expected}; found {value!r}")
     for name, choices in (("fusion", FUSIONS), ("calibrator", CALIBRATORS)):
         if getattr(estimator, name) not in choices:
             faults.append(f"unknown {name} {getattr(estimator, name)!r}; choose from: {', '.join(choices)}")
-    if not faults:
-        faults += _misfits(estimator)
-    return faults
-
-
-def _is_number(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return faults or _misfits(estimator)
 
 
 def _misfits(estimator: Any) -> list[str]:  # noqa: ANN401
-    """Return what does not go together, of names that exist."""
+    """Return combinations that do not work, of valid values."""
     calibrator, fusion = CALIBRATORS[estimator.calibrator], FUSIONS[estimator.fusion]
     faults = []
     if calibrator.late and not fusion.late:
@@ -86,3 +90,97 @@ def _misfits(estimator: Any) -> list[str]:  # noqa: ANN401
     if estimator.real and calibrator.classes:
         faults.append(f"calibrator {estimator.calibrator!r} needs classes, and a regressor has none; choose another")
     return faults
+
+
+def sample_weights(given: Any, count: int) -> Floats:  # noqa: ANN401
+    """Return one weight per instance, float32 (N,).
+
+    Raises:
+        InputError: wrong shape, a weight that is negative or not finite, or zeros alone.
+    """
+    if given is None:
+        return np.ones(count, np.float32)
+    weights = np.asarray(given, dtype=np.float32)
+    if weights.ndim == 0:
+        weights = np.full(count, weights, np.float32)
+    if weights.shape != (count,):
+        raise InputError(f"sample_weight must have shape ({count},); found {weights.shape}")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise InputError("sample_weight must be finite and not negative; leave instances with other weights out")
+    if not weights.any():
+        raise InputError("sample_weight holds nothing but zeros (all sample weights are zero); give some instance more")
+    return weights
+
+
+def class_weights(given: Any, classes: NDArray[Any], y: NDArray[Any]) -> Floats:  # noqa: ANN401
+    """Return the weight of each class (C,); classes that y lacks weigh 1.
+
+    Args:
+        given: "balanced", or class -> weight, 1 by default.
+        classes: all of them (C,).
+        y: the classes of the instances (N,).
+
+    Raises:
+        InputError: another type, or unknown classes.
+    """
+    from sklearn.utils.class_weight import compute_class_weight
+
+    found = np.ones(len(classes), np.float32)
+    here = np.isin(classes, y)
+    if isinstance(given, Mapping):
+        unknown = [str(name) for name in given if name not in classes.tolist()]
+        if unknown:
+            raise InputError(f"class_weight names classes that y has not: {', '.join(unknown)}")
+        given = {name: weight for name, weight in given.items() if name in classes[here].tolist()}
+    elif given != "balanced":
+        raise InputError(f"class_weight must be None, 'balanced' or a dictionary; found {given!r}")
+    found[here] = compute_class_weight(given, classes=classes[here], y=y)
+    return found
+
+
+def hold_out(
+    count: int,
+    labels: Integers | None,
+    groups: Any,  # noqa: ANN401
+    share: float,
+    seed: int,
+) -> tuple[Integers, Integers]:
+    """Return the rows to train on and those held out: stratified by class or whole groups, none if fewer than 10.
+
+    Without groups every class keeps an instance to train on.
+
+    Args:
+        count: N.
+        labels: class indices; None of a regression.
+        groups: of the instances; whole groups are held out.
+        share: how many are held out; 0 for none.
+        seed: of the draws.
+
+    Raises:
+        InputError: there is but one group, or groups have another shape.
+    """
+    groups = None if groups is None else np.asarray(groups)
+    if groups is not None and groups.shape != (count,):
+        raise InputError(f"groups must name one group per instance, shape ({count},); found {groups.shape}")
+    rows = np.arange(count)
+    wanted = round(share * count)
+    if wanted < _FEWEST_HELD:
+        return rows, rows[:0]
+    if groups is not None:
+        names = np.asarray([str(one) for one in groups.tolist()])
+        if len(np.unique(names)) < 2:
+            raise InputError("groups must name two groups or more, so that one can be held out; or set validation=0")
+        return by_group(rows, names, share, seed, *_STREAM)
+    order = np.random.default_rng(seeding.derive_seed(seed, *_STREAM)).permutation(count)
+    if labels is None:
+        return np.sort(order[wanted:]), np.sort(order[:wanted])
+    # The classes take turns in proportion to their size: the k-th of n members comes at the time (k + 1/2) / n.
+    shuffled = labels[order]
+    times = np.empty(count)
+    for label in np.unique(labels):
+        members = np.flatnonzero(shuffled == label)
+        times[members] = (np.arange(len(members)) + 0.5) / len(members)
+        times[members[-1]] = np.inf  # stays in training
+    held = order[np.argsort(times, kind="stable")[:wanted]]
+    held = held[np.isin(held, order[np.isfinite(times)])]
+    return np.setdiff1d(rows, held), np.sort(held)

@@ -11,11 +11,11 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
-from concordant.estimator.faults import InputError
+from concordant.estimator.inputs import InputError
 
 
 class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[misc]
-    """A regressor of several modalities that weighs each by what the others say of it.
+    """Regressor of several modalities that weighs each by its agreement with the others.
 
     X, parameters and attributes are those of `CalibratedClassifier`, but for what concerns classes. It is trained on
     the squared error of y in standard deviations; `score` is R squared.
@@ -42,8 +42,8 @@ class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[
         Args:
             X: instances.
             y: numbers (N,).
-            groups: what each instance belongs to; whole groups are held out for validation.
-            sample_weight: what each instance counts (N,).
+            groups: of the instances; whole groups are held out for validation.
+            sample_weight: of the instances (N,).
 
         Raises:
             InputError: all faults of X, y or the parameters at once.
@@ -61,13 +61,13 @@ class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[
     ) -> CalibratedRegressor:
         """Go once through these instances, from where the last call or `fit` ended.
 
-        What is fixed by the first call, which should hold typical instances: the modalities and their sizes, mean and
-        standard deviation of every input and of y. Nothing is held out, and the learning rate is constant.
+        The first call should hold typical instances: it fixes the modalities and their sizes, and mean and standard
+        deviation of every input and of y. Nothing is held out, and the learning rate is constant.
 
         Args:
             X: instances.
             y: numbers (N,).
-            sample_weight: what each instance counts (N,).
+            sample_weight: of the instances (N,).
 
         Raises:
             InputError: all faults of X, y or the parameters at once.
@@ -76,7 +76,7 @@ class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401, N803
-        """Return a number an instance (N,); without any modality the mean of y in training.
+        """Return one number per instance (N,); for one without any modality the mean of y in training.
 
         Raises:
             InputError: all faults of X at once.

@@ -156,7 +156,7 @@ class FromFeatures(nn.Module):
         present: Mapping[str, Tensor] | None = None,
     ) -> Output:
         """Calibrate features and fuse them."""
-        return self.model.judge(self.model.calibrator.gather(features, masks, present))
+        return self.model.calibrate_and_fuse(self.model.calibrator.gather(features, masks, present))
 
 
 def feature_layouts(model: MultimodalModel) -> dict[str, str]:

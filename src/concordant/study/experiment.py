@@ -29,12 +29,17 @@ from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices, launched
 from concordant.training.execution_plan import Pass, Unit, check_vectorise, plan, splits_of
-from concordant.training.folder import RESULTS, ExperimentFolder
 from concordant.training.model import check_encoders, check_labels
-from concordant.training.paired import Job, default_jobs, run_all
-from concordant.training.processes import Crew, check_together, spawn_all
+from concordant.training.processes import (
+    DistributedRunner,
+    Job,
+    check_distributed,
+    default_jobs,
+    run_all,
+    run_distributed,
+)
 from concordant.training.provenance import digests, hardware, versions
-from concordant.training.runs import prepare_of
+from concordant.training.runs import RESULTS, RunFolder, prepare_of
 from concordant.training.train import Trained, train
 
 if TYPE_CHECKING:
@@ -113,10 +118,10 @@ def study_all(
     Returns, raises: as for `study`.
     """
     devices = Devices() if devices is None else devices
-    check_together(devices, [config for config, _ in experiments.values()], jobs, dynamics, checkpoint_every)
+    check_distributed(devices, [config for config, _ in experiments.values()], jobs, dynamics, checkpoint_every)
     if launched() is None:
         return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, None, vectorise, say)
-    crew = Crew(devices)
+    crew = DistributedRunner(devices)
     if not crew.first:
         crew.follow(_every_job(experiments, data, devices, checkpoint_every), run_one)
         return {}
@@ -132,7 +137,7 @@ def _study_all(
     dynamics: int | None,
     devices: Devices,
     checkpoint_every: int | None,
-    crew: Crew | None,
+    crew: DistributedRunner | None,
     vectorise: str,
     say: Callable[[str], None] | None,
 ) -> dict[str, dict[str, Any]]:
@@ -151,7 +156,7 @@ def _study_all(
         check_encoders(task, config)
         check_labels(task, config)
         checks[name] = check_task(task, f"{config.benchmark}, {config.protocol}, seed 0")
-    folders = {name: ExperimentFolder(out) for name, (_, out) in experiments.items()}
+    folders = {name: RunFolder(out) for name, (_, out) in experiments.items()}
     for name, (config, _) in experiments.items():
         folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files), devices.numerics())
         if dynamics is not None:
@@ -207,7 +212,7 @@ def _study_all(
         if crew is not None:
             failures: Sequence[tuple[Unit, str]] = crew.lead(shared, run_one, done=done_one)
         elif devices.size > 1:
-            failures = spawn_all(shared, run_one, devices, done=done_one)
+            failures = run_distributed(shared, run_one, devices, done=done_one)
         else:
             failures = run_all(todo, run_unit, processes=processes, done=done)
         failed += [(jobs_of(unit)[0].folder, failure) for unit, failure in failures]
@@ -343,7 +348,7 @@ def write_weights(path: Path, state: dict[str, Any], job: Job) -> None:
     write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=about))
 
 
-def collect(config: Config, folder: ExperimentFolder) -> dict[str, Any]:
+def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Join the files of all runs: write predictions.parquet, return what results.json holds."""
     keys = [(variant, seed) for variant in config.variants for seed in range(config.seeds)]
     table = read_tables([folder.run(variant, seed) / "predictions.parquet" for variant, seed in keys])
@@ -395,7 +400,7 @@ def checkpoint_of(job: Job) -> Checkpoint:
     return Checkpoint(job.folder / CHECKPOINT, about, job.checkpoint_every)
 
 
-def _jobs(config: Config, folder: ExperimentFolder, data: Path | None) -> list[Job]:
+def _jobs(config: Config, folder: RunFolder, data: Path | None) -> list[Job]:
     """Return all runs, seed by seed, so that a stopped experiment has whole seeds."""
     return [
         # Whoever trains a job sees the recipe that was tuned for its variant, in whichever way it trains.
@@ -412,5 +417,5 @@ def _every_job(
     return [
         replace(job, devices=devices, checkpoint_every=every)
         for config, out in experiments.values()
-        for job in _jobs(config, ExperimentFolder(out), _source(config, data))
+        for job in _jobs(config, RunFolder(out), _source(config, data))
     ]

@@ -25,7 +25,7 @@ from concordant.statistics.significance import holm
 from concordant.study.experiment import Progress, correctness, study_all
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.devices import Devices
-from concordant.training.folder import ExperimentFolder
+from concordant.training.runs import RunFolder
 
 SCHEMA = "concordant.grid/1"
 SHOWN = (CLEAN, CORRUPTION_MEAN)
@@ -192,7 +192,7 @@ def overall(out: Path, rows: Sequence[str], labels: Sequence[str]) -> list[dict[
     """
     if reference(labels) is None:
         return []
-    tables = [correctness(read_tables([ExperimentFolder(out / row).predictions])) for row in rows]
+    tables = [correctness(read_tables([RunFolder(out / row).predictions])) for row in rows]
     mean: dict[tuple[str, int], dict[str, Outcomes]] = {}
     for key, outcomes in tables[0].items():
         mean[key] = {
@@ -237,6 +237,6 @@ def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
 def _clean(folder: Path) -> dict[str, dict[int, Outcomes]]:
     """Return label -> seed -> the outcomes on the clean test part."""
     found: dict[str, dict[int, Outcomes]] = {}
-    for (label, seed), outcomes in correctness(read_tables([ExperimentFolder(folder).predictions])).items():
+    for (label, seed), outcomes in correctness(read_tables([RunFolder(folder).predictions])).items():
         found.setdefault(label, {})[seed] = outcomes[CLEAN]
     return found

@@ -24,9 +24,9 @@ from concordant.robustness.predict import FromFeatures, feature_layouts, feature
 from concordant.robustness.removal import RATES, measure_removal
 from concordant.training.metrics import PRIMARY
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.paired import Job, default_jobs, run_all
+from concordant.training.processes import Job, default_jobs, run_all
 from concordant.training.provenance import hardware, versions
-from concordant.training.runs import ANALYSES, WEIGHTS, TrainedRuns, load_weights
+from concordant.training.runs import ANALYSES, WEIGHTS, RunFolder, load_weights, prepare_of
 
 REMOVAL = "concordant.removal/1"
 CORRUPTION = "concordant.corruption/1"
@@ -36,7 +36,7 @@ Found = dict[str, Any]
 
 
 def stress_removal(
-    runs: TrainedRuns,
+    runs: RunFolder,
     *,
     data: Path | str | None = None,
     metric: str = PRIMARY,
@@ -68,7 +68,7 @@ def stress_removal(
 
 
 def stress_corruption(
-    runs: TrainedRuns,
+    runs: RunFolder,
     *,
     data: Path | str | None = None,
     metric: str = PRIMARY,
@@ -109,14 +109,14 @@ def stress_corruption(
 
 
 def _all_runs(
-    runs: TrainedRuns, analysis: str, asked: Found, data: Path | str | None, jobs: int | None, progress: Progress | None
+    runs: RunFolder, analysis: str, asked: Found, data: Path | str | None, jobs: int | None, progress: Progress | None
 ) -> list[Found]:
     """Do an analysis of every run that has not had it, and return all, in the order of results.json."""
     source = runs.source(data)
     task = runs.task(0, source)
     check_metric(asked["metric"], task.test.labels)
     everything = [
-        Job(runs.config, variant, seed, runs.folder(variant, seed), source)
+        Job(runs.config, variant, seed, runs.run(variant, seed), source)
         for seed in range(runs.config.seeds)
         for variant in runs.config.variants
     ]
@@ -161,7 +161,7 @@ def _digest(job: Job) -> str:
 
 def _work(analysis: str, asked: Found, job: Job) -> Found:
     """Do one analysis of one run in a worker process, and write what it gave."""
-    task = TrainedRuns(job.folder, job.config, {}).task(job.seed, job.data)
+    task = prepare_of(job.config, job.data, seed=job.seed)
     model = build_model(task, job.config, job.variant, job.seed)
     load_weights(model, job.folder / WEIGHTS)
     model.eval()
@@ -198,7 +198,7 @@ def _corruption(model: MultimodalModel, task: Task, job: Job, asked: Found) -> F
     )
 
 
-def _head(runs: TrainedRuns, schema: str, metric: str, command: str) -> Found:
+def _head(runs: RunFolder, schema: str, metric: str, command: str) -> Found:
     return {
         "schema": schema,
         "benchmark": runs.config.benchmark,

@@ -17,8 +17,8 @@ from concordant.files import read_json, write_json
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import Experiment
 from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY
-from concordant.training.folder import ExperimentFolder, lock
 from concordant.training.provenance import hardware, versions
+from concordant.training.runs import RunFolder, lock
 
 SCHEMA = "concordant.sweep/1"
 MAY_CHANGE = ("resources", "retries")  # between the first command and one that resumes the sweep
@@ -144,7 +144,7 @@ def document_of(
 
 
 def _experiment(one: Experiment, folder: SweepFolder) -> dict[str, Any]:
-    out = ExperimentFolder(folder.path / one.name)
+    out = RunFolder(folder.path / one.name)
     config = one.config
     there = [out.finished(variant, seed) for variant in config.variants for seed in range(config.seeds)]
     search = out.path / "search.json"

@@ -17,10 +17,9 @@ from concordant.sweep.plan import Experiment
 from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import Trial
 from concordant.training.config import Config, Recipe, Variant
-from concordant.training.folder import ExperimentFolder
 from concordant.training.model import check_encoders, check_labels
 from concordant.training.provenance import digests, versions
-from concordant.training.runs import prepare_of
+from concordant.training.runs import RunFolder, prepare_of
 
 if TYPE_CHECKING:
     from concordant.sweep.ray_engine import RayEngine
@@ -161,7 +160,7 @@ class _Sweep:
                     config["search"] = self.grid.search.model_dump(mode="json")
                 write_json(sheet, {**grid, "config": config, "command": command})
             for one in whole:
-                path = ExperimentFolder(self.folder.path / one.name).results
+                path = RunFolder(self.folder.path / one.name).results
                 results = read_json(path) if path.exists() else None
                 if results is None:
                     results = study(self.configs[one.name], path.parent, data=one.data, jobs=1)
@@ -201,7 +200,7 @@ class _Sweep:
     def _runs(self, one: Experiment) -> list[Trial]:
         """Claim the experiment's folder with the chosen recipes; return the unfinished runs."""
         config, search = one.config, self.grid.search
-        out = ExperimentFolder(self.folder.path / one.name)
+        out = RunFolder(self.folder.path / one.name)
         barred: set[str] = set()
         if search is not None:
             if any(name.startswith(f"{one.name}: ") for name in self.failed):  # a candidate without a result
@@ -234,7 +233,7 @@ class _Sweep:
         config = self.configs.get(one.name)
         if config is None:
             return False
-        out = ExperimentFolder(self.folder.path / one.name)
+        out = RunFolder(self.folder.path / one.name)
         return all(out.finished(variant, seed) for variant in config.variants for seed in range(config.seeds))
 
     def _say(self, line: str) -> None:

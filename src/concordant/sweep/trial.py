@@ -25,7 +25,7 @@ from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json
 from concordant.study.experiment import run_one
 from concordant.training.config import Config, Variant
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train

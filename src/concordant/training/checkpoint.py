@@ -96,13 +96,14 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-@dataclass(kw_only=True)
-class RunState(TrainingState):
+@dataclass
+class RunState:
     """Everything that the next step depends on, and that a checkpoint holds.
 
     The order of batches follows from the seed and the step.
 
     Args:
+        state: of the loop.
         model: in training.
         method: balances the modalities.
         optimizer: of the parameters of both.
@@ -113,6 +114,7 @@ class RunState(TrainingState):
         seconds: training time before the interruption.
     """
 
+    state: TrainingState
     model: MultimodalModel
     method: TrainingMethod
     optimizer: torch.optim.Optimizer
@@ -131,12 +133,12 @@ class RunState(TrainingState):
             seconds: training time so far, without that before an interruption.
         """
         chance = self._dropout_stream().unsqueeze(0).to(self.fabric.device)
-        total = self.total if ranks is None else ranks.total(self.total)[0]
+        total = self.state.total if ranks is None else ranks.total(self.state.total)[0]
         if ranks is not None:
             ranks.rows = (1,) * ranks.size
             (chance,) = ranks.gather(chance)
-        state = {
-            "step": self.step,
+        saved = {
+            "step": self.state.step,
             "model": whole_tree(self.model.state_dict()),
             "method": self.method.state_dict(),
             "optimizer": whole_tree(self.optimizer.state_dict()),
@@ -145,13 +147,13 @@ class RunState(TrainingState):
             "draws": self.draws.get_state(),
             "chance": chance.cpu(),
             "best": self.selector.state_dict(),
-            "history": self.history,
+            "history": self.state.history,
             "total": float(total),
-            "count": self.count,
+            "count": self.state.count,
             "seconds": self.seconds + seconds,
         }
         if self.fabric.is_global_zero:
-            checkpoint.write(state)
+            checkpoint.write(saved)
 
     def resume(self, checkpoint: Checkpoint | None, ranks: Ranks | None) -> None:
         """Restore the state from a checkpoint, if there is one.
@@ -197,9 +199,9 @@ class RunState(TrainingState):
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
         self.draws.set_state(saved["draws"])
         self.selector.load_state_dict(saved["best"])
-        self.history, self.step, self.count = saved["history"], saved["step"], saved["count"]
+        self.state.history, self.state.step, self.state.count = saved["history"], saved["step"], saved["count"]
         # A sum over all processes: the first one alone goes on with it.
-        self.total = saved["total"] if self.fabric.is_global_zero else 0.0
+        self.state.total = saved["total"] if self.fabric.is_global_zero else 0.0
         self.seconds = saved["seconds"]
         if self.fabric.global_rank < len(saved["chance"]):
             # A copy: PyTorch reads a generator state from the start of its memory, wherever the row begins.

@@ -1,7 +1,7 @@
-"""The configuration of a paired experiment: what is compared, on what, under which recipe.
+"""Configuration of a paired experiment: benchmark, fusion, calibrators, seeds and recipe.
 
-It is checked as a whole, all faults at once, and written beside the results; a folder of results belongs to
-one configuration.
+It is validated as a whole, with all faults at once, and written beside the results; a folder of results belongs to one
+configuration.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from concordant.training.methods import METHODS
 
 
 class Recipe(BaseModel):
-    """How every run of an experiment is trained, whatever its calibrator.
+    """Training recipe of all runs of an experiment.
 
     Args:
         steps: of the optimiser, at the most.
-        batch: instances a step (each is seen untouched and, in perturbed training, perturbed as well).
+        batch: instances per step (in perturbed training each also as a perturbed copy).
         learning_rate: the highest of the one-cycle schedule.
         weight_decay: of AdamW.
         dropout: of encoders, calibrator and fusion.
-        width: features that each encoder hands over.
-        evaluations: how often validation is scored, evenly spaced; of states within one standard error of the
-            best the latest is kept.
-        patience: evaluations in a row below that after which training stops.
+        width: features per encoder.
+        evaluations: how often validation is scored, evenly spaced; the latest state within one standard error of the
+            best is kept.
+        patience: evaluations in a row without a state to keep after which training stops.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,14 +56,14 @@ class Recipe(BaseModel):
 
 
 class Variant(NamedTuple):
-    """One column of the comparison: a calibrator, and whether training perturbed the features."""
+    """One method of the comparison: a calibrator, and whether training perturbs the features."""
 
     calibrator: str
     perturbed: bool
 
     @property
     def label(self) -> str:
-        """How results name it: the calibrator, and "none+perturbed" for the twin trained with perturbations."""
+        """Name in results: the calibrator, or "none+perturbed" for the twin trained with perturbations."""
         return "none+perturbed" if self.calibrator == "none" and self.perturbed else self.calibrator
 
 
@@ -75,17 +75,16 @@ class Config(BaseModel):
         fusion: one of `concordant list fusions`.
         calibrators: some of `concordant list calibrators`; "none" is trained on clean batches and, once more,
             with the perturbations of the others.
-        seeds: every seed is one split, one set of initial weights, one order of batches and perturbations.
+        seeds: each has its own split, initial weights, order of batches and perturbations.
         protocol: how the benchmark is split.
-        modalities: which of the benchmark's are used; one alone is for "none" only.
-        calibrate: where the calibrator stands, one of the fusion's points: "features", or for convolutional
+        modalities: some of the benchmark's; a single one goes with "none" only.
+        calibrate: position of the calibrator, one of the fusion's points: "features", or for convolutional
             fusions "maps" (before pooling) and, in some, "pooled".
-        preset: sizes of the fusion: "small" trains on two cores, "paper" has what was published.
+        preset: sizes of the fusion: "small" trains on two cores, "paper" has the published ones.
         encoders: "small" ones for small inputs, or "resnet18" for images, spectrograms, depth and frames.
         method: how the modalities' training is balanced, one of `concordant list methods`.
         recipe: how each run is trained.
-        tuned: label of a variant -> the fields of the recipe that a search chose for it; none where nothing was
-            searched, and then not written either.
+        tuned: label of a variant -> the fields of the recipe that a search chose for it; not written if empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -121,7 +120,7 @@ class Config(BaseModel):
         if self.benchmark in BENCHMARKS:
             benchmark = BENCHMARKS[self.benchmark]
             faults += _unknown(f"protocol of {self.benchmark}", (self.protocol,), benchmark.protocols)
-            if not benchmark.stored:  # what a prepared dataset has is known when it is opened
+            if not benchmark.stored:  # the modalities of a prepared dataset are read when it is opened
                 faults += _unknown(f"modality of {self.benchmark}", self.modalities, benchmark.modalities)
         for what, names in (("calibrators", self.calibrators), ("modalities", self.modalities)):
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -133,7 +132,7 @@ class Config(BaseModel):
         return self
 
     def _misfits(self) -> list[str]:
-        """Return what does not go together, of names that exist."""
+        """Return combinations that do not work, of valid names."""
         faults = []
         count = len(self.modalities)
         if count == 1 and self.calibrators != ("none",):
@@ -170,7 +169,7 @@ class Config(BaseModel):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """What is trained for every seed, in the order of the table; one modality alone only clean."""
+        """Variants trained for every seed, in the order of the table; a single modality is trained clean only."""
         if len(self.modalities) == 1:
             return (Variant("none", False),)
         found = []
@@ -180,7 +179,7 @@ class Config(BaseModel):
         return tuple(found)
 
     def of(self, variant: Variant) -> Config:
-        """Return the experiment as the runs of a variant see it: with the recipe that was tuned for them, if any."""
+        """Return the experiment with the recipe that was tuned for a variant, if any."""
         if not self.tuned:
             return self
         recipe = {**self.recipe.model_dump(), **self.tuned.get(variant.label, {})}
@@ -201,19 +200,19 @@ def make_config(
     method: str = "none",
     recipe: dict[str, Any] | None = None,
 ) -> Config:
-    """Return the checked configuration of an experiment; what is left out comes from the benchmark.
+    """Return the validated configuration of an experiment; the benchmark has the defaults.
 
     Args:
         benchmark: its name.
         fusion: None = the benchmark's own.
-        calibrators: what is compared.
+        calibrators: the compared ones.
         seeds: how many seeds, counted from 0.
         protocol: None = the benchmark's first.
         modalities: None = all of the benchmark.
         calibrate: None = the fusion's first point.
         preset: sizes of the fusion, "small" or "paper".
         encoders: "small" or "resnet18".
-        method: how the modalities' training is balanced.
+        method: of training.
         recipe: fields of `Recipe` that differ from the benchmark's.
 
     Raises:
@@ -244,7 +243,7 @@ def make_config(
     except ValidationError as error:
         whose = ""
         if modalities is None and not entry.modalities:
-            whose = f"{benchmark} has the modalities of one's dataset: run that by its folder, or name them; "
+            whose = f"{benchmark} has the modalities of a dataset of your own: run that by its folder, or name them; "
         raise UsageError(f"{whose}{explain(error)}") from None
 
 
@@ -253,7 +252,7 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
 
     Args:
         values: its configuration, as results.json and grid.json hold it.
-        fusion: what stands for the fusion, the rows of a grid; None = the configuration's own.
+        fusion: replaces the configuration's, for the rows of a grid; None = no replacement.
 
     >>> command_words(make_config("digits", seeds=2).model_dump())[:7]
     ['concordant', 'run', 'digits', '--fusion', 'concat', '--calibrators', 'none,self,joint,context']
@@ -267,10 +266,10 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
 
 
 def first_point(fusion: str) -> str:
-    """Return where a calibrator stands unless another point is named."""
+    """Return the default point of a fusion for a calibrator."""
     return FUSIONS[fusion].points[0] if fusion in FUSIONS else "features"
 
 
 def _unknown(kind: str, names: tuple[str, ...], choices: Registry[Any] | tuple[str, ...]) -> list[str]:
-    """Return one fault for each name that is not among the choices."""
+    """Return one fault per name that is not among the choices."""
     return [f"unknown {kind} {name!r}; choose from: {', '.join(choices)}" for name in names if name not in choices]

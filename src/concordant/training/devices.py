@@ -1,8 +1,9 @@
-"""Where a run is trained: how many devices, of which kind, how the processes share the work, in which precision.
+"""Devices of a run: number and kind, precision, and how processes share the work or the model itself.
 
-The batch of the recipe is the batch of a step, whatever is chosen here: it is split over the processes, and over
-`accumulate` parts that go through the model one after another. Processes are started by Concordant (`--devices 2`), by
-torchrun or by Slurm's srun; Lightning Fabric connects them.
+The batch of the recipe is the batch of a step: it is split over the processes, and over `accumulate` chunks that go
+through the model one after another. Processes are started by Concordant (`--devices 2`), by torchrun or by Slurm's
+srun; Lightning Fabric connects them. A sharded model (FSDP, PyTorch's second form) has a piece of its parameters in
+each process: Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", SC 2020.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ STRATEGIES = ("auto", "ddp", "fsdp")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 ACROSS = ("gather", "local")
-#: While the first process stresses a run that was trained, the others wait; a process that dies ends them all.
+#: The others wait while the first process evaluates a trained run; a process that dies ends them all.
 PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Launched:
-    """This process as torchrun or srun started it.
+    """Place of this process among those that torchrun or srun started.
 
     Args:
-        rank: its number among all.
-        size: how many there are.
-        machines: on how many machines they run, the same number on each.
+        rank: its number.
+        size: number of processes.
+        machines: number of machines, with equally many processes on each.
     """
 
     rank: int
@@ -51,19 +52,19 @@ class Launched:
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """Where and how a run is trained.
+    """Devices of a run and how they share it.
 
     Args:
-        devices: processes on this machine, one a device; on a CPU simply processes. Under torchrun and srun they
-            are there already, and this may be left at 1.
-        strategy: "ddp" holds the model in every process, "fsdp" a piece of it in each; "auto" = "ddp".
+        devices: processes on this machine, one per device, or any number on a CPU. Under torchrun and srun, which
+            start them, it may be left at 1.
+        strategy: "ddp" has the model in every process, "fsdp" a piece of it in each; "auto" = "ddp".
         precision: "32-true", or mixed with "bf16-mixed" or, on CUDA alone, "16-mixed".
-        accumulate: parts into which the batch of a step is cut, to save memory. A part is perturbed, compared and
-            taken into the running statistics by itself, so results differ from those with 1.
-        accelerator: "cpu", "cuda" or "mps"; "auto" = what is there.
-        across: "gather" = perturbations and losses look at the batch of a step as a whole, so that results do not
-            depend on how many processes share it; "local" = each process looks at its own rows alone, which
-            sends less. Running statistics are those of the whole batch either way.
+        accumulate: chunks of the batch of a step, to save memory. Each chunk is perturbed, compared and added to the
+            running statistics by itself, so results differ from those with 1.
+        accelerator: "cpu", "cuda" or "mps"; "auto" = the available one.
+        across: "gather" = perturbations and losses use the whole batch, and results do not depend on the number of
+            processes; "local" = each process uses its own rows, which sends less. Running statistics are those of the
+            whole batch either way.
 
     Raises:
         UsageError: all faults at once.
@@ -96,13 +97,13 @@ class Devices:
 
     @property
     def size(self) -> int:
-        """How many processes train a run together."""
-        there = launched()
-        return self.devices if there is None else there.size
+        """Number of processes of a run."""
+        started = launched()
+        return self.devices if started is None else started.size
 
     @property
     def kind(self) -> str:
-        """The kind of device: what was asked for, or what is there."""
+        """Kind of device: the chosen one, or the available one."""
         if self.accelerator != "auto":
             return self.accelerator
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -110,11 +111,11 @@ class Devices:
 
     @property
     def sharded(self) -> bool:
-        """Whether each process holds only a piece of the model."""
+        """Whether each process has only a piece of the model."""
         return self.strategy == "fsdp" and self.size > 1
 
     def numerics(self) -> dict[str, Any]:
-        """Return what of this changes results by more than rounding, where it is not as usual; none otherwise."""
+        """Return the settings that change results by more than rounding; defaults are left out."""
         found: dict[str, Any] = {}
         if self.precision != "32-true":
             found["precision"] = self.precision
@@ -125,14 +126,14 @@ class Devices:
         return found
 
     def record(self) -> dict[str, Any]:
-        """Return what is written beside a result."""
+        """Return the record beside a result."""
         return {**asdict(self), "devices": self.size, "accelerator": self.kind}
 
     def check(self, batch: int) -> None:
-        """Refuse what this machine, or the batch of the recipe, does not give.
+        """Refuse settings that this machine or the batch of the recipe does not allow.
 
         Args:
-            batch: instances of a step.
+            batch: instances per step.
 
         Raises:
             UsageError: all faults at once.
@@ -152,7 +153,7 @@ class Devices:
         if self.precision == "16-mixed" and self.kind != "cuda":
             faults.append(f"--precision 16-mixed needs CUDA, and training is on {self.kind}; use bf16-mixed")
         if self.strategy == "fsdp" and self.precision == "16-mixed":
-            faults.append("--strategy fsdp knows no 16-mixed; use bf16-mixed")
+            faults.append("--strategy fsdp does not support 16-mixed; use bf16-mixed")
         if batch < self.size * self.accumulate:
             faults.append(
                 f"a batch of {batch} instances cannot be split over {self.size} processes and {self.accumulate} parts; "
@@ -162,7 +163,7 @@ class Devices:
             raise UsageError("; ".join(faults))
 
     def fabric(self, *loggers: Logger) -> Fabric:
-        """Return the Fabric of this process, connected to the others; it says nothing on the terminal."""
+        """Return the Fabric of this process, connected to the others; it prints nothing."""
         from lightning_fabric import Fabric
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -170,7 +171,7 @@ class Devices:
             return Fabric(
                 accelerator=self.accelerator, devices=1, precision=_literal(self.precision), loggers=list(loggers)
             )
-        # The parameters that a batch leaves out are not known before; that a batch leaves none out is no news.
+        # Which parameters a batch leaves out is unknown in advance; PyTorch warns where it leaves none out.
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         there = launched()
         machines = 1 if there is None else there.machines
@@ -194,7 +195,7 @@ class Devices:
 
 
 def launched() -> Launched | None:
-    """Return what torchrun or srun made of this process; None where nobody has started several.
+    """Return the place of this process among those of torchrun or srun; None if it is the only one.
 
     Processes that Concordant starts itself look like those of torchrun.
     """
@@ -204,14 +205,14 @@ def launched() -> Launched | None:
         if size == 1:
             return None
         return Launched(int(known["RANK"]), size, size // int(known.get("LOCAL_WORLD_SIZE", size)))
-    # A batch script of several tasks has most of these as well, but no step: it runs once, outside of srun.
+    # A batch script of several tasks has most of these too, but no step: it runs once, outside of srun.
     if "SLURM_STEP_ID" in known and int(known.get("SLURM_NTASKS", "1")) > 1 and not _interactive():
         return Launched(int(known["SLURM_PROCID"]), int(known["SLURM_NTASKS"]), int(known.get("SLURM_NNODES", "1")))
     return None
 
 
 def _interactive() -> bool:
-    """Say whether this is a shell that Slurm gave to a person, as Lightning tells it."""
+    """Return whether this is an interactive shell of Slurm, by Lightning's rule."""
     return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
 
 
@@ -220,7 +221,7 @@ def _literal(precision: str) -> Any:  # noqa: ANN401 - Fabric wants a literal ty
 
 
 def shard(step: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Shard the model of a training step over the processes; what Fabric calls.
+    """Shard the model of a training step over the processes; Fabric calls it.
 
     Args:
         step: a module with the attribute `model`, a `MultimodalModel`.
@@ -232,19 +233,19 @@ def shard(step: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for part in (*model.encoders.values(), model.calibrator, model.fusion):
         if any(True for _ in part.parameters()):
             fully_shard(part, mesh=mesh["data_parallel"])
-    for name in ("encode", "join"):  # what is called of a fusion, which has no forward
+    for name in ("encode", "join"):  # methods that are called in place of forward
         register_fsdp_forward_method(model.fusion, name)
     fully_shard(model, mesh=mesh["data_parallel"])
     return step
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's state, put together where it lies in pieces; every process must call it then."""
+    """Return a module's state with whole tensors; every process must call it if the module is sharded."""
     return {name: whole(value) for name, value in module.state_dict().items()}
 
 
 def whole_tree(state: Any) -> Any:  # noqa: ANN401 - whatever a state dictionary holds
-    """Return dictionaries, lists and tensors with every tensor as a whole."""
+    """Return nested dictionaries and lists with whole tensors."""
     if isinstance(state, Mapping):
         return {key: whole_tree(value) for key, value in state.items()}
     if isinstance(state, list):
@@ -253,7 +254,7 @@ def whole_tree(state: Any) -> Any:  # noqa: ANN401 - whatever a state dictionary
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a tensor that may lie in pieces as a whole."""
+    """Return a tensor that may be sharded as a whole."""
     if type(value) is Tensor:
         return value
     from torch.distributed.tensor import DTensor
@@ -262,7 +263,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def in_pieces(value: Tensor, like: Tensor) -> Tensor:
-    """Return a whole tensor as `like` lies: in pieces, or whole as well."""
+    """Return a whole tensor sharded as `like` is, or whole."""
     if type(like) in (Tensor, nn.Parameter):
         return value
     from torch.distributed.tensor import DTensor, distribute_tensor

@@ -19,7 +19,7 @@ from concordant.data.split import Split, Task
 from concordant.errors import UsageError
 from concordant.training.devices import Devices
 from concordant.training.model import build_model
-from concordant.training.paired import Job
+from concordant.training.processes import Job
 
 VECTORISE = ("auto", "on", "off")
 # Device -> multiplications of the largest encoder's first layer in a step, above which a pass does not pay: operators

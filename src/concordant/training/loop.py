@@ -122,7 +122,8 @@ def fit(
         if number in marks:
             mean = reduce(state.total) / state.count
             if not math.isfinite(mean):
-                raise diverged(number, optimizer, f"the loss is {mean}")
+                group = optimizer.param_groups[0]
+                raise diverged(number, group.get("max_lr", group["lr"]), f"the loss is {mean}")
             entry: dict[str, float] = {"step": number, "loss": mean}
             state.total, state.count = 0.0, 0
             model.eval()
@@ -156,8 +157,8 @@ def one_cycle(
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
 
 
-def diverged(step: int, optimizer: Any, why: str) -> ConcordantError:  # noqa: ANN401
+def diverged(step: int, learning_rate: float, why: str) -> ConcordantError:
     """Return the error that ends a diverged run."""
-    group = optimizer.param_groups[0]
-    rate = group.get("max_lr", group["lr"])
-    return ConcordantError(f"training diverged at step {step}; choose a lower learning_rate than {rate:g} ({why})")
+    return ConcordantError(
+        f"training diverged at step {step}; choose a lower learning_rate than {learning_rate:g} ({why})"
+    )

@@ -1,6 +1,6 @@
-"""The metrics of classification and of sentiment regression, each by the definition that its name says.
+"""Metrics of classification and of sentiment regression, each by the definition that its name states.
 
-Accuracies, F1 and calibration errors are fractions from 0 to 1. Axis letters: N instances, C classes, T segments.
+Accuracies, F1 and calibration errors are fractions from 0 to 1. Axis letters: N instances, C classes.
 """
 
 from __future__ import annotations
@@ -13,22 +13,21 @@ from numpy.typing import NDArray
 
 from concordant.errors import UsageError
 
-#: What models are chosen by and compared on unless the user says otherwise.
+#: The metric that selects and compares models by default.
 PRIMARY = "accuracy"
 
 
 def classification_metrics(
     labels: NDArray[Any] | Sequence[int], predictions: NDArray[Any] | Sequence[int], classes: int
 ) -> dict[str, float]:
-    """Score predicted classes against true ones; scikit-learn does the computing.
+    """Score predicted classes with scikit-learn.
 
     - `accuracy`: the share of instances whose class is predicted.
     - `balanced_accuracy`: the mean recall over the classes that occur among `labels`.
     - `f1_macro`: the mean F1 over the classes that occur among `labels` or `predictions`.
-    - `f1_weighted`: the mean F1 over the same classes, weighted by how often each occurs in `labels`.
+    - `f1_weighted`: the mean F1 over these classes, weighted by how often each occurs in `labels`.
 
-    F1 = 2 TP / (2 TP + FP + FN); a class that is never hit has an F1 of 0. A class of the C that
-    occurs on neither side counts nowhere, so no value is ever undefined.
+    F1 = 2 TP / (2 TP + FP + FN). Classes that occur on neither side are left out, so all values are defined.
 
     Args:
         labels: (N,) true classes, integers in 0..C-1.
@@ -39,49 +38,48 @@ def classification_metrics(
         metric -> value in [0, 1].
 
     Raises:
-        UsageError: there are no instances, the lengths differ, or a class is no integer in 0..C-1.
+        UsageError: there are no instances, the lengths differ, or a class is not an integer in 0..C-1.
 
     >>> classification_metrics([0, 0, 0, 1], [0, 0, 0, 0], classes=2)["balanced_accuracy"]
     0.5
     """
     if classes < 2:
         raise UsageError(f"classes must be 2 or more, got {classes}")
-    truth = _checked("labels", labels, classes)
-    guess = _checked("predictions", predictions, classes)
+    truth, guess = _classes("labels", labels, classes), _classes("predictions", predictions, classes)
     if truth.shape != guess.shape:
         raise UsageError(f"labels and predictions must be of one length, got {len(truth)} and {len(guess)}")
 
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-    true_classes = np.unique(truth)
-    seen_classes = np.union1d(truth, guess)
-    # What balanced_accuracy_score computes, without its warning when a class is predicted that is never true.
-    recall = recall_score(truth, guess, labels=true_classes, average="macro", zero_division=0)
-    macro = f1_score(truth, guess, labels=seen_classes, average="macro", zero_division=0)
-    weighted = f1_score(truth, guess, labels=seen_classes, average="weighted", zero_division=0)
+    occurring = np.union1d(truth, guess)
+    # What balanced_accuracy_score computes, without its warning about predicted classes that are never true.
+    recall = recall_score(truth, guess, labels=np.unique(truth), average="macro", zero_division=0)
+    f1 = {
+        average: float(f1_score(truth, guess, labels=occurring, average=average, zero_division=0))
+        for average in ("macro", "weighted")
+    }
     return {
         "accuracy": float(accuracy_score(truth, guess)),
         "balanced_accuracy": float(recall),
-        "f1_macro": float(macro),
-        "f1_weighted": float(weighted),
+        "f1_macro": f1["macro"],
+        "f1_weighted": f1["weighted"],
     }
 
 
 def sentiment_metrics(
     labels: NDArray[Any] | Sequence[float], predictions: NDArray[Any] | Sequence[float]
 ) -> dict[str, float | None]:
-    """Score predicted sentiment against the true one, both real numbers around 0, as the MMSA benchmark does.
+    """Score predicted sentiment, real numbers around 0, as the MMSA benchmark does.
 
     - `has0_accuracy`, `has0_f1_weighted`: of the two classes "0 or more" and "less than 0".
     - `non0_accuracy`, `non0_f1_weighted`: of the two classes "more than 0" and "0 or less", over the instances
-      whose label is not exactly 0; None where there are none.
-    - `accuracy7`, `accuracy5`, `accuracy3`: both sides clipped to plus or minus 3, 2 or 1 and rounded (halves
-      to even, as NumPy does), the share of equal ones.
-    - `mae`: the mean absolute error, of predictions as they are, not clipped.
+      whose label is not exactly 0; None without such instances.
+    - `accuracy7`, `accuracy5`, `accuracy3`: the share of equal values after clipping both sides to plus or minus 3,
+      2 or 1 and rounding them (halves to even, as NumPy does).
+    - `mae`: the mean absolute error of unclipped predictions.
     - `correlation`: Pearson's; None where either side is constant.
 
-    F1 is weighted by how often each class is true, of truth and prediction in this order; papers that report it
-    the other way round have other numbers.
+    F1 is weighted by how often each class is true. Papers that swap truth and prediction report other numbers.
 
     Args:
         labels: (N,) true sentiment.
@@ -98,22 +96,26 @@ def sentiment_metrics(
     if truth.shape != guess.shape:
         raise UsageError(f"labels and predictions must be of one length, got {len(truth)} and {len(guess)}")
     decided = truth != 0
-    constant = bool(np.all(truth == truth[0]) or np.all(guess == guess[0]))
-    return {
-        **_two_classes("has0", truth >= 0, guess >= 0),
-        **_two_classes("non0", truth[decided] > 0, guess[decided] > 0),
-        **{f"accuracy{2 * most + 1}": _rounded_accuracy(truth, guess, most) for most in (3, 2, 1)},
-        "mae": float(np.mean(np.abs(guess - truth))),
-        "correlation": None if constant else float(np.corrcoef(guess, truth)[0, 1]),
-    }
+    constant = np.ptp(truth) == 0 or np.ptp(guess) == 0
+    found: dict[str, float | None] = {}
+    sides = {"has0": (truth >= 0, guess >= 0), "non0": (truth[decided] > 0, guess[decided] > 0)}
+    for name, (true, guessed) in sides.items():
+        scores = classification_metrics(true.astype(int), guessed.astype(int), 2) if len(true) else {}
+        for metric in ("accuracy", "f1_weighted"):
+            found[f"{name}_{metric}"] = scores.get(metric)
+    for most in (3, 2, 1):
+        equal = np.round(np.clip(truth, -most, most)) == np.round(np.clip(guess, -most, most))
+        found[f"accuracy{2 * most + 1}"] = float(np.mean(equal))
+    found["mae"] = float(np.mean(np.abs(guess - truth)))
+    found["correlation"] = None if constant else float(np.corrcoef(guess, truth)[0, 1])
+    return found
 
 
 def calibration_error(correct: NDArray[Any], confidence: NDArray[Any], *, bins: int = 15) -> float:
-    """Return the expected calibration error: how far confidence is from accuracy.
+    """Return the expected calibration error: the distance of confidence from accuracy.
 
-    The mean over bins of equal width, weighted by their instances, of the distance between the mean confidence
-    of a bin and its accuracy (Naeini et al., AAAI 2015; 15 bins as in Guo et al., ICML 2017). A bin holds what
-    lies above its lower end up to its upper one.
+    It is the mean over bins of equal width, weighted by their instances, of the distance between mean confidence and
+    accuracy (Naeini et al., AAAI 2015; 15 bins as in Guo et al., ICML 2017). A bin includes its upper end.
 
     Args:
         correct: bool (N,), whether the predicted class is the true one.
@@ -138,50 +140,22 @@ def calibration_error(correct: NDArray[Any], confidence: NDArray[Any], *, bins: 
     return round(float(np.abs(gaps).sum() / len(sure)), 12)
 
 
-def segment_accuracy(labels: NDArray[Any], predictions: NDArray[Any], classes: int) -> float:
-    """Return the share of segments whose class is predicted, over all instances, the background like the rest.
-
-    What audio-visual event localisation reports (Tian et al., ECCV 2018: 29 classes a second, ten seconds).
-
-    Args:
-        labels: (N, T) true classes, integers in 0..C-1.
-        predictions: (N, T) predicted classes.
-        classes: C, 2 or more.
-
-    Raises:
-        UsageError: the shapes differ or have no segment, or a class is no integer in 0..C-1.
-    """
-    truth, guess = np.asarray(labels), np.asarray(predictions)
-    if truth.ndim != 2 or truth.shape != guess.shape:
-        raise UsageError(f"labels and predictions must be of one shape (N, T), got {truth.shape} and {guess.shape}")
-    return classification_metrics(truth.ravel(), guess.ravel(), classes)["accuracy"]
-
-
-def _two_classes(name: str, truth: NDArray[np.bool_], guess: NDArray[np.bool_]) -> dict[str, float | None]:
-    if not len(truth):
-        return {f"{name}_accuracy": None, f"{name}_f1_weighted": None}
-    found = classification_metrics(truth.astype(np.int64), guess.astype(np.int64), 2)
-    return {f"{name}_accuracy": found["accuracy"], f"{name}_f1_weighted": found["f1_weighted"]}
-
-
-def _rounded_accuracy(truth: NDArray[np.float64], guess: NDArray[np.float64], most: int) -> float:
-    rounded = [np.round(np.clip(side, -most, most)) for side in (truth, guess)]
-    return float(np.mean(rounded[0] == rounded[1]))
+def _vector(name: str, values: NDArray[Any] | Sequence[float]) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.ndim != 1 or len(array) == 0:
+        raise UsageError(f"{name} must have shape (N,) with N of 1 or more, got {array.shape}")
+    return array
 
 
 def _real(name: str, values: NDArray[Any] | Sequence[float]) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) == 0:
-        raise UsageError(f"{name} must have shape (N,) with N of 1 or more, got {array.shape}")
+    array = _vector(name, values).astype(np.float64)
     if not np.isfinite(array).all():
         raise UsageError(f"{name} must be finite, got {int((~np.isfinite(array)).sum())} values that are not")
     return array
 
 
-def _checked(name: str, values: NDArray[Any] | Sequence[int], classes: int) -> NDArray[np.int64]:
-    array = np.asarray(values)
-    if array.ndim != 1 or len(array) == 0:
-        raise UsageError(f"{name} must have shape (N,) with N of 1 or more, got {array.shape}")
+def _classes(name: str, values: NDArray[Any] | Sequence[int], classes: int) -> NDArray[np.int64]:
+    array = _vector(name, values)
     if not np.issubdtype(array.dtype, np.integer):
         raise UsageError(f"{name} must be integers (class indices), got {array.dtype}")
     if array.min() < 0 or array.max() >= classes:

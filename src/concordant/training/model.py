@@ -1,9 +1,8 @@
-"""The model of an experiment: an encoder a modality, a calibrator on the features, a fusion with its head.
+"""Model of an experiment: an encoder per modality, a calibrator of their features, and a fusion with its head.
 
-The calibrator stands where the fusion says that the modalities meet: behind the encoders and whatever the
-fusion does to each modality alone.
-Twins share what they share: every part is built on a stream of random numbers that its name and the run's
-seed choose, so that a calibrator more or less changes nothing else.
+The calibrator stands where the modalities meet: behind the encoders and the layers that the fusion applies to each
+modality alone. Every part is built on a random stream that follows from its name and the run's seed, so another
+calibrator changes nothing else.
 Shapes: inputs in their layouts, batch first; logits (B, C), or (2B, C) with a perturbed copy.
 """
 
@@ -27,20 +26,20 @@ from concordant.fusion import FUSIONS, FeatureSpec, Fusion
 from concordant.fusion.base import head_width, scaled_head
 from concordant.modalities import LAYOUTS, ModalityBatch
 from concordant.rivals import CALIBRATORS, CalibratorEntry
-from concordant.training.config import Config, Variant
+from concordant.training.config import Config, Recipe, Variant
 
-EXTRACTED = 0.2  # the weight of opinions on extracted features
+EXTRACTED = 0.2  # weight of the unimodal loss on extracted features
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a forward pass gives.
+    """Output of a forward pass.
 
     Args:
-        logits: (B, C), or (2B, C): the batch untouched, then perturbed.
-        calibration: what the calibrator found; its features are what the fusion joined.
+        logits: (B, C), or (2B, C): the batch clean, then perturbed.
+        calibration: of the calibrator; its features are those that the fusion joined.
         masks: modality -> bool (B, L), of those features.
-        present: modality -> bool (B,), of those features; none where all are.
+        present: modality -> bool (B,), of those features; empty where all are present.
     """
 
     logits: Tensor
@@ -54,8 +53,8 @@ class MultimodalModel(nn.Module):
 
     Args:
         encoders: modality -> its encoder, in the declared order.
-        calibrator: what stands between encoders and fusion.
-        fusion: what joins the features and classifies.
+        calibrator: between encoders and fusion.
+        fusion: joins the features and classifies.
     """
 
     def __init__(self, *, encoders: Mapping[str, Encoder], calibrator: Calibrator, fusion: Fusion) -> None:
@@ -74,18 +73,18 @@ class MultimodalModel(nn.Module):
         perturbation: Perturbation | None = None,
         generator: torch.Generator | None = None,
     ) -> Output:
-        """Return logits and what the calibrator found.
+        """Return logits and the calibration.
 
         Args:
-            inputs: modality -> inputs in its layout; absent instances may hold anything finite.
+            inputs: modality -> inputs in its layout; those of absent instances may have any finite value.
             masks: modality -> bool (B, T).
             present: modality -> bool (B,).
             labels: class indices (B,) for the calibrator's contrastive loss, in training.
-            perturbation: pass the features on twice, untouched and perturbed; None = once, untouched.
-            generator: the source of the perturbations' draws.
+            perturbation: pass the features on twice, clean and perturbed; None = once, clean.
+            generator: the source of perturbations.
         """
         batch = self.encode(inputs, masks, present)
-        return self.judge(batch, labels=labels, perturbation=perturbation, generator=generator)
+        return self.calibrate_and_fuse(batch, labels=labels, perturbation=perturbation, generator=generator)
 
     def encode(
         self,
@@ -93,7 +92,7 @@ class MultimodalModel(nn.Module):
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> ModalityBatch:
-        """Return the features as they arrive at the calibrator; arguments as for `forward`."""
+        """Return the features before the calibrator; arguments as for `forward`."""
         encoded, encoded_masks = {}, {}
         for name, encoder in self.encoders.items():
             given = [None if known is None else known.get(name) for known in (masks, present)]
@@ -104,7 +103,7 @@ class MultimodalModel(nn.Module):
         features, left = self.fusion.encode(encoded, encoded_masks, known)
         return self.calibrator.gather(features, left, known)
 
-    def judge(
+    def calibrate_and_fuse(
         self,
         batch: ModalityBatch,
         *,
@@ -112,11 +111,11 @@ class MultimodalModel(nn.Module):
         perturbation: Perturbation | None = None,
         generator: torch.Generator | None = None,
     ) -> Output:
-        """Return what comes of features that `encode` returned: calibrated, then joined by the fusion."""
+        """Return the output for features that `encode` returned."""
         perturbed = torch.zeros_like(batch.present)
         if perturbation is not None:
-            hurt = copies_across(batch, perturbation, self.calibrator.ranks, generator=generator)
-            batch, perturbed = hurt.batch, hurt.perturbed
+            copies = copies_across(batch, perturbation, self.calibrator.ranks, generator=generator)
+            batch, perturbed = copies.batch, copies.perturbed
             labels = None if labels is None else labels.repeat(2)
         if self.fusion.classes < FEWEST_CLASSES and not self.calibrator.needs_classes:
             labels = None
@@ -132,7 +131,7 @@ class MultimodalModel(nn.Module):
 
 
 def with_masks(present: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return presence that also says which instances have no valid position; fusions may use masks up."""
+    """Return presence without the instances that have no valid position; fusions may consume the masks."""
     known = dict(present)
     for name, mask in masks.items():
         has = mask.flatten(1).any(1)
@@ -141,35 +140,92 @@ def with_masks(present: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> di
 
 
 def build_model(task: Task, config: Config, variant: Variant, seed: int) -> MultimodalModel:
-    """Return the untrained model of one run; the same seed gives every variant the same shared weights."""
+    """Return the untrained model of one run; a seed gives every variant equal weights in the parts that they share."""
     config = config.of(variant)
-    recipe, entry, method = config.recipe, FUSIONS[config.fusion], CALIBRATORS[variant.calibrator]
-    encoders = {name: _encoder(task, name, config, seed) for name in config.modalities}
-    specs = {name: FeatureSpec(encoder.size, LAYOUTS[encoder.feature_layout]) for name, encoder in encoders.items()}
-    with seeding.scope(seed, "fusion", config.fusion):
-        fusion = entry.build(specs, classes=task.outputs, **fusion_options(config))
-    sizes = {name: fusion.meeting[name].size for name in config.modalities}
-    layouts = {name: fusion.meeting[name].layout.name for name in config.modalities}
-    classes = task.outputs if task.kind == "class" else None
-    inputs = [task.layouts[name] for name in config.modalities]
-    options = {**class_options(method, classes, inputs), "layouts": layouts, "dropout": recipe.dropout}
+    return assemble(
+        {name: (task.layouts[name], task.train.shapes[name]) for name in config.modalities},
+        config.recipe,
+        fusion=config.fusion,
+        calibrator=variant.calibrator,
+        outputs=task.outputs,
+        real=task.kind == "real",
+        seed=seed,
+        at=config.calibrate,
+        preset=config.preset,
+        encoders=config.encoders,
+    )
+
+
+def assemble(
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]],
+    recipe: Recipe,
+    *,
+    fusion: str,
+    calibrator: str,
+    outputs: int,
+    real: bool,
+    seed: int,
+    at: str | None = None,
+    preset: str = "small",
+    encoders: str = "small",
+) -> MultimodalModel:
+    """Return an untrained model of encoders, calibrator and fusion, each built on a random stream of its own.
+
+    Args:
+        inputs: modality -> layout and shape of an instance.
+        recipe: has width and dropout.
+        fusion: one of `FUSIONS`.
+        calibrator: one of `CALIBRATORS`.
+        outputs: C.
+        real: the targets are real numbers.
+        seed: of the initial weights.
+        at: the point of the fusion where the calibrator stands; None = its first.
+        preset: sizes of the fusion, "small" or "paper".
+        encoders: "small" or "resnet18".
+    """
+    entry, method = FUSIONS[fusion], CALIBRATORS[calibrator]
+    built: dict[str, Encoder] = {}
+    for name, (layout, shape) in inputs.items():
+        with seeding.scope(seed, "encoder", name):
+            built[name] = build_encoder(
+                layout,
+                shape,
+                size=recipe.width,
+                dropout=recipe.dropout,
+                kind=encoders,
+                maps=entry.setting == "convolutional",
+                stages=entry.stages,
+            )
+    specs = {name: FeatureSpec(encoder.size, LAYOUTS[encoder.feature_layout]) for name, encoder in built.items()}
+    # The published preset keeps its own dropout.
+    chosen: dict[str, Any] = {**entry.small, "dropout": recipe.dropout} if preset == "small" else {}
+    if len(entry.points) > 1:
+        chosen["at"] = entry.points[0] if at is None else at
+    with seeding.scope(seed, "fusion", fusion):
+        joined = entry.build(specs, classes=outputs, **chosen)
+    layouts = [layout for layout, _ in inputs.values()]
+    options = {
+        **class_options(method, None if real else outputs, layouts),
+        "layouts": {name: joined.meeting[name].layout.name for name in inputs},
+        "dropout": recipe.dropout,
+    }
     if method.fused:
-        options["fused"] = head_width(fusion)
-    with seeding.scope(seed, "calibrator", method.stream or variant.calibrator):
-        calibrator = method.build(sizes, **options)
-    return MultimodalModel(encoders=encoders, calibrator=calibrator, fusion=fusion)
+        options["fused"] = head_width(joined)
+    with seeding.scope(seed, "calibrator", method.stream or calibrator):
+        calibrate = method.build({name: joined.meeting[name].size for name in inputs}, **options)
+    return MultimodalModel(encoders=built, calibrator=calibrate, fusion=joined)
 
 
 def class_options(method: CalibratorEntry, classes: int | None, inputs: Sequence[str]) -> dict[str, Any]:
-    """Return a calibrator's own arguments, and those that classes ask for: how many, and what opinions weigh.
+    """Return a calibrator's own arguments, the number of classes and the weight of the unimodal loss.
 
-    Inputs that are vectors throughout were extracted by a network of their own. Encoders behind them need little
-    teaching, and with some hundred rows overfit by it: opinions weigh 0.2 there, elsewhere the calibrator's 0.5
-    (docs/method.md has the trials).
+    Inputs that are all vectors were extracted by other networks. Their encoders need little supervision and overfit
+    with some hundred rows: the unimodal loss weighs 0.2 there, elsewhere the calibrator's 0.5 (docs/method.md has the
+    trials).
 
     Args:
         method: the calibrator.
-        classes: of the task; None = its labels are real numbers.
+        classes: of the task; None for real labels.
         inputs: the layout of every modality's inputs.
     """
     if classes is None or not (method.classes or method.unimodal):
@@ -180,10 +236,10 @@ def class_options(method: CalibratorEntry, classes: int | None, inputs: Sequence
 
 
 def check_encoders(task: Task, config: Config) -> None:
-    """Refuse ResNet-18 streams where nothing is an image, a spectrogram or a film.
+    """Refuse ResNet-18 encoders without any image, spectrogram or film.
 
     Raises:
-        UsageError: says what the modalities are.
+        UsageError: names the modalities.
     """
     found = {name: task.layouts[name] for name in config.modalities}
     if config.encoders == "resnet18" and not any(layout in MAPS for layout in found.values()):
@@ -195,39 +251,14 @@ def check_encoders(task: Task, config: Config) -> None:
 
 
 def check_labels(task: Task, config: Config) -> None:
-    """Refuse what needs classes where labels are real numbers.
+    """Refuse calibrators and methods that need classes where labels are real numbers.
 
     Raises:
-        UsageError: names all of it.
+        UsageError: names all of them.
     """
     needing = [name for name in config.calibrators if CALIBRATORS[name].classes]
     needing += [] if config.method == "none" else [config.method]
     if task.kind == "real" and needing:
         raise UsageError(
             f"{', '.join(needing)} needs classes, and the labels of {config.benchmark} are real numbers; leave it out"
-        )
-
-
-def fusion_options(config: Config) -> dict[str, Any]:
-    """Return the keyword arguments of a configuration's fusion."""
-    entry = FUSIONS[config.fusion]
-    options: dict[str, Any] = {}
-    if config.preset == "small":  # the published preset keeps its own dropout
-        options = {**entry.small, "dropout": config.recipe.dropout}
-    if len(entry.points) > 1:
-        options["at"] = config.calibrate
-    return options
-
-
-def _encoder(task: Task, name: str, config: Config, seed: int) -> Encoder:
-    entry = FUSIONS[config.fusion]
-    with seeding.scope(seed, "encoder", name):
-        return build_encoder(
-            task.layouts[name],
-            task.train.shapes[name],
-            size=config.recipe.width,
-            dropout=config.recipe.dropout,
-            kind=config.encoders,
-            maps=entry.setting == "convolutional",
-            stages=entry.stages,
         )

@@ -1,74 +1,158 @@
-"""Runs that several processes train together, one run after another; the first process does all the rest.
+"""Runs in several processes: independent runs in a pool, or runs that all processes train together.
 
-Concordant starts the processes itself, or finds itself started by torchrun or srun. The first process alone stresses,
-writes and prints; the others train along, run by run, in the order that the first one tells them.
+Independent runs go to one process per core. Each computes with one thread, so its numbers do not depend on how many
+run beside it. Runs that share a model and its batches over several devices (distributed runs) go one after another:
+the first process decides which, and alone evaluates, writes and prints. Their processes are started here, by torchrun
+or by srun.
 """
 
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 
 from concordant.errors import ConcordantError, UsageError
-from concordant.training.config import Config
+from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
-from concordant.training.paired import Job, start_worker
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-#: Trains a job in this process of several, and in the first one returns the run's entry.
+_POLL = 0.2  # seconds between two looks at the processes
+_LAST = 10.0  # seconds within which the results of finished processes must arrive
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be trained, with all that a worker process needs.
+
+    Args:
+        config: the experiment.
+        variant: the calibrator, and whether training perturbs.
+        seed: the run's seed.
+        folder: of the run's files.
+        data: the data folder, or None.
+        dynamics: steps between records of training dynamics; None = no records.
+        devices: where it is trained, and how batches are shared.
+        checkpoint_every: steps between checkpoints; None = no checkpoints.
+    """
+
+    config: Config
+    variant: Variant
+    seed: int
+    folder: Path
+    data: Path | None
+    dynamics: int | None = None
+    devices: Devices = field(default_factory=Devices)
+    checkpoint_every: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Beginning of a line about the run."""
+        return f"{self.variant.label}, seed {self.seed}"
+
+
+class Named(Protocol):
+    """Work for a process: one run, or several."""
+
+    @property
+    def name(self) -> str:
+        """Beginning of a line about it."""
+
+
+Unit = TypeVar("Unit", bound=Named)
+#: Trains a job in one of several processes; in the first one returns the run's entry.
 Work = Callable[[Job, "Fabric"], dict[str, Any]]
 Done = Callable[[Job, dict[str, Any]], None]
 Failures = list[tuple[Job, str]]
 
-_ASK = 0.2  # seconds from one look at the processes to the next
-_LAST = 10.0  # seconds in which what a finished process has sent must arrive
+
+def default_jobs() -> int:
+    """Return how many runs go at once: the cores of this process, or 1 where an accelerator is shared."""
+    if torch.accelerator.is_available():
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spawn_all(jobs: Sequence[Job], work: Work, devices: Devices, *, done: Done) -> Failures:
-    """Start as many processes as there are devices, do all jobs in them, and return those that failed.
+def run_all(
+    jobs: Sequence[Unit],
+    work: Callable[[Unit], dict[str, Any]],
+    *,
+    processes: int,
+    done: Callable[[Unit, dict[str, Any]], None],
+) -> list[tuple[Unit, str]]:
+    """Do independent jobs in a pool; return the failed ones, each with a sentence.
+
+    A failed job does not affect the others.
 
     Args:
-        jobs: what is to be done, in this order.
-        work: a function at the top level of a module.
-        devices: where; more than one.
-        done: called here with each finished job and what `work` returned in the first process.
+        jobs: runs, or several runs at once.
+        work: a function at the top level of a module, which writes the run and returns its entry.
+        processes: how many at once, 1 or more; 1 = in this process.
+        done: called in this process with each finished job and what `work` returned.
 
     Raises:
-        ConcordantError: a process died.
+        ConcordantError: a worker process died.
     """
-    from lightning_fabric.plugins.environments.lightning import find_free_network_port
-    from torch import multiprocessing
-    from torch.multiprocessing.spawn import start_processes
-
-    if not jobs:
-        return []
-    results = multiprocessing.get_context("spawn").Queue()
-    # PyTorch tells every process of a performance hint about parameters that are used after all.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    processes = start_processes(  # type: ignore[no-untyped-call]
-        _rank,
-        args=(devices.devices, find_free_network_port(), list(jobs), work, devices, results),
-        nprocs=devices.devices,
-        join=False,
-        start_method="spawn",
-    )
+    failures, threads = [], torch.get_num_threads()
+    pool: ProcessPoolExecutor | None = None
+    finished: Iterator[tuple[Unit, Callable[[], dict[str, Any]]]]
     try:
-        return _collected(jobs, processes, results, done)
+        if min(processes, len(jobs)) <= 1:
+            torch.set_num_threads(1)
+            finished = ((job, partial(work, job)) for job in jobs)
+        else:
+            # "spawn": a forked PyTorch may hang in its thread pool.
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=start_worker)
+            futures = {pool.submit(work, job): job for job in jobs}
+            finished = ((futures[future], future.result) for future in as_completed(futures))
+        for job, result in finished:
+            try:
+                done(job, result())
+            except BrokenProcessPool:
+                raise ConcordantError(
+                    "a worker process died (out of memory?); give the same command again to go on, "
+                    "with --jobs 1 if it happens again"
+                ) from None
+            except ConcordantError as error:
+                failures.append((job, f"{job.name}: {error}"))
     finally:
-        for process in processes.processes:
-            process.terminate()  # none is left unless something went wrong here
+        torch.set_num_threads(threads)
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return failures
 
 
-class Crew:
-    """The processes that torchrun or srun started, as one of them sees them.
+def start_worker() -> None:
+    """Compute with one thread, and end when the parent process does, even if it was killed."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)  # at once: an unfinished run does not count
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+class DistributedRunner:
+    """The processes that torchrun or srun started, as seen from one of them.
 
     Args:
         devices: where they train.
@@ -77,53 +161,171 @@ class Crew:
     def __init__(self, devices: Devices) -> None:
         torch.set_num_threads(1)
         self.fabric = devices.fabric()
-        # At the very end: torchrun's processes connect once, however many studies follow one another.
-        atexit.register(_part)
-        self._told = False
+        # At the very end: torchrun's processes connect once, for any number of experiments.
+        atexit.register(_disconnect)
+        self._sent = False
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and prints."""
+        """Whether this is the process that evaluates, writes and prints."""
         return bool(self.fabric.is_global_zero)
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """Send the others home if the block ends before they were told what to do."""
+        """Release the other processes if the block ends before it has sent them jobs."""
         try:
             yield
         finally:
-            if not self._told:
-                self._tell([])
+            if not self._sent:
+                self._send([])
 
     def lead(self, jobs: Sequence[Job], work: Work, *, done: Done) -> Failures:
-        """Do jobs together with the others, and return those that failed.
+        """Do jobs together with the other processes; return the failed ones, each with a sentence.
 
         Args:
-            jobs: what is to be done, in this order; some of those that the others know.
-            work: what is done with each.
+            jobs: in this order; some of those that the other processes know.
+            work: trains a job.
             done: called with each finished job and what `work` returned.
         """
-        self._tell([str(job.folder) for job in jobs])
+        self._send([str(job.folder) for job in jobs])
         failures: Failures = []
         for job in jobs:
-            _note(job, _tried(job, work, self.fabric), failures, done)
+            _record(job, _attempt(job, work, self.fabric), failures, done)
         return failures
 
     def follow(self, known: Sequence[Job], work: Work) -> None:
-        """Train along: do those of the known jobs that the first process says; what fails is its to say."""
+        """Train the jobs that the first process sends, which reports failures."""
         by_folder = {str(job.folder): job for job in known}
         for folder in self.fabric.broadcast([]):
-            _tried(by_folder[folder], work, self.fabric)
+            _attempt(by_folder[folder], work, self.fabric)
 
-    def _tell(self, folders: list[str]) -> None:
-        self._told = True
+    def _send(self, folders: list[str]) -> None:
+        self._sent = True
         self.fabric.broadcast(folders)
 
 
-def check_together(
+def run_distributed(jobs: Sequence[Job], work: Work, devices: Devices, *, done: Done) -> Failures:
+    """Start one process per device and do jobs in all of them; return the failed ones, each with a sentence.
+
+    Args:
+        jobs: in this order.
+        work: a function at the top level of a module.
+        devices: more than one.
+        done: called in this process with each finished job and what `work` returned in the first one.
+
+    Raises:
+        ConcordantError: a process died.
+    """
+    from lightning_fabric.plugins.environments.lightning import find_free_network_port
+    from torch.multiprocessing.spawn import start_processes
+
+    if not jobs:
+        return []
+    results = multiprocessing.get_context("spawn").Queue()
+    # PyTorch prints a performance hint about unused parameters in every process.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    started = start_processes(  # type: ignore[no-untyped-call]
+        _work_as_rank,
+        args=(devices.devices, find_free_network_port(), list(jobs), work, devices, results),
+        nprocs=devices.devices,
+        join=False,
+        start_method="spawn",
+    )
+    try:
+        failures: Failures = []
+        left, ended = len(jobs), False
+        while left or not ended:
+            try:
+                index, entry = results.get(timeout=_LAST if ended else _POLL)
+            except queue.Empty:
+                if ended:
+                    raise ConcordantError(
+                        "the processes ended before all runs were done; give the command again"
+                    ) from None
+                ended = _all_ended(started)
+                continue
+            left -= 1
+            _record(jobs[index], entry, failures, done)
+        return failures
+    finally:
+        for process in started.processes:
+            process.terminate()  # none is left unless something went wrong here
+
+
+def _work_as_rank(
+    rank: int,
+    size: int,
+    port: int,
+    jobs: Sequence[Job],
+    work: Work,
+    devices: Devices,
+    results: Any,  # noqa: ANN401
+) -> None:
+    """Do all jobs in one of the processes that `run_distributed` starts, which looks like one of torchrun's."""
+    start_worker()
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        GROUP_RANK="0",
+        WORLD_SIZE=str(size),
+        LOCAL_WORLD_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="concordant",
+    )
+    fabric = devices.fabric()
+    for index, job in enumerate(jobs):
+        entry = _attempt(job, work, fabric)
+        if fabric.is_global_zero:
+            results.put((index, entry))
+    fabric.barrier()
+    _disconnect()
+
+
+def _attempt(job: Job, work: Work, fabric: Fabric) -> dict[str, Any] | str:
+    """Return the run's entry, or a sentence where it failed."""
+    try:
+        return work(job, fabric)
+    except ConcordantError as error:
+        return f"{job.name}: {error}"
+
+
+def _record(job: Job, entry: dict[str, Any] | str, failures: Failures, done: Done) -> None:
+    if isinstance(entry, str):
+        failures.append((job, entry))
+    else:
+        done(job, entry)
+
+
+def _disconnect() -> None:
+    """Close the connections: those that are open at the end of a process may crash it."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _all_ended(started: Any) -> bool:  # noqa: ANN401 - what start_processes returns
+    """Return whether all processes have ended well.
+
+    Raises:
+        ConcordantError: one has not; the others are ended then.
+    """
+    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+    try:
+        return bool(started.join(timeout=_POLL))
+    except ProcessRaisedException:
+        raise  # a fault of the program: its traceback is needed
+    except ProcessExitedException:
+        raise ConcordantError(
+            "a process that trained died (out of memory?); give the same command again to go on, with fewer --devices "
+            "or a higher --accumulate if it happens again"
+        ) from None
+
+
+def check_distributed(
     devices: Devices, configs: Sequence[Config], jobs: int | None, dynamics: int | None, checkpoint_every: int | None
 ) -> None:
-    """Refuse what does not go together with several devices, parts or checkpoints.
+    """Refuse options that do not go together with several devices, chunks or checkpoints.
 
     Raises:
         UsageError: all faults at once.
@@ -133,7 +335,7 @@ def check_together(
         try:
             devices.check(min(config.of(variant).recipe.batch for variant in config.variants))
         except UsageError as error:
-            faults += [fault for fault in str(error).split("; ") if fault not in faults]
+            faults += str(error).split("; ")
         if devices.sharded and config.method != "none":
             faults.append(f"--method {config.method} looks at what fsdp keeps in pieces; use --strategy ddp")
     if checkpoint_every is not None and checkpoint_every < 1:
@@ -148,90 +350,3 @@ def check_together(
         faults.append("what --dynamics observes is in no checkpoint; leave --checkpoint-every out")
     if faults:
         raise UsageError("; ".join(dict.fromkeys(faults)))
-
-
-def _rank(
-    rank: int,
-    size: int,
-    port: int,
-    jobs: Sequence[Job],
-    work: Work,
-    devices: Devices,
-    results: Any,  # noqa: ANN401
-) -> None:
-    """Be one of the processes that `spawn_all` starts: look like one of torchrun's, and do all jobs."""
-    start_worker()
-    os.environ.update(
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        GROUP_RANK="0",
-        WORLD_SIZE=str(size),
-        LOCAL_WORLD_SIZE=str(size),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        TORCHELASTIC_RUN_ID="concordant",
-    )
-    fabric = devices.fabric()
-    for index, job in enumerate(jobs):
-        entry = _tried(job, work, fabric)
-        if fabric.is_global_zero:
-            results.put((index, entry))
-    fabric.barrier()
-    _part()
-
-
-def _tried(job: Job, work: Work, fabric: Fabric) -> dict[str, Any] | str:
-    """Return the run's entry, or a sentence where it failed."""
-    try:
-        return work(job, fabric)
-    except ConcordantError as error:
-        return f"{job.variant.label}, seed {job.seed}: {error}"
-
-
-def _collected(jobs: Sequence[Job], processes: Any, results: Any, done: Done) -> Failures:  # noqa: ANN401
-    """Take in what the first process sends until all jobs are done and all processes have ended."""
-    failures: Failures = []
-    left, over = len(jobs), False
-    while left or not over:
-        try:
-            index, entry = results.get(timeout=_LAST if over else _ASK)
-        except queue.Empty:
-            if over:
-                raise ConcordantError("the processes ended before all runs were done; give the command again") from None
-            over = _ended(processes)
-            continue
-        left -= 1
-        _note(jobs[index], entry, failures, done)
-    return failures
-
-
-def _part() -> None:
-    """Leave the others in good order: connections that are open at the end of a process may crash it."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def _note(job: Job, entry: dict[str, Any] | str, failures: Failures, done: Done) -> None:
-    if isinstance(entry, str):
-        failures.append((job, entry))
-    else:
-        done(job, entry)
-
-
-def _ended(processes: Any) -> bool:  # noqa: ANN401 - what start_processes returns
-    """Say whether all processes have ended well.
-
-    Raises:
-        ConcordantError: one of them has not; the others are ended then.
-    """
-    from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
-
-    try:
-        return bool(processes.join(timeout=_ASK))
-    except ProcessRaisedException:
-        raise  # a fault of the program: its traceback is needed
-    except ProcessExitedException:
-        raise ConcordantError(
-            "a process that trained died (out of memory?); give the same command again to go on, with fewer --devices "
-            "or a higher --accumulate if it happens again"
-        ) from None

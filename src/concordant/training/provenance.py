@@ -1,4 +1,4 @@
-"""What a result depends on beside the code: versions, hardware, and the files it was computed from."""
+"""Provenance of a result beside the code: versions, hardware and digests of the data files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "lightning-fabric", "numpy", "scipy", "scikit-learn", "tran
 
 
 def versions() -> dict[str, str]:
-    """Return package -> version, of Concordant, Python and what the numbers come from."""
+    """Return package -> version, of Concordant, Python and the libraries that determine numbers."""
     from concordant import __version__
 
     found = {"concordant": __version__, "python": platform.python_version()}
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str | int]:
-    """Return the processor, the cores this process may use, and the accelerator if there is one."""
+    """Return the processor, the cores of this process, and the accelerator or "none"."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else str(accelerator or "none")
@@ -37,7 +37,7 @@ def hardware() -> dict[str, str | int]:
 
 
 def digests(folder: Path | None, files: Sequence[str]) -> dict[str, str]:
-    """Return name -> SHA-256 of the files that are there."""
+    """Return name -> SHA-256 of the existing files."""
     if folder is None:
         return {}
     return {name: sha256(folder / name) for name in files if (folder / name).is_file()}

@@ -1,12 +1,20 @@
-"""Opening what `concordant run` left: the configuration of a folder, its runs, and their models with their weights.
+"""The folder of an experiment: its configuration, one subfolder per run, and the trained models in it.
 
-Whatever is wrong with a folder is said in one sentence before anything is computed.
+DIR/config.json            what is compared; a folder belongs to one configuration
+DIR/runs/<label>/seed-<s>/ weights.safetensors, predictions.parquet, then run.json, which marks a run as finished;
+                           before that, if wanted, checkpoint.pt: the state of its training
+DIR/predictions.parquet    the predictions of all runs
+DIR/results.json           the results
+DIR/log.txt                what happened when
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +25,55 @@ from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
 from concordant.data.split import Task
 from concordant.errors import DataError, UsageError
 from concordant.faults import explain
-from concordant.files import read_json
+from concordant.files import read_json, write_json
 from concordant.training.config import Config, Variant
-from concordant.training.folder import RESULTS, ExperimentFolder
-from concordant.training.folder import SCHEMA as CONFIG
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import digests
 
-ANALYSES = "analyses"  # the subfolder of a run's folder where analyses are kept
+SCHEMA = "concordant.config/1"
+RESULTS = "concordant.results/1"  # the schema of results.json
+ANALYSES = "analyses"  # the subfolder of analyses
 WEIGHTS = "weights.safetensors"
 
 
-@dataclass(frozen=True)
-class TrainedRuns:
-    """A folder of `concordant run` whose runs are all finished.
+class RunFolder:
+    """Paths, states and models of one experiment on disk.
 
     Args:
         path: the folder.
-        config: what was compared.
-        files: name -> SHA-256 of the data files it was trained on.
     """
 
-    path: Path
-    config: Config
-    files: dict[str, str]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.results = path / "results.json"
+        self.predictions = path / "predictions.parquet"
+        self._config = path / "config.json"
+        self._log = path / "log.txt"
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        values = read_json(self._config)
+        check_schema(self._config, values, SCHEMA)
+        return values
+
+    @cached_property
+    def config(self) -> Config:
+        """Configuration of the experiment.
+
+        Raises:
+            DataError: config.json cannot be used.
+        """
+        foreign = ("schema", "files", "numerics")
+        try:
+            return Config.model_validate({key: value for key, value in self._values.items() if key not in foreign})
+        except ValidationError as error:
+            raise DataError(f"{self._config} cannot be used: {explain(error)}") from None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Data files that the experiment was trained on: name -> SHA-256."""
+        found: dict[str, str] = self._values.get("files", {})
+        return found
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,22 +84,81 @@ class TrainedRuns:
         """Return the variant of a label.
 
         Raises:
-            UsageError: there is none; the labels are listed.
+            UsageError: the label is unknown; the error lists all.
         """
         for variant in self.config.variants:
             if variant.label == label:
                 return variant
         raise UsageError(f"unknown calibrator {label!r} of {self.path}; choose from: {', '.join(self.labels)}")
 
-    def folder(self, variant: Variant, seed: int) -> Path:
+    def claim(self, config: Config, files: dict[str, str], numerics: Mapping[str, Any] | None = None) -> None:
+        """Create the folder for a configuration, or verify that it belongs to it.
+
+        Args:
+            config: the experiment.
+            files: name -> SHA-256 of its data files.
+            numerics: settings beside the configuration that change results by more than rounding
+                (`Devices.numerics`).
+
+        Raises:
+            UsageError: the folder has another configuration's results, or other files.
+        """
+        wanted = {
+            "schema": SCHEMA,
+            **config.model_dump(mode="json"),
+            "files": files,
+            **({"numerics": dict(numerics)} if numerics else {}),
+        }
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file; name a folder with --out")
+        if self._config.exists():
+            found = read_json(self._config)
+            differing = sorted(key for key in {**wanted, **found} if wanted.get(key) != found.get(key))
+            if differing:
+                listed = ", ".join(f"{key}: there {found.get(key)!r}, here {wanted.get(key)!r}" for key in differing)
+                raise UsageError(
+                    f"{self.path} belongs to another configuration ({listed}); "
+                    "name another folder with --out, or move this one away"
+                )
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise UsageError(f"{self.path} is not empty and holds no experiment; name another folder with --out")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self._config, wanted)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write to {self.path} ({error.strerror}); name another folder with --out"
+            ) from None
+
+    def run(self, variant: Variant, seed: int) -> Path:
         """Return the subfolder of one run."""
-        return ExperimentFolder(self.path).run(variant, seed)
+        return self.path / "runs" / variant.label / f"seed-{seed}"
+
+    def finished(self, variant: Variant, seed: int) -> bool:
+        """Whether a run is finished."""
+        return (self.run(variant, seed) / "run.json").exists()
+
+    def entry(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """Return the record of a finished run."""
+        return read_json(self.run(variant, seed) / "run.json")
+
+    def note(self, line: str) -> None:
+        """Add a line to the log, with the time."""
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the folder against a second process that would write to it, as `lock` does."""
+        with lock(self.path):
+            yield
 
     def source(self, data: Path | str | None) -> Path | None:
         """Return the data folder, whose files must be those of the training.
 
         Raises:
-            DataError: it is not there, or its files are others.
+            DataError: it is absent, or its files differ.
         """
         found = folder_of(self.config.benchmark, data)
         now = digests(found, BENCHMARKS[self.config.benchmark].files)
@@ -79,62 +171,75 @@ class TrainedRuns:
         return found
 
     def task(self, seed: int, data: Path | None) -> Task:
-        """Return the split that a seed was trained on."""
-        task: Task = prepare_of(self.config, data, seed=seed)
-        return task
+        """Return the split of a seed."""
+        return prepare_of(self.config, data, seed=seed)
 
     def model(self, task: Task, variant: Variant, seed: int) -> MultimodalModel:
         """Return the trained model of one run, in evaluation mode.
 
         Raises:
-            DataError: the weights are absent, broken, or not of this configuration.
+            DataError: the weights are absent, broken, or of another configuration.
         """
         model = build_model(task, self.config, variant, seed)
-        path = self.folder(variant, seed) / WEIGHTS
-        load_weights(model, path)
+        load_weights(model, self.run(variant, seed) / WEIGHTS)
         return model.eval()
 
 
-def open_runs(folder: Path | str) -> TrainedRuns:
-    """Open a folder of `concordant run`.
+def open_runs(folder: Path | str) -> RunFolder:
+    """Open a finished folder of `concordant run`.
 
     Raises:
         DataError: it is absent, incomplete, of a newer or foreign schema, or a grid of several experiments.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise DataError(f"{path} is no folder; name one that `concordant run` made")
+        raise DataError(f"{path} is not a folder; name one that `concordant run` made")
     if not (path / "config.json").is_file():
         if (path / "grid.json").is_file():
             rows = sorted(child.name for child in path.iterdir() if (child / "config.json").is_file())
             raise DataError(f"{path} holds a grid; name one of its rows: {', '.join(str(path / row) for row in rows)}")
         raise DataError(f"{path} has no config.json; name a folder that `concordant run` made")
-    values = read_json(path / "config.json")
-    check_schema(path / "config.json", values, CONFIG)
-    files = values.pop("files", {})
-    try:
-        config = Config.model_validate({key: value for key, value in values.items() if key != "schema"})
-    except ValidationError as error:
-        raise DataError(f"{path / 'config.json'} cannot be used: {explain(error)}") from None
-    runs = ExperimentFolder(path)
+    runs = RunFolder(path)
     missing = [
         f"{variant.label}, seed {seed}"
-        for seed in range(config.seeds)
-        for variant in config.variants
+        for seed in range(runs.config.seeds)
+        for variant in runs.config.variants
         if not runs.finished(variant, seed)
     ]
     if missing or not runs.results.is_file():
         what = _listed(missing) if missing else "results.json"
         raise DataError(f"{path} is incomplete ({what} missing); give its `concordant run` command again to finish it")
     check_schema(runs.results, read_json(runs.results), RESULTS)
-    return TrainedRuns(path, config, files)
+    return runs
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Lock a folder against a second process that would write to it; the lock ends with the process, even if killed.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        try:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not a POSIX system: go without
+            pass
+        except OSError:
+            raise UsageError(f"another process is writing to {path}; wait for it, or name another folder") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_schema(path: Path, value: dict[str, Any], schema: str) -> None:
     """Refuse a document of another schema.
 
     Raises:
-        DataError: it is of a newer version, or of something else.
+        DataError: it is of a newer version, or of another kind.
     """
     found = value.get("schema")
     if found == schema:
@@ -153,7 +258,7 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
 
     Args:
         path: of the file.
-        remedy: what to do where it cannot be read, the end of the sentence.
+        remedy: what to do if it cannot be read, the end of the sentence.
 
     Raises:
         DataError: it is absent or broken.
@@ -169,13 +274,12 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
 
 
 def load_weights(model: MultimodalModel, path: Path) -> None:
-    """Put weights into a model, all of them.
+    """Load all weights of a model.
 
     Raises:
-        DataError: the file is absent or broken, or its weights are not those of the model.
+        DataError: the file is absent or broken, or its weights are those of another model.
     """
-    state = read_weights(path, "remove its folder to run it again")
-    wanted = model.state_dict()
+    state, wanted = read_weights(path, "remove its folder to run it again"), model.state_dict()
     faults = [f"{name} is missing" for name in wanted if name not in state]
     faults += [f"{name} is not of this model" for name in state if name not in wanted]
     faults += [
@@ -191,12 +295,12 @@ def load_weights(model: MultimodalModel, path: Path) -> None:
     model.load_state_dict(state)
 
 
-def _listed(things: Sequence[str], most: int = 3) -> str:
-    """Return the first of some things, and how many more there are."""
-    rest = f" and {len(things) - most} more" if len(things) > most else ""
-    return "; ".join(things[:most]) + rest
-
-
-def prepare_of(config: Config, data: Path | None, *, seed: int) -> Any:  # noqa: ANN401
+def prepare_of(config: Config, data: Path | None, *, seed: int) -> Task:
     """Return the split of one seed of an experiment."""
     return prepare(config.benchmark, data=data, seed=seed, modalities=config.modalities, protocol=config.protocol)
+
+
+def _listed(things: Sequence[str], most: int = 3) -> str:
+    """Return the first few of some things, and the number of the others."""
+    rest = f" and {len(things) - most} more" if len(things) > most else ""
+    return "; ".join(things[:most]) + rest

@@ -6,6 +6,7 @@ Shapes: outputs (R, C), or (R, 1) for real targets, where R is B, or 2B with per
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from concordant.calibration import Perturbation, repeat_targets
 from concordant.calibration.distributed import Ranks
 from concordant.data.split import LabelKind
-from concordant.training.loop import Callback
-from concordant.training.methods import METHODS, TrainingMethod
+from concordant.errors import ConcordantError
+from concordant.training.loop import Callback, TrainingState, diverged
+from concordant.training.methods import TrainingMethod
 from concordant.training.model import MultimodalModel
 
 
@@ -60,10 +62,11 @@ class TrainingStep(nn.Module):
         loss: of the task.
         perturbation: of the second copy of the features; None = no second copy.
         method: weighs the task's loss; None = leaves it as it is.
+        state: counts the steps; None = a new one.
+        learning_rate: the highest, for the error of a diverged run.
         callbacks: `forward` of each is called.
 
     Attributes:
-        number: the step at hand.
         ranks: the processes that share the batches; None = one process.
         counts: rows of the batch at hand per process.
         value: the last loss, detached; with several processes each has its share of the sum.
@@ -75,16 +78,19 @@ class TrainingStep(nn.Module):
         loss: Loss,
         *,
         perturbation: Perturbation | None,
+        state: TrainingState | None = None,
+        learning_rate: float = math.inf,
         method: TrainingMethod | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         super().__init__()
         self.model = model
-        self.method = METHODS["none"].build(model, seed=0) if method is None else method
+        self.method = TrainingMethod(model, seed=0) if method is None else method
         self.perturbation = perturbation
         self.loss = loss
         self.callbacks = callbacks
-        self.number = 0
+        self.state = TrainingState() if state is None else state
+        self.learning_rate = learning_rate
         self.ranks: Ranks | None = None
         self.counts: tuple[int, ...] = ()
         self.value = torch.zeros(())
@@ -109,6 +115,9 @@ class TrainingStep(nn.Module):
             targets: (B,).
             draws: the source of perturbations.
             weights: of each instance (B,), 1 on average; None = 1.
+
+        Raises:
+            ConcordantError: features are not finite.
         """
         ranks = self.ranks
         if ranks is not None:
@@ -116,10 +125,12 @@ class TrainingStep(nn.Module):
         self.model.calibrator.ranks = ranks
         try:
             out = self.model(inputs, masks, present, labels=targets, perturbation=self.perturbation, generator=draws)
+        except ConcordantError as error:  # finite inputs, but features that are not
+            raise diverged(self.state.step + 1, self.learning_rate, str(error)) from None
         finally:
             self.model.calibrator.ranks = None
         for callback in self.callbacks:
-            callback.forward(self.number, out, targets)
+            callback.forward(self.state.step + 1, out, targets)
         share = 1.0 if ranks is None else len(targets) / sum(self.counts)
         if self.perturbation is not None:
             targets = repeat_targets(targets)

@@ -21,15 +21,14 @@ from concordant import seeding
 from concordant.calibration import Perturbation
 from concordant.calibration.distributed import connected
 from concordant.data.split import Task
-from concordant.errors import ConcordantError, UsageError
-from concordant.training.batches import AnyTensors, Tensors, endless_rows, open_tensors, rows_of, split_batch
+from concordant.errors import UsageError
+from concordant.training.batches import AnyTensors, Clock, Tensors, endless_rows, open_tensors, rows_of, split_batch
 from concordant.training.checkpoint import Checkpoint, CheckpointWriter, RunState
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
-from concordant.training.loop import Callback, diverged, fit, one_cycle
+from concordant.training.loop import Callback, TrainingState, fit, one_cycle
 from concordant.training.methods import METHODS, TrainingMethod
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.prefetch import Clock
 from concordant.training.selection import CheckpointSelector
 from concordant.training.step import LOSSES, TrainingStep
 from concordant.training.validation import validation_score
@@ -119,10 +118,16 @@ def train(
     size = min(recipe.batch, len(task.train))
     _check(size, fabric, devices, config, observed=observer is not None)
     model = build_model(task, config, variant, seed)
-    method = METHODS[config.method].build(model, seed=seed)
-    callbacks: list[Callback] = [] if observer is None else [observer]
+    method = METHODS[config.method](model, seed=seed)
+    state, callbacks = TrainingState(), [] if observer is None else [observer]
     inner = TrainingStep(
-        model.train(), LOSSES[task.kind], perturbation=perturbation, method=method, callbacks=tuple(callbacks)
+        model.train(),
+        LOSSES[task.kind],
+        perturbation=perturbation,
+        state=state,
+        learning_rate=recipe.learning_rate,
+        method=method,
+        callbacks=tuple(callbacks),
     )
     training_step = fabric.setup(inner)
     # Only now: a strategy may have put other parameters in place of the model's.
@@ -135,28 +140,19 @@ def train(
     optimizer = fabric.setup_optimizers(plain)
     data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
     rank = fabric.global_rank
-    chunks = split_batch(size, parts=devices.accumulate, rank=rank, size=fabric.world_size)
+    chunks = split_batch(size, chunks=devices.accumulate, rank=rank, size=fabric.world_size)
     own = ("perturbations",) if rank == 0 or devices.across == "gather" else ("perturbations", rank)
     draws = seeding.generator(seed, *own, device=fabric.device)
     selector, clock = CheckpointSelector(recipe.patience), Clock()
-    state = RunState(
-        model=model,
-        method=method,
-        optimizer=plain,
-        schedule=schedule,
-        draws=draws,
-        fabric=fabric,
-        selector=selector,
-    )
+    run = RunState(state, model, method, plain, schedule, draws, fabric, selector)
     dropout = seeding.stream(seed, "dropout", *(() if rank == 0 else (rank,)), device=fabric.device)
     with dropout, connected(fabric.world_size, whole=devices.across == "gather") as ranks:
         inner.ranks = method.ranks = ranks
-        state.resume(checkpoint, ranks)
+        run.resume(checkpoint, ranks)
         order = islice(endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches")), state.step, None)
         batches = data.batches(rows_of(order, chunks), clock)
 
         def step(batch: Iterator[Tensors]) -> Tensor:
-            inner.number = state.step + 1
             losses = []
             for number, (chunk, part) in enumerate(zip(chunks, batch, strict=True), 1):
                 inner.counts = chunk.counts
@@ -164,10 +160,7 @@ def train(
                 more = number < len(chunks)
                 quiet = fabric.no_backward_sync(training_step, enabled=more) if fabric.world_size > 1 else nullcontext()
                 with quiet:
-                    try:
-                        loss = training_step(part.inputs, part.masks, part.present, part.labels, draws)
-                    except ConcordantError as error:  # finite inputs, but features that are not
-                        raise diverged(inner.number, plain, str(error)) from None
+                    loss = training_step(part.inputs, part.masks, part.present, part.labels, draws)
                     fabric.backward(loss * chunk.weight)
                 losses.append(inner.value * chunk.weight)
             return torch.stack(losses).sum()
@@ -181,7 +174,7 @@ def train(
         if progress is not None:
             callbacks.append(_Progress(progress, recipe.steps))
         if checkpoint is not None:
-            callbacks.append(CheckpointWriter(checkpoint, state, ranks, start, recipe.steps))
+            callbacks.append(CheckpointWriter(checkpoint, run, ranks, start, recipe.steps))
         for callback in callbacks:
             callback.start(model, data, valid)
         fit(
@@ -204,7 +197,7 @@ def train(
         model = build_model(task, config, variant, seed)
     selector.restore(model)
     spent = time.perf_counter() - start
-    return Trained(model, state.history, selector.step, state.seconds + spent, clock.seconds / spent)
+    return Trained(model, state.history, selector.step, run.seconds + spent, clock.seconds / spent)
 
 
 def _check(size: int, fabric: Fabric, devices: Devices, config: Config, *, observed: bool) -> None:

@@ -22,7 +22,7 @@ from concordant.robustness.answers import write_table
 from concordant.statistics.comparisons import OURS
 from concordant.training.model import MultimodalModel
 from concordant.training.provenance import hardware, versions
-from concordant.training.runs import ANALYSES, TrainedRuns
+from concordant.training.runs import ANALYSES, RunFolder
 from concordant.visualisation.explain import Usual, Verdict, explain
 from concordant.visualisation.features import measure_features, named
 from concordant.visualisation.trace import observe
@@ -53,7 +53,7 @@ class Explanation:
 class Inspected:
     """A trained run that is looked into: its calibrator's label, its seed, its split and its model."""
 
-    runs: TrainedRuns
+    runs: RunFolder
     label: str
     seed: int
     source: Path | None
@@ -62,7 +62,7 @@ class Inspected:
 
 
 def open_inspected(
-    runs: TrainedRuns, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
+    runs: RunFolder, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
 ) -> Inspected:
     """Open one run of a folder.
 

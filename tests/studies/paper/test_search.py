@@ -55,7 +55,7 @@ def test_a_search_goes_on_where_it_was_and_a_committed_one_is_taken(made, tmp_pa
 
 
 def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
-    from concordant.training.paired import Job
+    from concordant.training.processes import Job
     from studies.paper import search as searching
 
     seen = []
@@ -72,7 +72,7 @@ def test_nothing_of_the_test_part_is_there_in_a_search(made, monkeypatch):
 
 
 def test_a_candidate_that_diverges_has_no_score(made, tmp_path):
-    from concordant.training.paired import Job
+    from concordant.training.processes import Job
     from studies.paper.search import FILE, try_candidate
 
     config = base_config(made.grid, made.grid.families[0], "lf-dnn", ("none",), seeds=1)
@@ -103,7 +103,7 @@ def test_a_candidate_of_unseen_groups_is_scored_on_a_group_that_it_was_not_train
 
     from concordant.calibration import Perturbation
     from concordant.training.batches import open_tensors
-    from concordant.training.paired import Job
+    from concordant.training.processes import Job
     from concordant.training.validation import validation_score
     from studies.paper import search as searching
     from studies.paper.search import leave_group_out

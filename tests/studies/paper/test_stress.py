@@ -13,9 +13,8 @@ from concordant.robustness.answers import ask
 from concordant.robustness.conditions import CLEAN, SplitContext, oracle_name
 from concordant.robustness.corruptions import KINDS
 from concordant.training.config import make_config
-from concordant.training.folder import ExperimentFolder
-from concordant.training.paired import Job
-from concordant.training.runs import WEIGHTS, open_runs, prepare_of
+from concordant.training.processes import Job
+from concordant.training.runs import WEIGHTS, RunFolder, open_runs, prepare_of
 from studies.paper.stress import ASKED, FILE, ORACLES, VALIDATION, asked_of, conditions, stress_all, unanswered
 
 CONFIG = make_config("digits", calibrators=("none", "self"), seeds=2)
@@ -49,7 +48,7 @@ def test_the_answers_of_a_run_are_those_of_its_model(made):
     wanted = ("clean", "corruption.swap.5", "removal.left")
     asked = [one for one in conditions(task.test, SplitContext(task.layouts), (1, 5), 1) if one.name in wanted]
     answers = ask(model, task.test, asked)
-    table = pq.read_table(runs.folder(variant, 1) / FILE)
+    table = pq.read_table(runs.run(variant, 1) / FILE)
     assert {ASKED, ORACLES} <= set(table.schema.metadata)
     condition = table.column("condition").to_numpy(zero_copy_only=False)
     assert list(dict.fromkeys(condition))[:2] == [VALIDATION, CLEAN]
@@ -73,7 +72,7 @@ def test_the_answers_of_a_run_are_those_of_its_model(made):
 def job(tmp_path):
     """Return the job of seed 0, whose runs have weights and answers at severities 1 and 5."""
     for variant in CONFIG.variants:
-        run = ExperimentFolder(tmp_path).run(variant, 0)
+        run = RunFolder(tmp_path).run(variant, 0)
         run.mkdir(parents=True)
         (run / WEIGHTS).write_bytes(variant.label.encode())
         answered(run, (1, 5))
@@ -94,7 +93,7 @@ def labels(job, severities=(1, 5)):
 
 
 def run_of(job, number):
-    return ExperimentFolder(job.folder).run(job.config.variants[number], job.seed)
+    return RunFolder(job.folder).run(job.config.variants[number], job.seed)
 
 
 def test_answers_are_defined_by_severities_and_weights(tmp_path):
