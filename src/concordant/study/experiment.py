@@ -17,6 +17,7 @@ import numpy as np
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.checking import check_task
 from concordant.data.split import Task
+from concordant.documents import write_document
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically, write_json
@@ -225,10 +226,11 @@ def _study_all(
         found = {}
         for name, (config, _) in experiments.items():
             found[name] = collect(config, folders[name])
-            write_json(folders[name].results, found[name])
-            write_json(folders[name].path / "analyses" / "check.json", checks[name])
+            write_document(folders[name].results, "results", found[name])
+            write_document(folders[name].path / "analyses" / "check.json", "check", checks[name])
             if dynamics is not None:
-                write_json(folders[name].path / "analyses" / "dynamics.json", collect_dynamics(folders[name].path))
+                document = collect_dynamics(folders[name].path)
+                write_document(folders[name].path / "analyses" / "dynamics.json", "dynamics", document)
             folders[name].note("results written")
     return found
 

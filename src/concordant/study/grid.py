@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
+from concordant.documents import write_document
 from concordant.errors import UsageError
-from concordant.files import write_json
 from concordant.fusion import FUSIONS
 from concordant.robustness.answers import as_classes, read_tables
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
@@ -119,7 +119,7 @@ def run_grid(
         "rows": rows,
         "overall": overall(out, list(configs), [variant.label for variant in first.variants]),
     }
-    write_json(out / "grid.json", grid)
+    write_document(out / "grid.json", "grid", grid)
     return grid
 
 

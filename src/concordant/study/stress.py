@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from concordant.benchmarks.catalogue import natures_of, waves_of
 from concordant.data.split import Split, Task
+from concordant.documents import write_document
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, sha256, shown, write_json
 from concordant.robustness.answers import check_metric
@@ -63,7 +64,7 @@ def stress_removal(
         "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
         **_made_with(),
     }
-    write_json(runs.path / ANALYSES / "removal.json", document)
+    write_document(runs.path / ANALYSES / "removal.json", "removal", document)
     return document
 
 
@@ -104,7 +105,7 @@ def stress_corruption(
         **together(found, runs.labels),
         **_made_with(),
     }
-    write_json(runs.path / ANALYSES / "corruption.json", document)
+    write_document(runs.path / ANALYSES / "corruption.json", "corruption", document)
     return document
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from concordant.benchmarks.catalogue import natures_of
 from concordant.data.split import Task
+from concordant.documents import write_document
 from concordant.errors import UsageError
-from concordant.files import shown, write_json
+from concordant.files import shown
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.answers import write_table
 from concordant.statistics.comparisons import OURS
@@ -118,7 +119,7 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
         "command": f"concordant inspect {shown(runs.path)} --calibrator {inspected.label} --seed {inspected.seed}",
     }
     write_table(runs.path / ANALYSES / "features.parquet", _instances(inspected))
-    write_json(runs.path / ANALYSES / "features.json", document)
+    write_document(runs.path / ANALYSES / "features.json", "features", document)
     return document
 
 
