@@ -70,9 +70,9 @@ def draw_severity(document: Document, path: Path) -> None:
                 mean, spread = curves.mean(0), curves.std(0, ddof=1) if len(curves) > 1 else np.zeros(curves.shape[1])
                 axes.plot(mean, color=COLOURS.get(label), label=shown(label), lw=1.8 if label == "context" else 1.1)
                 axes.fill_between(range(len(mean)), mean - spread, mean + spread, color=COLOURS.get(label), alpha=0.12)
-            told = [100 * np.array(one["kinds"][kind]["scores"]) for one in document["oracle"]]
-            if told:
-                axes.plot(range(1, 6), np.mean(told, 0), "--", color="black", lw=0.9, label="oracle")
+            oracle = [100 * np.array(one["kinds"][kind]["scores"]) for one in document["oracle"]]
+            if oracle:
+                axes.plot(range(1, 6), np.mean(oracle, 0), "--", color="black", lw=0.9, label="oracle")
             axes.set_title(kind, loc="left", fontsize=8)
         for axes in list(grid.flat)[len(kinds) :]:
             axes.set_visible(False)

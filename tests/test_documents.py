@@ -58,7 +58,7 @@ def test_a_foreign_document_is_refused(example, schema, found):
         ("results", {"fusion": 3}, "must hold text as fusion; found int"),
     ],
 )
-def test_an_incomplete_document_says_what_it_lacks(example, kind, values, fault):
+def test_the_error_of_an_incomplete_document_names_the_fault(example, kind, values, fault):
     text = refused({**getattr(example, kind), **values}, kind)
     assert text == f"F {fault}, which concordant.{kind}/1 must have; make it again"
 

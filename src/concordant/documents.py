@@ -46,7 +46,7 @@ class _Made(Record):
 
 
 class _Score(Record):
-    accuracy: float  # other metrics stand beside it
+    accuracy: float  # other metrics are allowed
 
 
 class _Detection(Record):

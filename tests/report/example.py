@@ -1,6 +1,6 @@
-"""Whole documents with plausible numbers from one seeded generator, for the tests of the report.
+"""Documents with plausible numbers from one seeded generator, for the tests of the report.
 
-What they say: "context" is best under corruption and a little below the twin when clean; audio carries the task.
+In them "context" is best under corruption and a little below the twin when clean, and audio carries the task.
 """
 
 import itertools
@@ -54,7 +54,7 @@ def example_results(
     for label, seed in itertools.product(labels, range(seeds)):
         clean = 0.9 + 0.01 * draws.normal() - (0.01 if label == "context" else 0)
 
-        def hurt(label=label, clean=clean):
+        def corrupted(label=label, clean=clean):
             return {"accuracy": share(clean - 0.35 * (1 - SKILL.get(label, 0.5)) + 0.02 * draws.normal())}
 
         knows = label in ("gmu", "context")
@@ -66,7 +66,7 @@ def example_results(
                 "parameters": {"none": 0, "none+perturbed": 0}.get(label, 14146),
                 "model_parameters": 66102,
                 "clean": {"accuracy": share(clean)},
-                "corruption": {kind: hurt() for kind in kinds},
+                "corruption": {kind: corrupted() for kind in kinds},
                 "removal": {name: {"accuracy": share(0.55 + 0.03 * draws.normal())} for name in modalities},
                 "detection_auroc": {
                     kind: {

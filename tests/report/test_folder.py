@@ -19,7 +19,7 @@ def test_a_folder_is_read_as_it_was_written(example, write, tmp_path):
     assert found.rows == {}
 
 
-def test_what_was_not_analysed_is_none(example, write, tmp_path):
+def test_an_analysis_that_was_not_made_is_none(example, write, tmp_path):
     folder = write(example, tmp_path)
     (folder / "analyses" / "removal.json").unlink()
     (folder / "analyses" / "check-0.json").unlink()

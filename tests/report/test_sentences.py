@@ -4,14 +4,14 @@ from concordant.report import sentences
 from concordant.report.folder import RunDocuments
 
 
-def test_what_was_compared_is_said_first(example):
+def test_the_compared_methods_come_first(example):
     assert sentences.summary(example)[0] == (
         "On av-digits (audio and image) with transformer fusion, 4 methods were compared over 3 seeds: "
         "none, clean; none, perturbed; gmu; context."
     )
 
 
-def test_nothing_is_said_of_what_is_absent(example):
+def test_absent_documents_have_no_sentences(example):
     assert sentences.summary(RunDocuments("empty")) == []
     assert sentences.summary(RunDocuments("one", results=example.results)) == [
         *sentences.compared(example.results),
@@ -23,7 +23,7 @@ def entry(to, condition, difference, p):
     return {"of": "context", "to": to, "condition": condition, "difference": difference, "p_holm": p}
 
 
-def test_losses_are_said_as_plainly_as_wins():
+def test_losses_are_reported_like_wins():
     entries = [
         entry("none", "clean", -0.061, 0.01),
         entry("gmu", "clean", 0.02, 0.2),
@@ -58,16 +58,17 @@ def test_the_worst_corruption_of_any_seed_is_named(example):
     runs = [run for run in document["runs"] if run["label"] == "context"]
     runs[1]["worst"] = {"kind": "blur", "severity": 4, "score": 0.123}
     runs[1]["mean_corruption_error"] = runs[0]["mean_corruption_error"] = runs[2]["mean_corruption_error"] = 1.25
-    said = sentences.of_corruption(document)
-    assert "The worst for context is blur at severity 4: accuracy falls to 12.3 %." in said
+    lines = sentences.of_corruption(document)
+    assert "The worst for context is blur at severity 4: accuracy falls to 12.3 %." in lines
     assert (
-        "In the mean over the kinds, context makes 25 % more errors than its twin (mean corruption error 1.25)." in said
+        "In the mean over the kinds, context makes 25 % more errors than its twin (mean corruption error 1.25)."
+        in lines
     )
 
 
-def test_the_distance_to_the_oracle_is_said_of_ours_alone(example):
-    said = [line for line in sentences.of_corruption(example.corruption) if "oracle" in line]
-    assert said == ["Of the distance from its twin (none, perturbed) to the oracle, context covers 80 %."]
+def test_the_distance_to_the_oracle_is_reported_for_our_method(example):
+    lines = [line for line in sentences.of_corruption(example.corruption) if "oracle" in line]
+    assert lines == ["Of the distance from its twin (none, perturbed) to the oracle, context covers 80 %."]
     document = copy.deepcopy(example.corruption)
     document["covered"][-1]["share"] = -0.2
     assert "context covers nothing: it is below the twin (-20 %)." in sentences.of_corruption(document)[-1]
@@ -91,35 +92,37 @@ def test_the_modality_that_carries_the_task_is_the_one_of_the_largest_shapley_va
     assert "Image brings nothing in this measure." in sentences.of_removal(document)
 
 
-def test_spikes_are_said_of_those_that_had_them(example):
+def test_spikes_are_reported_for_the_methods_that_had_them(example):
     document = copy.deepcopy(example.dynamics)
     assert sentences.of_dynamics(document)[0] == "Training was stable: no run had a spike of the loss."
     document["summary"][0]["spikes"]["mean"] = 2.5
     expected = "Training had spikes of the loss, in the mean over seeds: none, clean 2.5; the others had none."
     assert sentences.of_dynamics(document)[0] == expected
     document["summary"][-1]["loss_variance"]["mean"] = 0.001
-    said = "In the second half of training the loss of context varies 50 % less than that of none, perturbed."
-    assert sentences.of_dynamics(document)[1] == said
+    lines = "In the second half of training the loss of context varies 50 % less than that of none, perturbed."
+    assert sentences.of_dynamics(document)[1] == lines
 
 
-def test_the_most_distrusted_instance_is_the_one_farthest_below_the_usual(example):
-    said = sentences.of_features(example.features)
-    assert said[-1] == "The least trusted is the audio of instance speaker0/0000: reliability 0.05 where 0.93 is usual."
-    assert said[0].startswith(
+def test_the_least_trusted_instance_is_the_farthest_below_the_usual(example):
+    lines = sentences.of_features(example.features)
+    assert (
+        lines[-1] == "The least trusted is the audio of instance speaker0/0000: reliability 0.05 where 0.93 is usual."
+    )
+    assert lines[0].startswith(
         "Calibration moves the accuracy of a linear probe on the features (in %): audio from 71.0"
     )
 
 
-def test_a_real_grid_says_what_it_lost(real):
-    said = sentences.summary(real("grid-av-digits"))
-    assert said[0].startswith("On av-digits (audio and image), 8 fusions were each run with none, clean;")
-    assert any(line.startswith("Clean, context against gmu: -5.8 points") and "worse in 2" in line for line in said)
+def test_the_losses_of_a_committed_grid_are_reported(real):
+    lines = sentences.summary(real("grid-av-digits"))
+    assert lines[0].startswith("On av-digits (audio and image), 8 fusions were each run with none, clean;")
+    assert any(line.startswith("Clean, context against gmu: -5.8 points") and "worse in 2" in line for line in lines)
 
 
-def test_a_real_run_says_in_whose_favour(real):
-    said = sentences.summary(real("utd-mhad"))
-    assert "On clean instances, context does not differ significantly from none, clean (-0.2 points" in said[1]
-    assert "With one modality corrupted, context is significantly better than none, clean (+14.3 points" in said[2]
+def test_the_differences_of_a_committed_run_are_reported(real):
+    lines = sentences.summary(real("utd-mhad"))
+    assert "On clean instances, context does not differ significantly from none, clean (-0.2 points" in lines[1]
+    assert "With one modality corrupted, context is significantly better than none, clean (+14.3 points" in lines[2]
 
 
 def test_lines_of_a_grid_have_wins_and_losses_alike(maker):

@@ -67,7 +67,7 @@ def read_documents(folder: Path) -> RunDocuments:
     results, grid = _read(folder / "results.json", "results"), _read(folder / "grid.json", "grid")
     if results is None and grid is None:
         raise DataError(f"{folder} holds no finished run; give the concordant run command again to finish it")
-    # Names of rows are compared with the folders there are, so that none leads elsewhere.
+    # Only names of folders that exist here are followed: a name such as "../other" is not.
     there = {path.name for path in folder.iterdir() if (path / "analyses").is_dir()} if grid is not None else set()
     rows = {
         row["row"]: read_documents(folder / row["row"]) for row in (grid or {"rows": []})["rows"] if row["row"] in there

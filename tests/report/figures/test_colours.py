@@ -19,8 +19,8 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("label", [*COLOURS, "some-other", "nobody"])
-def test_a_colour_is_seen_on_light_and_on_dark_ground(label):
+@pytest.mark.parametrize("label", [*COLOURS, "some-other", "unlisted"])
+def test_a_colour_has_contrast_on_light_and_on_dark_background(label):
     assert contrast(colour_of(label), "#ffffff") >= 3
     assert contrast(colour_of(label), DARK) >= 3
 

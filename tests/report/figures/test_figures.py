@@ -57,7 +57,7 @@ def test_every_choice_has_its_variant(example):
             assert figure.spec == figure.variants[keys[0]]
 
 
-def test_every_figure_is_titled_explained_and_told_in_words(example):
+def test_every_figure_has_title_caption_and_text_alternative(example):
     found = of(example)
     for figure in found:
         assert figure.title
@@ -101,8 +101,8 @@ def test_the_bars_are_the_means_of_the_seeds(example):
     assert bar["y"][0] == pytest.approx(100 * np.mean(clean))
     assert bar["error_y"]["array"][0] == pytest.approx(100 * np.std(clean, ddof=1))
     assert bar["x"][-1] == "mean of corruptions"
-    hurt = [np.mean([one["accuracy"] for one in run["corruption"].values()]) for run in mine]
-    assert bar["y"][-1] == pytest.approx(100 * np.mean(hurt))
+    corrupted = [np.mean([one["accuracy"] for one in run["corruption"].values()]) for run in mine]
+    assert bar["y"][-1] == pytest.approx(100 * np.mean(corrupted))
 
 
 def test_a_filled_mark_is_a_significant_difference(example):
@@ -170,7 +170,7 @@ def test_subsets_stand_from_the_whole_to_single_modalities(maker):
     assert figure.spec["data"][0]["x"][0] == pytest.approx(100 * np.mean([run["full"] for run in runs]))
 
 
-def test_of_very_many_subsets_only_the_telling_ones_are_drawn(maker):
+def test_of_very_many_subsets_only_the_smallest_and_largest_are_drawn(maker):
     document = maker.example_removal(np.random.default_rng(0), seeds=1, labels=("none",), modalities=tuple("abcdef"))
     assert len(document["runs"][0]["subsets"]) == 63
     assert len(figures.subset_dots(document).spec["data"][0]["y"]) == 13
@@ -187,7 +187,7 @@ def test_shapley_bars_and_the_rate_curve_are_means(example):
     assert line["y"][-1] == pytest.approx(100 * np.mean([run["rates"][-1]["score"] for run in runs]))
 
 
-def test_no_rates_no_curve(example):
+def test_without_rates_there_is_no_curve(example):
     document = copy.deepcopy(example.removal)
     for run in document["runs"]:
         run["rates"] = []
@@ -202,8 +202,8 @@ def test_long_series_are_thinned_to_means_of_stretches():
 
 
 def test_quantiles_are_one_quantity_with_a_band(example):
-    asked = quantities(example.dynamics)
-    assert list(asked) == [
+    found = quantities(example.dynamics)
+    assert list(found) == [
         "loss",
         "validation_loss",
         "validation_score",
@@ -214,9 +214,9 @@ def test_quantiles_are_one_quantity_with_a_band(example):
         "reliability",
         "gate",
     ]
-    assert asked["conflict"] == ["audio|image"]
+    assert found["conflict"] == ["audio|image"]
     figure = figures.training_lines(example.dynamics)
-    data = figure.variants[str(list(asked).index("reliability"))]["data"]
+    data = figure.variants[str(list(found).index("reliability"))]["data"]
     assert [one.get("name") for one in data if one.get("showlegend")] == ["gmu", "context"]
     runs = [run for run in example.dynamics["runs"] if run["label"] == "context"]
 
@@ -235,7 +235,7 @@ def test_quantiles_are_one_quantity_with_a_band(example):
     np.testing.assert_allclose(middle["y"], at("reliability_q50"))
 
 
-def test_nothing_observed_no_figure(example):
+def test_without_recorded_series_there_is_no_figure(example):
     document = copy.deepcopy(example.dynamics)
     for run in document["runs"]:
         run["series"] = []
@@ -252,7 +252,7 @@ def test_the_map_holds_every_instance_before_and_after(example):
     assert len(missing) == 2  # the instance without an image, before and after
 
 
-def test_a_mark_says_its_id_its_reliabilities_and_what_it_is_taken_for(example):
+def test_a_mark_has_id_reliabilities_and_wrong_prediction(example):
     points = example.features["points"]
     wrong = next(n for n in range(400) if points["prediction"][n] != points["label"][n])
     taken = example.features["classes"][points["prediction"][wrong]]

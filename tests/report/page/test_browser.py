@@ -1,4 +1,4 @@
-"""The page as a browser shows it, which the text of the page does not tell."""
+"""The page in a browser: layout, drawing, theme, downloads."""
 
 import csv
 import io
@@ -101,7 +101,7 @@ def test_figures_are_drawn_when_they_come_into_view(visit, report):
     assert page.locator("#features-0-map .plot").get_attribute("role") == "img"
 
 
-def test_the_theme_switch_changes_the_ground_and_is_remembered(visit, report):
+def test_the_theme_switch_changes_the_background_and_is_remembered(visit, report):
     page = visit(report)
     page.locator("#comparison-0-accuracy .plot").scroll_into_view_if_needed()  # figures are drawn when they are seen
     page.wait_for_selector("#comparison-0-accuracy .main-svg")
@@ -154,7 +154,7 @@ def test_pointing_at_an_instance_shows_its_id_class_and_reliability(visit, repor
     assert "audio 0." in shown
 
 
-def test_a_hostile_id_is_shown_letter_by_letter(visit, hostile, tmp_path):
+def test_a_hostile_id_is_shown_as_text(visit, hostile, tmp_path):
     features = {**hostile.features, "points": {**hostile.features["points"]}}
     points = features["points"]
     for key in ("id", "label", "prediction"):

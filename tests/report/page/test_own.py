@@ -72,7 +72,7 @@ def test_seeds_are_a_list(measured, tmp_path):
         ({"removal": "MIXED"}, "removal of the models was measured on different things: modalities"),
     ],
 )
-def test_what_makes_no_page_is_refused(measured, tmp_path, change, text):
+def test_wrong_arguments_are_refused(measured, tmp_path, change, text):
     mixed = {"a": measured["removal"]["ours"], "b": {**measured["removal"]["ours"], "modalities": ["x"]}}
     known = {"CORRUPTION": measured["corruption"], "MIXED": mixed}
     given = {key: known.get(value, value) if isinstance(value, str) else value for key, value in change.items()}

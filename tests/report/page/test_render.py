@@ -119,7 +119,7 @@ def test_several_runs_have_a_block_each_and_one_joint_table(example, real):
     assert len(set(re.findall(r' id="([^"]+)"', found))) == len(re.findall(r' id="([^"]+)"', found))
 
 
-def test_the_appendix_tells_how_to_compute_it_again(example):
+def test_the_appendix_has_settings_and_commands(example):
     page = render([replace(example, dynamics=None)])
     appendix = page[page.index('<section id="appendix"') :]
     assert "<dt>version of torch</dt><dd>2.13.0+cpu</dd>" in appendix

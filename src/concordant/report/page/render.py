@@ -1,7 +1,7 @@
-"""From documents to one HTML file that holds everything it needs: styles, scripts, Plotly and the numbers.
+"""Render documents as one self-contained HTML file: styles, scripts, Plotly and the numbers.
 
-Nothing is fetched when it is opened. Names and ids come from data files and are not trusted: the template
-escapes them, and in the embedded JSON no "<" is left that could end a script.
+The page fetches nothing. Names and ids come from data files and are not trusted: template and renderers escape them,
+and the embedded JSON has no "<" that could end a script.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concordant.report.page.sections import sections, title_of
 from concordant.report.record import Table, html
 
 HERE = Path(__file__).parent / "templates"
-# Plotly compiles no code for the traces used here, so that 'unsafe-eval' is not needed.
+# Plotly compiles no code for the traces used here, hence no 'unsafe-eval'.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "connect-src 'none'; base-uri 'none'; form-action 'none'"
@@ -95,7 +95,7 @@ def json_text(value: Any) -> str:  # noqa: ANN401 - plain JSON
 
 
 def inside_script(code: str) -> str:
-    r"""Return code of a script in which no end of a script element stands; in a string literal "\/" is "/".
+    r"""Return code without an end of a script element; in a string literal "\/" is "/".
 
     >>> inside_script('x = "</script>"')
     'x = "<\\/script>"'
