@@ -252,7 +252,7 @@ class _Stack:
 
         state = {f"model.{name}": x for name, x in (*self._parameters.items(), *self._buffers.items())}
         with sdpa_kernel(SDPBackend.MATH):  # the only kernel of attention that vmap has a rule for
-            losses: Tensor = torch.vmap(loss, randomness="error")(state, vars(batch), made)
+            losses: Tensor = torch.vmap(loss, randomness="error")(state, _tensors_in(batch), made)
         found = torch.autograd.grad(losses.sum(), self._trained, allow_unused=True)
         # The fused optimiser reads gradients in the order of memory.
         return losses.detach(), [None if x is None else x.contiguous() for x in found]
@@ -280,12 +280,17 @@ class _Stack:
             found = self._gradients(place)
 
         def play(batch: Tensors) -> Result:
-            for kept, new in zip(tree_leaves(vars(place)), tree_leaves(vars(batch)), strict=True):
+            for kept, new in zip(tree_leaves(_tensors_in(place)), tree_leaves(_tensors_in(batch)), strict=True):
                 kept.copy_(new)
             graph.replay()
             return found
 
         return play
+
+
+def _tensors_in(batch: Tensors) -> dict[str, Any]:
+    """Return what a batch has as nested dictionaries of tensors; runs have no weights."""
+    return {name: value for name, value in vars(batch).items() if value is not None}
 
 
 def _arguments(batch: Tensors) -> tuple[object, ...]:
