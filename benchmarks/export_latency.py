@@ -1,8 +1,8 @@
 """What an exported model saves: the time of one instance by ONNX Runtime and by PyTorch, and their ratio.
 
 `python -m benchmarks.export_latency [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concordant run`
-(by default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then asks both
-of single test instances in turn, so that both meet the same noise, with one thread each. Printed as JSON: medians and
+(by default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then runs both
+on single test instances in turn, on one thread each. Printed as JSON: medians and
 quartiles in milliseconds, and the ratio of the medians, PyTorch's over ONNX Runtime's. PyTorch runs the model eagerly,
 in evaluation mode without gradients, as `PretrainedModel` does; both take unscaled inputs.
 """
@@ -36,22 +36,22 @@ INSTANCES = 16
 
 
 def default_runs(folder: Path) -> list[Path]:
-    """Train a short run of each benchmark that is at hand; how good it is does not change its speed."""
+    """Train a short run of each benchmark that is at hand; its quality does not change its speed."""
     found = []
     for benchmark, fusion in (("digits", "concat"), ("utd-mhad", "transformer"), ("utd-mhad", "lf-dnn")):
         config = make_config(benchmark, fusion=fusion, calibrators=("context",), seeds=1, recipe={"steps": 20})
         try:
             study(config, folder / f"{benchmark}-{fusion}", jobs=1)
-        except ConcordantError:  # its data are not here
+        except ConcordantError:  # without its data
             continue
         found.append(folder / f"{benchmark}-{fusion}")
     return found
 
 
-def seconds(ask: Callable[[Inputs], Any], given: Inputs) -> tuple[float, float]:
-    """Return how long one call takes, on the clock and of the processor."""
+def seconds(call: Callable[[Inputs], Any], given: Inputs) -> tuple[float, float]:
+    """Return the wall-clock and processor seconds of one call."""
     start, start_of_work = time.perf_counter(), time.process_time()
-    ask(given)
+    call(given)
     return time.perf_counter() - start, time.process_time() - start_of_work
 
 
@@ -87,8 +87,8 @@ def measure(runs: RunFolder, folder: Path, repetitions: int) -> dict[str, Any]:
     times: dict[str, list[tuple[float, float]]] = {"pytorch": [], "onnxruntime": []}
     for turn in range(WARM + repetitions):
         given = ones[turn % len(ones)]
-        for name, ask in (("pytorch", by_torch), ("onnxruntime", by_onnx)):
-            took = seconds(ask, given)
+        for name, call in (("pytorch", by_torch), ("onnxruntime", by_onnx)):
+            took = seconds(call, given)
             if turn >= WARM:
                 times[name].append(took)
     return {

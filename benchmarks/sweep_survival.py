@@ -1,4 +1,4 @@
-"""A sweep of 24 trials that loses workers and is interrupted: what is there in the end, and how often.
+"""A sweep of 24 trials that loses workers and is interrupted: which results exist in the end, and how often.
 
 `python -m benchmarks.sweep_survival [--steps N] [--cpus N]` starts `concordant sweep` on the embedded digits (two
 fusions, four variants, three seeds), kills a worker process at its work with SIGKILL, interrupts the command with
@@ -42,7 +42,7 @@ def start(folder: Path, out: str, cpus: int) -> subprocess.Popen[str]:
 
 
 def finished(folder: Path) -> dict[str, list[int]]:
-    """Return run -> what tells one file from another that took its place."""
+    """Return run -> modification time and inode of its file, which change when the file is replaced."""
     return {
         str(path.parent.relative_to(folder)): [path.stat().st_mtime_ns, path.stat().st_ino]
         for path in folder.rglob("run.json")
@@ -51,7 +51,7 @@ def finished(folder: Path) -> dict[str, list[int]]:
 
 
 def belongs(process: int, command: int) -> bool:
-    """Say whether one process was started by another, at whatever remove."""
+    """Return whether one process is a descendant of another."""
     while process > 1:
         if process == command:
             return True
@@ -76,7 +76,7 @@ def kill_worker(command: subprocess.Popen[str]) -> str:
 
 
 def wait_for(folder: Path, count: int, command: subprocess.Popen[str]) -> None:
-    """Wait until so many trials are finished."""
+    """Wait until `count` trials are finished."""
     while len(finished(folder)) < count:
         if command.poll() is not None:
             sys.exit(f"the sweep ended too early: {command.communicate()}")
@@ -92,7 +92,7 @@ def predictions(folder: Path) -> str:
 
 
 def counted(folder: Path) -> dict[str, Any]:
-    """Return how many results there are, and how many are there twice."""
+    """Return the number of results and of duplicates."""
     rows = []
     for path in folder.glob("*/*/results.json"):
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -127,9 +127,9 @@ def main() -> None:
         stopped = json.loads((out / "sweep.json").read_text(encoding="utf-8"))
         second = start(folder, "disturbed", arguments.cpus)
         killed.append(kill_worker(second))
-        printed, said = second.communicate()
+        printed, errors = second.communicate()
         if second.returncode:
-            sys.exit(said)
+            sys.exit(errors)
         ended = json.loads(printed)
         after = finished(out)
         disturbed = time.perf_counter() - begun

@@ -1,7 +1,7 @@
 """Makes results/analyses: `python -m studies.analyses [NAME ...]`.
 
 Each experiment is a paired run as `concordant run --dynamics-every 10` does it, in runs/results/analyses/NAME, then
-stressed as by `concordant stress` and inspected as by `concordant inspect`; what was done before is not done again. The
+stressed as by `concordant stress` and inspected as by `concordant inspect`; finished steps are not repeated. The
 numbers of its report go to results/analyses/NAME.json, the report itself stays in the run's folder.
 results/ANALYSES.md and the severity curves of the project's README are made of these files.
 """

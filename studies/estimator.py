@@ -1,8 +1,8 @@
 """Makes results/estimator.json and results/ESTIMATOR.md: `python -m studies.estimator [NAME ...]`.
 
 The estimator against scikit-learn's usual pipelines on the same folds, untouched and with one random modality of every
-test instance corrupted. Everybody gets the same standardised arrays, with their default parameters; the pipelines get
-the modalities side by side, an absent one as zeros. What was measured before is kept for datasets that are not named.
+test instance corrupted. All models get equal standardised arrays and have their default parameters; the pipelines get
+the modalities side by side, an absent one as zeros. Datasets that are not named keep their earlier results.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from concordant.data.split import Split, stratified
 from concordant.errors import ConcordantError
 from concordant.estimator import Modalities
 from concordant.files import read_json, write_json, write_text
+from concordant.report.format import pairs_text
+from concordant.report.record import Cell, Table, markdown, spread
 from concordant.robustness.conditions import SplitContext, corrupt, victims
 from concordant.robustness.corruptions import KINDS
 from concordant.training.provenance import hardware, versions
@@ -41,7 +43,7 @@ SplitRows = Callable[[Split, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is compared on: where vectors come from, how they are split, and one line."""
+    """A dataset: a function that loads it, one that splits it, and a summary in one line."""
 
     load: Callable[[Path], Split]
     split: SplitRows
@@ -122,7 +124,7 @@ def models(seed: int) -> dict[str, Any]:
 
 
 def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
-    """Return one record a model and seed: accuracy untouched and under each corruption."""
+    """Return one record per model and seed: accuracy on clean data and under each corruption."""
     dataset, found = DATASETS[name], []
     part = dataset.load(folder)
     context = SplitContext(layouts=dict.fromkeys(part.inputs, "bd"))
@@ -172,25 +174,16 @@ def page(document: Mapping[str, Any]) -> str:
     ]
     kinds = list(document["strengths"])
     for name, entry in document["datasets"].items():
-        lines += ["", f"## {name}", "", f"{entry['summary']}.", ""]
-        lines += [
-            f"| model | clean | corrupted | {' | '.join(kinds)} |",
-            "| --- |" + " ---: |" * (len(kinds) + 2),
-        ]
+        rows: list[list[Cell | str]] = []
         for label in dict.fromkeys(run["model"] for run in entry["runs"]):
-            runs = [run for run in entry["runs"] if run["model"] == label]
-            columns = [_shown([run["scores"]["clean"] for run in runs])]
-            columns.append(_shown([float(np.mean([run["scores"][kind] for kind in kinds])) for run in runs]))
-            columns += [_shown([run["scores"][kind] for run in runs]) for kind in kinds]
-            lines.append(f"| {label} | {' | '.join(columns)} |")
-    made = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
-    machine = ", ".join(f"{name}: {value}" for name, value in document["hardware"].items())
+            scores = [run["scores"] for run in entry["runs"] if run["model"] == label]
+            corrupted = spread((100 * float(np.mean([one[kind] for kind in kinds])) for one in scores), scale=1)
+            columns = [spread((100 * one[kind] for one in scores), scale=1) for kind in ("clean", *kinds)]
+            rows.append([label, columns[0], corrupted, *columns[1:]])
+        lines += ["", f"## {name}", "", f"{entry['summary']}.", ""]
+        lines.append(markdown(Table("", "", ["model", "clean", "corrupted", *kinds], rows)).rstrip())
+    made, machine = pairs_text(document["versions"], " "), pairs_text(document["hardware"])
     return "\n".join([*lines, "", f"Versions: {made}. Hardware: {machine}.", ""])
-
-
-def _shown(scores: list[float]) -> str:
-    values = 100 * np.asarray(scores)
-    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" if len(values) > 1 else f"{values.mean():.1f}"
 
 
 def main() -> int:
@@ -218,7 +211,7 @@ def main() -> int:
             "hardware": hardware(),
             "command": " ".join(["python -m studies.estimator", *arguments.names]),
         }
-        write_json(out, document)  # after each, so that nothing measured is lost
+        write_json(out, document)  # after each dataset: an interruption loses nothing
         write_text(RESULTS / "ESTIMATOR.md", page(document))
     return 0
 

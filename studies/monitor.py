@@ -1,9 +1,9 @@
 """Makes results/monitor.json and results/MONITOR.md: `python -m studies.monitor [--streams 200] [--data DIR]`.
 
-One calibrated model a benchmark is trained as `concordant run` does it (seed 0). What it says of every test instance,
-clean and with each fault of each modality, is computed once; the streams are drawn from these numbers. For every
-stream the test instances are shuffled: the first half is what the monitor learns from, the rest is the stream, so
-that the two are exchangeable and no instance comes twice. A fault comes with instance 51 and stays.
+One calibrated model per benchmark is trained as by `concordant run` (seed 0). The evidence of every test instance,
+clean and with each fault of each modality, is computed once; the streams are drawn from these numbers. For every stream
+the test instances are shuffled: the monitor learns from the first half, the rest is the stream. The two are therefore
+exchangeable, and no instance comes twice. A fault begins with instance 51 and stays.
 Axis letters: N test instances.
 """
 
@@ -103,7 +103,7 @@ def measure(name: str, streams: int, data: str | None) -> dict[str, Any]:
 
 
 def trained(task: Task, config: Config, path: Path) -> MultimodalModel:
-    """Return the trained model, from its weights where they were kept before."""
+    """Return the trained model, from earlier weights where there are any."""
     variant = Variant("context", True)
     if not path.exists():
         weights = train(task, config, variant, 0).model.state_dict()
@@ -145,7 +145,7 @@ def shuffled(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], np.random.Generator]:
     """Return the rows to learn from, those of the stream, and the source of the monitor's draws.
 
-    Every row of a table has shuffles of its own, so that its counts do not depend on those of the others.
+    Every row of a table has its own shuffles: its counts do not depend on those of the others.
     """
     draws = np.random.default_rng(seeding.derive_seed(stream, "monitor", "stream", *what))
     order = draws.permutation(len(clean))
@@ -174,7 +174,7 @@ def false_alarms(clean: Evidence, learnt: Evidence | None, guarantee: str, rate:
 
 
 def delays(clean: Evidence, faulty: Sequence[Evidence], kind: str, modality: str, streams: int) -> dict[str, Any]:
-    """Return how long the fault of a modality goes unseen, and how often it is named rightly."""
+    """Return the delay of the alarm after a fault of a modality, and how often modality and kind are identified."""
     found, early, right, named = [], 0, 0, 0
     kinds: dict[str, int] = {}
     for stream in range(streams):

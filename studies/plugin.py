@@ -1,8 +1,8 @@
 """Makes results/plugin.json and the table in docs/plugin.md: `python -m studies.plugin [--seeds N] [--data DIR]`.
 
 A plain model is trained on utd-mhad without calibrator and without perturbations, as `concordant run` does it. It is
-then taken as somebody else's: `fit_plugin` attaches a calibrator behind its encoders and trains that alone. Both are
-scored on the test subjects, clean and with one random modality of every instance corrupted, on the same corruptions.
+then treated as a given model: `fit_plugin` attaches a calibrator behind its encoders and trains the calibrator alone.
+Both are scored on the test subjects, clean and with one random modality of every instance corrupted, equally for both.
 Axis letters: N test instances.
 """
 
@@ -26,6 +26,7 @@ from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import AnySplit, Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import write_json, write_text
+from concordant.report.record import Table, markdown
 from concordant.robustness.conditions import CLEAN, RUN, run_conditions
 from concordant.statistics.bootstrap import Outcomes, paired_bootstrap
 from concordant.training.batches import to_tensors
@@ -140,7 +141,7 @@ def main() -> int:
 
 
 def table(document: dict[str, Any]) -> str:
-    """Return what docs/plugin.md says of the results."""
+    """Return the text and the table of docs/plugin.md."""
     runs, where = document["runs"], document["hardware"]
     seconds = [run["seconds"] for run in runs]
     text = [
@@ -150,22 +151,20 @@ def table(document: dict[str, Any]) -> str:
         f"{document['threads']} of {where['cores']} cores ({where['processor']}), {document['steps']} steps. "
         "Accuracy in percent; *mean* is over the four corruptions of one random modality of every instance; intervals "
         "and p-values from a paired bootstrap over seeds, subjects and instances.",
-        "",
-        "| condition | the model | with the plug-in | difference (95 %) | p |",
-        "| --- | ---: | ---: | ---: | ---: |",
     ]
+    rows = []
     for condition, one in document["differences"].items():
         low, high = (100 * bound for bound in one["ci95"])
-        text.append(
-            f"| {condition} | {100 * one['before']:.1f} | {100 * one['after']:.1f} | {100 * one['difference']:+.1f} "
-            f"({low:+.1f} to {high:+.1f}) | {one['p_value']:.4f} |"
-        )
-    return "\n".join(text) + "\n"
+        difference = f"{100 * one['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+        before, after = (f"{100 * one[key]:.1f}" for key in ("before", "after"))
+        rows.append([condition, before, after, difference, f"{one['p_value']:.4f}"])
+    head = ["condition", "the model", "with the plug-in", "difference (95 %)", "p"]
+    return "\n".join([*text, "", markdown(Table("", "", head, rows))])
 
 
 @torch.no_grad()
 def right(model: torch.nn.Module, task: Task, seed: int) -> Right:
-    """Return which test instances a model gets right, clean and under each corruption."""
+    """Return the correct predictions on the test split, clean and under each corruption."""
     test, found = in_memory(task.test), {}
     for shown in run_conditions(test, task.layouts, seed):
         condition = shown.name.removeprefix("corruption.")

@@ -1,12 +1,11 @@
 """Tries a calibrator on validation data alone: `python -m studies.trials FAMILY LABEL [NAME=NUMBER ...] [--seeds N]`.
 
-FAMILY is one of the proof's (studies.paper.grid), LABEL what its tables call a method ("context", "none+perturbed"),
+FAMILY is one of the study's (studies.paper.grid), LABEL a method as in its tables ("context", "none+perturbed"),
 NAME=NUMBER an argument of the calibrator in place of its default, recipe.NAME=NUMBER a field of the recipe in place of
 the benchmark's, `--fusion` another one of the family's than the searched. `--record` keeps the scores in
-results/trials.json. The test part is taken away first. What is scored is
-the validation part, untouched and under every kind of corruption at the proof's severities; where test subjects are
-unseen and validation ones are not (utd-mhad), a training subject is left out of training and scored instead. So the
-method was chosen; docs/method.md has what came of it.
+results/trials.json. The test split is removed first. The validation split is scored, clean and under every
+kind of corruption at the study's severities; where test subjects are new and validation subjects are not (utd-mhad), a
+training subject is left out of training and scored instead. The method was chosen in this way (docs/method.md).
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def main() -> int:
 
 
 def record(found: dict[str, Any]) -> None:
-    """Keep the scores of a trial, one a seed, in the place of an earlier one of the same."""
+    """Store the scores of a trial, one per seed, in place of an earlier equal trial."""
     known = read_json(KEPT)["trials"] if KEPT.is_file() else []
     asked = ("family", "fusion", "label", "numbers")
     others = [one for one in known if any(one[key] != found[key] for key in asked)]

@@ -1,6 +1,6 @@
-"""The proof: one grid of benchmarks, fusions and calibrators, asked one question a table, by one command.
+"""The study of the paper: a grid of benchmarks, fusions and calibrators, run and evaluated by one command.
 
-grid.py says what is run, searching.py chooses recipes on validation data, training.py trains, stressing.py asks every
-trained model everything once, outcomes.py reads what they said, questions/ makes a table of each question, summary.py
-and page.py say what came of it. `making.py` is all of it in order.
+grid.py is what is run, search.py chooses recipes on validation data, run.py goes through the cells, stress.py evaluates
+every trained model under every condition, outcomes.py reads the answers, tables.py makes a table per question, cells.py
+stores them, summary.py, sentences.py, pages.py and figures.py show them.
 """

@@ -1,9 +1,9 @@
-"""Makes the proof: `make results`, `make results QUICK=1`, `python -m studies.paper [--quick | --wide] [FAMILY ...]`.
+"""Run the study: `make results`, `make results QUICK=1`, or `python -m studies.paper [--quick | --wide] [FAMILY ...]`.
 
-The grid (studies.paper.grid) is run cell by cell: searched, trained, stressed, compared; what is kept of a cell goes
-to results/proof/cells, and a cell that has its file there is not run again. After each cell everything that comes of
-all finished ones is written: to results/ (summary.json, PROOF.md, proof/, search/), where the blocks of README and docs
-are filled from it as well; of the quick grid to results/quick, of the wide one to results/wide, which fill nothing.
+The grid (studies.paper.grid) is run cell by cell: searched, trained, stressed, compared. The results of a cell go to
+results/proof/cells, and a cell with its file there is not run again. After each cell the files made of all finished
+ones are written: to results/ (summary.json, PROOF.md, proof/, search/), with the blocks of README and docs; of the
+quick grid to results/quick, of the wide one to results/wide, which fill no blocks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUNS = ROOT / "runs"
 
 
 def main() -> int:
-    """Make the proof, or go on with it."""
+    """Run the study, or resume it."""
     families = [family.name for family in FULL.families]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
