@@ -87,7 +87,10 @@ class ModalityBatch:
 
     def valid(self, name: str) -> Tensor | None:
         """Where a modality's features count: bool (B, L), or (B, 1) without a mask; None = everywhere."""
-        return None if self.all_present else valid_positions(self.column(name), self.masks.get(name))
+        if self.all_present:
+            return None
+        here = self.present[:, self.names.index(name), None]
+        return here & self.masks[name] if name in self.masks else here
 
 
 def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, fewest: int = 2) -> dict[str, str]:
@@ -191,11 +194,6 @@ def gather(
         and len(features) == len(sizes)
         and all(x.numel() for x in features.values()),
     )
-
-
-def valid_positions(present: Tensor, mask: Tensor | None) -> Tensor:
-    """Return where a modality's features count: bool (B, L), or (B, 1) without a mask."""
-    return present.unsqueeze(1) if mask is None else mask & present.unsqueeze(1)
 
 
 def to_positions(x: Tensor, layout: Layout) -> Tensor:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from concordant.calibration.summary import RunningStandardiser, energy, summarise
+from concordant.calibration.summary import RunningStandardiser, energy, learn, summarise
 
 
 def summary_by_hand(x, valid, spread):
@@ -92,7 +92,7 @@ def test_standardiser_follows_a_plain_average_and_then_forgets():
         values = draws.normal(2.0, 3.0, (7, 3)).astype(np.float32)
         rows = draws.random(7) < 0.7
         rows[:2] = True
-        standardiser.update(torch.from_numpy(values), torch.from_numpy(rows))
+        learn([standardiser], torch.from_numpy(values), torch.from_numpy(rows))
         step = max(0.05, 1 / n)
         mean += step * (values[rows].mean(0) - mean)
         variance += step * (values[rows].var(0) - variance)
@@ -107,7 +107,7 @@ def test_standardiser_follows_a_plain_average_and_then_forgets():
 @pytest.mark.parametrize("count", [0, 1])
 def test_standardiser_learns_nothing_from_fewer_than_two_rows(count):
     standardiser = RunningStandardiser(2)
-    standardiser.update(torch.randn(4, 2), torch.arange(4) < count)
+    learn([standardiser], torch.randn(4, 2), torch.arange(4) < count)
     assert standardiser.mean.tolist() == [0, 0]
     assert standardiser.variance.tolist() == [1, 1]
     assert standardiser.updates.item() == 0
@@ -115,10 +115,10 @@ def test_standardiser_learns_nothing_from_fewer_than_two_rows(count):
 
 def test_standardiser_survives_an_overflow():
     standardiser = RunningStandardiser(2)
-    standardiser.update(torch.randn(8, 2), torch.ones(8, dtype=torch.bool))
+    learn([standardiser], torch.randn(8, 2), torch.ones(8, dtype=torch.bool))
     before = standardiser.mean.clone(), standardiser.variance.clone()
     huge = torch.tensor([[1e30, 0.0], [-1e30, 0.0]])
-    standardiser.update(huge, torch.ones(2, dtype=torch.bool))
+    learn([standardiser], huge, torch.ones(2, dtype=torch.bool))
     assert torch.equal(standardiser.mean, before[0])
     assert torch.equal(standardiser.variance, before[1])
     assert standardiser.updates.item() == 1
@@ -129,8 +129,8 @@ def test_standardiser_takes_nothing_from_left_out_rows():
     values = torch.randn(5, 2)
     rows = torch.tensor([True, True, False, True, False])
     clean, spoilt = RunningStandardiser(2), RunningStandardiser(2)
-    clean.update(values, rows)
-    spoilt.update(torch.where(rows.unsqueeze(1), values, torch.nan), rows)
+    learn([clean], values, rows)
+    learn([spoilt], torch.where(rows.unsqueeze(1), values, torch.nan), rows)
     assert torch.equal(clean.mean, spoilt.mean)
     assert torch.equal(clean.variance, spoilt.variance)
 
@@ -138,7 +138,7 @@ def test_standardiser_takes_nothing_from_left_out_rows():
 def test_backward_survives_a_later_update():
     standardiser, x = RunningStandardiser(2), torch.randn(4, 2, requires_grad=True)
     out = standardiser(x)
-    standardiser.update(torch.randn(4, 2), torch.ones(4, dtype=torch.bool))
+    learn([standardiser], torch.randn(4, 2), torch.ones(4, dtype=torch.bool))
     out.sum().backward()
     assert x.grad.isfinite().all()
 
@@ -161,7 +161,7 @@ def test_many_standardisers_learn_under_vmap_what_each_learns_alone():
             self.inner = RunningStandardiser(3)
 
         def forward(self, x, here):
-            self.inner.update(x, here)
+            learn([self.inner], x, here)
             return self.inner(x)
 
     def one(held, x, here):
@@ -169,7 +169,7 @@ def test_many_standardisers_learn_under_vmap_what_each_learns_alone():
 
     found = torch.vmap(one)(buffers, values, rows)
     for run, standardiser in enumerate(alone):
-        standardiser.update(values[run], rows[run])
+        learn([standardiser], values[run], rows[run])
         torch.testing.assert_close(found[run], standardiser(values[run]))
         for name, value in standardiser.named_buffers():
             torch.testing.assert_close(buffers[name][run], value)

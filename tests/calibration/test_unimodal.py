@@ -9,8 +9,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from sklearn.metrics import log_loss
 
-from concordant import seeding
-from concordant.calibration.objective import unimodal_loss
+from concordant import ContextualCalibrator, seeding
+from concordant.calibration.result import Modulation
 from concordant.calibration.unimodal import certainty, overlap
 
 
@@ -57,6 +57,8 @@ def test_the_loss_is_the_mean_over_what_counts():
     rows = [(row, m) for row in range(6) for m in range(2) if counted[row, m]]
     probabilities = np.stack([softmax(logits[row, m].numpy()) for row, m in rows])
     expected = log_loss([labels[row].item() for row, _ in rows], probabilities, labels=[0, 1, 2])
-    log_p = logits.log_softmax(2)
-    assert unimodal_loss(log_p, labels, counted).item() == pytest.approx(expected)
-    assert unimodal_loss(log_p, labels, torch.zeros_like(counted)).item() == 0
+    module = ContextualCalibrator({"a": 2, "b": 2}, classes=3, unimodal_weight=1.0)
+    modulation, present = Modulation(logits, {}, unimodal=logits.log_softmax(2)), torch.ones_like(counted)
+    assert module.own_loss(modulation, counted, labels).item() == pytest.approx(expected)
+    assert module.own_loss(modulation, present, labels, ~counted).item() == pytest.approx(expected)
+    assert module.own_loss(modulation, torch.zeros_like(counted), labels).item() == 0

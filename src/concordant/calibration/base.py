@@ -8,9 +8,9 @@ Shapes: reliability (B, M); gates (B, D) per modality; support and conflict (B, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from concordant.calibration.nonfinite import exporting, finite_where_present, re
 from concordant.calibration.objective import FEWEST_CLASSES, agreement_loss, clean_loss
 from concordant.calibration.perturbation import Perturbation, as_settings, perturb
 from concordant.calibration.result import Calibration, Modulation, Summaries
-from concordant.calibration.summary import RunningStandardiser, energy, summarise
+from concordant.calibration.summary import RunningStandardiser, energy, learn, standardise, summarise
 from concordant.errors import ConcordantError, UsageError
 from concordant.modalities import ModalityBatch, check_sizes, gather, over_features, over_positions
 
@@ -39,13 +39,6 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _full_precision(device: str) -> AbstractContextManager[object]:
-    """Switch autocast off where it is on; an exported graph must not hold the switch, which its formats lack."""
-    if not torch.is_autocast_enabled(device) or exporting():
-        return nullcontext()
-    return torch.autocast(device_type=device, enabled=False)
 
 
 class Calibrator(Tolerant):
@@ -170,7 +163,10 @@ class Calibrator(Tolerant):
         if self.training and perturbed is None and self.perturbation is not None:
             made = perturb(batch, self.perturbation, generator=generator)
             batch, perturbed = made.batch, made.perturbed
-        with _full_precision(batch.present.device.type):
+        device = batch.present.device.type
+        # An exported graph must not hold the switch, which its formats lack.
+        autocast = torch.is_autocast_enabled(device) and not exporting()
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
             modulation = self.modulate(self._summaries(batch, perturbed))
             loss = self._auxiliary_loss(modulation, batch.present, perturbed, labels)
         here, kept = batch.present, modulation.kept
@@ -256,17 +252,15 @@ class Calibrator(Tolerant):
             else:
                 dtype = torch.promote_types(like.dtype, torch.float32)
                 summary = like.new_zeros(batch.size, self.summary_size(name), dtype=dtype)
-            level = energy(summary, spread=spread)
+            both = torch.cat([summary, energy(summary, spread=spread)], 1)  # (B, S + E)
+            standardisers = [
+                cast(RunningStandardiser, part[name]) for part in (self.standardise, self.standardise_energy)
+            ]
             if self.training:
                 rows = batch.present[:, index]
-                rows = rows if perturbed is None else rows & ~perturbed[:, index]
-                learnt = [summary.detach(), level.detach(), rows]
-                if self.ranks is not None:
-                    learnt = self.ranks.gather(*learnt)
-                self.standardise[name].update(learnt[0], learnt[2])  # type: ignore[operator]
-                self.standardise_energy[name].update(learnt[1], learnt[2])  # type: ignore[operator]
-            vectors[name] = self.standardise[name](summary)
-            energies[name] = self.standardise_energy[name](level)
+                learnt = [both.detach(), rows if perturbed is None else rows & ~perturbed[:, index]]
+                learn(standardisers, *(learnt if self.ranks is None else self.ranks.gather(*learnt)))
+            vectors[name], energies[name] = standardise(standardisers, both).tensor_split([summary.shape[1]], 1)
         return Summaries(vectors, energies, batch.present)
 
     def _scaled(self, batch: ModalityBatch, reliability: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:

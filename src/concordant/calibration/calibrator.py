@@ -20,7 +20,6 @@ from concordant.calibration.base import Calibrator, linear
 from concordant.calibration.comparison import agreement, cue_count, cues, normalise
 from concordant.calibration.modulation import gate_from_activation
 from concordant.calibration.nonfinite import values_are_known
-from concordant.calibration.objective import unimodal_loss
 from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
 from concordant.calibration.unimodal import CUE_SIZE, certainty, overlap
@@ -191,4 +190,7 @@ class ContextualCalibrator(Calibrator):
         if values_are_known() and not torch.equal(labels, labels.clamp(0, self.classes - 1)):  # one look at the device
             raise UsageError(f"labels must lie in 0 to {self.classes - 1}, as classes={self.classes} says")
         counted = present if perturbed is None else present & ~perturbed
-        return self.unimodal_weight * unimodal_loss(modulation.unimodal, labels, counted)
+        right = labels.view(-1, 1, 1).expand(-1, counted.shape[1], 1)
+        likelihoods = modulation.unimodal.gather(2, right).squeeze(2)  # logarithms, (B, M)
+        weights = counted.to(likelihoods.dtype)
+        return self.unimodal_weight * -(likelihoods * weights).sum() / weights.sum().clamp(min=1)

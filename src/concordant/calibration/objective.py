@@ -1,6 +1,6 @@
-"""The auxiliary losses: recognise perturbed modalities, bring agreeing ones together, let each predict the labels.
+"""The auxiliary losses: recognise perturbed modalities, and bring agreeing ones together.
 
-The first two look at perturbations that training itself inflicts, and need no labels; class labels, where there are
+Both look at perturbations that training itself inflicts, and need no labels; class labels, where there are
 three or more, give the second one more positives.
 """
 
@@ -55,27 +55,12 @@ def agreement_loss(embeddings: Tensor, clean: Tensor, present: Tensor, labels: T
     pairs = list(combinations(range(embeddings.shape[1]), 2))
     z, rows = embeddings.unbind(1), (present & clean.unsqueeze(1)).unbind(1)
     one, other = (torch.stack([z[pair[side]] for pair in pairs]) for side in (0, 1))  # (P, B, K)
-    both = torch.stack([rows[a] & rows[b] for a, b in pairs])  # (P, B), has both modalities and is clean
+    both = torch.stack([rows[a] & rows[b] for a, b in pairs])  # (P, B), clean with both modalities
     # No cosine exceeds 1: with 1 subtracted the sums of exponentials stay in range.
     near = torch.baddbmm(one.new_full((1, 1, 1), -1 / TEMPERATURE), one, other.mT, alpha=1 / TEMPERATURE)  # (P, B, B)
-    likeness = torch.where(both.unsqueeze(1) & both.unsqueeze(2), near.exp(), 0)
+    likeness = near.exp().masked_fill(~(both.unsqueeze(1) & both.unsqueeze(2)), 0)
     ours = likeness * positives
     usable = both & (both.sum(1, keepdim=True) > 1)
     # Rows that do not count get a sum of 1 before the logarithm, which would spoil the gradient at 0.
-    sums = [torch.where(usable, part.sum(axis), 1) for part in (likeness, ours) for axis in (1, 2)]
-    losses = torch.log(sums[0] * sums[1]) - torch.log(sums[2] * sums[3])
-    return 0.5 * losses.sum() / usable.sum().clamp(min=1)
-
-
-def unimodal_loss(log_p: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean cross-entropy of all unimodal predictions that count.
-
-    Args:
-        log_p: logarithms of probabilities (B, M, C).
-        labels: class indices (B,).
-        counted: bool (B, M), the modalities that are present and clean.
-    """
-    right = labels.view(-1, 1, 1).expand(-1, counted.shape[1], 1)
-    likelihoods = log_p.gather(2, right).squeeze(2)  # logarithms, (B, M)
-    weights = counted.to(log_p.dtype)
-    return -(likelihoods * weights).sum() / weights.sum().clamp(min=1)
+    every, mine = (torch.where(usable, part.sum(1) * part.sum(2), 1).log() for part in (likeness, ours))
+    return 0.5 * (every - mine).sum() / usable.sum().clamp(min=1)

@@ -29,7 +29,7 @@ def pool(x: Tensor, valid: Tensor | None = None) -> Tensor:
         valid: bool (B, L) or (B, 1); None = all. Positions that are not valid have no influence at all, whatever
             they hold (NaN included), in forward and backward; a row without a valid position has a mean of 0.
     """
-    if _in_blocks(x):
+    if values_are_known() and x.numel() * x.element_size() > BLOCK:
         found: Tensor = _Pool.apply(x, valid)  # type: ignore[no-untyped-call]
         return found
     return _pool(x, valid)
@@ -44,7 +44,8 @@ def scale(x: Tensor, factor: Tensor, valid: Tensor | None = None, *, axis: int =
         valid: bool; None = everywhere.
         axis: of the instances.
     """
-    if _in_blocks(x):
+    # In this order: a question about sizes would fix them in an exported graph.
+    if values_are_known() and x.numel() * x.element_size() > BLOCK:
         found: Tensor = _Scale.apply(x, factor, valid, axis)  # type: ignore[no-untyped-call]
         return found
     return _scale(x, factor, valid)
@@ -55,11 +56,6 @@ def clear(x: Tensor, valid: Tensor) -> Tensor:
     if values_are_known() and bool(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()):
         return x  # spares the copy
     return torch.where(valid, x, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
-
-
-def _in_blocks(x: Tensor) -> bool:
-    # In this order: a question about sizes would fix them in an exported graph.
-    return values_are_known() and x.numel() * x.element_size() > BLOCK
 
 
 def _blocks(x: Tensor) -> Iterator[slice]:

@@ -7,6 +7,8 @@ Shapes: features (B, L, D) -> summary (B, S) with S = D, or 2D with the deviatio
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -69,25 +71,41 @@ class RunningStandardiser(nn.Module):
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("updates", torch.zeros(()))
 
-    @torch.no_grad()
-    def update(self, values: Tensor, rows: Tensor) -> None:
-        """Move the statistics towards those of `values` (B, S) at the True `rows` (B,), step max(0.05, 1/n).
-
-        A batch whose statistics overflow is left out: they would never recover from it.
-        """
-        keep, count = rows.unsqueeze(1), rows.sum()
-        some = count.clamp(min=1)
-        mean = torch.where(keep, values, 0).sum(0) / some
-        variance = torch.where(keep, (values - mean).square(), 0).sum(0) / some
-        usable = (count > 1) & (mean + variance).isfinite().all()  # one row has no variance
-        self.updates += usable
-        step = torch.where(usable, (1 / self.updates.clamp(min=1)).clamp(min=SMALLEST_STEP), 0)
-        for old, new in ((self.mean, mean), (self.variance, variance)):
-            # A choice of 0, for a step of 0 times infinity would be NaN; not lerp_, which vmap cannot batch.
-            old.copy_(torch.lerp(old, torch.where(usable, new, 0).to(old.dtype), step.to(old.dtype)))
-
     def forward(self, values: Tensor) -> Tensor:
         """Return (values - mean) / sqrt(variance + 1e-4), cut to [-5, 5]; shape (B, S)."""
-        # Copies, because a later update writes in place what the backward of this call would need.
-        mean, variance = self.mean.to(values.dtype, copy=True), self.variance.to(values.dtype, copy=True)
-        return ((values - mean) / (variance + FLOOR).sqrt()).clamp(-CLIP, CLIP)
+        return standardise([self], values)
+
+
+@torch.no_grad()
+def learn(standardisers: Sequence[RunningStandardiser], values: Tensor, rows: Tensor) -> None:
+    """Move statistics towards those of the True rows, by a step of max(0.05, 1/n) in the n-th batch.
+
+    A batch whose statistics overflow is left out: they would never recover from it.
+
+    Args:
+        standardisers: whose columns stand side by side in `values`; they have learnt from the same batches.
+        values: (B, S_1 + S_2 + ...).
+        rows: bool (B,).
+    """
+    away, count = ~rows.unsqueeze(1), rows.sum()
+    some = count.clamp(min=1)
+    mean = values.masked_fill(away, 0).sum(0) / some
+    variance = (values - mean).square().masked_fill(away, 0).sum(0) / some
+    usable = (count > 1) & (mean + variance).sum().isfinite()  # one row has no variance
+    updates = standardisers[0].updates + usable
+    step = (1 / updates.clamp(min=1)).clamp(min=SMALLEST_STEP) * usable
+    # A choice beside the step of 0: 0 times infinity would be NaN.
+    moved = [torch.where(usable, new, 0) for new in (mean, variance)]
+    widths = [len(standardiser.mean) for standardiser in standardisers]
+    for standardiser, *news in zip(standardisers, *(torch.split(new, widths) for new in moved), strict=True):
+        standardiser.updates.copy_(updates)
+        for old, new in zip((standardiser.mean, standardiser.variance), news, strict=True):
+            old.copy_(torch.lerp(old, new.to(old.dtype), step.to(old.dtype)))  # vmap cannot batch lerp_
+
+
+def standardise(standardisers: Sequence[RunningStandardiser], values: Tensor) -> Tensor:
+    """Return (values - mean) / sqrt(variance + 1e-4), cut to [-5, 5]; arguments as for `learn`."""
+    # Concatenation copies: a later update writes in place what the backward of this call would need.
+    mean = torch.cat([standardiser.mean for standardiser in standardisers]).to(values.dtype)
+    variance = torch.cat([standardiser.variance for standardiser in standardisers]).to(values.dtype)
+    return ((values - mean) / (variance + FLOOR).sqrt()).clamp(-CLIP, CLIP)

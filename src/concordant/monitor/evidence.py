@@ -18,7 +18,7 @@ from torch import Tensor
 from concordant.calibration import Calibration
 from concordant.calibration.summary import energy, summarise
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS, over_features, to_positions, valid_positions
+from concordant.modalities import LAYOUTS, over_features, to_positions
 
 Floats = NDArray[np.float64]
 ABSENT = -1e9  # the level of a modality that is absent, below every logarithm
@@ -146,7 +146,7 @@ def layout_of(name: str, x: Tensor, layouts: Mapping[str, str]) -> str:
 def _measured(x: Tensor, layout: str, here: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Return level (B,), summary (B, S), and where both count (B,): present, and nothing of it NaN or infinite."""
     flat = to_positions(x.detach().float(), LAYOUTS[layout])  # (B, L, D)
-    valid = valid_positions(here, None if mask is None else mask.flatten(1))
+    valid = here.unsqueeze(1) if mask is None else here.unsqueeze(1) & mask.flatten(1)
     flat = torch.where(valid.unsqueeze(-1), flat, 0)
     whole = valid.any(1) & torch.isfinite(flat).flatten(1).all(1)
     spread = layout != "bd"

@@ -17,7 +17,7 @@ from torch import Tensor
 from concordant.calibration.summary import summarise
 from concordant.data.split import AnySplit, Bools, Floats
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS, to_positions, valid_positions
+from concordant.modalities import LAYOUTS, to_positions
 from concordant.robustness.own_data import layouts_of
 from concordant.robustness.predict import (
     BATCH,
@@ -134,4 +134,5 @@ def _calibration_of(out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
 def _summary(x: Tensor, layout: str, here: Tensor, mask: Tensor | None) -> Tensor:
     """Return the mean over valid positions, (B, D), and 0 where the modality is absent."""
     flat = to_positions(x.float(), LAYOUTS[layout])
-    return summarise(flat, valid_positions(here, mask), spread=False)
+    valid = here.unsqueeze(1) if mask is None else here.unsqueeze(1) & mask
+    return summarise(flat, valid, spread=False)
