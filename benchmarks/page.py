@@ -20,19 +20,29 @@ processor's seconds: machines are shared, and a time by itself says little.
 {made}
 """
 
-TRIED = """That is why the bounds on vectors are missed: 1.5 leaves a calibrator, with its comparison, opinions,
-losses and their backward, half as many operators as the whole model has. What was done about it: modalities of one
-size go through one operation each, comparison and opinions are one product, all cues are picked by one index,
-statistics are learnt together, the contrastive loss has its gradient written out, vectors are perturbed all at once
-(which makes `none` cheaper by as much, so that the time falls and the ratio rises), finite features are told from
-their summaries. Tried without gain: `torch.compile` of the calibrator in training, whose random numbers cost what it
-saves; freezing, and fewer guards; the memory allocator's settings. Compiled as a whole, inference takes about half as
-long (above), which is not enough. Seeds at once gain where operators are small: of a step of ten on vectors much is
-matrix products by now, and the random draws of every seed by itself, which nothing is shared of, so that sparing a
-single step its operators makes the gain smaller. A transformer's are large enough to be bound by their work, and one
-pass over all seeds then only asks more of the caches, so `auto` trains such a model run by run. On [a
-GPU](performance-gpu.md) operators wait for the host that starts them, and there both bounds on seeds are kept.
-`context` is dearer than `joint` by the losses that teach it, the contrastive one and that of the opinions.
+COMPILE = """## Compile where the cost matters
+
+A calibrator has one computation for eager, compiled, vectorised and exported code; it is not tuned for small inputs.
+Where its share of a step matters, compile the model, or the calibrator alone:
+
+```python
+calibrate = torch.compile(calibrate)  # on a CPU, and on a GPU
+calibrate = torch.compile(calibrate, mode="reduce-overhead")  # on a GPU: all operators start at once, as a CUDA graph
+```
+
+On a CPU that takes a C++ compiler. It joins the small operators of the comparison and fuses those on features. NaN and
+infinity are refused as in eager code, for which a GPU is waited for once; with `nonfinite="absent"` there is no wait.
+"""
+
+TRIED = """That is why the bounds on vectors are missed: 1.5 leaves a calibrator, with its comparison, unimodal
+predictions, losses and their backward, half as many operators as the whole model has. The numbers are those of an
+earlier version, which had a second computation for vectors of one size; one path replaced both, at the expense of small
+vectors. Tried without gain: `torch.compile` of the calibrator in training, whose random numbers cost what it saves;
+freezing, and fewer guards; the memory allocator's settings. Seeds at once gain where operators are small; a
+transformer's are large enough to be bound by their work, and one pass over all seeds then only asks more of the caches,
+therefore `auto` trains such a model run by run. On [a GPU](performance-gpu.md) operators wait for the host that starts
+them, and there both bounds on seeds are kept. `context` is dearer than `joint` by the losses that teach it, the
+contrastive one and that of the unimodal predictions.
 """
 
 GPU_HEAD = """# Performance on a GPU
@@ -149,6 +159,7 @@ def page(document: Document) -> str:
             if name == "vectorised_seeds" and gpu:
                 texts.append(_apart(document[name]))
     texts.append("".join(f"Not measured: {line}.\n" for line in document.get("skipped", [])))
+    texts += [COMPILE] if document.get("overhead") else []
     return "\n".join(text for text in texts if text).rstrip("\n") + "\n"
 
 

@@ -403,3 +403,25 @@ def test_unimodal_predictions_can_be_exported():
     features = {name: x.float() for name, x in vectors(THREE).items()}
     exported = torch.export.export(module, (features,)).module()
     torch.testing.assert_close(exported(features), module(features))
+
+
+OLDER = {"judges.": "heads.", "opinions.": "unimodal."}  # the table in docs/method.md
+
+
+def test_an_older_state_dictionary_loads_by_the_documented_map():
+    module = shake(with_classes()).eval()
+    older = {}
+    for key, value in module.state_dict().items():
+        old = next((old for old, new in OLDER.items() if key.startswith(new)), None)
+        older[key if old is None else old + key.removeprefix(OLDER[old])] = value
+    assert {key.split(".")[0] for key in older} == {"standardise", "standardise_energy", "judges", "opinions"}
+    converted = {}
+    for key, value in older.items():
+        new = next((OLDER[old] + key.removeprefix(old) for old in OLDER if key.startswith(old)), key)
+        converted[new] = value
+    other = with_classes().eval()
+    other.load_state_dict(converted)
+    features = {name: x.float() for name, x in vectors(THREE).items()}
+    one, two = module(features), other(features)
+    assert torch.equal(one.reliability, two.reliability)
+    assert all(torch.equal(one.features[name], two.features[name]) for name in THREE)
