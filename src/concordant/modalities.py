@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,27 +26,26 @@ class Layout:
 
     Args:
         name: the axis letters, for example "btd".
-
-    Attributes:
         batch: index of the batch axis.
         feature: index of the feature axis: d, or c in a map.
         positions: indices of the axes over which features repeat, in order; none for a vector.
     """
 
     name: str
-    # Looked up in every call, therefore computed once.
-    batch: int = field(init=False, repr=False, compare=False)
-    feature: int = field(init=False, repr=False, compare=False)
-    positions: tuple[int, ...] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        batch, feature = self.name.index("b"), self.name.index("c" if "c" in self.name else "d")
-        object.__setattr__(self, "batch", batch)
-        object.__setattr__(self, "feature", feature)
-        object.__setattr__(self, "positions", tuple(i for i in range(len(self.name)) if i not in (batch, feature)))
+    batch: int
+    feature: int
+    positions: tuple[int, ...]
 
 
-LAYOUTS: dict[str, Layout] = {name: Layout(name) for name in ("bd", "btd", "bdt", "tbd", "bchw", "bcthw")}
+LAYOUTS: dict[str, Layout] = {
+    name: Layout(
+        name,
+        name.index("b"),
+        max(name.find("c"), name.find("d")),
+        tuple(i for i, axis in enumerate(name) if axis in "thw"),
+    )
+    for name in ("bd", "btd", "bdt", "tbd", "bchw", "bcthw")
+}
 _RESERVED = torch.nn.ModuleDict()  # its attributes cannot be keys of a module dictionary
 _BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
 
@@ -107,10 +106,8 @@ def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, f
     """
     faults = []
     if len(sizes) < fewest:
-        faults.append(
-            f"sizes must name at least {'two modalities' if fewest == 2 else 'one modality'}; "
-            f"found {list(sizes) or 'none'}"
-        )
+        least = "two modalities" if fewest == 2 else "one modality"
+        faults.append(f"sizes must name at least {least}; found {list(sizes) or 'none'}")
     for name, size in sizes.items():
         if not isinstance(name, str) or not name or "." in name or hasattr(_RESERVED, name):
             faults.append(f"{name!r} cannot name a modality: use a plain word, without dots, unknown to PyTorch")
@@ -145,8 +142,7 @@ def gather(
         layouts: modality -> layout name or "auto" (2 axes "bd", 3 "btd", 4 "bchw", 5 "bcthw").
         masks: modality -> bool, batch first, then the layout's positions: (B, T) for sequences,
             (B, H, W) for "bchw", (B, T) or (B, T, H, W) for "bcthw", or flat (B, L); True = valid.
-            None = all valid.
-            A sequence without a valid step is absent.
+            None = all valid. A sequence without a valid step is absent.
         present: modality -> bool (B,), True = the instance has it. None = all present.
 
     Raises:
@@ -189,10 +185,7 @@ def gather(
         masks=flat,
         present=torch.stack(columns, 1),
         layouts=resolved,
-        all_present=not masks
-        and not present
-        and len(features) == len(sizes)
-        and all(x.numel() for x in features.values()),
+        all_present=not masks and not present and all(n in features and features[n].numel() for n in sizes),
     )
 
 
@@ -222,10 +215,8 @@ def over_features(values: Tensor, layout: Layout) -> Tensor:
 
 def over_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
     """Bring one value per position, (B, L) or (B, 1), into a shape that broadcasts over `like`."""
-    if values.shape[1] == 1:
-        shape = [like.shape[axis] if axis == layout.batch else 1 for axis in range(like.dim())]
-        return values.reshape(shape)
-    size = [1 if axis == layout.feature else like.shape[axis] for axis in range(like.dim())]
+    away = {layout.feature, *(layout.positions if values.shape[1] == 1 else ())}
+    size = [1 if axis in away else length for axis, length in enumerate(like.shape)]
     order = (layout.batch, *layout.positions, layout.feature)
     moved = values.reshape([size[axis] for axis in order])
     return moved.permute([order.index(axis) for axis in range(like.dim())])

@@ -457,13 +457,13 @@ def test_auxiliary_loss_is_the_weighted_sum(kind):
     labels = torch.arange(12) % 3
     out = module(features, masks, labels=labels, generator=seeding.generator(1))
     copied = build(kind, **options).train()
-    hurt = copied.modulate(copied._summaries(*replay(copied, features, masks)))
+    made = copied.modulate(copied._summaries(*replay(copied, features, masks)))
     # Without reliability there is nothing to say of what was perturbed.
     weight = 0.7 if module.has_reliability else 0.0
     expected = weight * clean_loss(out.logits, out.perturbed, out.present)
     if kind is ContextualCalibrator:
-        untouched = ~out.perturbed.any(1)
-        expected = expected + 0.3 * agreement_loss(hurt.embeddings, untouched, out.present, labels)
+        clean = ~out.perturbed.any(1)
+        expected = expected + 0.3 * agreement_loss(made.embeddings, clean, out.present, labels)
     same(out.auxiliary_loss, expected)
     assert module.auxiliary_loss() is out.auxiliary_loss
 
@@ -472,8 +472,8 @@ def replay(module, features, masks):
     """Return the perturbed batch and what was perturbed, by the same draws as a forward's."""
     from concordant.calibration.perturbation import perturb
 
-    hurt = perturb(module.gather(features, masks), module.perturbation, generator=seeding.generator(1))
-    return hurt.batch, hurt.perturbed
+    made = perturb(module.gather(features, masks), module.perturbation, generator=seeding.generator(1))
+    return made.batch, made.perturbed
 
 
 @every

@@ -218,14 +218,14 @@ def test_training_learns_which_modality_was_replaced():
     with torch.no_grad():
         usual = calibrate(clean)
         accuracy = (head(torch.cat(list(usual.features.values()), 1)).argmax(1) == labels[test]).double().mean()
-        told, truth = [], []
+        drops, truth = [], []
         for index, name in enumerate(views):
             swapped = {**clean, name: clean[name].roll(1, 0)}
             different = labels[test] != labels[test].roll(1)
             drop = (usual.reliability.mean(0) - calibrate(swapped).reliability)[different]
-            told.append(drop)
+            drops.append(drop)
             truth.append(torch.zeros_like(drop).index_fill_(1, torch.tensor(index), 1))
-    auroc = roc_auc_score(torch.cat(truth).flatten().numpy(), torch.cat(told).flatten().numpy())
+    auroc = roc_auc_score(torch.cat(truth).flatten().numpy(), torch.cat(drops).flatten().numpy())
     assert auroc > 0.8
     assert accuracy > 0.9
     assert usual.reliability.mean() > 0.8
@@ -285,9 +285,9 @@ def test_evaluation_makes_no_copy_of_the_features_but_the_result():
     features = {name: torch.randn(16, 400, 64) for name in "abc"}
     module = shake(ContextualCalibrator(dict.fromkeys(features, 64), layouts="btd", seed=0)).eval()
     masks = {name: torch.arange(400) < torch.randint(100, 401, (16, 1)) for name in features}
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as events:
         out = module(features, masks)
-    sizes = [event.cpu_memory_usage for event in seen.events() if event.name == "[memory]"]
+    sizes = [event.cpu_memory_usage for event in events.events() if event.name == "[memory]"]
     whole = features["a"].nbytes
     assert sum(size >= whole for size in sizes) <= 3  # the results
     assert max(size for size in sizes if size < whole) <= ops.BLOCK
@@ -362,15 +362,15 @@ def test_conflict_with_a_modality_that_knows_little_counts_for_less():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"classes": 1}, "classes must be 2 or more, or None; found 1"),
         ({"unimodal_weight": -1.0}, "unimodal_weight must not be negative; found -1.0"),
         ({"classes": 0, "comparison_size": 1}, "comparison_size must be 2 or more; found 1; classes must be 2 or more"),
     ],
 )
-def test_what_unimodal_predictions_cannot_be_made_with_is_refused(options, said):
-    with pytest.raises(UsageError, match=said):
+def test_what_unimodal_predictions_cannot_be_made_with_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
         ContextualCalibrator(THREE, **options)
 
 

@@ -170,11 +170,16 @@ def test_the_losses_see_the_whole_batch_with_gradients_for_a_process_s_own_rows(
         modulation = Modulation(gates={"a": torch.ones(1)}, agreement=torch.ones(1), kept=kept[own], **cut)
         return whole_batch(ranks, modulation, present[own], perturbed[own], labels[own])
 
-    for place, (whole, everywhere, hit, known) in together(rows, work):
+    for place, (whole, every_present, every_perturbed, every_label) in together(rows, work):
         assert torch.equal(whole.shift, parts["shift"].double())
         assert torch.equal(whole.embeddings, parts["embeddings"].double())
         assert (whole.unimodal, whole.gates, whole.agreement) == (None, {}, None)
-        for found, expected in ((whole.kept, kept), (everywhere, present), (hit, perturbed), (known, labels)):
+        for found, expected in (
+            (whole.kept, kept),
+            (every_present, present),
+            (every_perturbed, perturbed),
+            (every_label, labels),
+        ):
             assert torch.equal(found, expected)
         own = torch.zeros(count, 2)
         own[place] = 1
@@ -190,9 +195,9 @@ def test_what_is_not_there_is_not_sent():
         mine = replace(modulation, shift=modulation.shift[own], unimodal=modulation.unimodal[own])
         return whole_batch(ranks, mine, present[own], None, None)
 
-    for _, (whole, _, hit, known) in together((1, 3), work):
+    for _, (whole, _, every_perturbed, every_label) in together((1, 3), work):
         assert torch.equal(whole.unimodal, modulation.unimodal)
-        assert (whole.embeddings, whole.kept, hit, known) == (None, None, None, None)
+        assert (whole.embeddings, whole.kept, every_perturbed, every_label) == (None, None, None, None)
 
 
 def test_ranks_need_processes_that_know_of_each_other():

@@ -201,7 +201,7 @@ def test_swap_without_another_instance_becomes_zero():
             assert (result.batch.features["vector"][0] == 0).all()
             break
     else:
-        pytest.fail("the only vector was never hit")
+        pytest.fail("the only vector was never perturbed")
 
 
 def test_noise_has_the_drawn_strength_of_each_feature():
@@ -285,11 +285,11 @@ def test_coherent_noise_is_one_draw_for_all_positions(kind, coherent):
     batch = gather(features, sizes={"a": 8, "b": 8}, layouts={"a": "btd", "b": "btd"})
     settings = Perturbation(probability=1, kinds=(kind,), coherent=coherent, share=((0.5, 0.5),))
     result = perturb(batch, settings, generator=draws)
-    x, hurt = batch.features["a"], result.batch.features["a"]
+    x, made = batch.features["a"], result.batch.features["a"]
     for row in hit_rows(result, "a"):
-        changed = hurt[row] != x[row]  # (T, D)
+        changed = made[row] != x[row]  # (T, D)
         assert torch.equal(changed, changed[:1].expand(5, 8))  # the same features at every position
-        moves = (hurt[row] - x[row])[:, changed[0]]
+        moves = (made[row] - x[row])[:, changed[0]]
         same = torch.allclose(moves, moves[:1].expand_as(moves), atol=1e-6)
         assert same == bool(coherent) or not changed.any()
 
@@ -332,18 +332,18 @@ def test_gradients_flow_through_what_is_left():
 def test_copies_are_the_clean_batch_and_a_hit_one():
     batch = example(presence=False)
     result = with_copies(batch, Perturbation(probability=0.1), generator=seeding.generator(1))
-    hurt = perturb(batch, Perturbation(), probability=1.0, generator=seeding.generator(1))
+    made = perturb(batch, Perturbation(), probability=1.0, generator=seeding.generator(1))
     size = batch.size
     assert result.batch.size == 2 * size
     for name in SIZES:
         axis = batch.layouts[name].batch
         first, second = result.batch.features[name].split(size, axis)
         assert torch.equal(first, batch.features[name])
-        assert torch.equal(second, hurt.batch.features[name])
+        assert torch.equal(second, made.batch.features[name])
     assert not result.perturbed[:size].any()
     assert result.perturbed[size:].any(1).all()
     assert (result.kind[:size] == -1).all()
-    assert torch.equal(result.kind[size:], hurt.kind)
+    assert torch.equal(result.kind[size:], made.kind)
     assert torch.equal(result.batch.masks["steps"], batch.masks["steps"].repeat(2, 1))
     assert torch.equal(result.batch.present, batch.present.repeat(2, 1))
 
@@ -375,11 +375,11 @@ def test_variation_counts_as_clean_and_both_copies_show_it():
     result = with_copies(batch, settings, generator=seeding.generator(1))
     draws = seeding.generator(1)
     varied = vary(batch, 0.5, generator=draws)
-    hurt = perturb(varied, Perturbation(), probability=1.0, generator=draws)
+    made = perturb(varied, Perturbation(), probability=1.0, generator=draws)
     for name in SIZES:
         first, second = result.batch.features[name].split(batch.size, batch.layouts[name].batch)
         assert torch.equal(first, varied.features[name])
-        assert torch.equal(second, hurt.batch.features[name])
+        assert torch.equal(second, made.batch.features[name])
     assert not result.perturbed[: batch.size].any()
     mixed = perturb(batch, settings, probability=0.0, generator=seeding.generator(1))
     assert not mixed.perturbed.any()

@@ -143,6 +143,7 @@ class ContextualCalibrator(Calibrator):
                     self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
                 )
             if classes is not None:
+                # The name of the stream is older than the attribute's; with it a seed keeps its initial weights.
                 with seeding.scope(base, "calibrator", "opinion", name):
                     self.unimodal[name] = _unimodal_head(self.summary_size(name), classes)
 

@@ -23,7 +23,7 @@ class Calibration:
         conflict: (B, M, M), in [0, 1]: its negative part.
         present: bool (B, M), the modalities that were taken as present.
         logits: (B, M); sigmoid(logits) reads as the probability that the modality is clean.
-        perturbed: bool (B, M) in training, True where a perturbation hit; None in evaluation.
+        perturbed: bool (B, M) in training, True where a modality was perturbed; None in evaluation.
         auxiliary_loss: a scalar to add to the task's loss; 0 in evaluation.
         all_present: True when every instance is known to have every modality at every position; a fusion then needs
             neither masks nor presence.
