@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from concordant.documents import write_document
 from concordant.errors import UsageError
-from concordant.files import read_json, write_json
+from concordant.files import read_json
 from concordant.sweep.grid_file import Grid
 from concordant.sweep.plan import Experiment
 from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY
@@ -63,7 +64,8 @@ class SweepFolder:
         if self.path.exists() and any(self.path.iterdir()):
             raise UsageError(f"{self.shown} is not empty and holds no sweep; name another folder with --out")
         try:
-            write_json(self.mark, {"schema": SCHEMA, "state": "started", "experiments": [], "grid": wanted})
+            started = {"schema": SCHEMA, "state": "started", "experiments": [], "grid": wanted}
+            write_document(self.mark, "sweep", started)
         except OSError as error:
             raise UsageError(
                 f"cannot write to {self.shown} ({error.strerror}); name another folder with --out"

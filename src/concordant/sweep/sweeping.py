@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
+from concordant.documents import write_document
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import study
@@ -70,7 +71,7 @@ def run_sweep(
             folder.clean()  # incomplete results of killed workers
             folder.note(state)
             found = document_of(grid, plan, folder, sweep.failed, state=state, command=command, retried=sweep.retried)
-            write_json(folder.mark, found)
+            write_document(folder.mark, "sweep", found)
     return found
 
 
@@ -158,14 +159,14 @@ class _Sweep:
                 config = {**grid["config"]}
                 if self.grid.search is not None:  # rows and variants have recipes of their own: search.json of each
                     config["search"] = self.grid.search.model_dump(mode="json")
-                write_json(sheet, {**grid, "config": config, "command": command})
+                write_document(sheet, "grid", {**grid, "config": config, "command": command})
             for one in whole:
                 path = RunFolder(self.folder.path / one.name).results
                 results = read_json(path) if path.exists() else None
                 if results is None:
                     results = study(self.configs[one.name], path.parent, data=one.data, jobs=1)
                 if results.get("command") != command:  # `concordant run` alone does not compute it again
-                    write_json(path, {**results, "command": command})
+                    write_document(path, "results", {**results, "command": command})
 
     def _candidates(self, one: Experiment) -> list[Trial]:
         """Return the unfinished trials of an experiment's search: the same candidates for every variant."""
