@@ -30,7 +30,7 @@ from concordant.training.config import make_config
 from concordant.training.runs import open_runs
 from concordant.visualisation.explain import Usual, explain
 from concordant.visualisation.inspection import open_inspected
-from concordant.visualisation.trace import Observed, observe
+from concordant.visualisation.trace import Trace, trace_calibration
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--out", type=Path, default=Path("explained"), help="where the pictures go; default: explained")
@@ -50,7 +50,7 @@ else:
     if inspected.runs.config.benchmark != "digits":
         parser.error(f"--run must be a run of digits; {arguments.run} is one of {inspected.runs.config.benchmark}")
 names, classes = inspected.runs.config.modalities, inspected.task.classes
-usual = Usual.of(observe(inspected.model, inspected.task.valid))  # what the model makes of untouched digits
+usual = Usual.of(trace_calibration(inspected.model, inspected.task.valid))  # what the model makes of untouched digits
 
 # %% One digit, as it was scanned, and in two accidents
 parts = raw_parts(inspected.runs.config, inspected.seed, inspected.source)
@@ -69,10 +69,10 @@ states = {
 }
 
 
-def asked(part: Split) -> Observed:
+def asked(part: Split) -> Trace:
     """Return what the model, and the calibrator in it, made of a digit."""
     scaled = {name: apply(scales[name], x, parts.layouts[name]) for name, x in part.inputs.items()}
-    return observe(inspected.model, part.with_inputs(scaled))
+    return trace_calibration(inspected.model, part.with_inputs(scaled))
 
 
 # %% How it is drawn
@@ -98,7 +98,7 @@ def draw_input(axes: Axes, x: np.ndarray, title: str, *, distrusted: bool) -> No
         spine.set(visible=True, color=DISTRUST if distrusted else OURS, linewidth=2.5)
 
 
-def draw_reliability(axes: Axes, seen: Observed) -> None:
+def draw_reliability(axes: Axes, seen: Trace) -> None:
     """Draw each view's reliability beside what is usual for it: mean and two standard deviations."""
     mean = usual.mean()
     for place in range(len(names)):
@@ -113,7 +113,7 @@ def draw_reliability(axes: Axes, seen: Observed) -> None:
     axes.set_title("reliability (black: the usual ± 2 sd)", fontsize=9)
 
 
-def draw_agreement(axes: Axes, seen: Observed) -> None:
+def draw_agreement(axes: Axes, seen: Trace) -> None:
     """Draw support (green) and conflict (red) of every pair of views, as a matrix."""
     agreement = seen.support[0] - seen.conflict[0]
     shown = np.where(np.eye(len(names), dtype=bool), np.nan, agreement)
@@ -129,7 +129,7 @@ def draw_agreement(axes: Axes, seen: Observed) -> None:
     axes.set_title("support (+) and conflict (−)", fontsize=9)
 
 
-def draw_gates(axes: Axes, seen: Observed) -> None:
+def draw_gates(axes: Axes, seen: Trace) -> None:
     """Draw by what each feature is multiplied, gate times reliability, against the usual: 1 is as usual."""
     longest = max(seen.gates[name].shape[1] for name in names)
     ratio = np.full((len(names), longest), np.nan)
@@ -163,7 +163,7 @@ def draw_classes(axes: Axes, probabilities: np.ndarray, truth: int) -> None:
     )
 
 
-def draw(part: Split, seen: Observed, probabilities: np.ndarray, title: str, path: Path) -> None:
+def draw(part: Split, seen: Trace, probabilities: np.ndarray, title: str, path: Path) -> None:
     """Write the picture of one digit."""
     low = usual.mean() - 2 * np.array([usual.reliability[usual.present[:, k], k].std() for k in range(len(names))])
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):

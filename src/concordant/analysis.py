@@ -1,7 +1,7 @@
-"""What a trained model does when modalities are absent, wrong or at odds: the analyses of Concordant.
+"""Analyses of trained models: removal and corruption of modalities, feature-level effects, training dynamics.
 
 The `measure_` functions take any callable `model(features) -> logits` and features by modality, a torch Dataset or a
-part; `LoopRecorder` looks on in any training loop. Nothing is imported before it is asked for.
+split; `LoopRecorder` records any training loop. Names are imported on first use.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_run_writes_a_report_and_observes_when_asked(concordant, tmp_path):
             "unknown metric 'mae' of these labels; choose from: acc",
         ),
         (("inspect", "RUN", "--calibrator", "none"), 2, "none gives no reliability; choose from: self, context"),
-        (("inspect", "RUN", "--sample", "x"), 2, "no instance 'x' in the test part of seed 0; some that are: digit-"),
+        (("inspect", "RUN", "--sample", "x"), 2, "no instance 'x' in the test split of seed 0; some that are: digit-"),
         (("report", "RUN", "--out", "RUN/config.json/x.html"), 2, "--out: cannot write to"),
         (
             ("run", "digits", "--fusion", "concat,film", "--dynamics", "--out", "RUN/grid"),

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from concordant.benchmarks.catalogue import prepare
 from concordant.dynamics import runs as module
-from concordant.dynamics.runs import DEFAULT_EVERY, collect_dynamics, train_observed
+from concordant.dynamics.recorder import DEFAULT_EVERY
+from concordant.dynamics.runs import collect_dynamics, train_observed
 from concordant.dynamics.stability import loss_variance, spikes
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json

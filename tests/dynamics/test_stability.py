@@ -67,7 +67,7 @@ def test_the_first_window_is_never_a_spike():
 
 @pytest.mark.parametrize("function", [loss_variance, spikes])
 def test_losses_must_be_a_finite_row(function):
-    with pytest.raises(UsageError, match=r"losses must have the shape \(S,\), one a step; found \(2, 3\)"):
+    with pytest.raises(UsageError, match=r"losses must have the shape \(S,\), one per step; found \(2, 3\)"):
         function(np.ones((2, 3)))
     with pytest.raises(UsageError, match="losses must be finite; found nan"):
         function([1.0, math.nan])

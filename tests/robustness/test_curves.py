@@ -6,7 +6,7 @@ from concordant.errors import UsageError
 from concordant.robustness.corruptions import KINDS
 from concordant.robustness.curves import area, measure_corruption, summary
 from concordant.robustness.own_data import as_split
-from concordant.visualisation.trace import observe
+from concordant.visualisation.trace import trace_calibration
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_diagram_counts_every_case_of_every_condition(measured):
 
 
 def test_reliability_tells_the_noise_that_was_planted(planted):
-    found = observe(planted.ours, as_split(planted.test.x, planted.test.labels))
+    found = trace_calibration(planted.ours, as_split(planted.test.x, planted.test.labels))
     assert roc_auc_score(planted.test.noisy, -found.reliability[:, found.names.index("b")]) > 0.9
     assert roc_auc_score(planted.test.wrong, -found.reliability[:, found.names.index("a")]) > 0.8
     assert abs(roc_auc_score(planted.test.noisy, -found.reliability[:, found.names.index("c")]) - 0.5) < 0.1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from concordant.visualisation.explain import Usual, explain, most_distrusted
-from concordant.visualisation.trace import Observed
+from concordant.visualisation.trace import Trace
 
 NAMES = ("a", "b")
 
@@ -12,7 +12,7 @@ def observed(reliability, *, present=None, gates=None, support=0.0, conflict=0.0
     count = len(reliability)
     here = np.ones((count, 2), bool) if present is None else np.asarray(present)
     pairs = 1 - np.eye(2, dtype=np.float32)
-    return Observed(
+    return Trace(
         names=NAMES,
         before={},
         after={},

@@ -51,7 +51,9 @@ def test_distrusted_instances_can_be_looked_up(inspected, document):
 
 
 def test_an_unknown_instance_names_near_ones(inspected):
-    with pytest.raises(UsageError, match=r"no instance 'digit-x' in the test part of seed 0; some that are: digit-\d+"):
+    with pytest.raises(
+        UsageError, match=r"no instance 'digit-x' in the test split of seed 0; some that are: digit-\d+"
+    ):
         explain_sample(inspected, "digit-x")
 
 

@@ -5,7 +5,7 @@ import torch
 from concordant import ContextualCalibrator
 from concordant.errors import UsageError
 from concordant.robustness.own_data import as_split
-from concordant.visualisation.trace import observe
+from concordant.visualisation.trace import trace_calibration
 
 
 def test_summaries_are_means_over_valid_steps_before_and_after():
@@ -17,7 +17,7 @@ def test_summaries_are_means_over_valid_steps_before_and_after():
     for judge in calibrator.heads.values():
         torch.nn.init.normal_(judge.reliability.weight, std=0.5, generator=torch.Generator().manual_seed(0))
         torch.nn.init.normal_(judge.gate.weight, std=0.5, generator=torch.Generator().manual_seed(1))
-    found = observe(calibrator, as_split(x, np.zeros(7, int), masks={"s": mask}, present=present))
+    found = trace_calibration(calibrator, as_split(x, np.zeros(7, int), masks={"s": mask}, present=present))
     s = np.stack([x["s"][n, mask[n]].mean(0) for n in range(7)])
     assert found.before["s"] == pytest.approx(s, abs=1e-5)
     scale = found.reliability[:, [1]] * found.gates["s"]
@@ -30,7 +30,7 @@ def test_summaries_are_means_over_valid_steps_before_and_after():
 
 
 def test_gates_find_the_dimensions_that_were_planted(planted):
-    found = observe(planted.ours, as_split(planted.test.x, planted.test.labels))
+    found = trace_calibration(planted.ours, as_split(planted.test.x, planted.test.labels))
     gates, wrong = found.gates["a"], planted.test.wrong
     others = np.delete(np.arange(gates.shape[1]), planted.wrong)
     fall = gates[~wrong].mean(0) - gates[wrong].mean(0)
@@ -41,4 +41,4 @@ def test_gates_find_the_dimensions_that_were_planted(planted):
 
 def test_a_model_without_a_calibration_is_refused():
     with pytest.raises(UsageError, match=r"model must return a Calibration, or an object that has one.*found Tensor"):
-        observe(lambda features: features["a"], as_split({"a": np.ones((2, 2))}, [0, 1]))
+        trace_calibration(lambda features: features["a"], as_split({"a": np.ones((2, 2))}, [0, 1]))

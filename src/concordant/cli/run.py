@@ -155,7 +155,7 @@ def run_command(
     An interrupted command resumes when it is given again.
     """
     from concordant.benchmarks.catalogue import is_store, store_at, stored_as
-    from concordant.dynamics.runs import DEFAULT_EVERY
+    from concordant.dynamics.recorder import DEFAULT_EVERY
     from concordant.study.experiment import study
     from concordant.study.grid import make_grid, run_grid
     from concordant.training.config import make_config

@@ -1,7 +1,7 @@
-"""Do the modalities pull the fusion the same way? The cosine of the gradients of their losses.
+"""Gradient conflict between modalities: the cosine of the gradients of their losses at the fusion's weights.
 
-Each modality's loss is what the fusion loses with that modality alone present; a cosine below 0 means that a step
-that serves one modality harms the other (gradient conflict: Yu et al., "Gradient Surgery for Multi-Task Learning",
+Each modality's loss is that of the fusion with this modality alone present; a cosine below 0 means that a step
+that serves one modality harms the other (Yu et al., "Gradient Surgery for Multi-Task Learning",
 NeurIPS 2020). Weights that only one modality reaches count too, with a gradient of 0 from the others: where a fusion
 keeps modalities apart until a linear head, cosines are near 0. Nothing here touches `.grad`, weights, running
 statistics, training modes or random streams. Shapes: logits (B, C); L losses give cosines (L, L).
@@ -33,7 +33,7 @@ def gradient_cosines(losses: Mapping[str, Tensor], parameters: Sequence[Tensor])
         parameters: shared by the losses; those that need no gradient do not count.
 
     Raises:
-        UsageError: a loss is no scalar.
+        UsageError: a loss is not a scalar.
 
     >>> weight = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> losses = {"audio": weight.sum(), "text": -weight.sum(), "vision": weight[0]}
@@ -69,13 +69,13 @@ def modality_losses(model: MultimodalModel, out: Output, labels: Tensor, loss: L
     """Return modality -> the loss of the fusion given that modality alone, for gradients of the fusion's weights.
 
     The features are those that the fusion joined, calibrated and detached; the others are absent. The fusion is in
-    evaluation mode meanwhile, so that dropout draws nothing and no statistic runs on. All fusions of `FUSIONS` can
-    do with one modality; of a fusion that cannot, and raises or gives logits that are not finite, the modality is
-    left out, as is one that no instance has. Where the calibrator decides in the fusion's place nothing is returned.
+    evaluation mode meanwhile: dropout draws nothing and no running statistic changes. All fusions of `FUSIONS` accept a
+    single modality; if a fusion raises, or gives logits that are not finite, the modality is left out, as is one that
+    no instance has. For a calibrator that decides in the fusion's place the result is empty.
 
     Args:
-        model: what gave `out`.
-        out: of R >= B rows; the first B are looked at, so that labels of a batch mean its untouched half.
+        model: the model of `out`.
+        out: of R >= B rows, of which the first B count: the clean ones.
         labels: (B,).
         loss: of logits and labels, a mean over rows.
     """
@@ -101,7 +101,7 @@ def modality_losses(model: MultimodalModel, out: Output, labels: Tensor, loss: L
                 logits = fusion.join(features, masks, alone).float()
             except torch.OutOfMemoryError:
                 raise
-            except (IndexError, KeyError, RuntimeError, ValueError):  # it cannot do without the others
+            except (IndexError, KeyError, RuntimeError, ValueError):  # this fusion needs the others
                 continue
             value = loss(logits, labels) if calibration.all_present else loss(logits[here], labels[here])
             if value.isfinite():
@@ -114,7 +114,7 @@ def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     if not parameters or not loss.requires_grad:
         count = sum(weight.numel() for weight in parameters)
         return torch.zeros(count, device=loss.device)
-    # The graph is kept: losses may share a part of it.
+    # The graph is kept, since losses may share some of it.
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
     return torch.cat([piece.flatten() for piece in pieces]).float()

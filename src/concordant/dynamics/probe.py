@@ -1,7 +1,7 @@
-"""What a modality's encoder knows by itself: a linear probe on its pooled features.
+"""Linear probes of the encoders: how well the pooled features of one modality predict the label.
 
-Ridge regression onto the classes in closed form, the same as scikit-learn's RidgeClassifier on standardised columns
-(alpha = 1); real labels are told apart by the side of 0.
+Ridge regression onto the classes in closed form, equal to scikit-learn's RidgeClassifier on standardised columns
+(alpha = 1); real labels are split by the side of 0.
 Shapes: pooled features (N, D); labels (N,).
 """
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from concordant.training.batches import AnyTensors
     from concordant.training.model import MultimodalModel
 
-ROWS = 512  # of each part that a probe looks at, at the most
+ROWS = 512  # of each split, at most, for a probe
 STRENGTH = 1.0  # of the ridge
 
 
 def ridge_probe(
     train: Tensor, train_labels: Tensor, valid: Tensor, valid_labels: Tensor, *, strength: float = STRENGTH
 ) -> float | None:
-    """Return the accuracy on `valid` of a ridge classifier of `train`; None with one class, or without rows.
+    """Return the accuracy on `valid` of a ridge classifier of `train`; None for one class, or without rows.
 
     Args:
         train: (N, D).
@@ -51,8 +51,8 @@ def ridge_probe(
     offset = targets.mean(0)
     ridge = x.T @ x + strength * torch.eye(x.shape[1], dtype=x.dtype)
     weights = torch.linalg.solve(ridge, x.T @ (targets - offset))  # (D, C)
-    said = classes[(held @ weights + offset).argmax(1)]
-    return float((said == valid_labels.detach().cpu()).double().mean())
+    predicted = classes[(held @ weights + offset).argmax(1)]
+    return float((predicted == valid_labels.detach().cpu()).double().mean())
 
 
 def pooled(model: MultimodalModel, batch: Tensors) -> tuple[dict[str, Tensor], Tensor]:
@@ -89,12 +89,12 @@ def pooled(model: MultimodalModel, batch: Tensors) -> tuple[dict[str, Tensor], T
 def probes(model: MultimodalModel, train: AnyTensors, valid: AnyTensors) -> dict[str, float | None]:
     """Return modality -> the validation accuracy of a probe of its encoder, over the instances that have it.
 
-    At most 512 instances of each part are looked at, evenly spaced.
+    At most 512 instances of each split are used, evenly spaced.
 
     Args:
         model: in evaluation mode.
-        train: what the probe is fitted on.
-        valid: what it is scored on.
+        train: the split on which the probe is fitted.
+        valid: the split on which it is scored.
     """
     seen, held = evenly(train, ROWS), evenly(valid, ROWS)
     seen_features, seen_here = pooled(model, seen)
@@ -111,11 +111,11 @@ def probes(model: MultimodalModel, train: AnyTensors, valid: AnyTensors) -> dict
     return found
 
 
-def evenly(part: AnyTensors, most: int) -> Tensors:
-    """Return at most `most` instances, evenly spaced, since parts may be sorted by class."""
-    return part.take(slice(None, None, max(1, -(-len(part) // most))))
+def evenly(split: AnyTensors, most: int) -> Tensors:
+    """Return at most `most` instances, evenly spaced, since a split may be sorted by class."""
+    return split.take(slice(None, None, max(1, -(-len(split) // most))))
 
 
 def sides(labels: Tensor) -> Tensor:
-    """Return class indices as they are, and of real labels whether they are 0 or more."""
+    """Return class indices as they are; for real labels, whether they are 0 or more."""
     return (labels >= 0).long() if labels.is_floating_point() else labels

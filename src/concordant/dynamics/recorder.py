@@ -1,15 +1,15 @@
-"""The observer that records training dynamics: gradients, conflict, updates, modulation, probes, validation.
+"""The callback that records training dynamics: gradients, conflict, updates, modulation, probes, validation.
 
-Of every `every`-th step, beginning with the first, it sees the inside; numbers stay on the device until the next
-evaluation, so that no step waits for them. It leaves no trace in what is trained (see
-`concordant.training.loop.Callback`).
+It looks inside every `every`-th step, beginning with the first. Numbers stay on the device until the next evaluation:
+no step waits for them. Training is equal bit for bit with it and without (see `concordant.training.loop.Callback`).
 Shapes: features (R, ...) of R >= B rows, the first B clean; reliability (B, M); gates (B, D).
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from concordant.data.split import LabelKind
 from concordant.dynamics.gradients import Loss, cosine_table, modality_losses
 from concordant.dynamics.probe import ROWS, evenly, probes
-from concordant.dynamics.stability import sharpness
+from concordant.dynamics.stability import loss_variance, sharpness, spikes
 from concordant.errors import UsageError
 from concordant.training.loop import Callback
 from concordant.training.step import LOSSES
@@ -44,25 +44,55 @@ class Record(NamedTuple):
     value: float  # NaN where there is none
 
 
-class Recorder(Callback):
+class Records:
+    """The numbers of one training, in the order in which they came.
+
+    Attributes:
+        records: all numbers so far.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def series(self) -> list[dict[str, Any]]:
+        """Return one entry per quantity and what it is of: "quantity", "of", "step", "value" (None = undefined)."""
+        return as_series((one.step, one.quantity, one.of, one.value) for one in self.records)
+
+    def stability(self) -> dict[str, Any]:
+        """Return the variance of the loss after warm-up, and the number of its spikes."""
+        losses = [record.value for record in self.records if record.quantity == "loss"]
+        return {"loss_variance": loss_variance(losses), "spikes": len(spikes(losses))}
+
+
+def as_series(rows: Iterable[tuple[int, str, str, float | None]]) -> list[dict[str, Any]]:
+    """Return rows (step, quantity, of, value) as one entry per quantity and of, in the order of their first steps."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for step, quantity, of, value in rows:
+        entry = found.setdefault((quantity, of), {"quantity": quantity, "of": of, "step": [], "value": []})
+        entry["step"].append(step)
+        entry["value"].append(None if value is None or math.isnan(value) else value)
+    return list(found.values())
+
+
+class Recorder(Records, Callback):
     """Record the dynamics of one training run.
 
     Quantities: "loss" of every step; of every `every`-th step "gradient_norm" of each modality's features as the
     fusion joins them (both copies), "conflict" of each pair "a|b" (cosine of the gradients of the fusion's weights),
     "update_ratio" of each part (norm of the step's change over the norm of the weights), and the quantiles
-    "reliability_q10", "_q50", "_q90" and "gate_q10", ... over the untouched instances that have the modality; at
-    evaluations "validation_loss", "validation_score" (accuracy, of real labels minus the mean absolute error; both
-    untouched, so that all variants are judged alike) and "probe" of each modality.
+    "reliability_q10", "_q50", "_q90" and "gate_q10", ... over the clean instances with the modality; at evaluations
+    "validation_loss", "validation_score" (accuracy; for real labels minus the mean absolute error; both on clean data,
+    for all variants alike) and "probe" of each modality.
 
     Args:
-        every: steps from one that is seen from the inside to the next.
+        every: steps from one recorded step to the next.
         kind: of the labels.
         seed: of the directions of sharpness.
-        log: called at evaluations with "quantity/of" -> value and the step; None = nobody.
+        log: called at evaluations with "quantity/of" -> value and the step; None = no log.
 
     Attributes:
-        records: what is known so far.
-        seconds: what recording took. On an accelerator, of work that is only queued, as long as queueing took.
+        records: all numbers fetched so far.
+        seconds: time spent on recording; for work that is queued on an accelerator, the time of queueing.
 
     Raises:
         UsageError: `every` below 1.
@@ -71,9 +101,9 @@ class Recorder(Callback):
     def __init__(
         self, *, every: int = DEFAULT_EVERY, kind: LabelKind = "class", seed: int = 0, log: Log | None = None
     ) -> None:
+        super().__init__()
         check_every(every)
         self.every, self.kind, self.seed, self.log = every, kind, seed, log
-        self.records: list[Record] = []
         self.seconds = 0.0
         self._loss_of: Loss = LOSSES[kind]
         self._losses: list[tuple[int, Tensor]] = []
@@ -83,7 +113,7 @@ class Recorder(Callback):
         self._weights: dict[str, list[Tensor]] = {}
 
     def wants(self, step: int) -> bool:
-        """Say whether a step is one of every `every`, counted from the first."""
+        """Return whether a step is one of every `every`, counted from the first."""
         return (step - 1) % self.every == 0
 
     def start(self, model: Any, train: AnyTensors, valid: AnyTensors) -> None:  # noqa: ANN401
@@ -107,7 +137,9 @@ class Recorder(Callback):
         with self._at_work():
             rows = len(self._labels)
             self._record(step, _gradient_norms(out))
-            self._record(step, _modulation(out, rows, model.calibrator))
+            learns = next(model.calibrator.parameters(), None) is not None
+            reliable = getattr(model.calibrator, "has_reliability", True)
+            self._record(step, modulation(out.calibration, rows, reliability=reliable, gates=learns))
             losses = modality_losses(model, out, self._labels, self._loss_of)
             table = cosine_table(losses, list(model.fusion.parameters()))
             place = {name: number for number, name in enumerate(losses)}
@@ -125,18 +157,11 @@ class Recorder(Callback):
         if not self._weights:
             return
         with self._at_work():
-            for part, own in parts_of(self._model).items():
-                before = self._weights[part]
-                moved = [now.detach() - then for now, then in zip(own, before, strict=True)]
-                size = _norm(before)
-                ratio = torch.where(
-                    size > 0, _norm(moved) / size, torch.nan
-                )  # of weights that start at 0 there is none
-                self._record(step, {("update_ratio", part): ratio})
+            self._record(step, update_ratios(self._weights, parts_of(self._model)))
             self._weights = {}
 
     def evaluated(self, step: int, entry: dict[str, float]) -> None:
-        """Record validation and probes, fetch what is still on the device, and hand it to the log."""
+        """Record validation and probes, fetch the numbers from the device, and hand them to the log."""
         with self._at_work():
             loss, plain = validate(self._model, self._valid, kind=self.kind)
             known = [Record(step, "validation_loss", "", loss), Record(step, "validation_score", "", plain)]
@@ -146,7 +171,7 @@ class Recorder(Callback):
             self._keep(known)
 
     def fetch(self) -> None:
-        """Bring what is still on the device into `records`."""
+        """Move the numbers on the device into `records`."""
         steps = [step for step, _ in self._losses]
         losses = torch.stack([loss for _, loss in self._losses]).tolist() if steps else []
         self._keep([Record(step, "loss", "", value) for step, value in zip(steps, losses, strict=True)])
@@ -156,7 +181,7 @@ class Recorder(Callback):
         self._losses, self._pending = [], []
 
     def finish(self, model: MultimodalModel, valid: AnyTensors) -> dict[str, float | None]:
-        """Return what is known of the state that is kept: its "final_score", untouched, and its "sharpness".
+        """Return the "final_score" of the selected state on clean data, and its "sharpness".
 
         Sharpness is the mean rise of the validation loss (of at most 512 instances) under random shifts of the weights.
         """
@@ -188,7 +213,7 @@ class Recorder(Callback):
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """Count the time, and put the global streams of random numbers back."""
+        """Measure the time, and restore the global streams of random numbers."""
         start = time.perf_counter()
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices=devices):
@@ -197,43 +222,39 @@ class Recorder(Callback):
 
 
 def check_every(every: int) -> None:
-    """Refuse a distance between observed steps below 1.
-
-    Raises:
-        UsageError: says so.
-    """
+    """Raise UsageError for a distance between recorded steps below 1."""
     if every < 1:
         raise UsageError(f"dynamics must be 1 or more, the steps from one that is observed to the next; found {every}")
 
 
 def parts_of(model: MultimodalModel) -> dict[str, list[nn.Parameter]]:
-    """Return part -> its trainable parameters: "encoder.<modality>", "calibrator", "fusion"; parts without are none."""
+    """Return part -> its trainable parameters, if it has any: "encoder.<modality>", "calibrator", "fusion"."""
     parts: dict[str, nn.Module] = {f"encoder.{name}": encoder for name, encoder in model.encoders.items()}
     parts |= {"calibrator": model.calibrator, "fusion": model.fusion}
     found = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
     return {name: own for name, own in found.items() if own}
 
 
-def validate(model: MultimodalModel, part: AnyTensors, *, kind: LabelKind) -> tuple[float, float]:
-    """Return the task's loss and the score on a part, untouched: accuracy, of real labels minus the absolute error.
+def validate(model: MultimodalModel, split: AnyTensors, *, kind: LabelKind) -> tuple[float, float]:
+    """Return the task's loss and the score on a clean split: accuracy; for real labels minus the absolute error.
 
     Args:
         model: in evaluation mode.
-        part: what is scored.
+        split: the instances.
         kind: of the labels.
     """
     loss, score = 0.0, 0.0
     with torch.no_grad():
-        for batch in part.chunks(_BATCH):
+        for batch in split.chunks(_BATCH):
             logits = model(batch.inputs, batch.masks, batch.present).logits.float()
             loss += float(LOSSES[kind](logits, batch.labels)) * len(batch)
             score += float((logits.argmax(1) == batch.labels).sum()) if kind == "class" else 0.0
-    loss /= len(part)
-    return loss, score / len(part) if kind == "class" else -loss
+    loss /= len(split)
+    return loss, score / len(split) if kind == "class" else -loss
 
 
 def _gradient_norms(out: Output) -> dict[tuple[str, str], Tensor]:
-    """Return the norm of the loss's gradient at each modality's features, NaN where no instance has it."""
+    """Return the norm of the loss's gradient at each modality's features, NaN if no instance has it."""
     found = {}
     for index, name in enumerate(out.calibration.names):
         here = out.calibration.present[:, index].any()
@@ -245,21 +266,45 @@ def _gradient_norms(out: Output) -> dict[tuple[str, str], Tensor]:
     return found
 
 
-def _modulation(out: Output, rows: int, calibrator: nn.Module) -> dict[tuple[str, str], Tensor]:
-    """Return quantiles of reliability and gates over the untouched rows; of a calibrator that learns any."""
+def modulation(
+    calibration: Any,  # noqa: ANN401 - a Calibration, or an object with its fields
+    rows: int | None = None,
+    *,
+    reliability: bool = True,
+    gates: bool = True,
+) -> dict[tuple[str, str], Tensor]:
+    """Return quantiles of reliability and gates over the instances that have the modality, NaN if there are none.
+
+    Args:
+        calibration: the output of a calibrator.
+        rows: number of leading rows that count; None = all.
+        reliability: whether the calibrator has reliabilities.
+        gates: whether it learns gates.
+    """
     found: dict[tuple[str, str], Tensor] = {}
-    known = out.calibration
-    levels = torch.tensor(list(QUANTILES.values()), device=known.reliability.device)
-    for index, name in enumerate(known.names):
-        here = known.present[:rows, index]
+    levels = torch.tensor(list(QUANTILES.values()), device=calibration.reliability.device)
+    for index, name in enumerate(calibration.names):
+        here = calibration.present[:rows, index]
         values = {}
-        if getattr(calibrator, "has_reliability", True):
-            values["reliability"] = torch.where(here, known.reliability[:rows, index].detach().float(), torch.nan)
-        if next(calibrator.parameters(), None) is not None:
-            values["gate"] = torch.where(here[:, None], known.gates[name][:rows].detach().float(), torch.nan)
+        if reliability:
+            values["reliability"] = torch.where(here, calibration.reliability[:rows, index].detach().float(), torch.nan)
+        if gates:
+            values["gate"] = torch.where(here[:, None], calibration.gates[name][:rows].detach().float(), torch.nan)
         for quantity, numbers in values.items():
             marks = torch.nanquantile(numbers.flatten(), levels)
             found |= {(f"{quantity}_{mark}", name): marks[number] for number, mark in enumerate(QUANTILES)}
+    return found
+
+
+def update_ratios(
+    before: Mapping[str, Sequence[Tensor]], now: Mapping[str, Sequence[Tensor]]
+) -> dict[tuple[str, str], Tensor]:
+    """Return the norm of each part's change over the norm of its weights before; NaN for weights of 0."""
+    found = {}
+    for part, old in before.items():
+        moved = [new.detach() - then for new, then in zip(now[part], old, strict=True)]
+        size = _norm(old)
+        found["update_ratio", part] = torch.where(size > 0, _norm(moved) / size, torch.nan)
     return found
 
 

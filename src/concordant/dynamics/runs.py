@@ -1,6 +1,6 @@
 """Training dynamics of the runs of a folder: recorded run by run while they train, then joined as dynamics.json.
 
-RUN/runs/<label>/seed-<s>/dynamics.parquet   a long table: step, quantity, of, value (null where there is none)
+RUN/runs/<label>/seed-<s>/dynamics.parquet   a long table: step, quantity, of, value (null where undefined)
 RUN/runs/<label>/seed-<s>/dynamics-run.json  time and stability of the run
 RUN/runs/<label>/seed-<s>/tensorboard/       event files, written at every evaluation
 RUN/analyses/dynamics.json                   all of it, with a summary over seeds
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.data.split import Task
-from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, check_every
-from concordant.dynamics.stability import loss_variance, spikes, summarise
+from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, as_series, check_every
+from concordant.dynamics.stability import summarise
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
 from concordant.robustness.answers import read_tables, write_table
@@ -33,30 +33,20 @@ from concordant.training.train import Trained, train
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "DEFAULT_EVERY",
-    "Record",
-    "Recorder",
-    "check_able",
-    "check_observable",
-    "collect_dynamics",
-    "train_observed",
-]
-
 SCHEMA = "concordant.dynamics/1"
 TABLE, SUMMARY, EVENTS = "dynamics.parquet", "dynamics-run.json", "tensorboard"
-MOST_POINTS = 1000  # of a series in dynamics.json; the parquet files have all
+MOST_POINTS = 1000  # of a series in dynamics.json; the parquet files hold all
 
 
 def train_observed(task: Task, job: Job) -> Trained:
-    """Train one run under observation and write what was seen; the weights are those of a run that nobody observes.
+    """Train one run while recording its dynamics; the weights are equal to those of a run without recording.
 
     Args:
         task: the split of the run's seed.
-        job: the run; its `dynamics` says how often to look, None = the default.
+        job: the run; its `dynamics` is the distance between recorded steps, None = the default.
 
     Returns:
-        The trained run; its `seconds` leave out what observing took.
+        The trained run; its `seconds` leave out the time of recording.
 
     Raises:
         ConcordantError: training diverged, or TensorBoard is not installed.
@@ -78,14 +68,13 @@ def train_observed(task: Task, job: Job) -> Trained:
         seconds = trained.seconds + time.perf_counter() - start
     finally:
         logger.finalize("done")
-    losses = [record.value for record in recorder.records if record.quantity == "loss"]
     entry = {
         "label": job.variant.label,
         "seed": job.seed,
         "every": every,
         "seconds": seconds,
         "observing_seconds": recorder.seconds,
-        "stability": {"loss_variance": loss_variance(losses), "spikes": len(spikes(losses)), **final},
+        "stability": {**recorder.stability(), **final},
     }
     write_table(job.folder / TABLE, as_table(recorder.records))
     write_json(job.folder / SUMMARY, entry)
@@ -106,9 +95,9 @@ def as_table(records: Sequence[Record]) -> pa.Table:
 
 
 def collect_dynamics(folder: Path) -> dict[str, Any]:
-    """Return what dynamics.json holds, from the files of all runs of a folder.
+    """Return the content of dynamics.json, from the files of all runs of a folder.
 
-    A series of more than 1000 points, the loss of a long run, is thinned evenly; the run's table has it whole.
+    A series of more than 1000 points, the loss of a long run, is thinned evenly; the run's table has all points.
 
     Args:
         folder: of an experiment whose runs were observed and are finished.
@@ -146,15 +135,15 @@ def collect_dynamics(folder: Path) -> dict[str, Any]:
 
 
 def check_observable(config: Config, folder: RunFolder, every: int) -> None:
-    """Refuse to observe a folder whose finished runs were trained unobserved, or observed at another distance.
+    """Refuse a folder whose finished runs were trained without recording, or recorded at another distance.
 
     Args:
         config: the experiment.
         folder: its folder.
-        every: steps from one that is observed to the next.
+        every: steps from one recorded step to the next.
 
     Raises:
-        UsageError: says so in a sentence; nothing has been trained then.
+        UsageError: names the distance to give; nothing has been trained then.
     """
     for path in _run_folders(config, folder.path):
         if not (path / "run.json").exists():
@@ -172,22 +161,18 @@ def check_observable(config: Config, folder: RunFolder, every: int) -> None:
 
 
 def check_able(every: int) -> None:
-    """Refuse to observe at a distance below 1, or where TensorBoard is not installed.
+    """Refuse a distance below 1, or recording without TensorBoard.
 
     Raises:
-        UsageError: says what the distance must be.
-        ConcordantError: says what to install.
+        UsageError: the distance is below 1.
+        ConcordantError: TensorBoard is not installed.
     """
     check_every(every)
     require_tensorboard()
 
 
 def require_tensorboard() -> None:
-    """Refuse to begin where TensorBoard is not installed.
-
-    Raises:
-        ConcordantError: says what to install.
-    """
+    """Raise ConcordantError if TensorBoard is not installed."""
     try:
         import_module("tensorboard")
     except ImportError:
@@ -197,7 +182,7 @@ def require_tensorboard() -> None:
 
 
 def config_of(folder: Path) -> Config:
-    """Return the configuration that a folder belongs to.
+    """Return the configuration of a folder.
 
     Raises:
         DataError: its config.json is absent or cannot be read.
@@ -213,14 +198,10 @@ def _run_folders(config: Config, folder: Path) -> list[Path]:
 
 
 def _series(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a long table as one entry a quantity and what it is of, in the order of their first steps."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in table.to_pylist():
-        key = row["quantity"], row["of"]
-        entry = found.setdefault(key, {"quantity": key[0], "of": key[1], "step": [], "value": []})
-        entry["step"].append(row["step"])
-        entry["value"].append(row["value"])
-    for entry in found.values():
+    """Return a long table as series, thinned to at most 1000 points each."""
+    columns = [table.column(name).to_pylist() for name in ("step", "quantity", "of", "value")]
+    found = as_series(zip(*columns, strict=True))
+    for entry in found:
         thin = slice(None, None, -(-len(entry["step"]) // MOST_POINTS))
         entry["step"], entry["value"] = entry["step"][thin], entry["value"][thin]
-    return list(found.values())
+    return found

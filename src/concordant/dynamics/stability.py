@@ -1,8 +1,8 @@
-"""How steady a training was, and how flat the minimum that it reached: variance, spikes, sharpness.
+"""Stability of a training: the variance of its loss, spikes, and the sharpness of the minimum.
 
 The variance is that of the per-step loss in the last half around its own trend; a spike is a step far above the steps
 before it; sharpness is how much the loss rises when the weights are moved a little at random.
-Shapes: losses (S,), one a step.
+Shapes: losses (S,), one per step.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def loss_variance(losses: Sequence[float] | NDArray[Any], *, window: int = WINDO
 
     The trend is the centred running mean over `window` steps, fewer where the half is shorter than two windows;
     only steps with a whole window count. A residual from a mean of w values that include its own is too small by
-    the factor sqrt(1 - 1/w), which is made up for: of white noise the result is its variance. A straight trend has
-    none. None with fewer than 11 steps.
+    the factor sqrt(1 - 1/w), which is corrected: for white noise the result is its variance, for a straight trend 0.
+    None for fewer than 11 steps.
 
     Args:
-        losses: (S,) finite, one a step.
+        losses: (S,) finite, one per step.
         window: steps of the running mean; odd.
 
     Raises:
@@ -55,12 +55,13 @@ def spikes(losses: Sequence[float] | NDArray[Any], *, window: int = WINDOW, time
     """Return the steps, counted from 1, whose loss is far above the `window` steps before.
 
     Far above: more than `times` median absolute deviations over the median of those steps. The first `window` steps
-    have too few before them and are none. Deviations below a millionth of the median are rounding, and count as that.
+    have too few before them and do not count. Deviations are taken as a millionth of the median at least: less is
+    rounding.
 
     Args:
-        losses: (S,) finite, one a step.
+        losses: (S,) finite, one per step.
         window: steps before.
-        times: how many deviations.
+        times: number of deviations.
 
     Raises:
         UsageError: losses of a wrong shape or not finite.
@@ -83,14 +84,14 @@ def sharpness(
 ) -> float | None:
     """Return the mean rise of the loss when every weight tensor is moved at random by `shift` of its norm.
 
-    Directions are Gaussian, drawn by the parameter's name, so that twins are moved alike in what they share. The
-    weights come back bit for bit. None where a loss is not finite.
+    Directions are Gaussian, drawn by the parameter's name: twins are moved alike in the parts they share. The weights
+    are restored bit for bit. None if a loss is not finite.
 
     Args:
-        model: whose trainable parameters are moved.
+        model: its trainable parameters are moved.
         measure: returns the loss with the weights as they are.
         seed: of the directions.
-        draws: how many shifts.
+        draws: number of shifts.
         shift: norm of a shift, in norms of the tensor.
     """
     learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -113,9 +114,9 @@ def sharpness(
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one entry a label: the number of seeds, mean and standard deviation of each measure over them.
+    """Return one entry per label: the number of seeds, mean and standard deviation of each measure over them.
 
-    The deviation is that of a sample; None with fewer than two values, as is the mean with none.
+    The deviation is that of a sample, None for fewer than two values; the mean is None without values.
 
     Args:
         runs: each with "label" and "stability", a mapping from measure to a number or None.
@@ -137,14 +138,14 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _checked(losses: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
     values = np.asarray(losses, dtype=np.float64)
     if values.ndim != 1:
-        raise UsageError(f"losses must have the shape (S,), one a step; found {values.shape}")
+        raise UsageError(f"losses must have the shape (S,), one per step; found {values.shape}")
     if not np.isfinite(values).all():
         raise UsageError(f"losses must be finite; found {values[~np.isfinite(values)][0]}")
     return values
 
 
 def _direction(weight: Tensor, draws: torch.Generator) -> Tensor:
-    """Return a random tensor of norm 1, drawn on the CPU so that every device gets the same."""
+    """Return a random tensor of norm 1, drawn on the CPU for the sake of equal draws on every device."""
     drawn = torch.randn(weight.shape, generator=draws)
     direction: Tensor = drawn / drawn.norm().clamp(min=1e-12)
     return direction.to(weight)

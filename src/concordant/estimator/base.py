@@ -28,7 +28,7 @@ from concordant.rivals import CALIBRATORS
 from concordant.robustness.predict import Predictions, predict
 from concordant.training.config import Recipe
 from concordant.visualisation.explain import Usual, explain
-from concordant.visualisation.trace import Observed, observe
+from concordant.visualisation.trace import Trace, trace_calibration
 
 ALONE = "x"  # name of the only modality of a table without groups
 FEW_ROWS = 500  # up to this number dropout is strong
@@ -91,7 +91,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
             InputError: as for `reliability`.
         """
         self._needs_reliability()
-        seen = observe(self.model_, self._read(X))
+        seen = trace_calibration(self.model_, self._read(X))
         predictions, confidences = self._decide(seen.logits, seen.present)
         sure = [None] * len(predictions) if confidences is None else [float(one) for one in confidences]
         verdicts = (explain(_only(seen, row), 0, self.usual_) for row in range(len(predictions)))
@@ -230,7 +230,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _note_usual(self, split: Split) -> None:
         if self._has_reliability():
-            self.usual_ = Usual.of(observe(self.model_, split))
+            self.usual_ = Usual.of(trace_calibration(self.model_, split))
 
     def _read(self, X: Any) -> Split:  # noqa: ANN401, N803
         """Return standardised instances, to predict."""
@@ -268,7 +268,7 @@ def _recipe(values: Mapping[str, Any]) -> Recipe:
     return Recipe(**{name: kind(values[name]) for name, kind in kinds.items() if name in values})
 
 
-def _only(seen: Observed, row: int) -> Observed:
+def _only(seen: Trace, row: int) -> Trace:
     """Return one instance of a trace."""
 
     def at(value: Any) -> Any:  # noqa: ANN401
@@ -276,4 +276,4 @@ def _only(seen: Observed, row: int) -> Observed:
             return {name: x[row : row + 1] for name, x in value.items()}
         return value[row : row + 1] if isinstance(value, np.ndarray) else value
 
-    return Observed(**{one.name: at(getattr(seen, one.name)) for one in fields(seen)})
+    return Trace(**{one.name: at(getattr(seen, one.name)) for one in fields(seen)})

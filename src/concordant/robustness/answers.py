@@ -24,6 +24,8 @@ from concordant.files import write_atomically
 from concordant.robustness.conditions import CLEAN, RUN, Condition, clean
 from concordant.robustness.detection import detection
 from concordant.robustness.predict import Model, evaluating, predict
+from concordant.statistics.bootstrap import Outcomes
+from concordant.statistics.comparisons import Correct
 from concordant.training.config import Variant
 from concordant.training.metrics import PRIMARY, calibration_error, classification_metrics, sentiment_metrics
 
@@ -102,12 +104,12 @@ def ask(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answe
         split: the instances.
         conditions: from `concordant.robustness.conditions`.
     """
-    asked, outputs = list(conditions), 0
+    wanted, outputs = list(conditions), 0
     real = split.labels.dtype.kind == "f"
-    found: dict[str, list[Answer]] = {one.name: [] for one in asked}
+    found: dict[str, list[Answer]] = {one.name: [] for one in wanted}
     with evaluating(model):
         for number, chunk in enumerate(split.chunks()):
-            for condition in asked:
+            for condition in wanted:
                 changed, perturbed = condition.change(chunk, None if isinstance(split, Split) else number)
                 given = predict(model, changed)
                 outputs = given.logits.shape[1]
@@ -238,6 +240,29 @@ def read_tables(paths: Sequence[Path]) -> pa.Table:
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} cannot be read as parquet ({error}); remove its folder to run it again") from None
     return pa.concat_tables(tables).unify_dictionaries()
+
+
+def correctness(table: pa.Table) -> Correct:
+    """Return (label, seed) -> condition -> 1 where a prediction is right and 0 where not, from a table of runs."""
+    columns = ["calibrator", "perturbed_training", "seed", "condition", "id", "group", "label", "prediction"]
+    plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in columns}
+    label = np.array(
+        [Variant(c, bool(p)).label for c, p in zip(plain["calibrator"], plain["perturbed_training"], strict=True)]
+    )
+    right = agree(plain["label"], plain["prediction"]).astype(np.float64)
+    found: dict[tuple[str, int], dict[str, Outcomes]] = {}
+    starts = np.flatnonzero(np.r_[True, _changes(label) | _changes(plain["seed"]) | _changes(plain["condition"])])
+    for start, stop in zip(starts, [*starts[1:], len(right)], strict=True):
+        rows = slice(start, stop)
+        groups = None if plain["group"][start] is None else plain["group"][rows].astype(np.str_)
+        outcomes = Outcomes(right[rows], plain["id"][rows].astype(np.str_), groups)
+        found.setdefault((str(label[start]), int(plain["seed"][start])), {})[plain["condition"][start]] = outcomes
+    return found
+
+
+def _changes(values: NDArray[Any]) -> Bools:
+    """Return where a value differs from the one before it, from the second on."""
+    return np.asarray(values[1:] != values[:-1], dtype=np.bool_)
 
 
 def _joined(chunks: Sequence[Answer]) -> Answer:

@@ -1,4 +1,4 @@
-"""From what a user has at hand (tensors, arrays, a torch Dataset) to a split that the analyses go through.
+"""Convert a user's data (tensors, arrays, a torch Dataset) to a split for the analyses.
 
 Axis letters: N instances, T steps; the rest is the modality's layout without its batch axis.
 """
@@ -33,13 +33,13 @@ def as_split(
     Args:
         data: modality -> tensor or array (N, ...); or a torch Dataset of (features by modality, label); or a split.
         labels: class indices or real numbers (N,); for a mapping only.
-        ids: one name an instance; None = their numbers.
-        groups: what each belongs to, for statistics that resample whole groups.
+        ids: one name per instance; None = their numbers.
+        groups: the group of each instance, for statistics that resample whole groups.
         masks: modality -> bool (N, T), True at valid steps.
         present: modality -> bool (N,), True where the instance has the modality.
 
     Raises:
-        UsageError: names all that does not fit: no modality, no labels, other lengths, values that are not finite.
+        UsageError: names all faults: no modality, no labels, unequal lengths, values that are not finite.
     """
     if isinstance(data, (Split, StoredSplit)):
         return data
@@ -67,7 +67,7 @@ def layouts_of(split: AnySplit, layouts: Mapping[str, str] | None = None) -> dic
     """Return modality -> layout, batch first: as given, else read off the number of axes.
 
     Raises:
-        UsageError: a layout has another number of axes than the modality, or the number tells nothing.
+        UsageError: a layout has another number of axes than the modality, or the number of axes fits no layout.
     """
     found = {}
     for name, shape in split.shapes.items():

@@ -69,10 +69,10 @@ def measure_removal(
     if wrong:
         raise UsageError(f"rates must lie in [0, 1); found {wrong[0]}")
     names = tuple(split.shapes)
-    untouched = ask(model, split, [clean()])
-    full = untouched.score(CLEAN, metric)
+    answers = ask(model, split, [clean()])
+    full = answers.score(CLEAN, metric)
     reference = split.labels if train_labels is None else np.asarray(train_labels)
-    none = score_without_any(reference, split.labels, metric, untouched.outputs)
+    none = score_without_any(reference, split.labels, metric, answers.outputs)
     known = {frozenset(names): full, frozenset(): none}
 
     def under(condition: Condition) -> float:

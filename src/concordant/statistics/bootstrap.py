@@ -1,8 +1,8 @@
-"""The paired hierarchical bootstrap: how sure are we that one method scores better than another?
+"""Paired hierarchical bootstrap: the difference of two methods, its confidence interval and its p-value.
 
-Both methods were trained under the same seeds and scored on the same test instances. The bootstrap draws
-seeds and, independently of them, test instances (whole groups where instances are grouped), so that the
-interval speaks of new seeds and of new instances at once.
+Both methods were trained under the same seeds and scored on the same test instances. The bootstrap draws seeds and,
+independently of them, test instances (whole groups where instances are grouped): the interval covers new seeds and new
+instances at once.
 
 Axis letters: S seeds, N test instances of one seed, U units (groups, or instances that have none) of the
 union over seeds, R resamples.
@@ -22,7 +22,7 @@ from concordant.errors import UsageError
 Floats = NDArray[np.float64]
 Strings = NDArray[np.str_]
 
-# Cells (resamples x units) that are drawn at once: about 6 MB, which the processor's cache nearly holds.
+# Cells (resamples x units) per chunk of draws: about 6 MB, which the processor's cache nearly holds.
 _CHUNK_CELLS = 2**18
 # A statistic below this share of the largest single difference is a rounding error of an exact zero.
 _ROUNDING = 1e-12
@@ -30,13 +30,13 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What one method scored on each test instance under one seed.
+    """The scores of one method on each test instance under one seed.
 
     Args:
-        values: (N,) one finite number an instance: 0 or 1 for accuracy, their mean over several
+        values: (N,) one finite number per instance: 0 or 1 for accuracy, their mean over several
             corruptions, an absolute error. The order of instances is free.
-        ids: (N,) the instances' names, each once. The same name under two seeds is the same instance.
-        groups: (N,) what each instance belongs to (speaker, video); None where instances are independent.
+        ids: (N,) the instances' names, each once. One name under two seeds stands for one instance.
+        groups: (N,) the speaker or video of each instance; None where instances are independent.
     """
 
     values: NDArray[Any] | Sequence[float]
@@ -46,16 +46,16 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How far the outcomes of one method lie from those of another.
+    """The difference between the outcomes of two methods.
 
     Args:
         mean_of: mean over seeds of the first method's plain mean outcome.
-        mean_to: the same of the method it is compared to.
+        mean_to: that of the method it is compared to.
         difference: `mean_of` - `mean_to`; above 0 the first method's outcomes are the larger.
         ci95: lower and upper end of the 95 % percentile interval of the difference.
         p_value: two-sided, in (0, 1]; never below 2 / (1 + `resamples`) and not corrected for other tests.
-        seeds: S, how many seeds were compared.
-        units: U, how many groups or independent instances were resampled.
+        seeds: S, the number of seeds compared.
+        units: U, the number of groups or independent instances resampled.
         resamples: R.
     """
 
@@ -83,8 +83,8 @@ def paired_bootstrap(
     unit occurs, because a test instance that is scored under several seeds is still one instance: a draw
     of its own for each seed would average the luck of the test set away, and the interval of a fixed
     test set would be too narrow. The statistic is the mean over the drawn seeds of the weighted mean
-    difference of each. A drawn seed none of whose instances were drawn (possible when units are few) says
-    nothing and is left out; should that befall every drawn seed, the resample is drawn again.
+    difference of each. A drawn seed none of whose instances were drawn (possible when units are few) is
+    left out; if that holds for every drawn seed, the resample is drawn again.
 
     Drawing rows and columns independently is Owen's pigeonhole bootstrap (2007, The Annals of Applied
     Statistics 1(2), pp. 386-411), somewhat conservative where seeds and instances interact. The percentile
@@ -93,7 +93,7 @@ def paired_bootstrap(
     estimated by (S - 1) / S of its value: with fewer than about 5 seeds the interval is too narrow, and
     with one it holds for that seed alone.
 
-    The answer depends on neither the order of the seeds nor that of the instances.
+    The result depends on neither the order of the seeds nor that of the instances.
 
     Args:
         outcomes_of: training seed -> outcomes of the method in question.
@@ -121,12 +121,12 @@ def paired_bootstraps(
     seed: int,
     resamples: int = 10_000,
 ) -> list[PairedDifference]:
-    """Make several comparisons over the same seeds and test instances, with the same draws for all of them.
+    """Make several comparisons over the same seeds and test instances, with one set of draws for all of them.
 
-    Each answer is that of `paired_bootstrap` with the same `seed`; the draws, which take the time, are made once.
+    Each result is that of `paired_bootstrap` with the same `seed`; the draws, which take the time, are made once.
 
     Args:
-        comparisons: one `outcomes_of` and `outcomes_to` a comparison.
+        comparisons: one `outcomes_of` and `outcomes_to` per comparison.
         seed: of the bootstrap's own draws, 0 or more.
         resamples: R; 1 or more.
 
@@ -156,7 +156,7 @@ def paired_bootstraps(
 
 
 def _pairs(outcomes_of: Mapping[int, Outcomes], outcomes_to: Mapping[int, Outcomes]) -> list[_Pair]:
-    """Check one comparison and return what was scored under each seed, in the order of the seeds."""
+    """Check one comparison and return the scores under each seed, in the order of the seeds."""
     if not outcomes_of or not outcomes_to:
         raise UsageError("there are no seeds to compare; give the outcomes of one seed at least")
     if outcomes_of.keys() != outcomes_to.keys():
@@ -175,7 +175,7 @@ def _by_unit(pair: _Pair, units: Strings, values: Floats) -> Floats:
 
 
 def _summary(pairs: Sequence[_Pair], draws: Floats, units: int, resamples: int) -> PairedDifference:
-    """Return what the draws (R,) say of one comparison."""
+    """Summarise the draws (R,) of one comparison."""
     largest = max(float(np.abs(pair.of - pair.to).max()) for pair in pairs)
     draws = np.where(np.abs(draws) <= _ROUNDING * largest, 0.0, draws)
     tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
@@ -194,7 +194,7 @@ def _summary(pairs: Sequence[_Pair], draws: Floats, units: int, resamples: int) 
 
 @dataclass(frozen=True)
 class _Pair:
-    """The outcomes (N,) of both methods under one seed, ordered by id; `units` names what is resampled."""
+    """The outcomes (N,) of both methods under one seed, by id; `units` are the resampled groups or instances."""
 
     key: int
     ids: Strings
@@ -245,7 +245,7 @@ def _ordered(key: int, name: str, outcomes: Outcomes) -> tuple[Strings, Strings 
 
 
 def _check_groups(pairs: Sequence[_Pair]) -> None:
-    """See that all seeds are grouped or none, and that an instance has one group throughout."""
+    """Check that all seeds are grouped or none, and that an instance has one group throughout."""
     for pair in pairs:
         if pair.grouped != pairs[0].grouped:
             raise UsageError(
@@ -277,7 +277,7 @@ def _resample(total: Floats, count: Floats, *, seed: int, resamples: int) -> Flo
         sums = (of_unit @ flat.T).reshape(take, K, S)
         means = sums / np.where(weight > 0, weight, 1.0)[:, None]  # (R, K, S); 0 where nothing was drawn
         of_seed *= weight > 0
-        drawn = of_seed.sum(axis=1)  # (R,) seeds that say something
+        drawn = of_seed.sum(axis=1)  # (R,) seeds with drawn instances
         usable = drawn > 0
         mean = np.einsum("rs,rks->kr", of_seed, means)[:, usable] / drawn[usable]  # (K, R)
         draws.append(mean)
@@ -286,7 +286,7 @@ def _resample(total: Floats, count: Floats, *, seed: int, resamples: int) -> Flo
 
 
 def _multiplicities(stream: np.random.Generator, rows: int, size: int) -> Floats:
-    """Return (rows, size): how often each of `size` things comes up in `size` draws with replacement."""
+    """Return (rows, size): how often each of `size` items occurs in `size` draws with replacement."""
     cells = stream.integers(size, size=(rows, size))
     cells += np.arange(rows)[:, None] * size  # each row counts into cells of its own
     return np.bincount(cells.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)

@@ -1,7 +1,7 @@
-"""The comparisons of results.json: one method against every twin and rival, under every condition.
+"""The comparisons of results.json: one method with every twin and rival, under every condition.
 
-Outcomes are accuracies of single instances, read from the predictions; "corruption.mean" is an instance's
-mean over the corruptions. Holm's correction is over all comparisons of the table.
+Outcomes are accuracies of single instances, read from the predictions; "corruption.mean" is an instance's mean over the
+corruptions. Holm's correction is over all comparisons of the table.
 Axis letters: N test instances of one seed.
 """
 
@@ -26,22 +26,22 @@ Correct = Mapping[tuple[str, int], Mapping[str, Outcomes]]  # (label, seed) -> c
 
 def conditions(present: Sequence[str]) -> list[str]:
     """Return the conditions in the order of the table, with the mean over the corruptions after the clean one."""
-    hurt = [name for name in present if name.startswith("corruption.")]
+    corrupted = [name for name in present if name.startswith("corruption.")]
     rest = [name for name in present if name.startswith("removal.")]
-    return [CLEAN, *([CORRUPTION_MEAN] if hurt else []), *hurt, *rest]
+    return [CLEAN, *([CORRUPTION_MEAN] if corrupted else []), *corrupted, *rest]
 
 
 def with_mean(outcomes: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     """Return the outcomes of one run with each instance's mean over the corruptions added."""
-    hurt = [one for name, one in outcomes.items() if name.startswith("corruption.")]
-    if not hurt:
+    corrupted = [one for name, one in outcomes.items() if name.startswith("corruption.")]
+    if not corrupted:
         return dict(outcomes)
-    mean = np.mean([np.asarray(one.values, dtype=np.float64) for one in hurt], 0)
-    return {**outcomes, CORRUPTION_MEAN: Outcomes(mean, hurt[0].ids, hurt[0].groups)}
+    mean = np.mean([np.asarray(one.values, dtype=np.float64) for one in corrupted], 0)
+    return {**outcomes, CORRUPTION_MEAN: Outcomes(mean, corrupted[0].ids, corrupted[0].groups)}
 
 
 def reference(labels: Sequence[str]) -> str | None:
-    """Return which method is compared with all others: ours, else the last one named; None if it is alone."""
+    """Return the method that is compared with all others: ours, else the last one; None if there is no other."""
     if len(labels) < 2:
         return None
     return OURS if OURS in labels else labels[-1]
@@ -51,7 +51,7 @@ def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000)
     """Return the comparisons of the reference method with every other, condition by condition.
 
     Args:
-        correct: what every run scored on every instance.
+        correct: the scores of every run on every instance.
         labels: the methods, in the order of the table.
         resamples: of the bootstrap.
     """
@@ -60,7 +60,7 @@ def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000)
         return []
     seeds = sorted({seed for label, seed in correct if label == ours})
     full = {key: with_mean(one) for key, one in correct.items()}
-    asked = [
+    wanted = [
         (other, condition)
         for other in labels
         if other != ours
@@ -68,14 +68,14 @@ def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000)
     ]
     sides = [
         [{seed: full[label, seed][condition] for seed in seeds} for label in (ours, other)]
-        for other, condition in asked
+        for other, condition in wanted
     ]
     paired = paired_bootstraps(
         [(of, to) for of, to in sides], seed=seeding.derive_seed(0, "bootstrap"), resamples=resamples
     )
     found = [
         _entry(ours, other, condition, one, _by_seed(of) - _by_seed(to))
-        for (other, condition), one, (of, to) in zip(asked, paired, sides, strict=True)
+        for (other, condition), one, (of, to) in zip(wanted, paired, sides, strict=True)
     ]
     for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):
         entry["p_holm"] = adjusted
@@ -99,7 +99,7 @@ def _entry(
         "difference": paired.difference,
         "ci95": list(paired.ci95),
         "p_bootstrap": paired.p_value,
-        "p_holm": None,  # filled in when the whole table is known
+        "p_holm": None,  # set when the whole table is computed
         "p_wilcoxon": wilcoxon(by_seed),
         "seeds": paired.seeds,
     }

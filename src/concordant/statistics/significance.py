@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from concordant.errors import UsageError
 
-# Below so many pairs even the clearest result is hardly significant: 8 values give 2 / 2**8 at the least.
+# With fewer pairs even the clearest result is hardly significant: 8 values give 2 / 2**8 at the least.
 _FEWEST = 8
-# Differences that agree to so many decimals (the largest scaled to 1) are tied but for rounding.
+# Differences that agree to this many decimals (the largest scaled to 1) are tied but for rounding.
 _DECIMALS = 12
 
 
@@ -20,7 +20,7 @@ def holm(p_values: Sequence[float] | NDArray[Any]) -> list[float]:
     """Adjust the p-values of one table for their number, in the given order.
 
     Step-down: the i-th smallest of n (i from 0) is multiplied by n - i, is no smaller than any
-    adjusted before it, and is capped at 1. Rejecting what is at or below a level keeps the chance of
+    adjusted before it, and is capped at 1. Rejecting at or below a level keeps the chance of
     even one false rejection at that level, however the tests depend on each other (Holm 1979, A Simple
     Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6(2), pp. 65-70).
 
@@ -49,14 +49,14 @@ def holm(p_values: Sequence[float] | NDArray[Any]) -> list[float]:
 def wilcoxon(differences: Sequence[float] | NDArray[Any]) -> float | None:
     """Return the two-sided p-value of Wilcoxon's signed-rank test, or None for fewer than 8 differences.
 
-    The null hypothesis is that the paired differences (one a seed) lie symmetrically about 0. Zeros are
+    The null hypothesis is that the paired differences (one per seed) lie symmetrically about 0. Zeros are
     left out, as Wilcoxon did (1945, Individual Comparisons by Ranking Methods, Biometrics Bulletin 1(6),
     pp. 80-83); nothing but zeros gives 1. Differences that agree but for rounding count as tied. SciPy
     computes exactly up to 50 differences (with ties, as a rule up to 13), and by the normal
     approximation above.
 
     Args:
-        differences: (S,) finite, one a seed.
+        differences: (S,) finite, one per seed.
 
     Raises:
         UsageError: `differences` is not one-dimensional or holds a value that is not finite.

@@ -1,6 +1,6 @@
 """The whole of `concordant run`: paired training, the stress test of every run, statistics, results on disk.
 
-A run that is finished is never repeated: the same command on the same folder goes on where it stopped.
+A finished run is never repeated: given again on the same folder, the command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.checking import check_task
@@ -21,13 +20,12 @@ from concordant.documents import write_document
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically, write_json
-from concordant.robustness.answers import agree, as_table, ask, read_tables, run_scores, usual_answer, write_table
+from concordant.robustness.answers import as_table, ask, correctness, read_tables, run_scores, usual_answer, write_table
 from concordant.robustness.conditions import run_conditions
-from concordant.statistics.bootstrap import Outcomes
-from concordant.statistics.comparisons import Correct, compare
+from concordant.statistics.comparisons import compare
 from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
-from concordant.training.config import Config, Variant
+from concordant.training.config import Config
 from concordant.training.devices import Devices, launched
 from concordant.training.execution_plan import Pass, Unit, check_vectorise, plan, splits_of
 from concordant.training.model import check_encoders, check_labels
@@ -49,193 +47,224 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, str], None]
 
 
-def study(
-    config: Config,
-    out: Path,
-    *,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-    dynamics: int | None = None,
-    devices: Devices | None = None,
-    checkpoint_every: int | None = None,
-    vectorise: str = "auto",
-    say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Run a paired experiment, or go on with one, and return what results.json holds.
+@dataclass(frozen=True)
+class Execution:
+    """How the runs of an experiment are carried out; none of it changes results by more than rounding.
+
+    Args:
+        data: the data folder; None = the one that CONCORDANT_DATA names, or ../shared/data.
+        jobs: number of concurrent runs; None = one per core.
+        progress: called with the finished runs, all runs, and a line about the last one.
+        dynamics: record training dynamics every so many steps, into analyses/dynamics.json; None = do not.
+        devices: where every run is trained; several devices take one run after another.
+        checkpoint_every: steps from one checkpoint of a run's training to the next, from which an interrupted run
+            resumes; None = write none.
+        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        say: called with one line per way of training.
+    """
+
+    data: Path | str | None = None
+    jobs: int | None = None
+    progress: Progress | None = None
+    dynamics: int | None = None
+    devices: Devices | None = None
+    checkpoint_every: int | None = None
+    vectorise: str = "auto"
+    say: Callable[[str], None] | None = None
+
+    def check(self, configs: Sequence[Config]) -> None:
+        """Refuse options that cannot be used, or not together.
+
+        Raises:
+            UsageError: names the faults.
+            ConcordantError: dynamics are to be recorded, and TensorBoard is not installed.
+        """
+        check_distributed(self.device, configs, self.jobs, self.dynamics, self.checkpoint_every)
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {self.jobs}")
+        if self.dynamics is not None:
+            check_able(self.dynamics)
+        check_vectorise(self.vectorise)
+
+    @property
+    def device(self) -> Devices:
+        """The devices; one by default."""
+        return Devices() if self.devices is None else self.devices
+
+
+@dataclass(frozen=True)
+class _Experiment:
+    """One experiment of a pool: its name in lines of progress, its configuration, and its folder."""
+
+    name: str
+    config: Config
+    out: Path
+    how: Execution
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.out)
+
+    @cached_property
+    def source(self) -> Path | None:
+        """The data folder; None for a benchmark that reads no files."""
+        return folder_of(self.config.benchmark, self.how.data)
+
+    def jobs(self) -> list[Job]:
+        """Return all runs, seed by seed: an interrupted experiment has whole seeds."""
+        config, how = self.config, self.how
+        more: dict[str, Any] = {"devices": how.device, "checkpoint_every": how.checkpoint_every}
+        # `config.of` gives each variant the recipe that was tuned for it.
+        return [
+            Job(config.of(variant), variant, seed, self.folder.run(variant, seed), self.source, how.dynamics, **more)
+            for seed in range(config.seeds)
+            for variant in config.variants
+        ]
+
+    def check(self) -> dict[str, Any]:
+        """Check the data before a folder is taken; return what check.json holds."""
+        task = _prepared(Job(self.config, self.config.variants[0], 0, self.out, self.source))
+        check_encoders(task, self.config)
+        check_labels(task, self.config)
+        return check_task(task, f"{self.config.benchmark}, {self.config.protocol}, seed 0")
+
+    def claim(self) -> None:
+        """Take the folder, or see that it belongs to this experiment."""
+        files = digests(self.source, BENCHMARKS[self.config.benchmark].files)
+        self.folder.claim(self.config, files, self.how.device.numerics())
+        if self.how.dynamics is not None:
+            check_observable(self.config, self.folder, self.how.dynamics)
+
+    def write(self, checks: dict[str, Any]) -> dict[str, Any]:
+        """Join the files of all runs and write the documents of the experiment; return what results.json holds."""
+        found = collect(self.config, self.folder)
+        write_document(self.folder.results, "results", found)
+        write_document(self.out / "analyses" / "check.json", "check", checks)
+        if self.how.dynamics is not None:
+            write_document(self.out / "analyses" / "dynamics.json", "dynamics", collect_dynamics(self.out))
+        self.folder.note("results written")
+        return found
+
+
+def study(config: Config, out: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Run a paired experiment, or resume one, and return what results.json holds.
 
     Args:
         config: the experiment.
         out: its folder.
-        data: the data folder; None = the one that CONCORDANT_DATA names, or ../shared/data.
-        jobs: runs that go at once; None = one a core.
-        progress: called with the finished runs, all runs, and a line about the last one.
-        dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
-        devices: where every run is trained; None = on one device. Several take one run after another.
-        checkpoint_every: write the state of training every so many steps, so that a run that was killed goes on
-            from there; None = do not.
-        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
-        say: called with lines that tell how what is trained.
+        options: the fields of `Execution`.
 
     Returns:
-        Nothing in a process of torchrun or srun that is not the first: it has trained along, and written nothing.
+        An empty dictionary in a process of torchrun or srun other than the first, which trains along and writes
+        nothing.
 
     Raises:
         UsageError: the folder belongs to another configuration, `jobs` or `dynamics` is not positive, finished
-            runs were not observed as `dynamics` says, or `vectorise` is unknown, or "on" where it cannot be.
+            runs were not observed as `dynamics` says, or `vectorise` is unknown, or "on" where it is impossible.
         DataError: the data are absent or cannot be used; nothing has been trained then.
         ConcordantError: some runs failed; the others are kept.
     """
-    how: dict[str, Any] = {"devices": devices, "checkpoint_every": checkpoint_every, "vectorise": vectorise, "say": say}
-    found = study_all({"": (config, out)}, data=data, jobs=jobs, progress=progress, dynamics=dynamics, **how)
-    return found.get("", {})
+    return study_all({"": (config, out)}, **options).get("", {})
 
 
-def study_all(
-    experiments: Mapping[str, tuple[Config, Path]],
-    *,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-    dynamics: int | None = None,
-    devices: Devices | None = None,
-    checkpoint_every: int | None = None,
-    vectorise: str = "auto",
-    say: Callable[[str], None] | None = None,
-) -> dict[str, dict[str, Any]]:
+def study_all(experiments: Mapping[str, tuple[Config, Path]], **options: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401
     """Run several paired experiments as one pool of runs; return what each results.json holds, by name.
 
     Args:
-        experiments: name, which stands in the lines of progress -> the experiment and its folder.
-        data: the data folder; None = the one that CONCORDANT_DATA names, or ../shared/data.
-        jobs: runs that go at once; None = one a core.
-        progress: called with the finished runs, all runs, and a line about the last one.
-        dynamics: observe every so many steps of training, into analyses/dynamics.json; None = do not.
-        devices: where every run is trained; None = on one device. Several take one run after another.
-        checkpoint_every: steps from one checkpoint of a run's training to the next; None = write none.
-        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
-        say: called with lines that tell how what is trained.
+        experiments: name, as it stands in the lines of progress -> the experiment and its folder.
+        options: the fields of `Execution`.
 
     Returns, raises: as for `study`.
     """
-    devices = Devices() if devices is None else devices
-    check_distributed(devices, [config for config, _ in experiments.values()], jobs, dynamics, checkpoint_every)
+    how = Execution(**options)
+    how.check([config for config, _ in experiments.values()])
+    pool = [_Experiment(name, config, out, how) for name, (config, out) in experiments.items()]
     if launched() is None:
-        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, None, vectorise, say)
-    crew = DistributedRunner(devices)
-    if not crew.first:
-        crew.follow(_every_job(experiments, data, devices, checkpoint_every), run_one)
+        return _run(pool, how, None)
+    runner = DistributedRunner(how.device)
+    if not runner.first:
+        runner.follow([job for one in pool for job in one.jobs()], run_one)
         return {}
-    with crew.leading():
-        return _study_all(experiments, data, jobs, progress, dynamics, devices, checkpoint_every, crew, vectorise, say)
+    with runner.leading():
+        return _run(pool, how, runner)
 
 
-def _study_all(
-    experiments: Mapping[str, tuple[Config, Path]],
-    data: Path | str | None,
-    jobs: int | None,
-    progress: Progress | None,
-    dynamics: int | None,
-    devices: Devices,
-    checkpoint_every: int | None,
-    crew: DistributedRunner | None,
-    vectorise: str,
-    say: Callable[[str], None] | None,
-) -> dict[str, dict[str, Any]]:
-    """Do what `study_all` does, in the process that writes; `crew` are those that train along, if they are there."""
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {jobs}")
-    if dynamics is not None:
-        check_able(dynamics)
-    check_vectorise(vectorise)
-    processes = jobs if jobs is not None else default_jobs()
-    sources = {name: _source(config, data) for name, (config, _) in experiments.items()}
-    checks: dict[str, dict[str, Any]] = {}
-    for name, (config, _) in experiments.items():
-        # Faults of the data show here, before a folder is taken.
-        task = prepare_of(config, sources[name], seed=0)
-        check_encoders(task, config)
-        check_labels(task, config)
-        checks[name] = check_task(task, f"{config.benchmark}, {config.protocol}, seed 0")
-    folders = {name: RunFolder(out) for name, (_, out) in experiments.items()}
-    for name, (config, _) in experiments.items():
-        folders[name].claim(config, digests(sources[name], BENCHMARKS[config.benchmark].files), devices.numerics())
-        if dynamics is not None:
-            check_observable(config, folders[name], dynamics)
+def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner | None) -> dict[str, dict[str, Any]]:
+    """Do the unfinished runs of all experiments and write their results; `runner` connects several processes."""
+    processes = how.jobs if how.jobs is not None else default_jobs()
+    checks = {one.name: one.check() for one in pool}
+    for one in pool:
+        one.claim()
     with ExitStack() as locks:
-        whose: dict[Path, str] = {}
-        todo: list[Unit] = []
-        shared: list[Job] = []  # the same runs, one by one
-        total, count = 0, 0
-        for name, (config, _) in experiments.items():
-            locks.enter_context(folders[name].locked())
-            mine = [
-                replace(job, dynamics=dynamics, devices=devices, checkpoint_every=checkpoint_every)
-                for job in _jobs(config, folders[name], sources[name])
-                if not folders[name].finished(job.variant, job.seed)
-            ]
-            runs = config.seeds * len(config.variants)
-            folders[name].note(f"{len(mine)} of {runs} runs to do")
-            whose |= {job.folder: name for job in mine}
-            prefix = f"{name}: " if name else ""
-            units, lines = plan(mine, _prepared, vectorise=vectorise, processes=processes, prefix=prefix)
+        units: list[Unit] = []
+        single: list[Job] = []  # the runs of all units
+        for one in pool:
+            locks.enter_context(one.folder.locked())
+            todo = [job for job in one.jobs() if not one.folder.finished(job.variant, job.seed)]
+            one.folder.note(f"{len(todo)} of {len(one.jobs())} runs to do")
+            prefix = f"{one.name}: " if one.name else ""
+            planned, lines = plan(todo, _prepared, vectorise=how.vectorise, processes=processes, prefix=prefix)
             for line in lines:
-                folders[name].note(line.removeprefix(prefix))
-                if say is not None:
-                    say(line)
-            todo += units
-            shared += mine
-            total, count = total + runs, count + runs - len(mine)
-        if progress is not None:
-            progress(count, total, "")
-
-        failed: list[tuple[Path, str]] = []
-
-        def done(unit: Unit, found: dict[str, Any]) -> None:
-            nonlocal count
-            where = whose[jobs_of(unit)[0].folder]
-            for line in found["notes"]:
-                folders[where].note(f"{unit.name}: {line}")
-            for job in jobs_of(unit):
-                if job.seed in found["failures"]:
-                    failed.append((job.folder, f"{job.name}: {found['failures'][job.seed]}"))
-                    continue
-                count += 1
-                entry = found["entries"][job.seed]
-                waiting = f"{entry['loading_share']:.0%} of it waiting for data"
-                folders[where].note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
-                if progress is not None:
-                    progress(count, total, f"{where}: {job.name}" if where else job.name)
-
-        def done_one(job: Job, entry: dict[str, Any]) -> None:
-            done(job, {"entries": {job.seed: entry}, "failures": {}, "notes": []})
-
-        if crew is not None:
-            failures: Sequence[tuple[Unit, str]] = crew.lead(shared, run_one, done=done_one)
-        elif devices.size > 1:
-            failures = run_distributed(shared, run_one, devices, done=done_one)
+                one.folder.note(line.removeprefix(prefix))
+                if how.say is not None:
+                    how.say(line)
+            units += planned
+            single += todo
+        ledger = _Ledger(pool, how.progress, remaining=len(single))
+        if runner is not None:
+            failures: Sequence[tuple[Unit, str]] = runner.lead(single, run_one, done=ledger.done_one)
+        elif how.device.size > 1:
+            failures = run_distributed(single, run_one, how.device, done=ledger.done_one)
         else:
-            failures = run_all(todo, run_unit, processes=processes, done=done)
-        failed += [(jobs_of(unit)[0].folder, failure) for unit, failure in failures]
-        for folder, failure in failed:
-            folders[whose[folder]].note(f"failed: {failure}")
-        if failed:
-            folder, failure = failed[0]
-            log = experiments[whose[folder]][1] / "log.txt"
-            raise ConcordantError(f"{len(failed)} of {total} runs failed: {failure}; all are in {log}")
-        found = {}
-        for name, (config, _) in experiments.items():
-            found[name] = collect(config, folders[name])
-            write_document(folders[name].results, "results", found[name])
-            write_document(folders[name].path / "analyses" / "check.json", "check", checks[name])
-            if dynamics is not None:
-                document = collect_dynamics(folders[name].path)
-                write_document(folders[name].path / "analyses" / "dynamics.json", "dynamics", document)
-            folders[name].note("results written")
-    return found
+            failures = run_all(units, run_unit, processes=processes, done=ledger.done)
+        ledger.close(failures)
+        return {one.name: one.write(checks[one.name]) for one in pool}
 
 
-def jobs_of(unit: Unit) -> tuple[Job, ...]:
+class _Ledger:
+    """Count the finished runs of a pool, log them, and keep the failures."""
+
+    def __init__(self, pool: Sequence[_Experiment], progress: Progress | None, *, remaining: int) -> None:
+        self.of = {job.folder: one for one in pool for job in one.jobs()}
+        self.progress = progress
+        self.total = len(self.of)
+        self.count = self.total - remaining
+        self.failed: list[tuple[Path, str]] = []
+        if progress is not None:
+            progress(self.count, self.total, "")
+
+    def done(self, unit: Unit, found: dict[str, Any]) -> None:
+        """Enter a unit of work; `found` is the result of `run_unit`."""
+        one = self.of[_jobs_of(unit)[0].folder]
+        for line in found["notes"]:
+            one.folder.note(f"{unit.name}: {line}")
+        for job in _jobs_of(unit):
+            if job.seed in found["failures"]:
+                self.failed.append((job.folder, f"{job.name}: {found['failures'][job.seed]}"))
+                continue
+            self.count += 1
+            entry = found["entries"][job.seed]
+            waiting = f"{entry['loading_share']:.0%} of it waiting for data"
+            one.folder.note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
+            if self.progress is not None:
+                self.progress(self.count, self.total, f"{one.name}: {job.name}" if one.name else job.name)
+
+    def done_one(self, job: Job, entry: dict[str, Any]) -> None:
+        """Enter a single run."""
+        self.done(job, {"entries": {job.seed: entry}, "failures": {}, "notes": []})
+
+    def close(self, failures: Sequence[tuple[Unit, str]]) -> None:
+        """Log all failures; raise ConcordantError if there is one."""
+        self.failed += [(_jobs_of(unit)[0].folder, failure) for unit, failure in failures]
+        for folder, failure in self.failed:
+            self.of[folder].folder.note(f"failed: {failure}")
+        if self.failed:
+            folder, failure = self.failed[0]
+            log = self.of[folder].out / "log.txt"
+            raise ConcordantError(f"{len(self.failed)} of {self.total} runs failed: {failure}; all are in {log}")
+
+
+def _jobs_of(unit: Unit) -> tuple[Job, ...]:
     """Return the runs of a unit of work."""
     return unit.jobs if isinstance(unit, Pass) else (unit,)
 
@@ -245,13 +274,8 @@ def _prepared(job: Job) -> Task:
     return task
 
 
-def _source(config: Config, data: Path | str | None) -> Path | None:
-    """Return the data folder of an experiment, or None where nothing is read."""
-    return folder_of(config.benchmark, data)
-
-
 def run_unit(unit: Unit) -> dict[str, Any]:
-    """Do a run, or a pass of several; what a worker process does.
+    """Do a run, or a pass of several, in a worker process.
 
     Returns:
         "entries": seed -> what its run.json holds; "failures": seed -> a sentence; "notes": lines for the log.
@@ -262,7 +286,7 @@ def run_unit(unit: Unit) -> dict[str, Any]:
 
 
 def run_pass(unit: Pass) -> dict[str, Any]:
-    """Train runs of one variant together, those alone that cannot or that diverge; stress them, write their files."""
+    """Train runs of one variant in one pass, or one by one if that fails; stress them and write their files."""
     from concordant.training.many_seeds import alike, train_together
 
     jobs = {job.seed: job for job in unit.jobs}
@@ -294,14 +318,14 @@ def run_pass(unit: Pass) -> dict[str, Any]:
 
 
 def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
-    """Train and stress one run and write its files; what a worker process does with one.
+    """Train and stress one run and write its files.
 
     Args:
         job: the run.
-        fabric: connects the processes that train it together; the first of them does all else. None = this one alone.
+        fabric: connects the processes that train it together, of which the first does all else; None = one process.
 
     Returns:
-        The run's entry; nothing in a process that is not the first.
+        The run's entry; an empty dictionary in a process other than the first.
     """
     task = prepare_of(job.config, job.data, seed=job.seed)
     checkpoint = checkpoint_of(job)
@@ -319,7 +343,7 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
 
 
 def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Stress a trained run and write its files; `more` is recorded of it too."""
+    """Stress a trained run and write its files; `more` goes into its entry."""
     answers = ask(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
     entry = {
         "calibrator": job.variant.calibrator,
@@ -337,7 +361,7 @@ def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any
     write_table(job.folder / "predictions.parquet", as_table(answers, job.variant, job.seed))
     write_weights(job.folder / "weights.safetensors", trained.model.state_dict(), job)
     write_json(job.folder / "history.json", {"evaluations": trained.history})
-    write_json(job.folder / "run.json", entry)  # last: it says that the run is whole
+    write_json(job.folder / "run.json", entry)  # last: its presence marks the run as finished
     return entry
 
 
@@ -368,31 +392,8 @@ def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def correctness(table: Any) -> Correct:  # noqa: ANN401 - pyarrow has no types
-    """Return (label, seed) -> condition -> what was right, from a table of predictions."""
-    columns = ["calibrator", "perturbed_training", "seed", "condition", "id", "group", "label", "prediction"]
-    plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in columns}
-    label = np.array(
-        [Variant(c, bool(p)).label for c, p in zip(plain["calibrator"], plain["perturbed_training"], strict=True)]
-    )
-    right = agree(plain["label"], plain["prediction"]).astype(np.float64)
-    found: dict[tuple[str, int], dict[str, Outcomes]] = {}
-    starts = np.flatnonzero(np.r_[True, _changes(label) | _changes(plain["seed"]) | _changes(plain["condition"])])
-    for start, stop in zip(starts, [*starts[1:], len(right)], strict=True):
-        rows = slice(start, stop)
-        groups = None if plain["group"][start] is None else plain["group"][rows].astype(np.str_)
-        outcomes = Outcomes(right[rows], plain["id"][rows].astype(np.str_), groups)
-        found.setdefault((str(label[start]), int(plain["seed"][start])), {})[plain["condition"][start]] = outcomes
-    return found
-
-
-def _changes(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return where a value differs from the one before it, from the second on."""
-    return np.asarray(values[1:] != values[:-1], dtype=np.bool_)
-
-
 def checkpoint_of(job: Job) -> Checkpoint:
-    """Return where the state of a run's training lies while it is not whole."""
+    """Return the checkpoint of a run's training, which is removed when the run is finished."""
     about = {
         "config": job.config.model_dump_json(),
         "numerics": json.dumps(job.devices.numerics(), sort_keys=True),
@@ -400,24 +401,3 @@ def checkpoint_of(job: Job) -> Checkpoint:
         "seed": str(job.seed),
     }
     return Checkpoint(job.folder / CHECKPOINT, about, job.checkpoint_every)
-
-
-def _jobs(config: Config, folder: RunFolder, data: Path | None) -> list[Job]:
-    """Return all runs, seed by seed, so that a stopped experiment has whole seeds."""
-    return [
-        # Whoever trains a job sees the recipe that was tuned for its variant, in whichever way it trains.
-        Job(config.of(variant), variant, seed, folder.run(variant, seed), data)
-        for seed in range(config.seeds)
-        for variant in config.variants
-    ]
-
-
-def _every_job(
-    experiments: Mapping[str, tuple[Config, Path]], data: Path | str | None, devices: Devices, every: int | None
-) -> list[Job]:
-    """Return the runs of all experiments, whether they are done or not."""
-    return [
-        replace(job, devices=devices, checkpoint_every=every)
-        for config, out in experiments.values()
-        for job in _jobs(config, RunFolder(out), _source(config, data))
-    ]

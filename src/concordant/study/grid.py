@@ -1,13 +1,13 @@
 """A grid on one benchmark: several fusions, each with every calibrator, and each with every modality alone.
 
-Every fusion is a paired experiment in a folder of its own, so that a stopped grid goes on where it was:
+Every fusion is a paired experiment in a folder of its own, and an interrupted grid resumes where it stopped:
 DIR/<fusion>/ (with "@<point>" where the calibrator does not stand at the fusion's first point),
 DIR/<fusion>/alone/<modality>/, and DIR/grid.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from concordant import seeding
 from concordant.documents import write_document
 from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
-from concordant.robustness.answers import as_classes, read_tables
+from concordant.robustness.answers import as_classes, correctness, read_tables
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, METRIC, compare, reference
 from concordant.statistics.significance import holm
-from concordant.study.experiment import Progress, correctness, study_all
+from concordant.study.experiment import study_all
 from concordant.training.config import Config, Variant, make_config
-from concordant.training.devices import Devices
 from concordant.training.runs import RunFolder
 
 SCHEMA = "concordant.grid/1"
@@ -36,7 +35,7 @@ def make_grid(benchmark: str, fusions: Sequence[str], **options: Any) -> dict[st
 
     Args:
         benchmark: its name.
-        fusions: "<fusion>" or "<fusion>@<point>", the latter to say where the calibrator stands.
+        fusions: "<fusion>", or "<fusion>@<point>" for a calibrator at another point than the first.
         options: as for `make_config`, for all rows.
 
     Raises:
@@ -46,8 +45,8 @@ def make_grid(benchmark: str, fusions: Sequence[str], **options: Any) -> dict[st
     for row in dict.fromkeys(fusions):
         fusion, _, point = row.partition("@")
         try:
-            asked = {**options, "fusion": fusion, **({"calibrate": point} if point else {})}
-            configs[row] = make_config(benchmark, **asked)
+            row_options = {**options, "fusion": fusion, **({"calibrate": point} if point else {})}
+            configs[row] = make_config(benchmark, **row_options)
         except UsageError as error:
             faults += [fault for fault in str(error).split("; ") if fault not in faults]
     if not fusions:
@@ -62,30 +61,18 @@ def run_grid(
     out: Path,
     *,
     alone: bool = True,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-    devices: Devices | None = None,
-    checkpoint_every: int | None = None,
-    vectorise: str = "auto",
-    say: Callable[[str], None] | None = None,
+    **options: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
-    """Run a grid, or go on with one, and return what grid.json holds.
+    """Run a grid, or resume one, and return what grid.json holds.
 
     Args:
         configs: the rows, as `make_grid` returns them.
         out: the grid's folder.
-        alone: train each fusion with each modality alone as well, clean, to say which row beats the best of them.
-        data: the data folder.
-        jobs: runs that go at once; None = one a core.
-        progress: called with the finished runs, all runs, and a line about the last one.
-        devices: where every run is trained, as for `study`.
-        checkpoint_every: as for `study`.
-        vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
-        say: called with lines that tell how what is trained.
+        alone: train each fusion with each modality alone as well, clean, to show which row beats the best of them.
+        options: the fields of `concordant.study.experiment.Execution`.
 
     Returns:
-        Nothing in a process of torchrun or srun that is not the first.
+        An empty dictionary in a process of torchrun or srun other than the first.
 
     Raises:
         UsageError: a folder belongs to another configuration.
@@ -98,8 +85,7 @@ def run_grid(
         lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
         for name, single in alone_configs(config).items() if alone else ():
             experiments[lone[row][name]] = (single, out / row / "alone" / name)
-    how: dict[str, Any] = {"devices": devices, "checkpoint_every": checkpoint_every, "vectorise": vectorise, "say": say}
-    done = study_all(experiments, data=data, jobs=jobs, progress=progress, **how)
+    done = study_all(experiments, **options)
     if not done:
         return {}
     rows = []
@@ -124,7 +110,7 @@ def run_grid(
 
 
 def alone_configs(config: Config) -> dict[str, Config]:
-    """Return modality -> the same experiment with that modality alone."""
+    """Return modality -> the experiment with that modality alone."""
     return {
         name: config.model_copy(update={"modalities": (name,), "calibrators": ("none",), "method": "none"})
         for name in config.modalities
@@ -166,14 +152,14 @@ def _is(run: Mapping[str, Any], variant: Variant) -> bool:
 
 
 def best_alone(singles: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the modality that scores best alone, by its mean on the test part: the hardest one to beat."""
+    """Return the modality that scores best alone, by its mean on the test split: the hardest one to beat."""
     if not singles:
         return None
     return max(singles, key=lambda name: float(np.mean([run["clean"][METRIC] for run in singles[name]["runs"]])))
 
 
 def majority(folder: Path) -> float:
-    """Return the accuracy of whoever always says the most frequent class of the test part, the mean over seeds."""
+    """Return the accuracy of always predicting the most frequent class of the test split, the mean over seeds."""
     table = read_tables([folder / "predictions.parquet"])
     plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in ("seed", "condition", "label")}
     clean = plain["condition"] == CLEAN
@@ -187,8 +173,8 @@ def majority(folder: Path) -> float:
 def overall(out: Path, rows: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the comparisons of `compare`, clean and under corruption, of the mean over all rows.
 
-    An instance's outcome is the share of fusions that are right about it; seeds and instances are resampled, the
-    fusions are not: they are the ones that the grid is about.
+    An instance's outcome is the share of fusions that predict it correctly. Seeds and instances are resampled; the
+    fusions are not, since the grid is about these.
     """
     if reference(labels) is None:
         return []
@@ -235,7 +221,7 @@ def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
 
 
 def _clean(folder: Path) -> dict[str, dict[int, Outcomes]]:
-    """Return label -> seed -> the outcomes on the clean test part."""
+    """Return label -> seed -> the outcomes on the clean test split."""
     found: dict[str, dict[int, Outcomes]] = {}
     for (label, seed), outcomes in correctness(read_tables([RunFolder(folder).predictions])).items():
         found.setdefault(label, {})[seed] = outcomes[CLEAN]

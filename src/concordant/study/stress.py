@@ -1,7 +1,7 @@
-"""`concordant stress`: removal and corruption of every run in a folder, and what they say together.
+"""`concordant stress`: removal and corruption of every run in a folder.
 
-RUN/runs/<label>/seed-<s>/<analysis>.json  what one run gave; never computed twice for the same question
-RUN/analyses/<analysis>.json               all runs, with what is only known of them together
+RUN/runs/<label>/seed-<s>/<analysis>.json  one run; never computed twice with the same options and weights
+RUN/analyses/<analysis>.json               all runs, with the comparisons between them
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def stress_removal(
     Args:
         runs: a folder of `concordant run`.
         data: the data folder; None = as for `concordant run`.
-        metric: what is followed.
-        jobs: runs that go at once; None = one a core.
+        metric: the score, one that is better when higher.
+        jobs: number of concurrent runs; None = one per core.
         progress: called with the finished runs, all runs, and a line about the last one.
 
     Raises:
@@ -62,7 +62,6 @@ def stress_removal(
         **_head(runs, REMOVAL, metric, f"concordant stress {shown(runs.path)} --removal"),
         "rates": list(RATES),
         "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
-        **_made_with(),
     }
     write_document(runs.path / ANALYSES / "removal.json", "removal", document)
     return document
@@ -83,48 +82,52 @@ def stress_corruption(
     Args:
         runs: a folder of `concordant run`.
         data: the data folder; None = as for `concordant run`.
-        metric: what is followed.
-        kinds: some of the registry; None = all that can be applied.
-        at: what is corrupted: the "inputs" (and the waveforms behind them, where they are at hand), or the "features"
-            that arrive at the calibrator.
-        jobs: runs that go at once; None = one a core.
+        metric: the score, one that is better when higher.
+        kinds: names from the registry; None = all that can be applied.
+        at: "inputs" to corrupt the inputs (and the waveforms behind them, where available), "features" to corrupt the
+            features that arrive at the calibrator.
+        jobs: number of concurrent runs; None = one per core.
         progress: called with the finished runs, all runs, and a line about the last one.
 
     Raises:
         UsageError: a kind or the metric is unknown, or no kind can be applied.
         DataError: the data or weights cannot be used.
     """
-    asked = [kind.name for kind in check_kinds(kinds)]
-    found = _all_runs(runs, "corruption", {"metric": metric, "kinds": asked, "at": at}, data, jobs, progress)
+    names = [kind.name for kind in check_kinds(kinds)]
+    found = _all_runs(runs, "corruption", {"metric": metric, "kinds": names, "at": at}, data, jobs, progress)
     command = f"concordant stress {shown(runs.path)} --corruption"
-    command += "" if kinds is None else f" --kinds {','.join(asked)}"
+    command += "" if kinds is None else f" --kinds {','.join(names)}"
     command += "" if at == "inputs" else f" --at {at}"
     document = {
         **_head(runs, CORRUPTION, metric, command),
         "kinds": [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in found[0]["about"]],
         **together(found, runs.labels),
-        **_made_with(),
     }
     write_document(runs.path / ANALYSES / "corruption.json", "corruption", document)
     return document
 
 
 def _all_runs(
-    runs: RunFolder, analysis: str, asked: Found, data: Path | str | None, jobs: int | None, progress: Progress | None
+    runs: RunFolder,
+    analysis: str,
+    options: Found,
+    data: Path | str | None,
+    jobs: int | None,
+    progress: Progress | None,
 ) -> list[Found]:
-    """Do an analysis of every run that has not had it, and return all, in the order of results.json."""
+    """Do an analysis of every run that lacks it, and return those of all runs, in the order of results.json."""
     source = runs.source(data)
     task = runs.task(0, source)
-    check_metric(asked["metric"], task.test.labels)
+    check_metric(options["metric"], task.test.labels)
     everything = [
         Job(runs.config, variant, seed, runs.run(variant, seed), source)
         for seed in range(runs.config.seeds)
         for variant in runs.config.variants
     ]
-    todo = [job for job in everything if _known(job, analysis, asked) is None]
+    todo = [job for job in everything if _known(job, analysis, options) is None]
     total, done = len(everything), len(everything) - len(todo)
     if todo:
-        # A fault of one run's weights shows here, before hours are spent on the others.
+        # Faulty weights show here, before hours are spent on all runs.
         runs.model(task, todo[0].variant, todo[0].seed)
 
     def finished(job: Job, _: Found) -> None:
@@ -133,22 +136,22 @@ def _all_runs(
         if progress is not None:
             progress(done, total, f"{job.variant.label}, seed {job.seed}")
 
-    work = partial(_work, analysis, asked)
+    work = partial(_work, analysis, options)
     failures = run_all(todo, work, processes=jobs if jobs is not None else default_jobs(), done=finished)
     if failures:
         raise ConcordantError("; ".join(sentence for _, sentence in failures))
     order = list(runs.config.variants)
-    known = [_known(job, analysis, asked) for job in sorted(everything, key=lambda job: order.index(job.variant))]
+    known = [_known(job, analysis, options) for job in sorted(everything, key=lambda job: order.index(job.variant))]
     return [one for one in known if one is not None]
 
 
-def _known(job: Job, analysis: str, asked: Found) -> Found | None:
-    """Return what a run gave before, if it was asked the same and its weights are the same."""
+def _known(job: Job, analysis: str, options: Found) -> Found | None:
+    """Return the earlier result of a run, if its options and weights are unchanged."""
     path = job.folder / f"{analysis}.json"
     if not path.is_file():
         return None
     found = read_json(path)
-    if found.pop("asked", None) != {**asked, "weights": _digest(job)}:
+    if found.pop("asked", None) != {**options, "weights": _digest(job)}:
         return None
     return found
 
@@ -160,31 +163,33 @@ def _digest(job: Job) -> str:
     return sha256(path)
 
 
-def _work(analysis: str, asked: Found, job: Job) -> Found:
-    """Do one analysis of one run in a worker process, and write what it gave."""
+def _work(analysis: str, options: Found, job: Job) -> Found:
+    """Do one analysis of one run in a worker process, and write its result."""
     task = prepare_of(job.config, job.data, seed=job.seed)
     model = build_model(task, job.config, job.variant, job.seed)
     load_weights(model, job.folder / WEIGHTS)
     model.eval()
     if analysis == "removal":
-        found = measure_removal(model, task.test, metric=asked["metric"], train_labels=task.train.labels, seed=job.seed)
+        found = measure_removal(
+            model, task.test, metric=options["metric"], train_labels=task.train.labels, seed=job.seed
+        )
     else:
-        found = _corruption(model, task, job, asked)
+        found = _corruption(model, task, job, options)
     found = {"label": job.variant.label, "seed": job.seed, **found}
-    write_json(job.folder / f"{analysis}.json", {**found, "asked": {**asked, "weights": _digest(job)}})
+    write_json(job.folder / f"{analysis}.json", {**found, "asked": {**options, "weights": _digest(job)}})
     return found
 
 
-def _corruption(model: MultimodalModel, task: Task, job: Job, asked: Found) -> Found:
-    options: Found = {"kinds": asked["kinds"], "metric": asked["metric"], "seed": job.seed}
-    options["oracle"] = job.variant.label == twin_of([variant.label for variant in job.config.variants])
-    if asked["at"] == "features":
-        valid, test = (features_of(model, part) for part in (task.valid, task.test))
+def _corruption(model: MultimodalModel, task: Task, job: Job, options: Found) -> Found:
+    more: Found = {"kinds": options["kinds"], "metric": options["metric"], "seed": job.seed}
+    more["oracle"] = job.variant.label == twin_of([variant.label for variant in job.config.variants])
+    if options["at"] == "features":
+        valid, test = (features_of(model, split) for split in (task.valid, task.test))
         layouts = feature_layouts(model)
         no_images = dict.fromkeys(layouts, "features")
-        return measure_corruption(FromFeatures(model), test, valid=valid, layouts=layouts, natures=no_images, **options)
+        return measure_corruption(FromFeatures(model), test, valid=valid, layouts=layouts, natures=no_images, **more)
     signals = {}
-    if isinstance(task.test, Split) and any(KINDS[name].group == "audio" for name in asked["kinds"]):
+    if isinstance(task.test, Split) and any(KINDS[name].group == "audio" for name in options["kinds"]):
         waves = waves_of(job.config.benchmark, seed=job.seed, data=job.data, protocol=job.config.protocol)
         signals = {name: one for name, one in waves.items() if name in job.config.modalities}
     return measure_corruption(
@@ -195,7 +200,7 @@ def _corruption(model: MultimodalModel, task: Task, job: Job, asked: Found) -> F
         natures=natures_of(job.config.benchmark, job.data),
         signals=signals,
         standardised=True,
-        **options,
+        **more,
     )
 
 
@@ -207,8 +212,6 @@ def _head(runs: RunFolder, schema: str, metric: str, command: str) -> Found:
         "metric": metric,
         "modalities": list(runs.config.modalities),
         "command": command,
+        "versions": versions(),
+        "hardware": hardware(),
     }
-
-
-def _made_with() -> Found:
-    return {"versions": versions(), "hardware": hardware()}

@@ -1,6 +1,6 @@
-"""Why a calibrator distrusts: one instance explained, and the instances that it distrusts most.
+"""Explain low reliabilities: one instance, and the instances with the largest fall below the usual reliability.
 
-A reliability is compared with what the modality usually gets on untouched validation data.
+A reliability is compared with the modality's usual one on clean validation data.
 Axis letters: N instances, M modalities, D features.
 """
 
@@ -13,25 +13,25 @@ import numpy as np
 
 from concordant.data.split import Bools, Floats
 from concordant.robustness.detection import standardise
-from concordant.visualisation.trace import Observed
+from concordant.visualisation.trace import Trace
 
 DIMENSIONS = 5  # shown of those scaled down, and of those scaled up
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a calibrator makes of one modality of one instance.
+    """The calibration of one modality of one instance.
 
     Args:
         modality: its name.
         present: whether the instance has it.
-        reliability: in (0, 1.05); 1 = taken as it is.
-        usual: the mean on untouched validation data.
+        reliability: in (0, 1.05); 1 = the features pass unchanged.
+        usual: the mean on clean validation data.
         z: standard deviations from that mean.
-        supported_by: other modalities that agree, with how much, most first.
-        contradicted_by: other modalities that disagree, with how much, most first.
-        down: dimensions scaled down against the usual, most first: number, gate, usual gate.
-        up: dimensions scaled up against the usual, most first.
+        supported_by: other modalities that agree, each with its support, largest first.
+        contradicted_by: other modalities that disagree, each with its conflict, largest first.
+        down: dimensions scaled down against the usual, largest change first: index, gate, usual gate.
+        up: dimensions scaled up against the usual, largest change first.
     """
 
     modality: str
@@ -47,7 +47,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Usual:
-    """What is usual on untouched validation data.
+    """Usual reliabilities and gates, those on clean validation data.
 
     Args:
         reliability: (V, M).
@@ -60,8 +60,8 @@ class Usual:
     gates: dict[str, Floats]
 
     @classmethod
-    def of(cls, observed: Observed) -> Usual:
-        """Return what is usual from what was observed."""
+    def of(cls, observed: Trace) -> Usual:
+        """Return the usual values of a trace on clean validation data."""
         gates = {}
         for index, name in enumerate(observed.names):
             here = observed.present[:, index]
@@ -69,24 +69,24 @@ class Usual:
         return cls(observed.reliability, observed.present, gates)
 
     def mean(self) -> Floats:
-        """Return each modality's mean where it is present, (M,); 0 where it never is."""
+        """Return each modality's mean over the instances that have it, (M,); 0 if none has."""
         count = self.present.sum(0)
         sums = np.where(self.present, self.reliability, 0).sum(0)
         return np.asarray(sums / np.maximum(count, 1), dtype=np.float32)
 
-    def z(self, observed: Observed) -> Floats:
+    def z(self, observed: Trace) -> Floats:
         """Return standard deviations from the usual (N, M); 0 where absent."""
         found = standardise(observed.reliability, self.reliability, reference_present=self.present)
         return np.where(observed.present, found, 0.0).astype(np.float32)
 
 
-def explain(observed: Observed, row: int, usual: Usual) -> list[Verdict]:
-    """Return a verdict on every modality of one instance.
+def explain(observed: Trace, row: int, usual: Usual) -> list[Verdict]:
+    """Explain every modality of one instance.
 
     Args:
-        observed: what the calibrator did.
-        row: which instance.
-        usual: what is usual.
+        observed: the trace of the calibrator.
+        row: index of the instance in it.
+        usual: the reference.
     """
     z, mean = usual.z(observed), usual.mean()
     found = []
@@ -110,15 +110,15 @@ def explain(observed: Observed, row: int, usual: Usual) -> list[Verdict]:
     return found
 
 
-def most_distrusted(observed: Observed, usual: Usual, count: int = 20) -> list[tuple[int, int, float]]:
-    """Return (instance, modality, z) where reliability has fallen farthest below what is usual, the farthest first.
+def most_distrusted(observed: Trace, usual: Usual, count: int = 20) -> list[tuple[int, int, float]]:
+    """Return (instance, modality, z) where reliability lies farthest below the usual, the farthest first.
 
-    Modalities that are absent, or the only one, are not judged, and none is named that is not below the usual.
-    Standard deviations (z) would put a modality first that hardly ever varies, however little it fell.
+    Absent modalities, and the only one of an instance, are left out, as are reliabilities that are not below the usual.
+    The order is that of the fall itself: in standard deviations (z), a modality that hardly varies would come first.
     """
     z, fall = usual.z(observed), usual.mean() - observed.reliability
-    judged = observed.present & (observed.present.sum(1, keepdims=True) > 1) & (fall > 0)
-    rows, columns = np.nonzero(judged)
+    below = observed.present & (observed.present.sum(1, keepdims=True) > 1) & (fall > 0)
+    rows, columns = np.nonzero(below)
     order = np.argsort(-fall[rows, columns], kind="stable")[:count]
     return [(int(rows[k]), int(columns[k]), float(z[rows[k], columns[k]])) for k in order]
 

@@ -1,4 +1,4 @@
-"""What calibration does to features: maps before and after, how far classes lie apart, gates, agreement, distrust.
+"""Feature-level analysis: maps before and after calibration, separation of classes, gates, agreement, distrust.
 
 Axis letters: N instances, M modalities, D features, C classes.
 """
@@ -20,12 +20,11 @@ from concordant.robustness.corruptions import KINDS
 from concordant.robustness.own_data import as_split, layouts_of
 from concordant.robustness.predict import Model
 from concordant.visualisation.explain import Usual, most_distrusted
-from concordant.visualisation.projection import Maps, pca_maps, tsne_maps
-from concordant.visualisation.separation import probe, probe_within, silhouette
-from concordant.visualisation.trace import Observed, observe
+from concordant.visualisation.projection import Maps, pca_maps, probe, probe_within, silhouette, tsne_maps
+from concordant.visualisation.trace import Trace, trace_calibration
 
 POINTS = 400  # on a map
-INSTANCES = 2000  # that are looked at of each split
+INSTANCES = 2000  # of each split, drawn at random from larger ones
 GATE_KINDS = ("gaussian-noise", "dimension-replacement", "dimension-dropout", "clipping", "swap", "same-class-swap")
 Found = dict[str, Any]
 
@@ -45,21 +44,21 @@ def measure_features(
     masks: Mapping[str, Any] | None = None,
     present: Mapping[str, Any] | None = None,
 ) -> Found:
-    """Look at what a calibrator does to features.
+    """Measure the effect of a calibrator on features.
 
     Args:
         model: a model of `concordant run`; or a calibrator, or any callable whose output is a `Calibration` or has one
             as `.calibration`.
-        data: what the model takes: modality -> tensor or array (N, ...), a torch Dataset of (features by modality,
-            label), or a split. Of more than 2,000 instances a random 2,000 are looked at.
+        data: the inputs of the model: modality -> tensor or array (N, ...), a torch Dataset of (features by modality,
+            label), or a split. From more than 2,000 instances, 2,000 are drawn.
         labels: (N,), beside features by modality.
-        train: where the linear probe is fitted; None = cross-validated within `data`.
-        valid: untouched instances that tell what is usual; None = `data`.
+        train: the split on which the linear probe is fitted; None = cross-validated within `data`.
+        valid: clean instances, the reference of what is usual; None = `data`.
         classes: their names; None = their numbers.
         layouts: modality -> layout, batch first; None = read off the number of axes.
-        natures: modality -> what its maps are, where they are no images.
-        standardised: the data have mean 0 and standard deviation 1 each; otherwise `valid` tells both.
-        seed: of what is drawn.
+        natures: modality -> the nature of maps that are not images.
+        standardised: the data have mean 0 and standard deviation 1 each; otherwise both are taken from `valid`.
+        seed: of all draws.
         masks: modality -> bool (N, T).
         present: modality -> bool (N,).
 
@@ -73,8 +72,8 @@ def measure_features(
     whole = as_split(data, labels, masks=masks, present=present)
     split = _some(whole, INSTANCES, seed, "test")
     usual_split = split if valid is None else _some(valid, INSTANCES, seed, "valid")
-    here = observe(model, split, layouts)
-    usual = Usual.of(observe(model, usual_split, layouts))
+    here = trace_calibration(model, split, layouts)
+    usual = Usual.of(trace_calibration(model, usual_split, layouts))
     truth = as_classes(split.labels)
     names = tuple(classes) if classes is not None else tuple(str(c) for c in range(int(truth.max()) + 1))
     known = layouts_of(split, layouts)
@@ -83,7 +82,7 @@ def measure_features(
     reference = None
     if train is not None:
         some = _some(train, INSTANCES, seed, "train")
-        reference = (observe(model, some, layouts), as_classes(some.labels))
+        reference = (trace_calibration(model, some, layouts), as_classes(some.labels))
     return {
         "modalities": list(here.names),
         "classes": list(names),
@@ -94,10 +93,11 @@ def measure_features(
     }
 
 
-def distrusted(observed: Observed, usual: Usual, split: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
-    """Return the instances whose modalities are distrusted most, with ids, for a person to look at."""
+def distrusted(observed: Trace, usual: Usual, split: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
+    """Return the instances with the largest fall below the usual reliability, with ids, for inspection."""
     mean = usual.mean()
-    said = _predictions(observed, split)
+    predicted = _predictions(observed, split)
+    right = None if predicted is None else agree(split.labels, predicted)
     found = []
     for row, column, z in most_distrusted(observed, usual, count):
         found.append(
@@ -108,8 +108,8 @@ def distrusted(observed: Observed, usual: Usual, split: Split, classes: Sequence
                 "usual": float(mean[column]),
                 "z": z,
                 "label": named(split.labels[row], classes),
-                "prediction": None if said is None else named(said[row], classes),
-                "right": None if said is None else bool(agree(split.labels[row : row + 1], said[row : row + 1])[0]),
+                "prediction": None if predicted is None else named(predicted[row], classes),
+                "right": None if right is None else bool(right[row]),
                 "supported_by": _strongest(observed, observed.support[row, column]),
                 "contradicted_by": _strongest(observed, observed.conflict[row, column]),
             }
@@ -118,42 +118,42 @@ def distrusted(observed: Observed, usual: Usual, split: Split, classes: Sequence
 
 
 def named(label: Any, classes: Sequence[str]) -> str:  # noqa: ANN401 - a NumPy number
-    """Return a class's name, or a real label as people write it."""
+    """Return a class's name, or a real label with two decimals."""
     return classes[int(label)] if isinstance(label, np.integer) else f"{float(label):.2f}"
 
 
-def _predictions(observed: Observed, split: Split) -> NDArray[Any] | None:
+def _predictions(observed: Trace, split: Split) -> NDArray[Any] | None:
     if observed.logits is None:
         return None
     return observed.logits[:, 0] if split.labels.dtype.kind == "f" else observed.logits.argmax(1)
 
 
-def _strongest(observed: Observed, values: NDArray[np.float32]) -> str | None:
+def _strongest(observed: Trace, values: NDArray[np.float32]) -> str | None:
     return observed.names[int(values.argmax())] if values.max() > 0 else None
 
 
 def _some(split: AnySplit, most: int, seed: int, what: str) -> Split:
-    """Return at most so many instances of a split, in their order, in memory."""
+    """Return at most `most` instances of a split, in their order, in memory."""
     if len(split) <= most and isinstance(split, Split):
         return split
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", what))
     return split.take(np.sort(draws.permutation(len(split))[:most]))
 
 
-def _points(observed: Observed, split: Split, truth: NDArray[np.int64], seed: int) -> Found:
+def _points(observed: Trace, split: Split, truth: NDArray[np.int64], seed: int) -> Found:
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", "points"))
     rows = np.sort(draws.permutation(len(split))[:POINTS])
-    said = _predictions(observed, split)
+    predicted = _predictions(observed, split)
     maps: Found = {}
     for index, name in enumerate(observed.names):
         there = observed.present[rows, index]
         sides = observed.before[name][rows][there], observed.after[name][rows][there]
         fits = {"pca": pca_maps(*sides), "tsne": tsne_maps(*sides, seed=seeding.derive_seed(seed, "tsne", name))}
-        maps[name] = {how: None if found is None else _spread(found, there) for how, found in fits.items()}
+        maps[name] = {method: None if found is None else _spread(found, there) for method, found in fits.items()}
     return {
         "id": [str(one) for one in split.ids[rows]],
         "label": truth[rows].tolist(),
-        "prediction": None if said is None else as_classes(said[rows]).tolist(),
+        "prediction": None if predicted is None else as_classes(predicted[rows]).tolist(),
         "reliability": {
             name: [
                 float(value) if here else None
@@ -166,7 +166,7 @@ def _points(observed: Observed, split: Split, truth: NDArray[np.int64], seed: in
 
 
 def _spread(maps: Maps, there: NDArray[np.bool_]) -> Found:
-    """Return both maps with null at the instances that lack the modality."""
+    """Return both maps, with None at the instances that lack the modality."""
     found: Found = {}
     for side, points in zip(("before", "after"), maps, strict=True):
         rows: list[list[float] | None] = [None] * len(there)
@@ -177,10 +177,10 @@ def _spread(maps: Maps, there: NDArray[np.bool_]) -> Found:
 
 
 def _separation(
-    observed: Observed,
+    observed: Trace,
     index: int,
     truth: NDArray[np.int64],
-    reference: tuple[Observed, NDArray[np.int64]] | None,
+    reference: tuple[Trace, NDArray[np.int64]] | None,
     seed: int,
 ) -> Found:
     name, there = observed.names[index], observed.present[:, index]
@@ -200,7 +200,7 @@ def _separation(
 def _under_corruption(
     model: Model,
     split: Split,
-    clean: Observed,
+    clean: Trace,
     truth: NDArray[np.int64],
     classes: Sequence[str],
     context: SplitContext,
@@ -220,24 +220,24 @@ def _under_corruption(
         able = context.able(kind, split.shapes)
         if not able or (kind.group == "instances" and len(np.unique(truth)) < 2):
             continue
-        corrupted, hit = corruption(kind, LEVELS[-1], able, context, seed).change(split, None)
-        found = observe(model, corrupted, layouts)
+        corrupted, perturbed = corruption(kind, LEVELS[-1], able, context, seed).change(split, None)
+        found = trace_calibration(model, corrupted, layouts)
         kinds.append(kind_name)
         for index, name in enumerate(clean.names):
-            values[name].append(_mean_gate(found, name, index, hit[:, list(split.inputs).index(name)]))
-        agreement.append(_agreement(kind_name, found, np.asarray(hit.any(1))))
+            values[name].append(_mean_gate(found, name, index, perturbed[:, list(split.inputs).index(name)]))
+        agreement.append(_agreement(kind_name, found, np.asarray(perturbed.any(1))))
     return {
         "gates": {"by_class": by_class, "by_corruption": {"kinds": kinds, "values": values}},
         "agreement": agreement,
     }
 
 
-def _mean_gate(observed: Observed, name: str, index: int, rows: NDArray[np.bool_]) -> list[float] | None:
+def _mean_gate(observed: Trace, name: str, index: int, rows: NDArray[np.bool_]) -> list[float] | None:
     chosen = rows & observed.present[:, index]
     return [round(float(g), 5) for g in observed.gates[name][chosen].mean(0)] if chosen.any() else None
 
 
-def _agreement(condition: str, observed: Observed, rows: NDArray[np.bool_]) -> Found:
+def _agreement(condition: str, observed: Trace, rows: NDArray[np.bool_]) -> Found:
     """Return the mean support and conflict of each pair, over the instances that have both."""
     found: Found = {"condition": condition}
     both = (observed.present[:, :, None] & observed.present[:, None, :])[rows]  # (n, M, M)

@@ -1,6 +1,6 @@
-"""`concordant inspect`: what the calibrator of one trained run does to the features of its test part.
+"""`concordant inspect`: the effect of the calibrator of one trained run on the features of its test split.
 
-RUN/analyses/features.json   maps, gates, agreement, the instances distrusted most
+RUN/analyses/features.json   maps, gates, agreement, the instances with the largest fall in reliability
 RUN/analyses/features.parquet  every instance: reliability, support and conflict of every pair
 """
 
@@ -19,14 +19,14 @@ from concordant.documents import write_document
 from concordant.errors import UsageError
 from concordant.files import shown
 from concordant.rivals import CALIBRATORS
-from concordant.robustness.answers import write_table
+from concordant.robustness.answers import agree, write_table
 from concordant.statistics.comparisons import OURS
 from concordant.training.model import MultimodalModel
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import ANALYSES, RunFolder
 from concordant.visualisation.explain import Usual, Verdict, explain
 from concordant.visualisation.features import measure_features, named
-from concordant.visualisation.trace import observe
+from concordant.visualisation.trace import trace_calibration
 
 FEATURES = "concordant.features/1"
 
@@ -38,9 +38,9 @@ class Explanation:
     Args:
         id: of the instance.
         label: its class, or its number.
-        prediction: what the model said.
-        right: whether that is right.
-        verdicts: one a modality.
+        prediction: of the model.
+        right: whether it is correct.
+        verdicts: one per modality.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Inspected:
-    """A trained run that is looked into: its calibrator's label, its seed, its split and its model."""
+    """An opened run: its calibrator's label, its seed, its splits and its model."""
 
     runs: RunFolder
     label: str
@@ -69,23 +69,23 @@ def open_inspected(
 
     Args:
         runs: the folder.
-        label: which calibrator; None = ours, else the last one that gives a reliability.
-        seed: which seed.
+        label: of the calibrator; None = ours, else the last one with a reliability.
+        seed: of the run.
         data: the data folder.
 
     Raises:
         UsageError: there is no such run, or its calibrator changes no features.
         DataError: the data or the weights cannot be used.
     """
-    telling = [one for one in runs.labels if CALIBRATORS[runs.variant(one).calibrator].build.has_reliability]
-    if not telling:
+    reliable = [one for one in runs.labels if CALIBRATORS[runs.variant(one).calibrator].build.has_reliability]
+    if not reliable:
         raise UsageError(
             f"{runs.path} has no calibrator that gives a reliability; its methods: {', '.join(runs.labels)}"
         )
-    chosen = label if label is not None else (OURS if OURS in telling else telling[-1])
+    chosen = label if label is not None else (OURS if OURS in reliable else reliable[-1])
     variant = runs.variant(chosen)
-    if chosen not in telling:
-        raise UsageError(f"{chosen} gives no reliability; choose from: {', '.join(telling)}")
+    if chosen not in reliable:
+        raise UsageError(f"{chosen} gives no reliability; choose from: {', '.join(reliable)}")
     if not 0 <= seed < runs.config.seeds:
         raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")
     source = runs.source(data)
@@ -94,7 +94,7 @@ def open_inspected(
 
 
 def inspect_features(inspected: Inspected) -> dict[str, Any]:
-    """Look at what the calibrator does to features; return and write analyses/features.json, and features.parquet."""
+    """Measure the effect of the calibrator on features; write features.json and features.parquet, return the former."""
     runs, task = inspected.runs, inspected.task
     found = measure_features(
         inspected.model,
@@ -124,44 +124,43 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
 
 
 def explain_sample(inspected: Inspected, sample: str) -> Explanation:
-    """Explain one instance of the test part.
+    """Explain one instance of the test split.
 
     Args:
         inspected: an open run.
         sample: the instance's id.
 
     Raises:
-        UsageError: the test part has no such instance; the nearest ids are named.
+        UsageError: the test split has no such instance; the nearest ids are named.
     """
     test = inspected.task.test
     ids = [str(one) for one in test.ids]
     if sample not in ids:
         near = difflib.get_close_matches(sample, ids, n=3, cutoff=0.0)
         raise UsageError(
-            f"no instance {sample!r} in the test part of seed {inspected.seed}; some that are: {', '.join(near)}"
+            f"no instance {sample!r} in the test split of seed {inspected.seed}; some that are: {', '.join(near)}"
         )
-    part = test.take(np.array([ids.index(sample)]))
-    observed = observe(inspected.model, part)
-    usual = Usual.of(observe(inspected.model, inspected.task.valid))
-    classes, real = inspected.task.classes, part.labels.dtype.kind == "f"
+    split = test.take(np.array([ids.index(sample)]))
+    observed = trace_calibration(inspected.model, split)
+    usual = Usual.of(trace_calibration(inspected.model, inspected.task.valid))
+    classes, real = inspected.task.classes, split.labels.dtype.kind == "f"
     logits = observed.logits if observed.logits is not None else np.zeros((1, len(classes)), np.float32)
-    said = logits[:, 0] if real else logits.argmax(1)
-    right = bool((part.labels[0] >= 0) == (said[0] >= 0)) if real else bool(part.labels[0] == said[0])
+    predicted = logits[:, 0] if real else logits.argmax(1)
     return Explanation(
         id=sample,
-        label=named(part.labels[0], classes),
-        prediction=named(said[0], classes),
-        right=right,
+        label=named(split.labels[0], classes),
+        prediction=named(predicted[0], classes),
+        right=bool(agree(split.labels, predicted)[0]),
         verdicts=explain(observed, 0, usual),
     )
 
 
 def _instances(inspected: Inspected) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """Return a row an instance of the test part: reliabilities, support and conflict of every pair."""
+    """Return one row per instance of the test split: reliabilities, support and conflict of every pair."""
     import pyarrow as pa
 
     test = inspected.task.test
-    observed = observe(inspected.model, test)
+    observed = trace_calibration(inspected.model, test)
     columns: dict[str, Any] = {"id": pa.array([str(one) for one in test.ids])}
     for index, name in enumerate(observed.names):
         columns[f"reliability_{name}"] = _column(observed.reliability[:, index], observed.present[:, index])

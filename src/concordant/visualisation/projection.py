@@ -1,23 +1,29 @@
-"""Features before and after calibration on one map: one fit for both, so that the two can be compared.
+"""Maps of features before and after calibration, and how far classes lie apart in them.
 
-Shapes: before and after (n, D) of the same instances -> two maps (n, 2).
+One fit serves both sides of a map, which makes them comparable. Separation is the silhouette, and the accuracy of a
+linear probe.
+Shapes: before and after (n, D) of the same instances -> two maps (n, 2); features (n, D), labels (n,).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from concordant.data.split import Floats
 
-FEWEST = 5  # instances below which a map says nothing
-PERPLEXITY = 30.0  # of t-SNE, or a third of the points where there are few
-COMPONENTS = 30  # that t-SNE looks at
+FEWEST = 5  # instances below which a map shows nothing
+PERPLEXITY = 30.0  # of t-SNE, or a third of the points if that is less
+COMPONENTS = 30  # principal components that t-SNE starts from
+FOLDS = 5  # of the cross-validated probe
 
 Maps = tuple[Floats, Floats]
 
 
 def pca_maps(before: Floats, after: Floats) -> Maps | None:
-    """Return both sides on the two leading principal components of all their rows; None of too few.
+    """Return both sides on the two leading principal components of all their rows; None for too few instances.
 
     Features are divided by their standard deviation before calibration.
     """
@@ -32,7 +38,7 @@ def pca_maps(before: Floats, after: Floats) -> Maps | None:
 
 
 def tsne_maps(before: Floats, after: Floats, *, seed: int) -> Maps | None:
-    """Return both sides on one t-SNE map (van der Maaten and Hinton, JMLR 2008); None of too few.
+    """Return both sides on one t-SNE map (van der Maaten and Hinton, JMLR 2008); None for too few instances.
 
     Args:
         before: (n, D).
@@ -53,8 +59,57 @@ def tsne_maps(before: Floats, after: Floats, *, seed: int) -> Maps | None:
     return _halves(found, len(before))
 
 
+def silhouette(features: Floats, labels: NDArray[Any]) -> float | None:
+    """Return the mean silhouette in [-1, 1] (Rousseeuw, 1987); None for one class, or one instance per class.
+
+    1: every instance is much nearer to its own class than to the next. Features are standardised.
+    """
+    count = len(np.unique(labels))
+    if not 2 <= count <= len(labels) - 1:
+        return None
+
+    from sklearn.metrics import silhouette_score
+
+    return float(silhouette_score(_standard(features, features), labels))
+
+
+def probe(features: Floats, labels: NDArray[Any], test: Floats, truth: NDArray[Any]) -> float | None:
+    """Return the accuracy on `test` of a logistic regression fitted on `features`; None for one class.
+
+    All features are standardised by those of the fit.
+    """
+    if len(np.unique(labels)) < 2 or not len(truth):
+        return None
+
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(max_iter=1000, C=1.0).fit(_standard(features, features), labels)
+    return float((model.predict(_standard(test, features)) == truth).mean())
+
+
+def probe_within(features: Floats, labels: NDArray[Any], *, seed: int) -> float | None:
+    """Return the accuracy of a linear probe on the same instances, cross-validated; None if classes are too small.
+
+    Args:
+        features: (n, D).
+        labels: (n,).
+        seed: of the folds.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < 2 or counts.min() < 2:
+        return None
+
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(min(FOLDS, int(counts.min())), shuffle=True, random_state=seed % 2**32)
+    hits = 0.0
+    for fit, held in folds.split(features, labels):
+        hits += len(held) * (probe(features[fit], labels[fit], features[held], labels[held]) or 0.0)
+    return hits / len(labels)
+
+
 def _stacked(before: Floats, after: Floats) -> Floats | None:
-    """Return the rows of both sides in units of the spread before calibration, (2n, D); None of too few."""
+    """Return the rows of both sides in units of the spread before calibration, (2n, D); None for too few instances."""
     if len(before) < FEWEST:
         return None
     spread = before.std(0)
@@ -66,3 +121,8 @@ def _stacked(before: Floats, after: Floats) -> Floats | None:
 
 def _halves(found: Floats, count: int) -> Maps:
     return np.asarray(found[:count], dtype=np.float32), np.asarray(found[count:], dtype=np.float32)
+
+
+def _standard(x: Floats, reference: Floats) -> NDArray[np.float64]:
+    mean, std = reference.mean(0, dtype=np.float64), reference.std(0, dtype=np.float64)
+    return np.asarray((x - mean) / np.where(std > 1e-9, std, 1.0))

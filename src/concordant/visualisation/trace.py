@@ -1,6 +1,6 @@
-"""What a calibrator did to instances: their features before and after, gates, reliability, support and conflict.
+"""Trace a calibrator over a split: features before and after, gates, reliability, support and conflict.
 
-Features are looked at as summaries, the mean over their valid positions.
+Features are kept as summaries, the mean over their valid positions.
 Axis letters: N instances, M modalities, D features.
 """
 
@@ -34,19 +34,19 @@ from concordant.training.model import MultimodalModel
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What a calibrator did to some instances.
+class Trace:
+    """The output of a calibrator on some instances.
 
     Args:
         names: the modalities, the order of every M axis.
-        before: modality -> summaries of what it got (N, D).
-        after: modality -> summaries of what it returned (N, D).
+        before: modality -> summaries of its input features (N, D).
+        after: modality -> summaries of the calibrated features (N, D).
         gates: modality -> (N, D).
         reliability: (N, M), 0 where absent.
         present: bool (N, M).
         support: (N, M, M).
         conflict: (N, M, M).
-        logits: (N, C) of the model around it, or None where it is a calibrator alone.
+        logits: (N, C) of the model around it; None for a calibrator alone.
     """
 
     names: tuple[str, ...]
@@ -60,8 +60,8 @@ class Observed:
     logits: Floats | None
 
 
-def observe(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = None) -> Observed:
-    """Watch a calibrator at work on a split.
+def trace_calibration(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = None) -> Trace:
+    """Run a calibrator over a split and keep what it computes.
 
     Args:
         model: a model of `concordant run`, whose inputs the split has; or a calibrator, or any callable whose output is
@@ -70,14 +70,14 @@ def observe(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = N
         layouts: modality -> layout of the features, batch first; None = read off the number of axes.
 
     Raises:
-        UsageError: what the model returns has no calibration.
+        UsageError: the output of the model has no calibration.
     """
     if isinstance(model, MultimodalModel):
-        return _observe(FromFeatures(model), features_of(model, split), feature_layouts(model))
-    return _observe(model, split, layouts_of(split, layouts))
+        return _trace(FromFeatures(model), features_of(model, split), feature_layouts(model))
+    return _trace(model, split, layouts_of(split, layouts))
 
 
-def _observe(model: Model, split: AnySplit, layouts: Mapping[str, str]) -> Observed:
+def _trace(model: Model, split: AnySplit, layouts: Mapping[str, str]) -> Trace:
     found: dict[str, list[Tensor]] = {}
     names: tuple[str, ...] = ()
     with evaluating(model):
@@ -100,26 +100,14 @@ def _observe(model: Model, split: AnySplit, layouts: Mapping[str, str]) -> Obser
                     rows[f"{side}.{name}"] = _summary(x, layouts[name], here, some.masks.get(name))
             for key, values in rows.items():
                 found.setdefault(key, []).append(values.cpu())
-    arrays = {key: torch.cat(values).numpy() for key, values in found.items()}
-    arrays = {key: x if x.dtype == np.bool_ else x.astype(np.float32) for key, x in arrays.items()}
-
-    def by_name(side: str) -> dict[str, Floats]:
-        return {name: arrays[f"{side}.{name}"] for name in names}
-
-    return Observed(
-        names=names,
-        before=by_name("before"),
-        after=by_name("after"),
-        gates=by_name("gates"),
-        reliability=arrays["reliability"],
-        present=arrays["present"],
-        support=arrays["support"],
-        conflict=arrays["conflict"],
-        logits=arrays.get("logits"),
-    )
+    whole = {key: torch.cat(values).numpy() for key, values in found.items()}
+    arrays: dict[str, Any] = {key: x if x.dtype == np.bool_ else x.astype(np.float32) for key, x in whole.items()}
+    for side in ("before", "after", "gates"):
+        arrays[side] = {name: arrays.pop(f"{side}.{name}") for name in names}
+    return Trace(names=names, logits=arrays.pop("logits", None), **arrays)
 
 
-def _calibration_of(out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
+def _calibration_of(out: Any) -> Any:  # noqa: ANN401 - a model may return anything
     calibration = getattr(out, "calibration", out)
     needed = ("names", "features", "gates", "reliability", "present", "support", "conflict")
     missing = [name for name in needed if not hasattr(calibration, name)]
@@ -132,7 +120,7 @@ def _calibration_of(out: Any) -> Any:  # noqa: ANN401 - whatever a model returns
 
 
 def _summary(x: Tensor, layout: str, here: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean over valid positions, (B, D), and 0 where the modality is absent."""
+    """Return the mean over valid positions, (B, D); 0 where the modality is absent."""
     flat = to_positions(x.float(), LAYOUTS[layout])
     valid = here.unsqueeze(1) if mask is None else here.unsqueeze(1) & mask
     return summarise(flat, valid, spread=False)

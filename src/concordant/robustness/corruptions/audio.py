@@ -52,7 +52,7 @@ def add_noise(x: Floats, severity: float, context: Context, draws: np.random.Gen
     severities=(0.2, 0.4, 0.8, 1.2, 2.0),
 )
 def reverberate(x: Floats, severity: float, context: Context, draws: np.random.Generator) -> NDArray[Any]:
-    """Let each clip sound in a room of its own with this reverberation time; the energy stays the clip's.
+    """Add reverberation of this time, with another room for each clip; the energy stays the clip's.
 
     Raises:
         UsageError: the context has no rate.

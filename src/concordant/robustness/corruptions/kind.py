@@ -35,8 +35,8 @@ class Context:
         labels: classes of the whole split (N,).
         lengths: valid steps of the whole split (N,), the leading ones; None = all are valid.
         rate: samples per second of a waveform; None for all else.
-        nested: make draws that nest, so that a severe corruption contains the mild one. False for the conditions of
-            `concordant run`, which have one strength: its donors are independent draws and give their steps unchanged.
+        nested: nest the draws: a severe corruption contains the mild one. False for the conditions of `concordant run`,
+            which have one strength: donors are independent draws and give their steps unchanged.
 
     Raises:
         UsageError: shapes that do not belong together, rows or lengths out of range; all faults at once.
