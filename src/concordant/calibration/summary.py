@@ -92,14 +92,16 @@ def learn(standardisers: Sequence[RunningStandardiser], values: Tensor, rows: Te
     mean = values.masked_fill(away, 0).sum(0) / some
     variance = (values - mean).square().masked_fill(away, 0).sum(0) / some
     usable = (count > 1) & (mean + variance).sum().isfinite()  # one row has no variance
-    updates = standardisers[0].updates + usable
-    step = (1 / updates.clamp(min=1)).clamp(min=SMALLEST_STEP) * usable
+    for standardiser in standardisers:
+        standardiser.updates += usable  # not copy_, which a compiled graph loses
+    step = (1 / standardisers[0].updates.clamp(min=1)).clamp(min=SMALLEST_STEP) * usable
     # A choice beside the step of 0: 0 times infinity would be NaN.
-    moved = [torch.where(usable, new, 0) for new in (mean, variance)]
-    widths = [len(standardiser.mean) for standardiser in standardisers]
-    for standardiser, *news in zip(standardisers, *(torch.split(new, widths) for new in moved), strict=True):
-        standardiser.updates.copy_(updates)
-        for old, new in zip((standardiser.mean, standardiser.variance), news, strict=True):
+    mean, variance = torch.where(usable, mean, 0), torch.where(usable, variance, 0)
+    start = 0
+    for standardiser in standardisers:
+        columns = slice(start, start + len(standardiser.mean))
+        start = columns.stop
+        for old, new in ((standardiser.mean, mean[columns]), (standardiser.variance, variance[columns])):
             old.copy_(torch.lerp(old, new.to(old.dtype), step.to(old.dtype)))  # vmap cannot batch lerp_
 
 
