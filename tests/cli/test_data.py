@@ -91,7 +91,7 @@ def test_a_sentiment_pickle_is_prepared_checked_described_and_run(tmp_path):
     assert good(concordant("data", "describe", "mosi", cwd=tmp_path)).startswith("# cmu-mosi\n")
     done = concordant("run", "mosi", "--fusion", "lf-dnn", *SHORT, cwd=tmp_path)
     results = json.loads(good(done))
-    assert "sentiment, clean" in done.stderr
+    assert "Sentiment, clean" in done.stderr
     clean = results["runs"][0]["clean"]
     assert clean["accuracy"] == clean["has0_accuracy"]
     assert set(clean) >= {"mae", "correlation", "accuracy7", "non0_f1_weighted"}
