@@ -316,6 +316,7 @@ def test_a_reentrantly_checkpointed_tap_is_refused():
         made(way)[1](batch()[0].requires_grad_(), batch()[1])
 
 
+@pytest.mark.compile
 def test_a_compiled_attached_model_gives_the_same_and_breaks_the_graph_once():
     _, attached = made()
     inputs = batch()
@@ -336,6 +337,7 @@ def test_a_compiled_attached_model_gives_the_same_and_breaks_the_graph_once():
     torch._dynamo.reset()
 
 
+@pytest.mark.compile
 def test_compiled_encoders_stay_compiled():
     model, attached = made()
     inputs = batch()

@@ -42,6 +42,7 @@ def test_invalid_taps_are_refused(written):
         read_tap(written, "taps['m']")
 
 
+@pytest.mark.compile
 def test_names_of_wrappers_are_optional_at_every_depth():
     inner = nn.Sequential(nn.Linear(1, 1), nn.ReLU())
     model = nn.ModuleDict({"audio": nn.DataParallel(inner)})

@@ -652,6 +652,7 @@ def test_weights_go_through_safetensors(kind, tmp_path):
         assert torch.equal(one.features[name], two.features[name])
 
 
+@pytest.mark.compile
 @pytest.mark.parametrize(
     ("kind", "backend"),
     [(ContextualCalibrator, "inductor"), (SelfGate, "eager"), (JointGate, "eager"), (NoCalibrator, "eager")],
@@ -674,6 +675,7 @@ def test_compiled_equals_eager_and_raises_too(kind, backend):
     torch.compiler.reset()
 
 
+@pytest.mark.compile
 def test_compiled_untrained_output_is_the_input_bit_for_bit():
     features, _ = three()
     compiled = torch.compile(build(ContextualCalibrator, shaken=False, nonfinite="absent"), backend="aot_eager")

@@ -243,6 +243,7 @@ def alike(batch=12):
     return features, masks, {"b": torch.arange(batch) % 4 > 0}
 
 
+@pytest.mark.compile
 def test_compiled_training_equals_eager_training():
     features, masks, present = alike()
     perturbed = torch.zeros(12, 3, dtype=torch.bool)
@@ -398,6 +399,7 @@ class Reliabilities(nn.Module):
         return self.calibrate(features).reliability
 
 
+@pytest.mark.compile
 def test_unimodal_predictions_can_be_exported():
     module = Reliabilities(shake(with_classes())).eval()
     features = {name: x.float() for name, x in vectors(THREE).items()}

@@ -27,6 +27,7 @@ def test_error_names_modalities_counts_and_what_to_do():
         require_finite(finite, present, NAMES)
 
 
+@pytest.mark.compile
 def test_compiled_check_raises_the_same_error():
     def check(x, present):
         return require_finite(present & x.isfinite(), present, NAMES)
@@ -90,6 +91,7 @@ def test_huge_numbers_are_no_error():
     assert calibrate(features).present.all()
 
 
+@pytest.mark.compile
 def test_values_are_known_in_eager_code_only():
     found = []
 
@@ -105,6 +107,7 @@ def test_values_are_known_in_eager_code_only():
     assert values_are_known()
 
 
+@pytest.mark.compile
 def test_compiled_graphs_are_not_exported_ones():
     class Model(torch.nn.Module):
         def forward(self, x):

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.process
+
 pytest.importorskip("datasets")
 pytest.importorskip("h5py")
 

@@ -11,6 +11,8 @@ import pytest
 
 from concordant.rivals import CALIBRATORS
 
+pytestmark = pytest.mark.process
+
 SOURCE = Path(__file__).parents[2] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "10")
 

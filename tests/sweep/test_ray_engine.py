@@ -25,6 +25,8 @@ from concordant.sweep.ray_engine import RayEngine
 from concordant.sweep.signature import signature
 from concordant.sweep.sweeping import run_sweep
 
+pytestmark = pytest.mark.process
+
 # Not imported here: Ray reads its settings when it is, and the cluster below sets some.
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)

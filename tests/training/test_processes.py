@@ -18,6 +18,8 @@ from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices
 from concordant.training.processes import Job, check_distributed, default_jobs, run_all, run_distributed
 
+pytestmark = pytest.mark.process
+
 HERE = Path(__file__).parent
 CONFIG = make_config("digits", calibrators=("context",), seeds=1, recipe={"steps": 8, "width": 8, "dropout": 0.0})
 

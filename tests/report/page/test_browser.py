@@ -10,6 +10,8 @@ import pytest
 
 from concordant.report.page import RunDocuments, write_report
 
+pytestmark = pytest.mark.browser
+
 CHROMIUM = Path(shutil.which("chromium") or "/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox",
