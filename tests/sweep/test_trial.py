@@ -159,9 +159,9 @@ def test_threads_are_those_of_the_resources(sweep, monkeypatch):
     assert torch.get_num_threads() == before
 
 
-def test_a_candidate_is_scored_on_validation_and_never_scores_the_test_part(sweep, monkeypatch):
+def test_a_candidate_is_scored_on_validation_and_never_scores_the_test_split(sweep, monkeypatch):
     seen = []
-    monkeypatch.setattr(studying, "stress", lambda *a: pytest.fail("the test part was scored"))
+    monkeypatch.setattr(studying, "ask", lambda *_, **__: pytest.fail("the test split was scored"))
     plain = trials.train
     monkeypatch.setattr(trials, "train", lambda task, *rest: seen.append(len(task.test)) or plain(task, *rest))
     one = a_candidate(sweep)
