@@ -139,7 +139,7 @@ def test_a_refusal_says_what_it_came_from_in_one_line_of_some_length(monkeypatch
 def test_a_package_that_is_missing_is_named(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(
-        ConcordantError, match=rf"^ONNX needs {missing}, which is not installed: pip install 'concordant-"
+        ConcordantError, match=rf"^ONNX needs {missing}, which is not installed: pip install 'concordant\[export\]'$"
     ):
         to_onnx(None, [], {})
 
