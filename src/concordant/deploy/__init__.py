@@ -1,4 +1,4 @@
-"""A trained run outside of its folder: as a model that reads unscaled inputs, shared, exported, or asked in bulk.
+"""Trained runs outside their folder: as a model of unscaled inputs, shared, exported, or applied to many instances.
 
 deployed.py    the model with the scaling of its inputs and all that is needed to build it again
 opening.py     from a folder of `concordant run` to such a model

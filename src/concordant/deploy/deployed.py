@@ -1,6 +1,6 @@
-"""A trained model as others use it: unscaled inputs go in, and it can be built again from what it says of itself.
+"""The deployed model: takes unscaled inputs, and is rebuilt from its description.
 
-Scaling is that of training, in float64 as there, so that the numbers are the same.
+Inputs are scaled as in training, in float64, so that results are equal.
 Shapes: inputs in their layouts, batch first; logits (B, C); reliability (B, M).
 """
 
@@ -26,17 +26,17 @@ SCHEMA: Literal["concordant.model/1"] = "concordant.model/1"
 
 
 class Description(BaseModel):
-    """All that is needed to build a model again, but its weights.
+    """Everything needed to rebuild a model, except its weights.
 
     Args:
         config: the experiment that it was trained in.
         label: its calibrator, as results name it.
         seed: of the run.
-        classes: class names, by index; of real labels, what is below 0 and what is not.
+        classes: class names, by index; for real labels the names of below 0 and not below 0.
         kind: of the labels.
         layouts: modality -> layout of its inputs, in the declared order.
-        shapes: modality -> shape of one instance; of sequences the longest.
-        table: Markdown tables of the results, for people.
+        shapes: modality -> shape of one instance; for sequences the longest.
+        table: Markdown tables of the results, for the model card.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,16 +53,16 @@ class Description(BaseModel):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modalities, in the declared order: that of the columns of reliability."""
+        """The modalities in declared order, which is the order of the columns of reliability."""
         return self.config.modalities
 
     def time(self, name: str) -> int | None:
-        """Return which axis of a modality's inputs is time, or None."""
+        """Return the index of the time axis of a modality's inputs, or None."""
         layout = self.layouts[name]
         return layout.index("t") if "t" in layout else None
 
     def values(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the description as JSON values."""
         return self.model_dump(mode="json", by_alias=True)
 
 
@@ -70,8 +70,8 @@ def read_description(values: Mapping[str, Any], where: str) -> Description:
     """Check a description.
 
     Args:
-        values: what JSON held.
-        where: the file, for faults.
+        values: the parsed JSON.
+        where: the file, for error messages.
 
     Raises:
         DataError: names all faults at once.
@@ -96,10 +96,10 @@ def read_description(values: Mapping[str, Any], where: str) -> Description:
 
 
 class DeployedModel(nn.Module):
-    """A trained model that reads inputs as they were measured.
+    """A trained model that takes inputs as they were measured.
 
     Args:
-        description: a `Description`, as JSON has it.
+        description: a `Description` as JSON values.
 
     Raises:
         DataError: the description cannot be used.
@@ -120,12 +120,12 @@ class DeployedModel(nn.Module):
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Output:
-        """Return logits and what the calibrator found.
+        """Return logits and the calibration.
 
         Args:
             inputs: modality -> unscaled inputs in its layout, batch first.
-            masks: modality -> bool (B, T), True at valid steps; no entry means that all are.
-            present: modality -> bool (B,), True where the instance has the modality; no entry means everywhere.
+            masks: modality -> bool (B, T), True at valid steps; no entry = all valid.
+            present: modality -> bool (B,), True where the instance has the modality; no entry = present everywhere.
         """
         scaled = {}
         for name in self.description.names:
@@ -136,14 +136,14 @@ class DeployedModel(nn.Module):
         return out
 
     def set_scales(self, scales: Mapping[str, Scale]) -> None:
-        """Take the scales that were fitted on the training part."""
+        """Set the scales fitted on the training split."""
         for name, scale in scales.items():
             for buffer, values in zip(self.scales[name].buffers(), (scale.mean, scale.std), strict=True):
                 buffer.copy_(torch.from_numpy(np.asarray(values)).reshape(buffer.shape))
 
 
 class InputScale(nn.Module):
-    """What `concordant.data.scaling.apply` does, as a module.
+    """Module form of `concordant.data.scaling.apply`.
 
     Args:
         layout: of the inputs, batch first.
@@ -162,7 +162,7 @@ class InputScale(nn.Module):
         self.register_buffer("std", torch.ones(sizes, dtype=torch.float64))
 
     def forward(self, x: Tensor, mask: Tensor | None = None, here: Tensor | None = None) -> Tensor:
-        """Return scaled inputs, float32, within ±6, 0 where a feature is constant or a value does not count."""
+        """Return scaled inputs, float32, within ±6; 0 where a feature is constant, masked or absent."""
         varies = self.std > 0
         scaled = (x.double() - self.mean) / torch.where(varies, self.std, 1.0)
         scaled = torch.where(varies, scaled.clamp(-CLIP, CLIP), 0.0).float()
@@ -176,7 +176,7 @@ class InputScale(nn.Module):
 
 
 def _empty_task(about: Description) -> Task:
-    """Return a task without instances: what `build_model` needs to know of one."""
+    """Return a task without instances, with the classes, layouts and shapes that `build_model` reads."""
     inputs = {name: np.zeros((0, *about.shapes[name]), np.float32) for name in about.names}
     nobody = Split(inputs, np.zeros(0, np.int64), np.zeros(0, np.str_))
     layouts: dict[str, str] = {name: about.layouts[name] for name in about.names}

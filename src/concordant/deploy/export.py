@@ -1,7 +1,7 @@
-"""`concordant export`: one trained run as an ONNX file or a .pt2, which answers as PyTorch does or is not written.
+"""`concordant export`: write one trained run as an ONNX or .pt2 file whose outputs equal those of PyTorch.
 
-The file reads unscaled inputs, in batches of any size. It is asked about real test samples before it takes its place:
-all at once, one alone, and sequences cut shorter.
+The file takes unscaled inputs in batches of any size. Before it replaces an older file it is compared with PyTorch on
+real test samples: all at once, one alone, and with shortened sequences.
 Shapes: as for a graph.
 """
 
@@ -45,7 +45,7 @@ def export_run(
     fixed_time: bool = False,
     samples: int = SAMPLES,
 ) -> dict[str, Any]:
-    """Write one trained run as a file that needs no Concordant; return what it is and how well it agrees.
+    """Write one trained run as a file that needs no Concordant; return its description and its agreement.
 
     Args:
         runs: a folder of `concordant run`.
@@ -55,7 +55,7 @@ def export_run(
         seed: which seed.
         data: the data folder.
         fixed_time: sequences have the longest number of steps there is in training; False = any number.
-        samples: how many test samples it is checked on.
+        samples: number of test samples for the comparison.
 
     Raises:
         UsageError: an argument is wrong, or the model cannot be expressed in this format.
@@ -102,12 +102,12 @@ def export_run(
 def write_checked(
     model: DeployedModel, path: Path, asked: list[Inputs], *, fixed_time: bool = False
 ) -> tuple[float, int]:
-    """Write a model in the format of the file's suffix, if it answers as PyTorch does.
+    """Write a model in the format of the file's suffix, if its outputs equal those of PyTorch.
 
     Args:
         model: in evaluation mode.
         path: a name that ends in .onnx or .pt2.
-        asked: what it is asked.
+        asked: the batches to compare.
         fixed_time: as for `export_run`.
 
     Returns:
@@ -180,7 +180,7 @@ def largest_difference(model: DeployedModel, run: Runner, asked: list[Inputs]) -
 
 
 def cases(model: DeployedModel, part: AnySplit, samples: int, *, fixed_time: bool) -> list[Inputs]:
-    """Return real batches: some samples, the first alone, and, unless time is fixed, some cut to half their steps."""
+    """Return real batches: several samples, the first alone and, unless time is fixed, sequences of half the length."""
     about = model.description
     rows = np.unique(np.linspace(0, len(part) - 1, min(samples, len(part))).astype(np.int64))
     some = to_tensors(part.take(rows))
@@ -199,7 +199,7 @@ def cases(model: DeployedModel, part: AnySplit, samples: int, *, fixed_time: boo
 
 
 def _padded(model: DeployedModel, given: Inputs) -> Inputs:
-    """Return sequences padded or cut to the longest number of steps of training."""
+    """Return sequences padded or cut to the longest length in training."""
     about = model.description
 
     def longest(kind: str, name: str, x: Tensor) -> Tensor:

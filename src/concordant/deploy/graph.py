@@ -1,7 +1,7 @@
-"""From a deployed model to a graph of PyTorch's exporter: any number of instances, and of steps where a fusion allows.
+"""Trace a deployed model: a graph for any number of instances, and of steps where the fusion allows it.
 
-Masks and presence are inputs, and reliability is an output. A graph cannot raise: an instance's modality that holds NaN
-or infinity is absent to it. What does not go with any number of steps (docs/deploy.md) goes with the longest.
+Masks and presence are inputs, and reliability is an output. A graph cannot raise errors: a modality that holds NaN
+or infinity counts as absent in that instance. Fusions without variable length (docs/deploy.md) take the longest length.
 Shapes: inputs in their layouts, masks (B, T), present (B,) -> logits (B, C), reliability (B, M).
 """
 
@@ -32,7 +32,7 @@ class Entry:
     Args:
         name: "inputs_<modality>", "masks_<modality>" or "present_<modality>".
         dtype: "float32" or "bool".
-        shape: sizes; of any number the name of the axis: "batch", or "<modality>_steps".
+        shape: sizes; a variable axis by name: "batch" or "<modality>_steps".
     """
 
     name: str
@@ -41,7 +41,7 @@ class Entry:
 
 
 class Graph(nn.Module):
-    """A model with every input given, and its outputs plain tensors."""
+    """A model whose inputs are all required and whose outputs are plain tensors."""
 
     def __init__(self, model: DeployedModel) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def entries(about: Description, *, fixed_time: bool) -> list[Entry]:
 
 
 def example(about: Description) -> Inputs:
-    """Return inputs for tracing: all instances complete, sequences of the longest there is."""
+    """Return inputs for tracing: complete instances, with sequences of the longest length."""
     generator = torch.Generator().manual_seed(0)
     inputs = {name: torch.randn((INSTANCES, *about.shapes[name]), generator=generator) for name in about.names}
     return complete(about, inputs, {}, {})
@@ -79,7 +79,7 @@ def example(about: Description) -> Inputs:
 def complete(
     about: Description, inputs: Mapping[str, Tensor], masks: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> Inputs:
-    """Return what a graph takes: a mask and presence of every modality, True where none was given."""
+    """Return the inputs of a graph: masks and presence of every modality, True where not given."""
     taken = {name: inputs[name] for name in about.names}
     count = next(iter(taken.values())).shape[0]
     everywhere = {
@@ -95,14 +95,14 @@ def complete(
 
 
 def trace(model: DeployedModel, *, fixed_time: bool = False) -> torch.export.ExportedProgram:
-    """Return the graph of a model, which takes `(inputs, masks, present)`, dictionaries by modality.
+    """Return the graph of a model; it takes `(inputs, masks, present)`, dictionaries by modality.
 
     Args:
         model: in evaluation mode.
         fixed_time: sequences have the longest number of steps there is in training, padded and masked; False = any.
 
     Raises:
-        UsageError: the model has no such graph; says why, and what to do.
+        UsageError: the model cannot be traced; the text has the reason and a remedy.
     """
     about = model.description
     given = example(about)
@@ -127,17 +127,17 @@ def trace(model: DeployedModel, *, fixed_time: bool = False) -> torch.export.Exp
 
 
 def time(about: Description, kind: str, name: str) -> int | None:
-    """Return which axis of an input is time, or None."""
+    """Return the index of the time axis of an input, or None."""
     if kind == "present":
         return None
     return 1 if kind == "masks" else about.time(name)
 
 
 def broken(program: torch.export.ExportedProgram, graph: Graph, given: Inputs, fixed_time: bool) -> str:
-    """Try a single instance, and shorter and longer sequences; return what goes wrong with them, or nothing.
+    """Run a graph on a single instance and on shorter and longer sequences; return the first fault, or "".
 
-    Tracing notes conditions on sizes, most of them about how memory is laid out, which change no number; they would
-    refuse single instances, and are taken out. What they would have said of other lengths is found by trying.
+    Tracing records guards on sizes. Most concern memory layout and change no number, but would refuse single instances,
+    so they are removed; other lengths are tested by running them.
     """
     program._guards_code = []
     module = program.module()
@@ -155,7 +155,7 @@ def broken(program: torch.export.ExportedProgram, graph: Graph, given: Inputs, f
 
 
 def _of_length(about: Description, given: Inputs, share: float) -> Inputs:
-    """Return inputs with a share of their steps, at least one, or with more steps than they have."""
+    """Return inputs with a share of their steps, at least one; a share above 1 adds steps."""
 
     def cut(kind: str, name: str, x: Tensor) -> Tensor:
         axis = time(about, kind, name) if about.time(name) is not None else None
@@ -168,7 +168,7 @@ def _of_length(about: Description, given: Inputs, share: float) -> Inputs:
 
 
 def changed(given: Inputs, change: Callable[[str, str, Tensor], Tensor]) -> Inputs:
-    """Return inputs after a change, a function of kind ("inputs", "masks", "present"), modality and tensor."""
+    """Return inputs mapped by a function of kind ("inputs", "masks", "present"), modality and tensor."""
     inputs, masks, present = (
         {name: change(kind, name, x).contiguous() for name, x in tensors.items()}
         for kind, tensors in zip(KINDS, given, strict=True)
@@ -178,7 +178,7 @@ def changed(given: Inputs, change: Callable[[str, str, Tensor], Tensor]) -> Inpu
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Set the exporter up: no fused kernels that other runtimes lack, no assumptions on sizes of 1, no chatter."""
+    """Configure the exporter: no fused kernels that other runtimes lack, no specialisation on size 1, no warnings."""
     from torch.fx.experimental import _config
 
     fast = torch.backends.mha.get_fastpath_enabled()

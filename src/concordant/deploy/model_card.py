@@ -1,6 +1,6 @@
-"""The page beside shared weights: what the model reads and says, how good it was, and what its calibrator does.
+"""The model card beside shared weights: inputs, outputs, results, and the calibrator.
 
-Markdown with the metadata that the Hugging Face Hub reads.
+Markdown with the metadata of the Hugging Face Hub.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ Nothing: this is the model without calibration, for comparison. Its reliability 
 
 
 def model_card(about: Description, parameters: int) -> str:
-    """Return the page of a model.
+    """Return the card of a model.
 
     Args:
         about: the model.
-        parameters: how many it has.
+        parameters: their number.
     """
     variant = next(one for one in about.config.variants if one.label == about.label)
     calibrator = variant.calibrator

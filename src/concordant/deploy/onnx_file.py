@@ -1,4 +1,4 @@
-"""ONNX: a traced graph as a file that names its axes, and ONNX Runtime as a function of the same inputs.
+"""ONNX: write a traced graph as a file with named axes, and run it by ONNX Runtime.
 
 The optimiser of PyTorch's ONNX exporter is left out: it drops additions of small constants, and with them the floor
 under a standard deviation; ONNX Runtime optimises by itself when it loads a file.
@@ -61,18 +61,18 @@ def to_onnx(program: torch.export.ExportedProgram, inputs: Sequence[Entry], abou
 
 
 def write_onnx(model: Any, path: Path) -> None:  # noqa: ANN401 - onnx has no types here
-    """Write an ONNX model; its weights are within, for there is one file then."""
+    """Write an ONNX model with its weights in one file."""
     import onnx
 
     onnx.save_model(model, str(path))
 
 
 def runtime(path: Path, *, threads: int | None = None) -> Runner:
-    """Return a function that asks ONNX Runtime.
+    """Return a function that runs a file by ONNX Runtime.
 
     Args:
         path: of the file.
-        threads: within an operator; None = as ONNX Runtime likes.
+        threads: per operator; None = the default of ONNX Runtime.
 
     Raises:
         ConcordantError: onnxruntime is not installed, or cannot load the file.
@@ -102,14 +102,14 @@ def runtime(path: Path, *, threads: int | None = None) -> Runner:
 
 
 def named(given: Inputs) -> dict[str, Any]:
-    """Return what a graph takes, as arrays by the names of its inputs."""
+    """Return the inputs of a graph as arrays, by name."""
     return {
         f"{kind}_{name}": x.numpy() for kind, tensors in zip(KINDS, given, strict=True) for name, x in tensors.items()
     }
 
 
 def _name_axes(model: Any, inputs: Sequence[Entry]) -> None:  # noqa: ANN401
-    """Give the axes of any size their names, of inputs and outputs; drop what is noted of values in between."""
+    """Name the variable axes of inputs and outputs, and drop the shapes of intermediate values."""
     shapes = {entry.name: entry.shape for entry in inputs}
     known: dict[str, str] = {}
     for value in model.graph.input:
@@ -125,7 +125,7 @@ def _name_axes(model: Any, inputs: Sequence[Entry]) -> None:  # noqa: ANN401
 
 
 def _last(error: BaseException) -> str:
-    """Return what an exception was raised from in the first place, which says what is missing, in one line."""
+    """Return the text of the first exception of a chain, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,7 +1,6 @@
-"""From one trained run of a folder to a model that can leave it, and from a shared folder back to the model.
+"""Open a trained run, or a shared folder, as a deployed model.
 
-The scaling is fitted on the run's own training part, piece by piece, so that nothing of the size of a dataset is
-held in memory.
+The scaling is fitted on the training split of the run, chunk by chunk, without holding a dataset in memory.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ SHARED_WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Deployed:
-    """One run, opened to leave its folder.
+    """An opened run.
 
     Args:
         runs: the folder.
-        label: which method.
-        seed: which seed.
+        label: the calibrator.
+        seed: the seed of the run.
         model: the model, with its weights and scaling, in evaluation mode.
-        parts: the split of its seed, not scaled.
+        parts: the unscaled splits of its seed.
     """
 
     runs: RunFolder
@@ -43,12 +42,12 @@ class Deployed:
 
 
 def choose(runs: RunFolder, label: str | None, seed: int) -> Variant:
-    """Return which run is meant.
+    """Return the variant of a run.
 
     Args:
         runs: the folder.
-        label: a method; None = ours, else the last of the folder.
-        seed: which seed.
+        label: a calibrator; None = context, or else the last of the folder.
+        seed: the seed of the run.
 
     Raises:
         UsageError: there is no such run.
@@ -72,9 +71,9 @@ def open_deployed(
 
     Args:
         runs: the folder.
-        label: which method; None = ours, else the last of the folder.
-        seed: which seed.
-        data: the data folder, on whose training part the scaling is fitted.
+        label: a calibrator; None = context, or else the last of the folder.
+        seed: the seed of the run.
+        data: the data folder, whose training split gives the scaling.
         kind: the class of the model.
 
     Raises:
@@ -101,7 +100,7 @@ def open_deployed(
 
 
 def load_shared(folder: Path) -> DeployedModel:
-    """Return the model of a folder that `concordant share` made.
+    """Return the model of a folder that `concordant share` wrote.
 
     Args:
         folder: with config.json and model.safetensors.
@@ -120,7 +119,7 @@ def load_shared(folder: Path) -> DeployedModel:
 
 
 def load_checked(model: DeployedModel, path: Path) -> None:
-    """Put weights and scaling into a model, all of them.
+    """Load all weights and the scaling into a model.
 
     Raises:
         DataError: the file is absent or broken, or its tensors are not those of the model.

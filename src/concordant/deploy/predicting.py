@@ -1,9 +1,9 @@
-"""`concordant predict`: what a trained run says of many instances, with the reliability of each modality.
+"""`concordant predict`: predictions of a trained run for many instances, with reliabilities.
 
-A row an instance: id, group, label, prediction (class names, or numbers), confidence (null of numbers), and
-reliability_<modality> (null where the modality is absent, or the method gives none). Instances are read, asked and
-written piece by piece, so that a store of any size needs the memory of one piece.
-Axis letters: N instances of a piece, M modalities.
+One row per instance: id, group, label, prediction (class names, or numbers), confidence (null for numbers), and
+reliability_<modality> (null where the modality is absent, or the calibrator has none). Instances are read,
+predicted and written chunk by chunk: a store of any size needs the memory of one chunk.
+Axis letters: N instances of a chunk, M modalities.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Writer(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """A model, and what it is asked about."""
+    """A model and the instances to predict."""
 
     model: DeployedModel
     instances: Instances
@@ -60,10 +60,10 @@ def predict_run(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the predictions of a trained run; return how many, and the mean reliabilities.
+    """Write the predictions of a trained run; return their number and the mean reliabilities.
 
     Args:
-        folder: of `concordant run`, or one that `concordant share` made.
+        folder: of `concordant run` or `concordant share`.
         out: a file that ends in .parquet or .csv.
         data: the data folder, whose test part is asked about; or a prepared dataset that the run was not trained on,
             of which every instance is. None = the data folder that `concordant run` finds.
@@ -108,7 +108,7 @@ def predict_run(
 
 
 def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, label: str | None, seed: int) -> Asked:
-    """Return the model of a folder, and the instances that are meant. Args: as for `predict_run`."""
+    """Return the model of a folder and the instances to predict. Args: as for `predict_run`."""
     store = data if data is not None and (data / CARD).is_file() else None
     if (folder / SHARED_WEIGHTS).is_file():
         if label is not None or seed or trained_on is not None:
@@ -137,10 +137,10 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
 
 
 def _check_embedded(benchmark: str, data: Path | None) -> None:
-    """Refuse a data folder that nothing would be read from.
+    """Refuse a data folder that would not be read.
 
     Raises:
-        UsageError: the benchmark's data are embedded, and the folder is no prepared dataset.
+        UsageError: the data of the benchmark are embedded, and the folder is not a prepared dataset.
     """
     if data is not None and not BENCHMARKS[benchmark].files:
         raise UsageError(
@@ -150,14 +150,14 @@ def _check_embedded(benchmark: str, data: Path | None) -> None:
 
 
 def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:
-    """Yield the rows of all instances, in order, some at a time."""
+    """Yield the rows of all instances in order, in tables of at most `ROWS` rows."""
     for piece in asked.instances.part.chunks():
         for start in range(0, len(piece), ROWS):
             yield _table(asked, piece.take(slice(start, start + ROWS)), totals)
 
 
 def schema_of(asked: Asked) -> pa.Schema:
-    """Return the columns."""
+    """Return the columns of the file."""
     import pyarrow as pa
 
     about = asked.model.description
@@ -168,7 +168,7 @@ def schema_of(asked: Asked) -> pa.Schema:
 
 
 class Totals:
-    """What is known of all rows together."""
+    """Sums over all rows."""
 
     def __init__(self, modalities: int) -> None:
         self.instances = 0
@@ -179,7 +179,7 @@ class Totals:
     def add(
         self, right: NDArray[np.bool_] | None, reliability: NDArray[Any] | None, present: NDArray[np.bool_]
     ) -> None:
-        """Count a piece: what was right (N,), reliabilities and presence (N, M)."""
+        """Add a chunk: correctness (N,), reliabilities and presence (N, M)."""
         self.instances += len(present)
         self.known = self.known and right is not None
         self.right += 0 if right is None else int(right.sum())
@@ -219,13 +219,13 @@ def _table(asked: Asked, part: Split, totals: Totals) -> pa.Table:
 
 
 def _confidence(logits: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability of the most probable class, (N,)."""
+    """Return the probability of the predicted class, (N,)."""
     return np.asarray(1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1))
 
 
 @contextmanager
 def _writer(path: Path, schema: pa.Schema) -> Iterator[_Writer]:
-    """Open a file for tables, by its suffix."""
+    """Open a table writer by the suffix of the file."""
     if path.suffix == ".csv":
         from pyarrow.csv import CSVWriter
 

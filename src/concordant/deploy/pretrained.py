@@ -1,4 +1,4 @@
-"""A model that can be shared: saved to a folder or the Hugging Face Hub, and loaded from either.
+"""The shared model: saved to a folder or the Hugging Face Hub, and loaded from either.
 
 By huggingface_hub's mixin: `save_pretrained`, `from_pretrained`, `push_to_hub`. Weights are safetensors alone; a
 repository that has only pickled ones is refused, for reading a pickle can run what is in it.
@@ -22,7 +22,7 @@ from concordant.files import write_atomically
 class PretrainedModel(
     DeployedModel, PyTorchModelHubMixin, library_name="concordant", tags=["multimodal", "calibration"]
 ):
-    """A trained model with the scaling of its inputs, which can be shared.
+    """A trained model with the scaling of its inputs, in the form that the Hugging Face Hub shares.
 
     `PretrainedModel.from_pretrained(folder_or_name)` loads one; `concordant share` or `open_deployed` makes one
     of a run.
@@ -38,7 +38,7 @@ class PretrainedModel(
         super().__init__(description)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401 - as the mixin has it
-        """Return the page beside the weights."""
+        """Return the model card."""
         return ModelCard(model_card(self.description, sum(p.numel() for p in self.parameters())))
 
     def _save_pretrained(self, save_directory: Path) -> None:

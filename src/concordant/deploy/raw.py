@@ -1,6 +1,6 @@
-"""Instances as they were measured: the unscaled parts of a run's benchmark, or all of another prepared dataset.
+"""Unscaled instances: the splits of a run's benchmark, or all of another prepared dataset.
 
-What is in a store stays there until it is asked for.
+A store is read on demand.
 Axis letters: N instances; the rest is the modality's layout without its batch axis.
 """
 
@@ -20,7 +20,7 @@ from concordant.training.config import Config
 
 @dataclass(frozen=True)
 class Instances:
-    """Unscaled instances that a model can be asked about.
+    """Unscaled instances to predict.
 
     Args:
         part: the instances.
@@ -32,7 +32,7 @@ class Instances:
 
 
 def raw_parts(config: Config, seed: int, source: Path | None) -> Task:
-    """Return the split of one seed, not scaled.
+    """Return the unscaled splits of one seed.
 
     Args:
         config: the experiment.
@@ -72,6 +72,6 @@ def all_instances(folder: Path, about: Description) -> Instances:
 
 
 def _said(layout: str, shape: tuple[int, ...]) -> str:
-    """Return a layout and the sizes of an instance, as two that fit each other have them in common."""
+    """Return a layout and the sizes of an instance as text, with T for the length."""
     sizes = ["T" if axis == "t" else str(size) for axis, size in zip(layout[1:], shape, strict=True)]
     return f"{layout} with {' x '.join(sizes)}"

@@ -1,7 +1,7 @@
-"""`concordant share`: one trained run as a folder that others can load, weights only as safetensors.
+"""`concordant share`: write one trained run as a folder that others can load, with safetensors weights.
 
 FOLDER/model.safetensors  weights, and the scaling of the inputs
-FOLDER/config.json        what the model is
+FOLDER/config.json        the description of the model
 FOLDER/README.md          the model card
 """
 
@@ -22,14 +22,14 @@ SCHEMA = "concordant.shared/1"
 def share_run(
     runs: RunFolder, out: Path, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
 ) -> dict[str, Any]:
-    """Write one trained run as a folder for others; return what it is.
+    """Write one trained run as a folder for others; return its description.
 
     Args:
         runs: a folder of `concordant run`.
         out: the folder; it must not exist, or be empty.
-        label: which method; None = ours, else the last of the folder.
-        seed: which seed.
-        data: the data folder, on whose training part the scaling is fitted.
+        label: a calibrator; None = context, or else the last of the folder.
+        seed: the seed of the run.
+        data: the data folder, whose training split gives the scaling.
 
     Raises:
         UsageError: there is no such run, or the folder is in use.
@@ -48,7 +48,7 @@ def share_run(
     model = found.model
     if not isinstance(model, PretrainedModel):  # for the type checker
         raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
-    partial = out.with_name(f".{out.name}.partial")  # so that nobody finds half of a folder
+    partial = out.with_name(f".{out.name}.partial")  # a folder appears only when it is complete
     try:
         shutil.rmtree(partial, ignore_errors=True)
         model.save_pretrained(partial)

@@ -1,7 +1,6 @@
-"""An alarm, and how its kind is named from what was seen since the change.
+"""Alarms, and the diagnosis of their kind.
 
-That an alarm is raised is a test's doing, with the test's guarantee; which kind it is called is a reading of the
-evidence, without one.
+The guarantee holds for raising an alarm. The kind is read off the evidence since the change, without a guarantee.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class Alarm:
 
 
 def diagnose(ranks: Ranks) -> str:
-    """Return the kind that a modality's evidence since the change speaks for.
+    """Return the kind of fault that the evidence of a modality since the change indicates.
 
     Dead: most levels lie below every clean one. Frozen: most changes do. Swapped: agreement is low while level and
     distance from the clean mean are as usual. Drifted: anything else.
@@ -70,7 +69,7 @@ def diagnose(ranks: Ranks) -> str:
 
 
 def seen_alone(ranks: Ranks) -> str | None:
-    """Return "died" or "frozen" where what a modality delivered shows it without the others; else None."""
+    """Return "died" or "frozen" where the modality's own evidence shows it; otherwise None."""
     for kind, statistic in (("died", "level"), ("frozen", "change")):
         values = [rank for rank in ranks.get(statistic, ()) if not np.isnan(rank)]
         if values and np.mean(np.asarray(values) <= 0) > 0.5:
@@ -79,7 +78,7 @@ def seen_alone(ranks: Ranks) -> str | None:
 
 
 def in_words(kind: str, ranks: Ranks, test: str) -> str:
-    """Return a sentence about an alarm's evidence: the kind's words, and how low the test's statistic has been."""
+    """Return a sentence on the evidence of an alarm: the kind, and how low the tested quantity has been."""
     values = [rank for rank in ranks.get(test, ()) if not np.isnan(rank)]
     if not values:
         return _WORDS[kind]

@@ -1,4 +1,4 @@
-"""What a monitor is given, cut into batches, and the evidence of batches, joined into one.
+"""Split the input of a monitor into batches, and join the evidence of batches.
 
 Shapes: features batch first; evidence (N, M), summaries (N, S).
 """
@@ -54,7 +54,7 @@ def joined(parts: Sequence[Evidence]) -> Evidence:
 
 
 def is_single(features: Mapping[str, Tensor], axes: Mapping[str, int]) -> bool:
-    """Say whether these are a single instance's features, one axis short of those of the clean data.
+    """Whether these are the features of a single instance, with one axis less than the clean data.
 
     Raises:
         UsageError: some are and some are not, or they have other numbers of axes.
@@ -84,7 +84,7 @@ def batches(
     present: Mapping[str, Tensor] | None,
     layouts: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[Any, Mapping[str, Tensor] | None, Mapping[str, Tensor] | None]]:
-    """Yield inputs, masks and presence, batch by batch; time-first features come as the one batch that they are.
+    """Yield inputs, masks and presence, batch by batch; time-first features are one batch.
 
     Raises:
         UsageError: the data are neither features by modality, nor a part, nor something to go through.

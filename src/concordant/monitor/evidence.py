@@ -1,7 +1,7 @@
-"""What a monitor looks at: four numbers of every modality and instance, taken from a calibration and the features.
+"""The evidence of a monitor: four quantities per modality and instance.
 
-Reliability and agreement are what the calibrator says; level and summary are taken from what the sensor delivered,
-where a dead or frozen one shows whatever stands behind it.
+Reliability and agreement come from the calibration. Level and summary come from the sensor's own features, which show a
+dead or frozen sensor whatever follows it.
 Axis letters: N instances, M modalities, S length of a modality's summary.
 """
 
@@ -27,7 +27,7 @@ _BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of some instances.
+    """The evidence of several instances.
 
     Args:
         names: the modalities, the order of every M axis.
@@ -66,7 +66,7 @@ def evidence_of(
     """Return the evidence of a batch.
 
     Args:
-        calibration: what the calibrator found.
+        calibration: of the batch.
         features: modality -> what the sensors delivered; None = the features that the calibrator got, which are
             worked out from those that it returned.
         masks: modality -> bool (B, T), True at valid steps.

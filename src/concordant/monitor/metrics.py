@@ -1,4 +1,4 @@
-"""A monitor's numbers for Prometheus, by prometheus_client, which is imported here and nowhere else.
+"""Metrics of a monitor for Prometheus; the one module that imports prometheus_client.
 
 Numbers are read when they are asked for, so that the stream is not slowed down.
 """
@@ -21,7 +21,7 @@ STATES = ("ok", *KINDS)
 
 
 class MonitorCollector:
-    """Gives a monitor's numbers to a Prometheus registry.
+    """Collector of a monitor's metrics for a Prometheus registry.
 
     Args:
         monitor: whose numbers they are.
@@ -31,7 +31,7 @@ class MonitorCollector:
         self.monitor = monitor
 
     def describe(self) -> list[Any]:
-        """Return nothing: what there is depends on the modalities, which are learnt later."""
+        """Return nothing: the metrics depend on the modalities, which are learned later."""
         return []
 
     def collect(self) -> Iterator[Any]:
@@ -69,7 +69,7 @@ class MonitorCollector:
 
 
 def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> None:
-    """Offer a monitor's numbers in a registry.
+    """Register the metrics of a monitor.
 
     Args:
         monitor: whose numbers they are.
@@ -83,7 +83,7 @@ def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> Non
 
 
 def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # noqa: ANN401 - a WSGI server
-    """Serve a monitor's numbers over HTTP from a thread of its own; return the server, whose `shutdown()` ends it.
+    """Serve the metrics of a monitor over HTTP from a thread; return the server, which `shutdown()` stops.
 
     Args:
         monitor: whose numbers they are.

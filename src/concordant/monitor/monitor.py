@@ -1,4 +1,4 @@
-"""Monitor: wraps a calibrated model in production and tells which modality has gone bad, and how.
+"""Monitor: wraps a calibrated model in production, and finds the modality that has gone bad.
 
 It learns what is usual on clean data, then watches a stream, with a rate of false alarms that the user sets and that
 is guaranteed as long as clean data and stream are exchangeable. The model's outputs are never touched.
@@ -80,7 +80,7 @@ class Monitor:
         *,
         ordered: bool = True,
     ) -> Monitor:
-        """Learn what is usual from clean data that the model was not trained on; return the monitor.
+        """Learn the usual evidence from clean data outside the training data; return the monitor.
 
         Args:
             data: modality -> tensor (N, ...); or a part; or a loader of features by modality, of tuples whose first
@@ -110,7 +110,7 @@ class Monitor:
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> Iterator[Evidence]:
-        """Yield what the monitor looks at, batch by batch; arguments as for `learn`. Nothing is remembered."""
+        """Yield the evidence of data, batch by batch, without changing the state; arguments as for `learn`."""
         for inputs, mask, here in batches(data, masks, present, self.layouts):
             if isinstance(inputs, Mapping) and not self._axes:
                 self._axes = {name: x.dim() for name, x in inputs.items()}
@@ -122,7 +122,7 @@ class Monitor:
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
     ) -> list[Alarm]:
-        """Ask the model about the next instances of the stream, in their order; return the alarms they raise.
+        """Run the model on the next instances of the stream, in order; return the alarms raised.
 
         Args:
             features: modality -> tensor of a batch, or of a single instance without its batch axis; or what else the
@@ -139,7 +139,7 @@ class Monitor:
         return watch.step(self._asked(features, masks, present))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
-        """Call the model, watch what it found, and return its output as it is; alarms are in `status` and `alarms`.
+        """Call the model, take in its evidence, and return its output unchanged; see `status` and `alarms`.
 
         Raises:
             UsageError: nothing was learnt yet, or the model is in training mode.
@@ -154,7 +154,7 @@ class Monitor:
 
     @property
     def watch(self) -> Watch:
-        """The watch that `learn` made.
+        """The watch that `learn` created.
 
         Raises:
             UsageError: nothing was learnt yet.
@@ -165,12 +165,12 @@ class Monitor:
 
     @property
     def learnt(self) -> bool:
-        """Whether the monitor knows what is usual."""
+        """Whether `learn` has been called."""
         return self._watch is not None
 
     @property
     def status(self) -> dict[str, dict[str, Any]]:
-        """What is known of each modality now.
+        """The present state of each modality.
 
         "state" is "ok" or the kind of its alarm, "since" the instance at which that began (None while "ok"),
         "reliability" the place of its last reliabilities among the clean ones (0.5 = as usual; None without any),
@@ -189,7 +189,7 @@ class Monitor:
 
     @property
     def alarms(self) -> list[Alarm]:
-        """The alarms that stand, one a modality, oldest first."""
+        """The standing alarms, at most one per modality, oldest first."""
         return sorted(self.watch.alarms.values(), key=lambda alarm: alarm.number)
 
     @property
@@ -208,7 +208,7 @@ class Monitor:
         self.watch.reset(modality)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the monitor knows, but for the model, as plain values."""
+        """Return the state of the monitor as plain values, without the model."""
         return {
             "schema": SCHEMA,
             "rate": self.rate,
@@ -220,7 +220,7 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned.
+        """Restore the state that `state_dict` returned.
 
         Raises:
             DataError: it is of something else.
@@ -255,13 +255,13 @@ class Monitor:
         return monitor
 
     def register(self, registry: CollectorRegistry | None = None) -> None:
-        """Offer the monitor's numbers to Prometheus; see `concordant.monitor.metrics`."""
+        """Register the metrics with Prometheus; see `concordant.monitor.metrics`."""
         from concordant.monitor.metrics import register
 
         register(self, registry)
 
     def serve_metrics(self, port: int, address: str = "127.0.0.1") -> Any:  # noqa: ANN401 - a server
-        """Serve the monitor's numbers to Prometheus at http://address:port/metrics; return the server."""
+        """Serve the metrics at http://address:port/metrics; return the server."""
         from concordant.monitor.metrics import serve
 
         return serve(self, port, address)
@@ -293,7 +293,7 @@ class Monitor:
             return self._evidence(self.model(*args), self._delivered(args, {}), None)
 
     def _delivered(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what a call gives the model, by name: the keys of its only mapping, else the arguments' names."""
+        """Return the inputs of a call by name: the keys of its only mapping, or the names of its arguments."""
         first = args[0] if args else kwargs.get("features", kwargs.get("inputs"))
         if isinstance(first, Mapping):
             return first
@@ -301,7 +301,7 @@ class Monitor:
         return {name: x for name, x in named.items() if isinstance(x, Tensor)}
 
     def _evidence(self, out: Any, given: Mapping[str, Any], masks: Mapping[str, Tensor] | None) -> Evidence:  # noqa: ANN401
-        """Return the evidence of what the model found.
+        """Return the evidence of a calibration.
 
         Level and change are measured on what was given, if the clean data were given by modality; else on the features
         that the calibrator got. A stream is measured as the clean data were.
@@ -324,7 +324,7 @@ class Monitor:
 
 
 def _layouts_of(model: object) -> dict[str, str]:
-    """Return the layouts that a bare calibrator knows, or one at the inputs of a model."""
+    """Return the layouts of a calibrator, or of one attached at the inputs of a model."""
     if isinstance(model, Attached) and model.settings.at == "":
         model = model.calibrator
     return dict(model.layouts) if isinstance(model, Calibrator) else {}

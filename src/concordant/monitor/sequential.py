@@ -21,7 +21,7 @@ POWERS = np.array([0.05, 0.15, 0.3, 0.5, 0.75])  # (K,): bet k pays a p**(a - 1)
 
 
 class Urn:
-    """Turns scores into p-values that are independent and uniform while scores are exchangeable with the clean ones.
+    """Conformal p-values: independent and uniform while scores are exchangeable with the clean ones.
 
     n clean scores leave n + 1 gaps. Seen from what came before, a new exchangeable score falls into a gap with a chance
     proportional to 1 + the number of stream scores that fell there before (Polya's urn). The p-value is the chance of
@@ -38,7 +38,7 @@ class Urn:
         self.counts = np.ones(len(scores) + 1)
 
     def draw(self, score: float, tag: float, share: float) -> float:
-        """Return the p-value of a new score, in (0, 1], and remember it.
+        """Return the p-value of a new score, in (0, 1], and store the score.
 
         Args:
             score: low is bad.
@@ -58,7 +58,7 @@ class Urn:
         return float((low + high) / 2 / len(self.scores))
 
     def restart(self) -> None:
-        """Forget the stream's scores."""
+        """Remove the scores of the stream."""
         self.counts[:] = 1
 
     def state(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Urn:
 
     @classmethod
     def restore(cls, state: dict[str, Any]) -> Urn:
-        """Return the urn that `state` described."""
+        """Return the urn of a saved state."""
         urn = cls(np.asarray(state["scores"], np.float64), np.asarray(state["tags"], np.float64))
         urn.counts[:] = state["counts"]
         return urn
@@ -100,7 +100,7 @@ def threshold(rate: float, guarantee: str, tests: int) -> float:
 
 
 def check_guarantee(rate: float, guarantee: str) -> None:
-    """Refuse what is no rate or no guarantee.
+    """Check a rate and the name of a guarantee.
 
     Raises:
         UsageError: says what was expected.
@@ -157,7 +157,7 @@ class SequentialTests:
         return int(self.starts[test, int(self.sums[test].argmax())])
 
     def restart(self, test: int) -> None:
-        """Begin one test again."""
+        """Restart one test."""
         self.logs[test], self.sums[test], self.starts[test], self.steps[test] = -np.inf, 0, 0, 0
 
     def state(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class SequentialTests:
 
     @classmethod
     def restore(cls, state: dict[str, Any], guarantee: str) -> SequentialTests:
-        """Return the tests that `state` described."""
+        """Return the tests of a saved state."""
         tests = cls(len(state["steps"]), guarantee)
         tests.logs = np.array([[-np.inf if x is None else x for x in row] for row in state["logs"]], np.float64)
         tests.sums = np.array(state["sums"], np.float64)

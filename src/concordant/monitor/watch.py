@@ -1,6 +1,6 @@
-"""The watch: learns clean evidence, then goes through a stream of it, instance by instance, and raises alarms.
+"""The watch: learns from clean evidence, then tests a stream instance by instance and raises alarms.
 
-Four tests a modality: reliability, agreement and level of every instance, and the change from one instance to the
+Four tests per modality: reliability, agreement and level of every instance, and the change from one instance to the
 next, of which every second is tested, because neighbouring changes share an instance and would depend on each other.
 Axis letters: N instances, M modalities; J = 4 M tests, modality by modality.
 """
@@ -126,7 +126,7 @@ class Watch:
         return self._judged()
 
     def _held(self, name: str) -> tuple[str, ...]:
-        """Return the tests that rest: those that raised the alarm or say less, and context beside a bad modality."""
+        """Return the suspended tests: those up to the kind of the alarm, and context tests beside a bad modality."""
         if name in self.alarms:
             return TESTS[: KINDS.index(self.alarms[name].kind) + 1]
         return CONTEXT if self.alarms else ()
@@ -140,12 +140,12 @@ class Watch:
         return float("nan") if before is None else float(changes(summary[None], before[None])[0])
 
     def _pair(self, name: str, change: float) -> bool:
-        """Say whether this change is tested: every second one."""
+        """Whether this change is tested: every second one."""
         self.paired[name] = not np.isnan(change) and not self.paired[name]
         return self.paired[name]
 
     def _judged(self) -> list[Alarm]:
-        """Return the alarms of this instance; of the tests that look at context, the strongest alone."""
+        """Return the alarms of this instance; of the context tests only the strongest counts."""
         statistics = self.tests.statistics()
         reached = [int(test) for test in np.flatnonzero(statistics >= self.threshold)]
         reached = [test for test in reached if self._tells_more(test)]
@@ -165,12 +165,12 @@ class Watch:
         return alarm is None or test % len(TESTS) > KINDS.index(alarm.kind)
 
     def _strength(self, column: int) -> float:
-        """Return the logarithm of what the context tests of a modality have found."""
+        """Return the largest log statistic of the context tests of a modality."""
         start = column * len(TESTS)
         return float(self.tests.logs[start : start + len(CONTEXT)].max())
 
     def _blamed(self, test: int) -> str:
-        """Return whose alarm a context test's is: another modality's, where that is seen to be dead or frozen."""
+        """Return the modality that a context test accuses: a dead or frozen one if there is any, else its own."""
         mine, since = self.names[test // len(TESTS)], self.tests.onset(test)
         for name in (mine, *self.names):
             if seen_alone(self._ranks(name, since)) is not None:
@@ -191,7 +191,7 @@ class Watch:
         return {what: [row[what] for row in rows if what in row] for what in _SEEN}
 
     def reset(self, name: str | None = None) -> None:
-        """Begin again: one modality after its repair, or all.
+        """Restart the tests of one modality after its repair, or of all.
 
         What looked at context begins again in every modality, because it saw the bad one too.
         """
@@ -239,7 +239,7 @@ class Watch:
 
     @classmethod
     def restore(cls, state: dict[str, Any], *, guarantee: str) -> Watch:
-        """Return the watch that `state` described."""
+        """Return the watch of a saved state."""
         watch = cls.__new__(cls)
         watch.names, watch.guarantee, watch.threshold = tuple(state["names"]), guarantee, float(state["threshold"])
         watch.draws = np.random.default_rng()
