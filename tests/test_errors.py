@@ -1,6 +1,7 @@
 import pytest
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from concordant.errors import ConcordantError, DataError, UsageError
+from concordant.errors import ConcordantError, DataError, UsageError, explain
 
 
 @pytest.mark.parametrize("kind", [UsageError, DataError])
@@ -12,3 +13,41 @@ def test_both_kinds_are_concordant_errors(kind):
 def test_kinds_can_be_told_apart():
     assert not issubclass(UsageError, DataError)
     assert not issubclass(DataError, UsageError)
+
+
+class Point(BaseModel):
+    x: int = Field(default=0, ge=0)
+    y: int = 0
+    name: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name):
+        if name == "bad":
+            raise ValueError("this name is taken")
+        return name
+
+    @model_validator(mode="after")
+    def _not_both(self):
+        if self.x and self.y:
+            raise ValueError("x and y exclude each other")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"x": -1}, "x: input should be greater than or equal to 0; found -1"),
+        (
+            {"x": -1, "y": "a"},
+            "x: input should be greater than or equal to 0; found -1; "
+            "y: input should be a valid integer, unable to parse string as an integer; found 'a'",
+        ),
+        ({"name": "bad"}, "name: this name is taken"),
+        ({"x": 1, "y": 1}, "x and y exclude each other"),
+    ],
+)
+def test_every_fault_is_a_sentence(values, said):
+    with pytest.raises(ValidationError) as error:
+        Point(**values)
+    assert explain(error.value) == said

@@ -16,8 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 from concordant.files import read_json, write_text
 from concordant.training.provenance import hardware, versions
 from studies.paper.grid import Cell, Experiment, Grid

@@ -14,8 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from concordant.benchmarks.catalogue import BENCHMARKS
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
 from concordant.sweep.search import Choices, Space, Span

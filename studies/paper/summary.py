@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 from concordant.fusion import FUSIONS
 from concordant.robustness.conditions import CLEAN
 from studies.paper.cells import CellFile, Frozen

@@ -6,8 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from concordant.data.card import CARD, Card, LabelCard, ModalityCard, Source, read_card, sources, write_card
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 from concordant.files import sha256
 
 FULL = Card(

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 from concordant.files import read_json, sha256, write_json
 
 CARD = "concordant.json"

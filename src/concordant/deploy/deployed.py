@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from concordant.data.scaling import CLIP, Scale
 from concordant.data.split import Split, Task
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 from concordant.rivals import CALIBRATORS
 from concordant.training.config import Config
 from concordant.training.model import Output, build_model

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from concordant.benchmarks.catalogue import BENCHMARKS, is_store
-from concordant.errors import ConcordantError, UsageError
-from concordant.faults import explain
+from concordant.errors import ConcordantError, UsageError, explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS

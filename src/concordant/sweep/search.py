@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from concordant import seeding
-from concordant.faults import explain
+from concordant.errors import explain
 from concordant.training.config import Recipe
 
 SCHEMA = "concordant.search/1"

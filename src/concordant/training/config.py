@@ -20,8 +20,7 @@ from pydantic import (
 )
 
 from concordant.benchmarks.catalogue import BENCHMARKS
-from concordant.errors import UsageError
-from concordant.faults import explain
+from concordant.errors import UsageError, explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
 from concordant.data.split import Task
-from concordant.errors import DataError, UsageError
-from concordant.faults import explain
+from concordant.errors import DataError, UsageError, explain
 from concordant.files import read_json, write_json
 from concordant.training.config import Config, Variant
 from concordant.training.model import MultimodalModel, build_model

@@ -28,8 +28,7 @@ from pydantic import ValidationError
 from concordant.data.card import WHOLE, Card, LabelCard, Layout, ModalityCard, Source, sources
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import BARE, Instance
-from concordant.errors import DataError
-from concordant.faults import explain
+from concordant.errors import DataError, explain
 
 SPLITS = ("train", "valid", "test")
 LAYOUTS: dict[int, Layout] = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}  # by number of axes
