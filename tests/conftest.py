@@ -2,6 +2,7 @@ import os
 import shlex
 import subprocess
 import sys
+import uuid
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,10 @@ from concordant import ContextualCalibrator, repeat_targets, with_copies
 # Most tests compare numbers to the last bit, as a CPU gives them; GPUs are for those that ask for one.
 if os.environ.get("CONCORDANT_TEST_GPU") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# The cluster of tests/sweep/test_ray_engine.py admits drivers with this token alone. Ray reads its settings once, when
+# it is imported, and a test of another file may be the first to import it in this process.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid.uuid4().hex * 2)
 
 # These start commands or train for a long time; run first, they leave no process idle at the end.
 LONG = ("tests/docs/", "tests/test_readme.py", "tests/cli/", "tests/examples/", "tests/study/", "tests/sweep/")

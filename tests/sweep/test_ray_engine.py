@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,6 @@ from concordant.sweep.sweeping import run_sweep
 
 pytestmark = pytest.mark.process
 
-# Not imported here: Ray reads its settings when it is, and the cluster below sets some.
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
 SOURCE = Path(__file__).parents[2] / "src"
@@ -54,8 +52,7 @@ def environment():
 
 @pytest.fixture(scope="module")
 def address():
-    """The address of a cluster of two cores, which knows its drivers by a token of its own."""
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid.uuid4().hex * 2)
+    """The address of a cluster of two cores, which admits drivers with the token of tests/conftest.py alone."""
     started = subprocess.Popen(
         [sys.executable, "-c", START], env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -70,8 +67,6 @@ def address():
     yield lines[-1].strip()
     started.stdin.close()
     assert started.wait(60) == 0
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        del os.environ[name]
 
 
 def marks(folder):
