@@ -17,7 +17,7 @@ from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.errors import DataError, explain
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
-from concordant.sweep.search import Choices, Space, Span
+from concordant.sweep.search import Space
 from concordant.training.config import Config, Recipe, make_config
 
 OURS, TWIN = "context", "none+perturbed"
@@ -157,9 +157,9 @@ MORE: dict[tuple[str, ...], tuple[str, ...]] = {
 
 # Around the benchmarks' own values. Steps and batches stay: every method then meets the same instances.
 SPACE: Space = {
-    "learning_rate": Span(1e-3, 2e-2, log=True),
-    "weight_decay": Span(1e-4, 1e-1, log=True),
-    "dropout": Choices((0.1, 0.3, 0.5)),
+    "learning_rate": {"log": [1e-3, 2e-2]},
+    "weight_decay": {"log": [1e-4, 1e-1]},
+    "dropout": [0.1, 0.3, 0.5],
 }
 
 # Where training takes long: candidates on one split, five seeds, no ablations.

@@ -129,7 +129,7 @@ def search_family(
         "seeds": seeds,
         "seed": SEED,
         "scored": scored_on(family),
-        "space": {name: values.written for name, values in grid.space.items()},
+        "space": dict(grid.space),
         "candidates": rows,
         "chosen": chosen,
         "versions": versions(),
@@ -154,7 +154,7 @@ def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
         "budget": grid.budget,
         "seeds": grid.search_seeds_of(family),
         "seed": SEED,
-        "space": {name: values.written for name, values in grid.space.items()},
+        "space": dict(grid.space),
         "scored": scored_on(family),
     }
     if known is None or any({"scored": VALIDATION, **known}.get(key) != value for key, value in asked.items()):

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+import concordant
 from concordant.errors import ConcordantError, UsageError
 from concordant.sweep import ray_engine
-from concordant.sweep.grid_file import Grid, Resources, read_grid
-from concordant.sweep.plan import make_plan
-from concordant.sweep.ray_engine import RayEngine
-from concordant.sweep.signature import signature
+from concordant.sweep.grid_file import Grid, Resources, make_plan, read_grid
+from concordant.sweep.ray_engine import RayEngine, code_of, signature
 from concordant.sweep.sweeping import run_sweep
+from concordant.training.provenance import versions
 
 pytestmark = pytest.mark.process
 
@@ -252,11 +253,32 @@ def test_a_worker_with_another_concordant_refuses():
 
 
 def test_a_worker_without_concordant_says_so(monkeypatch):
-    monkeypatch.setitem(sys.modules, "concordant.sweep.signature", None)
+    monkeypatch.setitem(sys.modules, "concordant.sweep.ray_engine", None)
     assert ray_engine._body()("{}", {}) == {
         "state": "refused",
         "error": "a worker has no Concordant that can sweep; install this version on every machine",
     }
+
+
+def test_a_signature_is_versions_and_the_code():
+    found = signature()
+    assert found["concordant"] == concordant.__version__
+    assert found["torch"] == versions()["torch"].split("+")[0]
+    assert found["python"].count(".") == 1
+    assert found["code"] == code_of(SOURCE / "concordant")
+
+
+def test_other_code_of_the_same_version_has_another_digest(tmp_path):
+    source, copy = SOURCE / "concordant" / "sweep", tmp_path / "copy"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    assert code_of(copy) == code_of(source)
+    file = copy / "search.py"
+    text = file.read_text()
+    file.write_text(text + "# changed\n")
+    assert code_of(copy) != code_of(source)
+    file.write_text(text)
+    file.rename(copy / "other.py")
+    assert code_of(copy) != code_of(source)
 
 
 def test_wrong_use_and_absence_are_sentences(monkeypatch):

@@ -1,26 +1,27 @@
 """The random search: draws within their bounds, each on a stream of its own, and the choice by validation scores."""
 
+import re
+
 import numpy as np
 import pytest
 
-from concordant.sweep.search import Choices, Span, candidate_row, choose, draw, read_space
+from concordant.sweep.search import candidate_row, choose, draw, read_space
 
 GIVEN = {"learning_rate": {"log": ["1e-4", 0.01]}, "dropout": {"uniform": [0, 0.5]}, "width": [16, 32, 64]}
 
 
-def test_a_space_is_read_as_the_recipe_takes_it_and_written_as_it_was():
-    space, faults = read_space(GIVEN)
-    assert faults == []
+def test_a_space_is_read_as_the_recipe_takes_it():
+    space = read_space(GIVEN)
     assert space == {
-        "learning_rate": Span(1e-4, 1e-2, log=True),  # YAML 1.1 reads 1e-4 as text
-        "dropout": Span(0.0, 0.5, log=False),
-        "width": Choices((16, 32, 64)),
+        "learning_rate": {"log": [1e-4, 1e-2]},  # YAML 1.1 reads 1e-4 as text
+        "dropout": {"uniform": [0.0, 0.5]},
+        "width": [16, 32, 64],
     }
-    assert read_space({name: values.written for name, values in space.items()}) == (space, [])
+    assert read_space(space) == space
 
 
 def test_draws_follow_their_distributions():
-    space, _ = read_space(GIVEN)
+    space = read_space(GIVEN)
     drawn = [draw(space, candidate) for candidate in range(400)]
     rates = np.array([one["learning_rate"] for one in drawn])
     assert rates.min() >= 1e-4
@@ -34,7 +35,7 @@ def test_draws_follow_their_distributions():
 
 
 def test_a_field_more_changes_no_other_draw_and_a_seed_changes_all():
-    space, _ = read_space(GIVEN)
+    space = read_space(GIVEN)
     alone = {"dropout": space["dropout"]}
     assert [draw(alone, k)["dropout"] for k in range(9)] == [draw(space, k)["dropout"] for k in range(9)]
     assert draw(space, 0) == draw(space, 0)
@@ -57,9 +58,14 @@ def test_a_field_more_changes_no_other_draw_and_a_seed_changes_all():
     ],
 )
 def test_faults_of_a_space(given, text):
-    faults = read_space(given)[1]
-    assert len(faults) == 1
-    assert text in faults[0]
+    with pytest.raises(ValueError, match=re.escape(text)) as caught:
+        read_space(given)
+    assert str(caught.value).count("; choose") == text.count("; choose")
+
+
+def test_all_faults_of_a_space_are_reported_at_once():
+    with pytest.raises(ValueError, match=r"found 1\.5; dropout: .+ found 2; unknown field 'rate'"):
+        read_space({"dropout": [1.5, 2, 0.1], "rate": [1]})
 
 
 def test_the_best_mean_is_chosen_and_the_first_of_equals():

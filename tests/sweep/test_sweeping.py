@@ -8,10 +8,11 @@ from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.report.page import read_all
 from concordant.study.experiment import study
 from concordant.sweep import trial as trials
-from concordant.sweep.grid_file import Grid
-from concordant.sweep.plan import make_plan
+from concordant.sweep.grid_file import Grid, Resources, make_plan
 from concordant.sweep.search import draw
-from concordant.sweep.sweeping import failures, run_sweep
+from concordant.sweep.sweeping import Sweep, failures, run_sweep
+from concordant.sweep.trial import ABOUT, MARK
+from concordant.training.runs import RunFolder, lock
 
 SHORT = {"calibrators": ("none", "context"), "seeds": 1, "recipe": {"steps": 4, "width": 8}}
 ONE = Grid(benchmarks=("digits",), **SHORT)
@@ -107,7 +108,7 @@ def test_a_search_comes_before_the_runs_and_they_have_its_recipes(tmp_path, here
     folder = tmp_path / "s" / "digits" / "concat"
     table = json.loads((folder / "search.json").read_text())
     # Every variant gets the same candidates, each with its file.
-    assert [row["recipe"] for row in table["candidates"]] == [draw(SEARCHED.search.values, k) for k in (0, 1)] * 3
+    assert [row["recipe"] for row in table["candidates"]] == [draw(SEARCHED.search.space, k) for k in (0, 1)] * 3
     assert [row["label"] for row in table["candidates"][::2]] == list(LABELS)
     assert (table["schema"], table["space"]) == ("concordant.search/1", SEARCHED.search.space)
     assert (table["budget"], table["seeds"], table["seed"]) == (2, 1, 0)
@@ -205,3 +206,82 @@ def test_the_document_says_on_what_machines_the_trials_ran(tmp_path, here):
     assert found["machines"][0]["hardware"] == found["hardware"]
     assert found["grid"] == ONE.model_dump(mode="json")
     assert [one["name"] for one in found["experiments"]] == ["digits/concat"]
+
+
+def opened(grid, out):
+    return Sweep(grid, make_plan(grid), out, COMMAND, None)
+
+
+def test_a_folder_belongs_to_one_grid(tmp_path):
+    out = tmp_path / "x" / "s"
+    opened(ONE, out).claim()
+    opened(ONE, out).claim()
+    assert json.loads((out / MARK).read_text())["schema"] == "concordant.sweep/1"
+    opened(ONE.model_copy(update={"resources": Resources(cpus=2), "retries": 9}), out).claim()  # how, not what
+    with pytest.raises(UsageError) as caught:
+        opened(ONE.model_copy(update={"seeds": 3}), out).claim()
+    assert str(caught.value) == (
+        f"{out} belongs to another grid (seeds: there 1, here 3); name another folder with --out, or move this one away"
+    )
+
+
+def test_what_is_no_folder_of_a_sweep_is_left_alone(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file is a file; name a folder with --out"):
+        opened(ONE, tmp_path / "file").claim()
+    with pytest.raises(UsageError, match="is not empty and holds no sweep; name another folder with --out"):
+        opened(ONE, tmp_path).claim()
+    with pytest.raises(UsageError, match=r"cannot write to .* \(.+\); name another folder with --out"):
+        opened(ONE, tmp_path / "file" / "below").claim()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_one_sweep_writes(tmp_path, here):
+    sweep(ONE, tmp_path / "s", here())
+    with lock(tmp_path / "s"), pytest.raises(UsageError, match="another process is writing to"):
+        sweep(ONE, tmp_path / "s", here())
+
+
+def test_what_stopped_attempts_left_is_removed_and_nothing_else(tmp_path):
+    one = opened(ONE, tmp_path / "s")
+    one.claim()
+    runs, search = tmp_path / "s" / "digits" / "concat" / "runs" / "none", tmp_path / "s" / "search"
+    for name, file in (("seed-0", "run.json"), ("seed-1", "weights.safetensors"), (".seed-2.abc.tmp", "run.json")):
+        (runs / name).mkdir(parents=True)
+        (runs / name / file).write_text("{}")
+    search.mkdir()
+    (search / ".candidate-0.12.tmp.json").write_text("half")
+    (search / "candidate-0.json").write_text("{}")
+    one.clean()
+    assert [path.name for path in runs.iterdir()] == ["seed-0"]
+    assert [path.name for path in search.iterdir()] == ["candidate-0.json"]
+    assert (tmp_path / "s" / MARK).is_file()
+
+
+def test_a_document_holds_what_was_done(tmp_path):
+    searched = {"budget": 3, "seeds": 2, "space": {"dropout": [0.1]}}
+    grid = Grid(**{**TWO.model_dump(), "seeds": 2, "search": searched})
+    one = opened(grid, tmp_path / "s")
+    one.claim()
+    out = RunFolder(tmp_path / "s" / "digits" / "concat")
+    machines = [{"versions": {"torch": "1"}, "hardware": {"cores": n}} for n in (2, 2, 4)]
+    for variant, machine in zip(one.plan["digits/concat"].config.variants, machines, strict=True):
+        run = out.run(variant, 1)
+        run.mkdir(parents=True)
+        (run / "run.json").write_text("{}")
+        (run / ABOUT).write_text(json.dumps({"cpus": 1, **machine}))
+    (out.path / "search.json").write_text(json.dumps({"chosen": {"none": None}}))
+    one.failed["digits/sum: none, seed 0"] = "why"
+    one.retried = 1
+    found = one.document("stopped")
+    assert [found[key] for key in ("schema", "state", "command", "retried")] == [
+        *("concordant.sweep/1", "stopped", COMMAND, 1)
+    ]
+    assert (found["trials"], found["runs"], found["finished"]) == (2 * 3 * (2 + 3 * 2), 12, 3)
+    assert found["failed"] == [{"trial": "digits/sum: none, seed 0", "error": "why"}]
+    assert [(part["name"], part["finished"], part["results"], part["chosen"]) for part in found["experiments"]] == [
+        ("digits/concat", 3, False, {"none": None}),
+        ("digits/sum", 0, False, None),
+    ]
+    assert sorted(machine["hardware"]["cores"] for machine in found["machines"]) == [2, 4]  # each kind once
+    json.dumps(found, allow_nan=False)

@@ -33,8 +33,7 @@ def sweep_command(
 
     An interrupted command resumes when it is given again.
     """
-    from concordant.sweep.grid_file import read_grid
-    from concordant.sweep.plan import make_plan
+    from concordant.sweep.grid_file import make_plan, read_grid
     from concordant.sweep.ray_engine import RayEngine
     from concordant.sweep.sweeping import failures, run_sweep
 

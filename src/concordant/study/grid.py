@@ -30,26 +30,28 @@ SCHEMA = "concordant.grid/1"
 SHOWN = (CLEAN, CORRUPTION_MEAN)
 
 
-def make_grid(benchmark: str, fusions: Sequence[str], **options: Any) -> dict[str, Config]:  # noqa: ANN401
+def make_grid(benchmark: str, fusions: Sequence[str] | None, **options: Any) -> dict[str, Config]:  # noqa: ANN401
     """Return the checked configuration of every row, by its name.
 
     Args:
         benchmark: its name.
-        fusions: "<fusion>", or "<fusion>@<point>" for a calibrator at another point than the first.
+        fusions: "<fusion>", or "<fusion>@<point>" for a calibrator at another point than the first; None = the
+            benchmark's own.
         options: as for `make_config`, for all rows.
 
     Raises:
         UsageError: names the faults of all rows at once.
     """
     configs, faults = {}, []
-    for row in dict.fromkeys(fusions):
-        fusion, _, point = row.partition("@")
+    for row in (None,) if fusions is None else dict.fromkeys(fusions):
+        fusion, _, point = (row or "").partition("@")
         try:
-            row_options = {**options, "fusion": fusion, **({"calibrate": point} if point else {})}
-            configs[row] = make_config(benchmark, **row_options)
+            row_options = {**options, "fusion": fusion or None, **({"calibrate": point} if point else {})}
+            config = make_config(benchmark, **row_options)
+            configs[row or config.fusion] = config
         except UsageError as error:
             faults += [fault for fault in str(error).split("; ") if fault not in faults]
-    if not fusions:
+    if fusions is not None and not fusions:
         faults.append("fusion must name one or more")
     if faults:
         raise UsageError("; ".join(faults))

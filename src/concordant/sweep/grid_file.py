@@ -1,23 +1,38 @@
-"""Grid file of `concordant sweep`: reading it, with all faults reported at once."""
+"""Grid file of `concordant sweep`: reading it, with all faults reported at once, and the experiments of the grid.
+
+OUT/<benchmark>[-<method>]/<fusion>[@<point>]/   one paired experiment: all calibrators, all seeds
+OUT/<benchmark>[-<method>]/grid.json             where there are several fusions
+OUT/search/<experiment>/<label>/                 the candidates of a search, one file each
+OUT/sweep.json, OUT/log.txt                      the grid, the state of every trial, and the log
+"""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from concordant.benchmarks.catalogue import BENCHMARKS, is_store
+from concordant.benchmarks.catalogue import BENCHMARKS, is_store, store_at, stored_as
+from concordant.data.archives import is_url, named_data
 from concordant.errors import ConcordantError, UsageError, explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
-from concordant.sweep.search import Space, read_space
-from concordant.training.config import Recipe
+from concordant.study.grid import make_grid
+from concordant.sweep.search import read_space
+from concordant.training.config import Config, Recipe
 from concordant.training.methods import METHODS
 
 INSTALL = "pip install 'concordant[scale]'"
+CHOICES: dict[str, Registry[Any]] = {
+    "benchmarks": BENCHMARKS,
+    "fusions": FUSIONS,
+    "calibrators": CALIBRATORS,
+    "methods": METHODS,
+}
 
 
 class _Frozen(BaseModel):
@@ -25,10 +40,10 @@ class _Frozen(BaseModel):
 
 
 class Search(_Frozen):
-    """A random search of the recipe, per calibrator.
+    """A random search of the recipe, per variant.
 
     Args:
-        budget: number of candidates; all calibrators get the same ones.
+        budget: number of candidates; all variants get the same ones.
         space: field of the recipe -> a list of values, {log: [low, high]} or {uniform: [low, high]}.
         seeds: number of seeds per candidate, whose mean validation score decides.
         seed: of the draws.
@@ -39,18 +54,7 @@ class Search(_Frozen):
     seeds: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
 
-    @field_validator("space")
-    @classmethod
-    def _space_is_right(cls, space: dict[str, Any]) -> dict[str, Any]:
-        faults = read_space(space)[1]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return space
-
-    @property
-    def values(self) -> Space:
-        """The parsed space."""
-        return read_space(self.space)[0]
+    _read = field_validator("space")(read_space)
 
 
 class Resources(_Frozen):
@@ -100,21 +104,16 @@ class Grid(_Frozen):
     resources: Resources = Resources()
     retries: int = Field(default=3, ge=0)
 
-    @field_validator("benchmarks", "fusions", "calibrators", "methods")
+    @field_validator(*CHOICES)
     @classmethod
     def _names_exist(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
-        choices: dict[str, Registry[Any]] = {
-            "benchmarks": BENCHMARKS,
-            "fusions": FUSIONS,
-            "calibrators": CALIBRATORS,
-            "methods": METHODS,
-        }
-        known, faults = choices[str(info.field_name)], []
+        field, known, faults = info.field_name, CHOICES[str(info.field_name)], []
         for name in dict.fromkeys(names or ()):
-            plain = name.partition("@")[0] if info.field_name == "fusions" else name
-            if plain not in known and not (info.field_name == "benchmarks" and is_store(name)):
+            plain = name.partition("@")[0] if field == "fusions" else name
+            if plain not in known and not (field == "benchmarks" and is_store(name)):
                 faults.append(f"unknown {known.kind} {plain!r}; choose from: {', '.join(known)}")
-        faults += [f"{name} is named more than once; name each once" for name in _twice(names or ())]
+        twice = sorted({name for name in names or () if (names or ()).count(name) > 1})
+        faults += [f"{name} is named more than once; name each once" for name in twice]
         if faults:
             raise ValueError("; ".join(faults))
         return names
@@ -134,10 +133,6 @@ class Grid(_Frozen):
         if both:
             raise ValueError(f"{', '.join(both)} of the recipe is searched; leave it out of recipe, or of search.space")
         return self
-
-
-def _twice(names: tuple[str, ...]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
 
 
 def read_grid(path: Path) -> Grid:
@@ -162,9 +157,8 @@ def read_grid(path: Path) -> Grid:
             keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             for place, key in enumerate(keys):
                 if key in keys[:place]:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{key} stands there twice", problem_mark=node.value[place][0].start_mark
-                    )
+                    mark = node.value[place][0].start_mark
+                    raise yaml.MarkedYAMLError(problem=f"{key} stands there twice", problem_mark=mark)
             found: dict[Hashable, Any] = super().construct_mapping(node, deep)
             return found
 
@@ -182,3 +176,67 @@ def read_grid(path: Path) -> Grid:
         return Grid.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{path}: {explain(error)}") from None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One paired experiment of a sweep, in a folder as `concordant run` writes it.
+
+    Args:
+        group: the folder of its benchmark and method within the sweep's.
+        row: its folder within that, "<fusion>" or "<fusion>@<point>".
+        config: of the experiment, before a search.
+        data: the data folder (absolute) or its URL; None = the default of `concordant run`.
+    """
+
+    group: str
+    row: str
+    config: Config
+    data: str | None
+
+    @property
+    def name(self) -> str:
+        """Folder within the sweep's folder."""
+        return f"{self.group}/{self.row}"
+
+
+def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) -> tuple[Experiment, ...]:
+    """Return the experiments of a grid.
+
+    Args:
+        grid: of the sweep.
+        data: the data folder or its URL; None = CONCORDANT_DATA, or ../shared/data.
+        file: path of the grid file, for the error.
+
+    Raises:
+        UsageError: names all combinations that do not fit, at once.
+        DataError: a prepared dataset cannot be read.
+    """
+    names = ("calibrators", "seeds", "protocol", "calibrate", "preset", "encoders", "recipe")
+    shared = {name: getattr(grid, name) for name in names}
+    found: dict[str, Experiment] = {}
+    faults: list[str] = []
+    for named in grid.benchmarks:
+        benchmark, title, modalities = named, named, grid.modalities
+        where = named_data(data)
+        if is_store(named):
+            where = named
+            benchmark, title, known = stored_as(store_at(named))
+            modalities = modalities if modalities is not None else known
+        if where is not None:  # workers may have other working directories
+            where = str(where if is_url(where) else Path(where).absolute())
+        for method in grid.methods:
+            group = title if method == "none" else f"{title}-{method}"
+            try:
+                rows = make_grid(benchmark, grid.fusions, modalities=modalities, method=method, **shared)
+            except UsageError as error:
+                faults += [fault for fault in str(error).split("; ") if fault not in faults]
+                continue
+            for row, config in rows.items():
+                one = Experiment(group, row, config, where)
+                if one.name in found:
+                    faults.append(f"two benchmarks are called {title}; rename one, or sweep them apart")
+                found[one.name] = one
+    if faults:
+        raise UsageError(("" if file is None else f"{file}: ") + "; ".join(faults))
+    return tuple(found.values())

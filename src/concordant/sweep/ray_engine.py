@@ -7,26 +7,26 @@ line in the log. Ray's usage statistics and dashboard are off.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import concordant
 from concordant.errors import ConcordantError, UsageError
 from concordant.sweep.grid_file import INSTALL, Resources
-from concordant.sweep.signature import signature
 from concordant.sweep.trial import Trial
+from concordant.training.provenance import cores, versions
 
-KNOCK = 10.0  # seconds that a cluster may take to answer
-LISTEN = 0.5  # seconds of each wait; between two waits Ctrl-C is handled
+CONNECT = 10.0  # seconds that a cluster may take to answer
+WAIT = 0.5  # seconds of each wait for results; between two waits Ctrl-C is handled
 Outcome = dict[str, Any]
-Done = Callable[[Trial, Outcome], Iterable[Trial]]
-Lost = Callable[[Trial, str, int], None]
 
 
 class RayEngine:
@@ -53,40 +53,32 @@ class RayEngine:
         except ModuleNotFoundError:
             raise ConcordantError(f"concordant sweep needs Ray, which is not installed: {INSTALL}") from None
         self._ray = ray
-        self.address = address
-        self.cpus = cpus
-        self._quiet = contextlib.ExitStack()
+        self.address, self.cpus = address, cpus
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> RayEngine:
-        # Ray prints the output of its processes to standard output, which may be JSON.
-        self._quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-        try:
-            if self.address is not None:
-                _knock(self.address)
-                self._ray.init(address=self.address, **common)
-            else:
-                count = self.cpus if self.cpus is not None else _cores()
-                self._ray.init(address="local", num_cpus=count, include_dashboard=False, **common)
-        except (OSError, ValueError, RuntimeError) as error:
-            self._quiet.close()
-            what = f"no Ray cluster answers at {self.address}" if self.address is not None else "Ray did not start"
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ConcordantError(
-                f"{what} ({first}); docs/scale.md says how one is started, without --address this machine is used"
-            ) from None
-        except BaseException:
-            self._quiet.close()
-            raise
+        options: dict[str, Any] = {"address": self.address}
+        if self.address is None:
+            options = {"address": "local", "num_cpus": self.cpus or cores(), "include_dashboard": False}
+        with contextlib.ExitStack() as opened:
+            # Ray prints the output of its processes to standard output, which may be JSON.
+            opened.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            try:
+                if self.address is not None:
+                    _check_address(self.address)
+                self._ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
+            except (OSError, ValueError, RuntimeError) as error:
+                what = "Ray did not start" if self.address is None else f"no Ray cluster answers at {self.address}"
+                why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                raise ConcordantError(
+                    f"{what} ({why}); docs/scale.md says how one is started, without --address this machine is used"
+                ) from None
+            opened.callback(self._ray.shutdown)
+            self._opened = opened.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._ray.shutdown()
-        finally:
-            self._quiet.close()
+    def __exit__(self, *about: object) -> None:
+        self._opened.close()
 
     @property
     def local(self) -> bool:
@@ -102,7 +94,15 @@ class RayEngine:
                 return f"a trial asks for {wanted:g} {what}s, and the largest machine of the cluster has {most:g}"
         return None
 
-    def run(self, trials: Sequence[Trial], *, resources: Resources, retries: int, done: Done, lost: Lost) -> None:
+    def run(
+        self,
+        trials: Sequence[Trial],
+        *,
+        resources: Resources,
+        retries: int,
+        done: Callable[[Trial, Outcome], Iterable[Trial]],
+        lost: Callable[[Trial, str, int], None],
+    ) -> None:
         """Run trials, and those that `done` returns.
 
         Args:
@@ -116,52 +116,45 @@ class RayEngine:
         Raises:
             ConcordantError: a worker has another installation of Concordant.
         """
-        ray = self._ray
-        work = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(_body())
-        expected = signature()
-        waiting, attempts = deque(trials), Counter[Path]()
-        running: dict[Any, Trial] = {}
+        work = self._ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(_body())
+        waiting, attempts, running = deque(trials), Counter[Path](), dict[Any, Trial]()
         while waiting or running:
             while waiting:
                 trial = waiting.popleft()
                 attempts[trial.target] += 1
-                running[work.options(name=trial.name).remote(trial.model_dump_json(), expected)] = trial
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=LISTEN)
+                running[work.options(name=trial.name).remote(trial.model_dump_json(), signature())] = trial
+            ready, _ = self._ray.wait(list(running), num_returns=1, timeout=WAIT)
             for reference in ready:
                 trial = running.pop(reference)
-                outcome = {**self._outcome(reference), "attempts": attempts[trial.target]}
+                count = attempts[trial.target]
+                outcome = {**self._outcome(reference), "attempts": count}
                 if outcome["state"] == "refused":
                     raise ConcordantError(outcome["error"])
                 if outcome["state"] in ("lost", "memory"):
                     if trial.finished:  # the worker died after the last step
                         outcome["state"] = "done"
-                    elif attempts[trial.target] <= retries:
-                        lost(trial, outcome["error"], attempts[trial.target])
+                    elif count <= retries:
+                        lost(trial, outcome["error"], count)
                         waiting.append(trial)
                         continue
                     else:
-                        again = f"{attempts[trial.target]} times" if retries else "once"
+                        again = f"{count} times" if retries else "once"
                         outcome |= {"state": "failed", "error": f"{outcome['error']}, {again}"}
                 waiting.extend(done(trial, outcome))
 
     def _outcome(self, reference: Any) -> Outcome:  # noqa: ANN401 - a Ray reference
         """Return the outcome of a trial."""
-        failures = self._ray.exceptions
+        found = self._ray.exceptions
         try:
-            found: Outcome = self._ray.get(reference)
-        except failures.OutOfMemoryError:
+            outcome: Outcome = self._ray.get(reference)
+        except found.OutOfMemoryError:
             return {"state": "memory", "error": "its machine ran out of memory"}
-        except (
-            failures.WorkerCrashedError,
-            failures.NodeDiedError,
-            failures.LocalRayletDiedError,
-            failures.ObjectLostError,
-        ):
+        except (found.WorkerCrashedError, found.NodeDiedError, found.LocalRayletDiedError, found.ObjectLostError):
             return {"state": "lost", "error": "its worker process died"}
-        except failures.RayTaskError as error:  # unexpected; its last line is the exception
-            lines = str(error).strip().splitlines()
-            return {"state": "failed", "error": f"unexpected: {lines[-1]}", "trace": str(error)}
-        return found
+        except found.RayTaskError as error:  # unexpected; its last line is the exception
+            trace = str(error)
+            return {"state": "failed", "error": f"unexpected: {trace.strip().splitlines()[-1]}", "trace": trace}
+        return outcome
 
 
 def _body() -> Callable[[str, dict[str, str]], Outcome]:
@@ -171,12 +164,10 @@ def _body() -> Callable[[str, dict[str, str]], Outcome]:
         import os
 
         try:
-            from concordant.sweep.signature import signature
+            from concordant.sweep.ray_engine import signature
         except ImportError:
-            return {
-                "state": "refused",
-                "error": "a worker has no Concordant that can sweep; install this version on every machine",
-            }
+            error = "a worker has no Concordant that can sweep; install this version on every machine"
+            return {"state": "refused", "error": error}
         here = signature()
         other = "; ".join(
             f"{name}: there {here.get(name)}, here {expected.get(name)}"
@@ -184,10 +175,8 @@ def _body() -> Callable[[str, dict[str, str]], Outcome]:
             if here.get(name) != expected.get(name)
         )
         if other:
-            return {
-                "state": "refused",
-                "error": f"a worker has another installation ({other}); install the same on every machine",
-            }
+            error = f"a worker has another installation ({other}); install the same on every machine"
+            return {"state": "refused", "error": error}
         import ray
 
         if not ray.get_runtime_context().get_assigned_resources().get("GPU"):
@@ -199,12 +188,27 @@ def _body() -> Callable[[str, dict[str, str]], Outcome]:
     return body
 
 
-def _knock(address: str) -> None:
+def _check_address(address: str) -> None:
     """Raise OSError if no process listens at "host:port"; Ray itself would try for minutes and end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT).close()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@lru_cache(maxsize=1)
+def signature() -> dict[str, str]:
+    """Return what machines whose results stand in one table must agree in: versions, and the code's digest.
+
+    Builds ("+cpu") and Python's patch level do not count.
+    """
+    found = {name: version.partition("+")[0] for name, version in versions().items()}
+    found["python"] = ".".join(found["python"].split(".")[:2])
+    return {**found, "code": code_of(Path(concordant.__file__).parent)}
+
+
+def code_of(root: Path) -> str:
+    """Return a digest of a package's source files; a version number does not distinguish two checkouts."""
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]

@@ -1,14 +1,14 @@
 """Random search of a recipe: the space, draws from it, and the choice by validation scores alone.
 
-Every draw has a stream of its own, by field and candidate: one more field or a larger budget changes no other draw.
-All variants get the same candidates.
+A space maps fields of the recipe to a list of values, each with the same probability, or to {"log": [low, high]} or
+{"uniform": [low, high]}. Every draw has a stream of its own, by field and candidate: one more field or a larger budget
+changes no other draw. All variants get the same candidates.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,68 +20,41 @@ from concordant.errors import explain
 from concordant.training.config import Recipe
 
 SCHEMA = "concordant.search/1"
-FIELDS = tuple(Recipe.model_fields)
-SPANNED = tuple(name for name, field in Recipe.model_fields.items() if field.annotation is float)
-DIGITS = 4  # significant digits of a drawn number
+DIGITS = 4  # significant digits of a number that is drawn from a range
 
-
-@dataclass(frozen=True)
-class Choices:
-    """A field that takes one of several values, each with the same probability."""
-
-    values: tuple[float | int, ...]
-
-    def at(self, place: float) -> float | int:
-        """Return the value at a place of [0, 1)."""
-        return self.values[int(place * len(self.values))]
-
-    @property
-    def written(self) -> list[float | int]:
-        """As a grid file has it."""
-        return list(self.values)
-
-
-@dataclass(frozen=True)
-class Span:
-    """A field that takes any number between `low` and `high`, evenly on a linear or a logarithmic scale."""
-
-    low: float
-    high: float
-    log: bool
-
-    def at(self, place: float) -> float:
-        """Return the number at a place of [0, 1), to four significant digits.
-
-        >>> Span(1e-4, 1e-2, log=True).at(0.5), Span(0, 1, log=False).at(0.25)
-        (0.001, 0.25)
-        """
-        if self.log:
-            value = math.exp(math.log(self.low) + place * (math.log(self.high) - math.log(self.low)))
-        else:
-            value = self.low + place * (self.high - self.low)
-        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
-
-    @property
-    def written(self) -> dict[str, list[float]]:
-        """As a grid file has it."""
-        return {"log" if self.log else "uniform": [self.low, self.high]}
-
-
-Space = Mapping[str, Choices | Span]
+Values = list[Any] | dict[str, list[float]]
+Space = Mapping[str, Values]
 
 
 def draw(space: Space, candidate: int, *, seed: int = 0) -> dict[str, float | int]:
     """Return the recipe fields of a candidate, whose number counts from 0.
 
-    >>> space = {"dropout": Choices((0.1, 0.3, 0.5))}
-    >>> draw(space, 3)["dropout"] == draw({**space, "learning_rate": Span(1e-4, 1e-2, log=True)}, 3)["dropout"]
+    >>> space = {"dropout": [0.1, 0.3, 0.5]}
+    >>> draw(space, 3)["dropout"] == draw({**space, "learning_rate": {"log": [1e-4, 1e-2]}}, 3)["dropout"]
     True
     """
-    streams = {name: seeding.generator(seed, "search", name, candidate) for name in space}
-    return {
-        name: values.at(float(torch.rand((), generator=streams[name], dtype=torch.float64)))
-        for name, values in space.items()
-    }
+    drawn = {}
+    for name, values in space.items():
+        stream = seeding.generator(seed, "search", name, candidate)
+        drawn[name] = value_at(values, float(torch.rand((), generator=stream, dtype=torch.float64)))
+    return drawn
+
+
+def value_at(values: Values, place: float) -> float | int:
+    """Return the value of a field at a place of [0, 1).
+
+    >>> value_at({"log": [1e-4, 1e-2]}, 0.5), value_at({"uniform": [0, 1]}, 0.25), value_at([8, 16], 0.75)
+    (0.001, 0.25, 16)
+    """
+    if isinstance(values, list):
+        chosen: float | int = values[int(place * len(values))]
+        return chosen
+    ((kind, (low, high)),) = values.items()
+    if kind == "log":
+        value = math.exp(math.log(low) + place * (math.log(high) - math.log(low)))
+    else:
+        value = low + place * (high - low)
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
 
 def candidate_row(
@@ -108,43 +81,55 @@ def choose(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
     return max((row for row in rows if row["mean"] is not None), key=lambda row: float(row["mean"]), default=None)
 
 
-def read_space(given: Mapping[str, Any]) -> tuple[dict[str, Choices | Span], list[str]]:
-    """Return the space that a grid file describes, and one sentence per fault.
+def read_space(given: Mapping[str, Any]) -> dict[str, Values]:
+    """Return the space that a grid file describes, with numbers as the recipe takes them.
 
-    Args:
-        given: field of the recipe -> a list of values, {log: [low, high]} or {uniform: [low, high]}.
+    Raises:
+        ValueError: names all faults at once.
     """
-    space: dict[str, Choices | Span] = {}
-    faults: list[str] = []
-
-    def number(name: str, value: object) -> float | int:
-        """Return a value as the recipe takes it; 0 with a fault where it does not."""
+    space: dict[str, Values] = {}
+    faults = []
+    for name, values in given.items():
         try:
-            return getattr(Recipe.model_validate({name: value}), name)  # type: ignore[no-any-return]
+            space[name] = _read(name, values)
+        except ValueError as error:
+            faults.append(str(error))
+    if faults:
+        raise ValueError("; ".join(faults))
+    return space
+
+
+def _read(name: str, values: Any) -> Values:  # noqa: ANN401 - whatever the file holds
+    """Return the values of one field; raise ValueError with its faults."""
+    if name not in Recipe.model_fields:
+        raise ValueError(f"unknown field {name!r}; choose from: {', '.join(Recipe.model_fields)}")
+    if isinstance(values, list) and values:
+        return _numbers(name, values)
+    kind, ends = next(iter(values.items())) if isinstance(values, dict) and len(values) == 1 else (None, None)
+    if kind not in ("log", "uniform"):
+        raise ValueError(
+            f"{name} must be a list of values, {{log: [low, high]}} or {{uniform: [low, high]}}; found {values!r}"
+        )
+    if Recipe.model_fields[name].annotation is not float:
+        raise ValueError(f"{name} takes whole numbers; list the values to try, such as [32, 64]")
+    if not isinstance(ends, list) or len(ends) != 2:
+        raise ValueError(f"{name}.{kind} must be [low, high]; found {ends!r}")
+    low, high = _numbers(name, ends)
+    if not low < high:
+        raise ValueError(f"{name}.{kind} must have the lower number first; found {ends!r}")
+    if kind == "log" and low <= 0:
+        raise ValueError(f"{name}.log must be above 0; found {ends!r}")
+    return {kind: [low, high]}
+
+
+def _numbers(name: str, values: Sequence[Any]) -> list[Any]:
+    """Return values of a field as the recipe takes them; raise ValueError with all faults."""
+    numbers, faults = [], []
+    for value in values:
+        try:
+            numbers.append(getattr(Recipe.model_validate({name: value}), name))
         except ValidationError as error:
             faults.append(explain(error))
-            return 0
-
-    for name, values in given.items():
-        kind, ends = next(iter(values.items())) if isinstance(values, dict) and len(values) == 1 else (None, None)
-        before = len(faults)
-        if name not in FIELDS:
-            faults.append(f"unknown field {name!r}; choose from: {', '.join(FIELDS)}")
-        elif isinstance(values, list) and values:
-            space[name] = Choices(tuple(number(name, value) for value in values))
-        elif kind not in ("log", "uniform"):
-            faults.append(
-                f"{name} must be a list of values, {{log: [low, high]}} or {{uniform: [low, high]}}; found {values!r}"
-            )
-        elif name not in SPANNED:
-            faults.append(f"{name} takes whole numbers; list the values to try, such as [32, 64]")
-        elif not isinstance(ends, list) or len(ends) != 2:
-            faults.append(f"{name}.{kind} must be [low, high]; found {ends!r}")
-        else:
-            low, high = (float(number(name, end)) for end in ends)
-            space[name] = Span(low, high, kind == "log")
-            if len(faults) == before and not low < high:
-                faults.append(f"{name}.{kind} must have the lower number first; found {ends!r}")
-            elif len(faults) == before and kind == "log" and low <= 0:
-                faults.append(f"{name}.log must be above 0; found {ends!r}")
-    return space, faults
+    if faults:
+        raise ValueError("; ".join(faults))
+    return numbers

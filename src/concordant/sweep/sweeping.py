@@ -1,7 +1,12 @@
-"""`concordant sweep` as a whole: search, runs, results; finished trials are never repeated."""
+"""`concordant sweep` as a whole: search, runs, results; finished trials are never repeated.
+
+The folder belongs to one grid and is written by one process: sweep.json holds the grid and the state of every trial,
+log.txt the course of the sweep.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,22 +15,21 @@ from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.documents import write_document
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
-from concordant.study.experiment import study
+from concordant.study.experiment import Progress, study
 from concordant.study.grid import run_grid
-from concordant.sweep.folder import SweepFolder, document_of
-from concordant.sweep.grid_file import Grid, Search
-from concordant.sweep.plan import Experiment
-from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
-from concordant.sweep.trial import Trial
+from concordant.sweep import search
+from concordant.sweep.grid_file import Experiment, Grid, Search
+from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY, Trial
 from concordant.training.config import Config, Recipe, Variant
 from concordant.training.model import check_encoders, check_labels
-from concordant.training.provenance import digests, versions
-from concordant.training.runs import RunFolder, prepare_of
+from concordant.training.provenance import digests, hardware, versions
+from concordant.training.runs import RunFolder, claim, lock, note, prepare_of
 
 if TYPE_CHECKING:
     from concordant.sweep.ray_engine import RayEngine
 
-Progress = Callable[[int, int, str], None]
+SCHEMA = "concordant.sweep/1"
+MAY_CHANGE = ("resources", "retries")  # between the first command and one that resumes the sweep
 
 
 def run_sweep(
@@ -52,12 +56,10 @@ def run_sweep(
         DataError: the data are absent or invalid; nothing has been trained then.
         ConcordantError: the engine cannot start, or a worker has another installation of Concordant.
     """
-    files = {one.name: _checked(one) for one in plan}
-    folder = SweepFolder(out)
-    folder.claim(grid)
-    with folder.locked():
-        folder.clean()
-        sweep = _Sweep(grid, plan, folder, files, progress)
+    sweep = Sweep(grid, plan, out, command, progress)
+    sweep.claim()
+    with lock(out):
+        sweep.clean()
         state = "stopped"
         try:
             todo = sweep.start()
@@ -65,211 +67,271 @@ def run_sweep(
                 with engine() as workers:
                     sweep.check(workers)
                     workers.run(todo, resources=grid.resources, retries=grid.retries, done=sweep.done, lost=sweep.lost)
-            sweep.gather(command)
+            sweep.gather()
             state = "finished" if not sweep.failed else "failed"
         finally:
-            folder.clean()  # incomplete results of killed workers
-            folder.note(state)
-            found = document_of(grid, plan, folder, sweep.failed, state=state, command=command, retried=sweep.retried)
-            write_document(folder.mark, "sweep", found)
+            sweep.clean()  # incomplete results of killed workers
+            note(out, state)
+            found = sweep.document(state)
+            write_document(out / MARK, "sweep", found)
     return found
 
 
-class _Sweep:
-    """State of a sweep that is running."""
+class Sweep:
+    """State of a sweep that is running.
+
+    Args:
+        grid, plan, out, command, progress: as for `run_sweep`.
+
+    Raises:
+        DataError: the data are absent or invalid.
+    """
 
     def __init__(
-        self,
-        grid: Grid,
-        plan: Sequence[Experiment],
-        folder: SweepFolder,
-        files: Mapping[str, dict[str, str]],
-        progress: Progress | None,
+        self, grid: Grid, plan: Sequence[Experiment], out: Path, command: str, progress: Progress | None
     ) -> None:
-        self.grid, self.folder, self.files, self.progress = grid, folder, files, progress
+        self.files = {one.name: _checked(one) for one in plan}
+        self.grid, self.out, self.command, self.progress = grid, out, command, progress
+        self.path = out.absolute()  # as workers need it
         self.plan = {one.name: one for one in plan}
         self.configs: dict[str, Config] = {}  # of the experiments that are searched or need no search
-        self.left: dict[str, int] = {}  # candidates of an experiment that are not done
+        self.open: dict[str, int] = {}  # experiment -> trials without a result or a failure
         self.failed: dict[str, str] = {}  # name of a trial -> why
         self.retried = 0
-        per_label = grid.seeds + (grid.search.budget * grid.search.seeds if grid.search is not None else 0)
-        self.total = sum(per_label * len(one.config.variants) for one in plan)
-        self.count = self.total
+        searched = 0 if grid.search is None else grid.search.budget * grid.search.seeds
+        self.total = sum((grid.seeds + searched) * len(one.config.variants) for one in plan)
+
+    def claim(self) -> None:
+        """Take the folder for this grid; raise UsageError where it belongs to another one, or holds other files."""
+
+        def compared(document: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in document["grid"].items() if key not in MAY_CHANGE}
+
+        started = {"schema": SCHEMA, "state": "started", "experiments": [], "grid": self.grid.model_dump(mode="json")}
+        claim(self.out / MARK, started, "grid", "sweep", compared=compared)
+
+    def clean(self) -> None:
+        """Remove incomplete results of interrupted trials."""
+        for path in self.path.rglob(f".*{TEMPORARY}*"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in self.path.glob("*/*/runs/*/seed-*"):
+            if not (path / DONE).exists():
+                shutil.rmtree(path, ignore_errors=True)
 
     def start(self) -> list[Trial]:
-        """Return the trials that can start at once; count the finished ones."""
+        """Return the trials that can start at once: the candidates of a search come before the runs."""
         todo: list[Trial] = []
         for one in self.plan.values():
-            waiting = self._candidates(one)
-            self.left[one.name] = len(waiting)
-            todo += waiting or self._runs(one)
-            if waiting:  # its runs wait for the choice
-                self.count -= self.grid.seeds * len(one.config.variants)
-        self.count -= len(todo)
-        self.folder.note(f"{self.count} of {self.total} trials are done")
-        self._say("")
+            candidates = self._candidates(one)
+            trials = candidates or self._runs(one)
+            self.open[one.name] = len(trials) + (self._runs_of(one) if candidates else 0)
+            todo += trials
+        note(self.out, f"{self.count} of {self.total} trials are done")
+        self._report("")
         return todo
 
     def check(self, workers: RayEngine) -> None:
         """Report that no machine has the resources of a trial; on this machine alone, raise UsageError."""
         shortage = workers.shortage(self.grid.resources)
+        if shortage is not None and workers.local:
+            raise UsageError(f"{shortage}; ask for less in resources, or name a cluster with --address")
         if shortage is not None:
-            if workers.local:
-                raise UsageError(f"{shortage}; ask for less in resources, or name a cluster with --address")
-            self.folder.note(f"{shortage}; waiting for one that has it")
-            self._say(f"{shortage}; waiting for one that has it")
+            self._log(f"{shortage}; waiting for one that has it")
 
     def done(self, trial: Trial, outcome: dict[str, Any]) -> list[Trial]:
         """Record the outcome of a trial; return the trials that can start now."""
-        self.count += 1
+        one = self.plan[trial.experiment]
+        self.open[one.name] -= 1
         if outcome["state"] == "failed":
             self.failed[trial.name] = outcome["error"]
-            self.folder.note(f"failed: {trial.name}: {outcome['error']}")
+            note(self.out, f"failed: {trial.name}: {outcome['error']}")
             if "trace" in outcome:
-                self.folder.note(outcome["trace"])
+                note(self.out, outcome["trace"])
         else:
-            self.folder.note(trial.name)
-        self._say(trial.name if outcome["state"] == "done" else f"failed: {trial.name}")
-        if trial.candidate is None:
+            note(self.out, trial.name)
+        self._report(trial.name if outcome["state"] == "done" else f"failed: {trial.name}")
+        if trial.candidate is None or self.open[one.name] > self._runs_of(one):
             return []
-        self.left[trial.experiment] -= 1
-        if self.left[trial.experiment]:
-            return []
-        one = self.plan[trial.experiment]
         todo = self._runs(one)
-        self.count += self.grid.seeds * len(one.config.variants) - len(todo)  # there already, or failed before it began
+        self.open[one.name] = len(todo)  # others were finished, or failed before they began
         return todo
 
     def lost(self, trial: Trial, why: str, times: int) -> None:
         """Record that a trial is submitted again."""
         self.retried += 1
-        line = f"{trial.name}: {why}; tried again ({times} of {self.grid.retries})"
-        self.folder.note(line)
-        self._say(line)
+        self._log(f"{trial.name}: {why}; tried again ({times} of {self.grid.retries})")
 
-    def gather(self, command: str) -> None:
+    def gather(self) -> None:
         """Write results.json of every experiment whose runs are all finished, and grid.json of every such group."""
         for group in dict.fromkeys(one.group for one in self.plan.values()):
             rows = [one for one in self.plan.values() if one.group == group]
-            whole = [one for one in rows if self._whole(one)]
-            sheet = self.folder.path / group / "grid.json"
+            whole = [one for one in rows if one.name in self.configs and all(self._finished(one))]
+            sheet = self.path / group / "grid.json"
             if len(rows) > 1 and len(whole) == len(rows) and not sheet.exists():
                 configs = {one.row: self.configs[one.name] for one in rows}
-                grid = run_grid(configs, self.folder.path / group, alone=False, data=rows[0].data, jobs=1)
-                config = {**grid["config"]}
+                grid = run_grid(configs, sheet.parent, alone=False, data=rows[0].data, jobs=1)
                 if self.grid.search is not None:  # rows and variants have recipes of their own: search.json of each
-                    config["search"] = self.grid.search.model_dump(mode="json")
-                write_document(sheet, "grid", {**grid, "config": config, "command": command})
+                    grid["config"]["search"] = self.grid.search.model_dump(mode="json")
+                write_document(sheet, "grid", {**grid, "command": self.command})
             for one in whole:
-                path = RunFolder(self.folder.path / one.name).results
+                path = RunFolder(self.path / one.name).results
                 results = read_json(path) if path.exists() else None
                 if results is None:
                     results = study(self.configs[one.name], path.parent, data=one.data, jobs=1)
-                if results.get("command") != command:  # `concordant run` alone does not compute it again
-                    write_document(path, "results", {**results, "command": command})
+                if results.get("command") != self.command:  # `concordant run` alone does not compute it again
+                    write_document(path, "results", {**results, "command": self.command})
+
+    def document(self, state: str) -> dict[str, Any]:
+        """Return the content of sweep.json; `state` is "finished", "failed" (some trials) or "stopped"."""
+        experiments = [self._record(one) for one in self.plan.values()]
+        machines: list[dict[str, Any]] = []
+        for one in self.plan.values():
+            for path in sorted((self.path / one.name).glob(f"runs/*/*/{ABOUT}")):
+                machine = {key: value for key, value in read_json(path).items() if key in ("versions", "hardware")}
+                if machine not in machines:
+                    machines.append(machine)
+        return {
+            "schema": SCHEMA,
+            "state": state,
+            "command": self.command,
+            "folder": str(self.out),
+            "grid": self.grid.model_dump(mode="json"),
+            "trials": self.total,
+            "runs": sum(one["runs"] for one in experiments),
+            "finished": sum(one["finished"] for one in experiments),
+            "retried": self.retried,
+            "failed": [{"trial": name, "error": why} for name, why in self.failed.items()],
+            "experiments": experiments,
+            "versions": versions(),
+            "hardware": hardware(),
+            "machines": machines,
+        }
+
+    def _record(self, one: Experiment) -> dict[str, Any]:
+        """Return what sweep.json holds of an experiment."""
+        out, config, finished = RunFolder(self.path / one.name), one.config, self._finished(one)
+        table = out.path / "search.json"
+        return {
+            "name": one.name,
+            "group": one.group,
+            "row": one.row,
+            "benchmark": config.benchmark,
+            "fusion": config.fusion,
+            "calibrate": config.calibrate,
+            "method": config.method,
+            "runs": len(finished),
+            "finished": sum(finished),
+            "results": out.results.is_file(),
+            "chosen": read_json(table)["chosen"] if table.is_file() else None,
+        }
+
+    @property
+    def count(self) -> int:
+        """Number of trials with a result or a failure."""
+        return self.total - sum(self.open.values())
+
+    def _runs_of(self, one: Experiment) -> int:
+        return self.grid.seeds * len(one.config.variants)
+
+    def _finished(self, one: Experiment) -> list[bool]:
+        out = RunFolder(self.path / one.name)
+        return [out.finished(variant, seed) for variant in one.config.variants for seed in range(one.config.seeds)]
 
     def _candidates(self, one: Experiment) -> list[Trial]:
         """Return the unfinished trials of an experiment's search: the same candidates for every variant."""
-        search, found = self.grid.search, []
-        if search is None:
+        given, found = self.grid.search, []
+        if given is None:
             return []
-        for number in range(search.budget):
-            fields = draw(search.values, number, seed=search.seed)
+        for number in range(given.budget):
+            fields = search.draw(given.space, number, seed=given.seed)
             recipe = Recipe.model_validate({**one.config.recipe.model_dump(), **fields})
             config = one.config.model_copy(update={"recipe": recipe})
             for variant in config.variants:
-                for seed in range(search.seeds):
-                    target = place(self.folder.path, one, variant, number, seed)
-                    trial = self._trial(one, config, variant, seed, target)
-                    found.append(trial.model_copy(update={"candidate": number, "fields": fields}))
+                for seed in range(given.seeds):
+                    target = self._place(one, variant.label, number, seed)
+                    found.append(self._trial(one, config, variant, seed, target, candidate=number, fields=fields))
         return [trial for trial in found if not trial.finished]
 
-    def _trial(self, one: Experiment, config: Config, variant: Variant, seed: int, target: Path) -> Trial:
+    def _place(self, one: Experiment, label: str, number: int, seed: int) -> Path:
+        """Return the file of one candidate and seed."""
+        return self.path / "search" / one.name / label / f"candidate-{number}-seed-{seed}.json"
+
+    def _trial(
+        self,
+        one: Experiment,
+        config: Config,
+        variant: Variant,
+        seed: int,
+        target: Path,
+        **more: Any,  # noqa: ANN401
+    ) -> Trial:
         return Trial(
             experiment=one.name,
             config=config,
             label=variant.label,
             seed=seed,
-            sweep=self.folder.path,
+            sweep=self.path,
             target=target,
             data=one.data,
             files=self.files[one.name],
-            cpus=self.grid.resources.cpus,
-            gpus=self.grid.resources.gpus,
+            **self.grid.resources.model_dump(),
+            **more,
         )
 
     def _runs(self, one: Experiment) -> list[Trial]:
         """Claim the experiment's folder with the chosen recipes; return the unfinished runs."""
-        config, search = one.config, self.grid.search
-        out = RunFolder(self.folder.path / one.name)
-        barred: set[str] = set()
-        if search is not None:
-            if any(name.startswith(f"{one.name}: ") for name in self.failed):  # a candidate without a result
-                return self._none(one, "a trial of its search failed")
-            table = table_of(one, search, self.folder.path)
-            chosen = {label: dict(row["recipe"]) for label, row in table["chosen"].items() if row is not None}
-            barred = {variant.label for variant in config.variants} - set(chosen)
-            config = config.model_copy(update={"tuned": chosen})
-        out.claim(config, self.files[one.name])
-        if search is not None:
-            write_json(out.path / "search.json", table)
-        self.configs[one.name] = config
+        config, out = one.config, RunFolder(self.path / one.name)
+        barred: dict[str, str] = {}  # label -> why its runs cannot start
+        if any(name.startswith(f"{one.name}: ") for name in self.failed):  # a candidate without a result
+            barred = {variant.label: "a trial of its search failed" for variant in config.variants}
+        else:
+            table = None if self.grid.search is None else self._table(one, self.grid.search)
+            if table is not None:
+                chosen = {label: dict(row["recipe"]) for label, row in table["chosen"].items() if row is not None}
+                config = config.model_copy(update={"tuned": chosen})
+                barred = dict.fromkeys(table["chosen"].keys() - chosen, "no candidate of its search could be trained")
+            out.claim(config, self.files[one.name])
+            if table is not None:
+                write_json(out.path / "search.json", table)
+            self.configs[one.name] = config
         todo = []
         for seed in range(config.seeds):
             for variant in config.variants:
                 trial = self._trial(one, config, variant, seed, out.run(variant, seed))
                 if variant.label in barred:
-                    self.failed[trial.name] = "no candidate of its search could be trained"
+                    self.failed[trial.name] = barred[variant.label]
                 elif not trial.finished:
                     todo.append(trial)
         return todo
 
-    def _none(self, one: Experiment, why: str) -> list[Trial]:
-        for seed in range(one.config.seeds):
-            for variant in one.config.variants:
-                self.failed[f"{one.name}: {variant.label}, seed {seed}"] = why
-        return []
+    def _table(self, one: Experiment, given: Search) -> dict[str, Any]:
+        """Return the table of a finished search, search.json: every candidate with its scores, and the chosen one."""
+        rows, chosen = [], {}
+        for variant in one.config.variants:
+            label, mine = variant.label, []
+            for number in range(given.budget):
+                results = [read_json(self._place(one, label, number, seed)) for seed in range(given.seeds)]
+                mine.append(search.candidate_row(label, number, results[0]["recipe"], results))
+            chosen[label] = search.choose(mine)
+            rows += mine
+        return {
+            "schema": search.SCHEMA,
+            "benchmark": one.config.benchmark,
+            "fusion": one.config.fusion,
+            "method": one.config.method,
+            **given.model_dump(include={"budget", "seeds", "seed", "space"}),
+            "candidates": rows,
+            "chosen": chosen,
+            "versions": versions(),
+        }
 
-    def _whole(self, one: Experiment) -> bool:
-        config = self.configs.get(one.name)
-        if config is None:
-            return False
-        out = RunFolder(self.folder.path / one.name)
-        return all(out.finished(variant, seed) for variant in config.variants for seed in range(config.seeds))
+    def _log(self, line: str) -> None:
+        note(self.out, line)
+        self._report(line)
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         if self.progress is not None:
             self.progress(self.count, self.total, line)
-
-
-def place(sweep: Path, experiment: Experiment, variant: Variant, number: int, seed: int) -> Path:
-    """Return the file of one candidate and seed."""
-    return sweep / "search" / experiment.name / variant.label / f"candidate-{number}-seed-{seed}.json"
-
-
-def table_of(one: Experiment, search: Search, sweep: Path) -> dict[str, Any]:
-    """Return the table of a finished search, search.json: every candidate with its scores, and the chosen one."""
-    rows, chosen = [], {}
-    for variant in one.config.variants:
-        mine = []
-        for number in range(search.budget):
-            results = [read_json(place(sweep, one, variant, number, seed)) for seed in range(search.seeds)]
-            mine.append(candidate_row(variant.label, number, results[0]["recipe"], results))
-        chosen[variant.label] = choose(mine)
-        rows += mine
-    return {
-        "schema": SCHEMA,
-        "benchmark": one.config.benchmark,
-        "fusion": one.config.fusion,
-        "method": one.config.method,
-        "budget": search.budget,
-        "seeds": search.seeds,
-        "seed": search.seed,
-        "space": {name: values.written for name, values in search.values.items()},
-        "candidates": rows,
-        "chosen": chosen,
-        "versions": versions(),
-    }
 
 
 def _checked(one: Experiment) -> dict[str, str]:

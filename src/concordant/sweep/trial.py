@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
+from threadpoolctl import threadpool_limits
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.split import AnySplit, Task
@@ -34,6 +34,7 @@ MARK = "sweep.json"  # a worker looks for it to check that it sees the sweep's f
 DONE = "run.json"
 ABOUT = "trial.json"  # beside run.json: versions and hardware of the run
 TEMPORARY = ".tmp"
+digests_of = lru_cache(maxsize=8)(digests)  # trials of one worker read the same data
 
 
 class Trial(BaseModel):
@@ -85,27 +86,41 @@ class Trial(BaseModel):
         """Whether the result exists."""
         return (self.target / DONE if self.candidate is None else self.target).exists()
 
+    def source(self) -> Path | None:
+        """Return the data folder, after checking that its files are those that the sweep was planned with."""
+        folder = folder_of(self.config.benchmark, self.data)
+        found = digests_of(folder, BENCHMARKS[self.config.benchmark].files)
+        other = sorted(name for name, digest in self.files.items() if found.get(name) != digest)
+        if other:
+            raise DataError(
+                f"{', '.join(other)} in {folder} of the worker is another file than where the sweep was started; "
+                "see that all machines read the same data"
+            )
+        return folder
+
 
 def perform(trial: Trial) -> dict[str, Any]:
-    """Run a trial unless it is finished; return its outcome.
+    """Run a trial with its number of threads unless it is finished; return its outcome.
 
     Returns:
         "state": "done", "failed" or "memory" (the worker ran out of memory); the latter two with a sentence under
         "error". A candidate that cannot be trained is "done": the failure is its result.
     """
-    import torch
-
     if not (trial.sweep / MARK).is_file():
         error = f"the worker does not see {trial.sweep}; name with --out a folder on storage that all machines share"
         return {"state": "failed", "error": error}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(trial.cpus)
     try:
         if not trial.finished:
-            with _resources(trial):
-                _search(trial) if trial.candidate is not None else _run(trial)
+            with threadpool_limits(trial.cpus):
+                _run(trial) if trial.candidate is None else _search(trial)
     except ConcordantError as error:
         return {"state": "failed", "error": str(error)}
     except (MemoryError, torch.OutOfMemoryError) as error:
         return {"state": "memory", "error": f"out of memory ({error})"}
+    finally:
+        torch.set_num_threads(threads)
     return {"state": "done"}
 
 
@@ -113,7 +128,7 @@ def _run(trial: Trial) -> None:
     """Train, test and write one run as `concordant run` does."""
     attempt = trial.target.with_name(f".{trial.target.name}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
-        run_one(Job(trial.config, trial.variant, trial.seed, attempt, _source(trial)))
+        run_one(Job(trial.config, trial.variant, trial.seed, attempt, trial.source()))
         about = {"cpus": trial.cpus, "gpus": trial.gpus, "versions": versions(), "hardware": hardware()}
         write_json(attempt / ABOUT, about)
         _move(attempt, trial.target)
@@ -140,20 +155,16 @@ def _search(trial: Trial) -> None:
         "validation": None,
         "error": None,
     }
-    task = without_test(prepare_of(trial.config, _source(trial), seed=trial.seed))
+    task = without_test(prepare_of(trial.config, trial.source(), seed=trial.seed))
     try:
         trained = train(task, trial.config, trial.variant, trial.seed)
     except ConcordantError as error:
         found["error"] = str(error)
     else:
         kept = next(one for one in trained.history if one["step"] == trained.best_step)
-        found |= {
-            "validation": kept["validation"],
-            "best_step": trained.best_step,
-            "train_seconds": trained.seconds,
-        }
-    found |= {"versions": versions(), "hardware": hardware()}
-    write_json(trial.target, found)
+        score, step, seconds = kept["validation"], trained.best_step, trained.seconds
+        found |= {"validation": score, "best_step": step, "train_seconds": seconds}
+    write_json(trial.target, {**found, "versions": versions(), "hardware": hardware()})
 
 
 def without_test(task: Task) -> Task:
@@ -161,36 +172,3 @@ def without_test(task: Task) -> Task:
     nothing = np.arange(0)
     rest: AnySplit = task.test.rows(nothing) if isinstance(task.test, StoredSplit) else task.test.take(nothing)
     return replace(task, test=rest)
-
-
-def _source(trial: Trial) -> Path | None:
-    """Return the data folder, after checking that its files are those that the sweep was planned with."""
-    folder = folder_of(trial.config.benchmark, trial.data)
-    found = _digests(folder, BENCHMARKS[trial.config.benchmark].files)
-    other = sorted(name for name, digest in trial.files.items() if found.get(name) != digest)
-    if other:
-        raise DataError(
-            f"{', '.join(other)} in {folder} of the worker is another file than where the sweep was started; "
-            "see that all machines read the same data"
-        )
-    return folder
-
-
-@lru_cache(maxsize=8)
-def _digests(folder: Path | None, files: tuple[str, ...]) -> dict[str, str]:
-    return digests(folder, files)
-
-
-@contextmanager
-def _resources(trial: Trial) -> Iterator[None]:
-    """Limit a block to the trial's number of threads."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(trial.cpus)
-    try:
-        with threadpool_limits(trial.cpus):
-            yield
-    finally:
-        torch.set_num_threads(threads)

@@ -28,6 +28,7 @@ import torch
 from concordant.errors import ConcordantError, UsageError
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
+from concordant.training.provenance import cores
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -83,9 +84,7 @@ Failures = list[tuple[Job, str]]
 
 def default_jobs() -> int:
     """Return how many runs go at once: the cores of this process, or 1 where an accelerator is shared."""
-    if torch.accelerator.is_available():
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if torch.accelerator.is_available() else cores()
 
 
 def run_all(

@@ -30,10 +30,14 @@ def versions() -> dict[str, str]:
 
 def hardware() -> dict[str, str | int]:
     """Return the processor, the cores of this process, and the accelerator or "none"."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else str(accelerator or "none")
-    return {"processor": _processor(), "cores": cores, "accelerator": name}
+    return {"processor": _processor(), "cores": cores(), "accelerator": name}
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def digests(folder: Path | None, files: Sequence[str]) -> dict[str, str]:

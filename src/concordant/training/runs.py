@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ class RunFolder:
         self.results = path / "results.json"
         self.predictions = path / "predictions.parquet"
         self._config = path / "config.json"
-        self._log = path / "log.txt"
 
     @cached_property
     def _values(self) -> dict[str, Any]:
@@ -108,27 +107,7 @@ class RunFolder:
             "files": files,
             **({"numerics": dict(numerics)} if numerics else {}),
         }
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"{self.path} is a file; name a folder with --out")
-        if self._config.exists():
-            found = read_json(self._config)
-            differing = sorted(key for key in {**wanted, **found} if wanted.get(key) != found.get(key))
-            if differing:
-                listed = ", ".join(f"{key}: there {found.get(key)!r}, here {wanted.get(key)!r}" for key in differing)
-                raise UsageError(
-                    f"{self.path} belongs to another configuration ({listed}); "
-                    "name another folder with --out, or move this one away"
-                )
-            return
-        if self.path.exists() and any(self.path.iterdir()):
-            raise UsageError(f"{self.path} is not empty and holds no experiment; name another folder with --out")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self._config, wanted)
-        except OSError as error:
-            raise UsageError(
-                f"cannot write to {self.path} ({error.strerror}); name another folder with --out"
-            ) from None
+        claim(self._config, wanted, "configuration", "experiment")
 
     def run(self, variant: Variant, seed: int) -> Path:
         """Return the subfolder of one run."""
@@ -144,14 +123,11 @@ class RunFolder:
 
     def note(self, line: str) -> None:
         """Add a line to the log, with the time."""
-        with self._log.open("a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        note(self.path, line)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Lock the folder against a second process that would write to it, as `lock` does."""
-        with lock(self.path):
-            yield
+        return lock(self.path)
 
     def source(self, data: Path | str | None) -> Path | None:
         """Return the data folder, whose files must be those of the training.
@@ -210,6 +186,52 @@ def open_runs(folder: Path | str) -> RunFolder:
         raise DataError(f"{path} is incomplete ({what} missing); give its `concordant run` command again to finish it")
     check_schema(runs.results, read_json(runs.results), RESULTS)
     return runs
+
+
+def claim(
+    mark: Path,
+    content: Mapping[str, Any],
+    what: str,
+    holder: str,
+    *,
+    compared: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> None:
+    """Write the file that marks a new folder as belonging to its content, or verify that the folder belongs to it.
+
+    Args:
+        mark: the file.
+        content: of the file.
+        what: a folder belongs to, for the error: "configuration" or "grid".
+        holder: what a folder with the file holds, for the error: "experiment" or "sweep".
+        compared: from the content to what must be equal.
+
+    Raises:
+        UsageError: the folder belongs to something else, holds other files, or cannot be written.
+    """
+    folder = mark.parent
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder with --out")
+    if mark.exists():
+        found, wanted = compared(read_json(mark)), compared(content)
+        differing = sorted(key for key in {**wanted, **found} if wanted.get(key) != found.get(key))
+        if differing:
+            listed = ", ".join(f"{key}: there {found.get(key)!r}, here {wanted.get(key)!r}" for key in differing)
+            raise UsageError(
+                f"{folder} belongs to another {what} ({listed}); name another folder with --out, or move this one away"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty and holds no {holder}; name another folder with --out")
+    try:
+        write_json(mark, content)
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder} ({error.strerror}); name another folder with --out") from None
+
+
+def note(folder: Path, line: str) -> None:
+    """Add a line to a folder's log.txt, with the time."""
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
 @contextmanager

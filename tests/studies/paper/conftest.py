@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from concordant.sweep.search import Choices
 from studies.paper.grid import Cell, Family, Grid, make_plan
 from studies.paper.outcomes import CellOutcomes, RunOutcomes, read_cell
 from studies.paper.run import Places, run_study
@@ -40,7 +39,7 @@ GRID = Grid(
     calibrators=("none", "self", "uncertainty", "after-fusion", "context"),
     ablations=("context-no-support", "context-no-perturbation"),
     severities=(1, 5),
-    space={"learning_rate": Choices((0.01, 0.03))},
+    space={"learning_rate": [0.01, 0.03]},
     budget=2,
     search_seeds=1,
     resamples=200,
