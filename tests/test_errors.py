@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from concordant.errors import ConcordantError, DataError, UsageError, explain
+from concordant.errors import ConcordantError, DataError, UsageError, explain, foreign, quoted
 
 
 @pytest.mark.parametrize("kind", [UsageError, DataError])
@@ -51,3 +51,27 @@ def test_every_fault_is_a_sentence(values, said):
     with pytest.raises(ValidationError) as error:
         Point(**values)
     assert explain(error.value) == said
+
+
+def test_a_message_is_one_line_that_controls_no_terminal():
+    assert str(DataError("a\nb \x1b[31mred\x07 \u202e \udc80")) == "a b \\x1b[31mred\\x07 \\u202e \\udc80"
+    assert len(str(DataError("x" * 10**6))) < 10_000
+
+
+def test_a_foreign_message_is_short_and_on_one_line():
+    assert foreign(ValueError("first\n  second\x1b")) == "first second\\x1b"
+    assert foreign(FileNotFoundError(2, "No such file or directory", "name")) == "No such file or directory"
+    assert foreign(RuntimeError()) == "RuntimeError"
+    assert len(foreign(ValueError("x" * 10**6))) < 300
+
+
+def test_what_is_quoted_is_short_whatever_it_is():
+    nested = ["x"]
+    for _ in range(60):
+        nested = [nested] * 3
+    assert len(quoted(nested)) < 5_000
+    assert quoted({"a": 1}) == "{'a': 1}"
+    assert quoted(10**6000) == "int that is too long to show"
+    with pytest.raises(ValidationError) as caught:
+        Point(x="x" * 10**6)
+    assert len(explain(caught.value)) < 500

@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from concordant.errors import DataError
-from concordant.files import read_json, write_atomically, write_json, write_text
+from concordant.errors import DataError, UsageError
+from concordant.files import (
+    bytes_in,
+    check_size,
+    new_folder,
+    read_json,
+    read_yaml,
+    reading,
+    write_atomically,
+    write_json,
+    write_text,
+)
 
 
 def test_what_is_written_takes_the_place_of_the_old_file(tmp_path):
@@ -113,3 +123,148 @@ def test_a_folder_is_refused_before_anything_is_done(tmp_path, monkeypatch, name
     with pytest.raises(IsADirectoryError, match="Is a directory"):
         write_atomically(Path(name), lambda temporary: pytest.fail("it was asked to write"))
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_only_regular_files_are_replaced_and_links_are_not_followed(tmp_path):
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "lost").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "lost", "pipe"):
+        with pytest.raises(FileExistsError, match="it is a link, a device or a pipe, not a regular file"):
+            write_text(tmp_path / name, "new")
+    assert sorted(os.listdir(tmp_path)) == ["kept", "link", "lost", "pipe"]
+    assert (tmp_path / "kept").read_text() == "kept"
+    with pytest.raises(FileExistsError):
+        write_text(Path("/dev/null"), "new")
+    assert not Path("/dev/null").is_file()
+
+
+def test_temporary_names_cannot_be_guessed_and_fit_wherever_the_name_fits(tmp_path):
+    seen = set()
+    for _ in range(3):
+        write_atomically(tmp_path / ("x" * 251 + ".bin"), lambda path: seen.add(path.name) or path.write_text("x"))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["new", "there"])
+def test_a_folder_appears_when_it_is_complete_or_not_at_all(tmp_path, name):
+    (tmp_path / "there").mkdir()
+
+    def fill(error=None):
+        with new_folder(tmp_path / name, "last") as folder:
+            (folder / "last").write_text("x")
+            (folder / "first").write_text("x")
+            if error is not None:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(KeyboardInterrupt())
+    assert os.listdir(tmp_path) == ["there"]
+    assert os.listdir(tmp_path / "there") == []
+    fill()
+    assert sorted(os.listdir(tmp_path / name)) == ["first", "last"]
+    assert sorted(os.listdir(tmp_path)) == sorted({"there", name})
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("[" * 10**5, "recursion"),
+        ('{"a":' * 10**5, "recursion"),
+        ('{"a": ' + "9" * 5000 + "}", "a whole number of 5000 digits"),
+        ('{"a": NaN}', "NaN is no finite number"),
+        ('{"a": -Infinity}', "-Infinity is no finite number"),
+        ('{"a": 1e999}', "1e999 is no finite number"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' stands there twice"),
+    ],
+)
+def test_json_that_no_writer_of_ours_makes_is_refused(tmp_path, content, text):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=text):
+        read_json(path)
+
+
+ALIASES = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join(['*' + old] * 9)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (ALIASES, "with its aliases expanded, larger than 50 levels and 20,000 values"),
+        ("&a [*a]", "with its aliases expanded"),
+        ("a: &a {x: &b [*a]}", "with its aliases expanded"),
+        ("[" * 5000, "50 levels"),
+        ("- " * 5000, "50 levels"),
+        ("a: 1" + ":59" * 40_000, "holds a number of"),
+        ("a: 0x" + "f" * 5000, "holds a number of"),
+        ("a: " + "9" * 5000, "holds a number of"),
+        ("a: .inf", "inf is no finite number"),
+        ("a: " + "x" * 200_000, "a YAML file may have 131,072"),
+        ("a: 1\na: 2", "line 2, column 1: no YAML: a stands there twice"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a: !!timestamp x", "cannot be read as YAML"),
+        ("\x00", "no YAML"),
+    ],
+)
+def test_yaml_that_nobody_wrote_by_hand_is_refused_at_once(tmp_path, content, text):
+    path = tmp_path / "a.yaml"
+    path.write_text(content)
+    with pytest.raises(DataError, match=text):
+        read_yaml(path)
+
+
+def test_yaml_keeps_aliases_and_reads_dates_as_text(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: &a [1, 2.5]\nb: *a\nc: 2020-01-01\n? [x]\n: 1\n".replace("? [x]\n: 1\n", ""))
+    assert read_yaml(path) == {"a": [1, 2.5], "b": [1, 2.5], "c": "2020-01-01"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [(b" <HTML>", "is an HTML page, not"), (b"version https://git-lfs", "LFS")]
+)
+def test_pages_and_pointers_are_named_as_such(tmp_path, content, text):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=text):
+        read_json(path)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, text in ((tmp_path / "pipe", "a device or a pipe"), (Path("/dev/zero"), "a device or a pipe")):
+        with pytest.raises(DataError, match=text):
+            read_json(path)
+    with pytest.raises(DataError, match="embedded null byte"):
+        read_json(Path("a\0b"))
+
+
+def test_whatever_a_reader_raises_becomes_one_sentence(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("x")
+    for error, text in (
+        (SystemError("a\nb"), r"cannot be read as X \(a b\); do Y"),
+        (MemoryError(), "fit into memory"),
+    ):
+        with pytest.raises(DataError, match=text), reading(path, "X", "do Y"):
+            raise error
+    with pytest.raises(UsageError, match="ours"), reading(path, "X"):
+        raise UsageError("ours")
+
+
+def test_sizes_are_limited_unless_the_bytes_are_at_hand(monkeypatch):
+    check_size("x", 1 << 30)
+    check_size("x", 1 << 40, 1 << 40)
+    with pytest.raises(
+        DataError, match=r"x announces 1,073,741,825 bytes, more than the 1,073,741,824 that CONCORDANT_LIMIT allows"
+    ):
+        check_size("x", (1 << 30) + 1)
+    monkeypatch.setenv("CONCORDANT_LIMIT", "1.5 GiB")
+    check_size("x", 3 << 29)
+    for text in ("-1", "1 1", "٣", "GiB", "1" * 400):
+        monkeypatch.setenv("CONCORDANT_LIMIT", text)
+        with pytest.raises(UsageError, match='must be a size such as "512MiB" or "4GiB"'):
+            bytes_in("CONCORDANT_LIMIT", 1)

@@ -110,7 +110,7 @@ def test_what_is_no_grid_file(grid_file, text, fault):
 
 
 def test_an_absent_file_and_an_absent_reader(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"the grid file .*nowhere.yaml cannot be read \(.*No such file"):
+    with pytest.raises(UsageError, match=r"the grid file .*nowhere.yaml cannot be read as YAML \(No such file"):
         read_grid(tmp_path / "nowhere.yaml")
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(

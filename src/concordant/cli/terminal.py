@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from concordant.errors import UsageError
+from concordant.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,12 +46,20 @@ def names_of(text: str) -> tuple[str, ...]:
 def make_console(json_to: str | None = None) -> Console:
     """Return the console for messages: standard output, or standard error where JSON goes to standard output."""
     from rich.console import Console
+    from rich.segment import Segment
+
+    class Safe(Console):
+        """A console that shows terminal escapes in what it prints instead of sending them."""
+
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:  # noqa: ANN401 - as in the base class
+            for text, style, control in super().render(*arguments, **options):
+                yield Segment(text if control else printable(text), style, control)
 
     # Names and paths may contain [tags] and :codes:, which must not be interpreted.
     options: dict[str, Any] = {"stderr": json_to == "-", "highlight": False, "markup": False, "emoji": False}
-    console = Console(**options)
+    console = Safe(**options)
     # A pipe has no width: each table row stays on one line.
-    return console if console.is_terminal else Console(**options, width=200)
+    return console if console.is_terminal else Safe(**options, width=200)
 
 
 @contextmanager
@@ -75,7 +83,7 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
         task = bar.add_task("", total=None)
 
         def update(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total or None, description=line)
+            bar.update(task, completed=done, total=total or None, description=printable(line))
 
         yield update
 

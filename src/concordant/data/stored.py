@@ -7,8 +7,6 @@ Axis letters: N instances, B batch, T most steps of an instance; the remaining a
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from concordant.data.scaling import Scale
 from concordant.data.split import Bools, Floats, Integers, Split, Strings, Task
 from concordant.data.store import Instance, Store, Values
 from concordant.errors import UsageError
+from concordant.files import bytes_in
 
 if TYPE_CHECKING:
     import torch
@@ -39,14 +38,7 @@ def memory_budget() -> int:
     Raises:
         UsageError: the variable is not a size.
     """
-    text = os.environ.get(MEMORY)
-    if not text:
-        return DEFAULT_MEMORY
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B|B)?\s*", text, re.IGNORECASE)
-    if found is None:
-        raise UsageError(f'{MEMORY} must be a size such as "512MiB" or "4GiB"; found {text!r}')
-    powers = {"b": 0, "k": 10, "m": 20, "g": 30}
-    return int(float(found[1]) * 2 ** powers[(found[2] or "B")[0].lower()])
+    return bytes_in(MEMORY, DEFAULT_MEMORY)
 
 
 @dataclass(frozen=True)

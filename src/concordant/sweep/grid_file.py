@@ -8,7 +8,6 @@ OUT/sweep.json, OUT/log.txt                      the grid, the state of every tr
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from concordant.benchmarks.catalogue import BENCHMARKS, is_store, store_at, stored_as
 from concordant.data.archives import is_url, named_data
-from concordant.errors import ConcordantError, UsageError, explain
+from concordant.errors import ConcordantError, DataError, UsageError, explain, quoted
+from concordant.files import read_yaml
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
@@ -146,32 +146,13 @@ def read_grid(path: Path) -> Grid:
         ConcordantError: PyYAML is not installed.
     """
     try:
-        import yaml
+        values = read_yaml(path)
     except ModuleNotFoundError:
         raise ConcordantError(f"grid files need PyYAML, which is not installed: {INSTALL}") from None
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Refuse a repeated key, of which YAML would silently keep the last value."""
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ANN401
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for place, key in enumerate(keys):
-                if key in keys[:place]:
-                    mark = node.value[place][0].start_mark
-                    raise yaml.MarkedYAMLError(problem=f"{key} stands there twice", problem_mark=mark)
-            found: dict[Hashable, Any] = super().construct_mapping(node, deep)
-            return found
-
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the grid file {path} cannot be read ({error}); name a YAML file") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        raise UsageError(f"{path}{where}: no YAML: {getattr(error, 'problem', None) or error}") from None
+    except DataError as error:
+        raise UsageError(f"the grid file {error}") from None
     if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold names and values such as 'benchmarks: [digits]'; found {values!r}")
+        raise UsageError(f"{path} must hold names and values such as 'benchmarks: [digits]'; found {quoted(values)}")
     try:
         return Grid.model_validate(values)
     except ValidationError as error:
