@@ -263,7 +263,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - the content of the file
 
 def _check_events(events: Iterator[Any], path: Path) -> None:
     """Refuse YAML whose values would be too deep, too many, or too long to convert; nothing is built."""
-    nodes, sizes = 0, dict[str, int]()  # anchor -> nodes below it
+    nodes, sizes = 0, dict[str | None, int]()  # anchor -> nodes below it
     opened: list[tuple[str | None, int]] = []  # anchors of the collections around an event, and the nodes before them
     for event in events:
         kind, anchor = type(event).__name__, getattr(event, "anchor", None)

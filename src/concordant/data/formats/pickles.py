@@ -152,11 +152,11 @@ class _Machine:
         if opcode.arg is None:
             return None
         if opcode.name != "STRING":
-            return opcode.arg.reader(self.data)
+            return opcode.arg.reader(self.data)  # type: ignore[arg-type]
         text = self.data.readline().rstrip(b"\r\n")  # of Python 2, quoted; pickletools reads ASCII alone
         if len(text) < 2 or text[:1] not in b"\"'" or text[-1:] != text[:1]:
             raise ValueError("it is no pickle: a string has no quotes")
-        return codecs.escape_decode(text[1:-1])[0].decode("latin1")  # type: ignore[attr-defined]
+        return codecs.escape_decode(text[1:-1])[0].decode("latin1")
 
     def step(self, name: str, argument: Any) -> None:  # noqa: ANN401
         """Carry out one opcode."""
@@ -277,14 +277,14 @@ class _Machine:
         self.spend(len(text))
         return text.encode("latin1")
 
-    def container(self, kind: Callable[..., Any], items: object = (), *more: object) -> Any:  # noqa: ANN401
+    def container(self, kind: Callable[..., Any], items: Any = (), *more: object) -> Any:  # noqa: ANN401
         """Return a container of the items of another; of a number it would have that many bytes."""
         bare = kind in (bytes, bytearray)
         if more or not isinstance(items, (bytes, list, tuple) if bare else (list, tuple)):
             raise _RefusedError("it makes a container in another way than Python does")
         self.spend(8 * len(items))
         if kind in (set, frozenset):
-            return kind(map(_key, items))  # type: ignore[arg-type]
+            return kind(map(_key, items))
         return kind((_key(key), value) for key, value in items) if kind in (dict, OrderedDict) else kind(items)
 
 
