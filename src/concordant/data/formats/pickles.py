@@ -285,7 +285,8 @@ class _Machine:
         self.spend(8 * len(items))
         if kind in (set, frozenset):
             return kind(map(_key, items))
-        return kind([(_key(key), value) for key, value in items] if kind in (dict, OrderedDict) else items)
+        pairs: Any = items
+        return kind([(_key(key), value) for key, value in pairs] if kind in (dict, OrderedDict) else items)
 
 
 def _call(kind: Callable[..., Any]) -> Callable[..., Any]:
