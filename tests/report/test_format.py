@@ -1,6 +1,6 @@
 import pytest
 
-from concordant.report.format import columns_mean, label_of, labels_of, listed, mean, p_text, plural, std, values_of
+from concordant.report.format import by_column, label_of, labels_of, listed, mean, p_text, plural, std, values_of
 
 
 def a_run(calibrator, perturbed, seed=0, clean=0.5, noise=0.4, swap=0.2):
@@ -55,7 +55,8 @@ def test_unknown_values_are_left_out_of_means():
     assert mean([None]) is None
     assert std([1.0, None]) is None
     assert std([1.0, 3.0]) == pytest.approx(2**0.5)
-    assert columns_mean([[1.0, None], [3.0, 4.0, 5.0]]) == [2.0, 4.0]
+    assert by_column(mean, [[1.0, None], [3.0, 4.0, 5.0]]) == [2.0, 4.0]
+    assert by_column(std, [[1.0, None], [3.0, 4.0]]) == [pytest.approx(2**0.5), None]
 
 
 def test_counts_and_lists_read_as_english():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,22 @@ Document = Mapping[str, Any]
 
 def label_of(run: Document) -> str:
     """Return the label of a run's method, as `comparisons` in results.json has it."""
+    if "label" in run:
+        return str(run["label"])
     return "none+perturbed" if run["calibrator"] == "none" and run["perturbed_training"] else str(run["calibrator"])
+
+
+def by_label(runs: Sequence[Document]) -> dict[str, list[Document]]:
+    """Return label -> its runs, one per seed, in the order of the document."""
+    found: dict[str, list[Document]] = {}
+    for run in runs:
+        found.setdefault(label_of(run), []).append(run)
+    return found
 
 
 def labels_of(results: Document) -> list[str]:
     """Return the methods' labels in the order of the runs."""
-    return list(dict.fromkeys(label_of(run) for run in results["runs"]))
+    return list(by_label(results["runs"]))
 
 
 def shown(label: str) -> str:
@@ -50,7 +60,7 @@ def condition_name(condition: str) -> str:
 
 def values_of(results: Document, label: str, condition: str) -> list[float]:
     """Return one accuracy in [0, 1] per seed; conditions are named as in `comparisons`."""
-    runs = [run for run in results["runs"] if label_of(run) == label]
+    runs = by_label(results["runs"]).get(label, [])
     if condition == "clean":
         return [run["clean"][METRIC] for run in runs]
     if condition == "corruption.mean":
@@ -65,9 +75,21 @@ def p_text(value: float | None) -> str:
     >>> p_text(0.0004), p_text(0.0312), p_text(None)
     ('<0.001', '0.031', '-')
     """
-    if value is None:
-        return "-"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return "-" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def difference_text(entry: Document) -> str:
+    """Return a paired difference with its corrected p-value.
+
+    >>> difference_text({"difference": 0.02, "p_holm": 0.0004})
+    '+2.0 points, p <0.001'
+    """
+    return f"{100 * entry['difference']:+.1f} points, p {p_text(entry['p_holm'])}"
+
+
+def outcome(entry: Document) -> str:
+    """Return "+" for a comparison that is significantly better, "-" for significantly worse, else nothing."""
+    return "" if entry["p_holm"] >= SIGNIFICANT or not entry["difference"] else "+" if entry["difference"] > 0 else "-"
 
 
 def pairs_text(values: Document, sign: str = ": ") -> str:
@@ -99,37 +121,28 @@ def rounded(value: Any, digits: int = DIGITS) -> Any:  # noqa: ANN401 - plain JS
 
 def mean(values: Iterable[float | None]) -> float | None:
     """Return the mean of the finite values, or None."""
-    known = _known(values)
-    return statistics.fmean(known) if known else None
+    return statistics.fmean(known) if (known := _known(values)) else None
 
 
 def std(values: Iterable[float | None]) -> float | None:
     """Return the standard deviation of a sample; None for fewer than two finite values."""
-    known = _known(values)
-    return statistics.stdev(known) if len(known) > 1 else None
+    return statistics.stdev(known) if len(known := _known(values)) > 1 else None
 
 
-def columns_mean(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the mean of every column; rows are cut to the shortest."""
-    return [mean(column) for column in zip(*rows, strict=False)]
+def by_column(
+    of: Callable[[Iterable[float | None]], float | None], rows: Iterable[Sequence[Any]]
+) -> list[float | None]:
+    """Return the mean or the standard deviation of every column; rows are cut to the shortest.
 
-
-def columns_std(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the standard deviation of every column; None where fewer than two values are finite."""
-    return [std(column) for column in zip(*rows, strict=False)]
+    >>> by_column(mean, [[1.0, None], [3.0, 4.0, 5.0]])
+    [2.0, 4.0]
+    """
+    return [of(column) for column in zip(*rows, strict=False)]
 
 
 def percent(values: Iterable[float | None]) -> list[float | None]:
     """Return shares as percentages."""
     return [None if value is None else 100 * value for value in values]
-
-
-def by_label(runs: Sequence[Document]) -> dict[str, list[Document]]:
-    """Return label -> its runs, one per seed, in the order of the document."""
-    found: dict[str, list[Document]] = {}
-    for run in runs:
-        found.setdefault(str(run["label"]), []).append(run)
-    return found
 
 
 def seeds_of(runs: Sequence[Document]) -> int:

@@ -17,10 +17,12 @@ from concordant.report.format import (
     SIGNIFICANT,
     Document,
     by_label,
+    difference_text,
     labels_of,
     listed,
     mean,
     metric_of,
+    outcome,
     p_text,
     plural,
     seeds_of,
@@ -51,18 +53,17 @@ def compared(results: Document) -> list[str]:
     labels = [shown(label) for label in labels_of(results)]
     modalities = results["config"].get("modalities")
     of = f" ({listed([str(one) for one in modalities])})" if isinstance(modalities, list) and modalities else ""
-    where, seeds = f"On {results['benchmark']}{of} with {results['fusion']} fusion", seeds_of(results["runs"])
+    where = f"On {results['benchmark']}{of} with {results['fusion']} fusion"
+    seeds = f"over {plural(seeds_of(results['runs']), 'seed')}"
     if len(labels) == 1:
-        return [f"{where}, {labels[0]} was run over {plural(seeds, 'seed')}."]
-    return [f"{where}, {len(labels)} methods were compared over {plural(seeds, 'seed')}: {'; '.join(labels)}."]
+        return [f"{where}, {labels[0]} was run {seeds}."]
+    return [f"{where}, {len(labels)} methods were compared {seeds}: {'; '.join(labels)}."]
 
 
 def significant(results: Document) -> list[str]:
     """Return the significant differences on clean and corrupted instances and without a modality, gains and losses."""
     entries = list(results["comparisons"])
-    if not entries:
-        return []
-    ours = shown(entries[0]["of"])
+    ours = shown(entries[0]["of"]) if entries else ""
     lines = []
     for condition, where in (("clean", "On clean instances"), ("corruption.mean", "With one modality corrupted")):
         mine = [entry for entry in entries if entry["condition"] == condition]
@@ -70,7 +71,7 @@ def significant(results: Document) -> list[str]:
             lines.append(f"{where}, {ours} {_verdict(mine)}.")
     removed = [entry for entry in entries if entry["condition"].startswith("removal.")]
     if removed:
-        better, worse = (_count(removed, sign) for sign in (1, -1))
+        better, worse, _ = map(len, _by_outcome(removed))
         lines.append(
             f"With one modality removed, {ours} is significantly better in {better} and significantly worse in {worse} "
             f"of {plural(len(removed), 'comparison')}."
@@ -108,7 +109,10 @@ def grid_lines(grid: Document) -> list[str]:
         others = [label for label in grid["rows"][0]["scores"] if label != ours]
         lines += [_tally(grid, ours, other, condition) for other in others for condition in MAIN]
     if has_alone(grid):
-        below = [f"{row['row']} ({_points(row)})" for row in grid["rows"] if versus_alone(row) != ">"]
+        entries = [(row, row["against_alone"].get("none")) for row in grid["rows"] if versus_alone(row) != ">"]
+        below = [
+            f"{row['row']} ({difference_text(one) if one is not None else 'not compared'})" for row, one in entries
+        ]
         lines.append(
             f"not significantly above its best modality alone, without calibration: {', '.join(below)}"
             if below
@@ -120,42 +124,41 @@ def grid_lines(grid: Document) -> list[str]:
         for label, scores in row["scores"].items()
         if np.mean(scores["clean"]) <= row["majority"]
     ]
-    if stuck:
-        lines.append(f"not above always saying the most frequent class: {', '.join(stuck)}")
-    return lines
+    return [*lines, f"not above always saying the most frequent class: {', '.join(stuck)}"] if stuck else lines
 
 
 def of_corruption(document: Document) -> list[str]:
     """Return the mean score over all kinds of corruption, the worst condition, and the distance to the oracle."""
-    labels = by_label(document["runs"])
+    labels, metric = by_label(document["runs"]), metric_of(document)
     ours = _ours(labels)
     kinds = plural(len(document["kinds"]), "kind")
-    scores = {label: mean(run["mean"] for run in runs) for label, runs in labels.items()}
-    ranked = sorted(scores, key=lambda label: -(scores[label] or 0.0))
-    parts = [f"{shown(label)} {100 * (scores[label] or 0.0):.1f} %" for label in ranked]
-    lines = [f"Over {kinds} of corruption at five severities, mean {metric_of(document)} is {listed(parts)}."]
+    scores = {label: mean(run["mean"] for run in runs) or 0.0 for label, runs in labels.items()}
+    ranked = [f"{shown(label)} {100 * score:.1f} %" for label, score in sorted(scores.items(), key=lambda one: -one[1])]
     worst = min((run["worst"] for run in labels[ours]), key=lambda one: float(one["score"]))
-    lines.append(
-        f"The worst for {shown(ours)} is {worst['kind']} at severity {worst['severity']}: "
-        f"{metric_of(document)} falls to "
-        f"{100 * worst['score']:.1f} %."
-    )
+    lines = [
+        f"Over {kinds} of corruption at five severities, mean {metric} is {listed(ranked)}.",
+        f"The worst for {shown(ours)} is {worst['kind']} at severity {worst['severity']}: {metric} falls to "
+        f"{100 * worst['score']:.1f} %.",
+    ]
     error = mean(run["mean_corruption_error"] for run in labels[ours])
     if error is not None:
-        side = "fewer" if error < 1 else "more"
-        amount = f"{100 * abs(1 - error):.0f} % {side} errors than" if abs(1 - error) >= 0.005 else "as many errors as"
+        amount = _change(error - 1, "more errors", "fewer errors", least=0.005) or "as many errors as"
         lines.append(
             f"In the mean over the kinds, {shown(ours)} makes {amount} its twin (mean corruption error {error:.2f})."
         )
     for one in document["covered"]:
         if one["label"] == ours and one["share"] is not None:
-            lines.append(_covered(one))
+            share = 100 * float(one["share"])
+            where = f"Of the distance from its twin ({shown(one['twin'])}) to the oracle, {shown(ours)} covers"
+            lines.append(
+                f"{where} nothing: it is below the twin ({share:.0f} %)." if share < 0 else f"{where} {share:.0f} %."
+            )
     return lines
 
 
 def of_removal(document: Document) -> list[str]:
     """Return the modality that carries the task, and the score without it."""
-    labels = by_label(document["runs"])
+    labels, metric = by_label(document["runs"]), metric_of(document)
     ours = _ours(labels)
     values = {name: mean(run["shapley"].get(name) for run in labels[ours]) for name in document["modalities"]}
     known = {name: value for name, value in values.items() if value is not None}
@@ -164,25 +167,17 @@ def of_removal(document: Document) -> list[str]:
     total = sum(known.values())
     first = max(known, key=known.__getitem__)
     share = f", {100 * known[first] / total:.0f} % of what all bring together" if total > 0 else ""
-    lines = [
-        f"For {shown(ours)}, {first} carries the task: {100 * known[first]:.1f} points of {metric_of(document)}{share}."
-    ]
+    lines = [f"For {shown(ours)}, {first} carries the task: {100 * known[first]:.1f} points of {metric}{share}."]
     useless = [name for name, value in known.items() if value <= 0]
     if useless:
-        lines.append(
-            f"{listed(useless).capitalize()} {'brings' if len(useless) == 1 else 'bring'} nothing in this measure."
-        )
-    without = mean(
-        one["score"]
-        for run in labels[ours]
-        for one in run["subsets"]
-        if set(one["present"]) == set(document["modalities"]) - {first}
-    )
+        brings = "brings" if len(useless) == 1 else "bring"
+        lines.append(f"{listed(useless).capitalize()} {brings} nothing in this measure.")
+    others = set(document["modalities"]) - {first}
+    subsets = (one for run in labels[ours] for one in run["subsets"])
+    without = mean(one["score"] for one in subsets if set(one["present"]) == others)
     full = mean(run["full"] for run in labels[ours])
     if without is not None and full is not None:
-        lines.append(
-            f"Without {first}, its {metric_of(document)} goes from {100 * full:.1f} % to {100 * without:.1f} %."
-        )
+        lines.append(f"Without {first}, its {metric} goes from {100 * full:.1f} % to {100 * without:.1f} %.")
     return lines
 
 
@@ -193,23 +188,16 @@ def of_dynamics(document: Document) -> list[str]:
         return []
     spikes = {label: one["spikes"]["mean"] or 0.0 for label, one in summaries.items()}
     rough = [f"{shown(label)} {count:.1f}" for label, count in spikes.items() if count > 0]
+    lines = ["Training was stable: no run had a spike of the loss."]
     if rough:
-        lines = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}; the others had none."]
-        if len(rough) == len(spikes):
-            lines = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}."]
-    else:
-        lines = ["Training was stable: no run had a spike of the loss."]
+        others = "" if len(rough) == len(spikes) else "; the others had none"
+        lines = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}{others}."]
     ours = _ours(summaries)
     twin = next((label for label in ("none+perturbed", "none") if label in summaries and label != ours), None)
     if twin is not None:
         mine, theirs = (summaries[label]["loss_variance"]["mean"] for label in (ours, twin))
         if mine is not None and theirs:
-            change = mine / theirs - 1
-            amount = (
-                f"{100 * abs(change):.0f} % {'more' if change > 0 else 'less'} than"
-                if abs(change) > 0.05
-                else "as much as"
-            )
+            amount = _change(mine / theirs - 1, "more", "less", least=0.05) or "as much as"
             lines.append(
                 f"In the second half of training the loss of {shown(ours)} varies {amount} that of {shown(twin)}."
             )
@@ -219,16 +207,20 @@ def of_dynamics(document: Document) -> list[str]:
 def of_features(document: Document) -> list[str]:
     """Return the effect of calibration on the separation of classes, and the least trusted instance."""
     lines = []
-    for what, name in (("probe", "the accuracy of a linear probe"), ("silhouette", "the silhouette of the classes")):
-        parts = []
-        for modality, one in document["separation"].items():
-            before, after = one[what]["before"], one[what]["after"]
-            if before is not None and after is not None:
-                scale, digits = (100, 1) if what == "probe" else (1, 3)
-                parts.append(f"{modality} from {scale * before:.{digits}f} to {scale * after:.{digits}f}")
-        if parts:
-            unit = " (in %)" if what == "probe" else ""
-            lines.append(f"Calibration moves {name} on the features{unit}: {listed(parts)}.")
+    for what, name, unit, scale, digits in (
+        ("probe", "the accuracy of a linear probe", " (in %)", 100, 1),
+        ("silhouette", "the silhouette of the classes", "", 1, 3),
+    ):
+        sides = [
+            (modality, one[what]["before"], one[what]["after"]) for modality, one in document["separation"].items()
+        ]
+        moved = [
+            f"{modality} from {scale * before:.{digits}f} to {scale * after:.{digits}f}"
+            for modality, before, after in sides
+            if before is not None and after is not None
+        ]
+        if moved:
+            lines.append(f"Calibration moves {name} on the features{unit}: {listed(moved)}.")
     if document["distrusted"]:
         one = min(document["distrusted"], key=lambda each: float(each["z"]))
         lines.append(
@@ -239,14 +231,11 @@ def of_features(document: Document) -> list[str]:
 
 
 def _tally(grid: Document, ours: str, other: str, condition: str) -> str:
-    entries = [
-        entry
-        for row in grid["rows"]
-        for entry in row["comparisons"]
-        if entry["to"] == other and entry["condition"] == condition
-    ]
-    whole = next(entry for entry in grid["overall"] if entry["to"] == other and entry["condition"] == condition)
-    better, worse = (_count(entries, sign) for sign in (1, -1))
+    wanted = (other, condition)
+    rows = (entry for row in grid["rows"] for entry in row["comparisons"])
+    entries = [entry for entry in rows if (entry["to"], entry["condition"]) == wanted]
+    whole = next(entry for entry in grid["overall"] if (entry["to"], entry["condition"]) == wanted)
+    better, worse, _ = map(len, _by_outcome(entries))
     above = sum(entry["difference"] > 0 for entry in entries)
     return (
         f"{_WHERE[condition]}, {ours} against {shown(other)}: {100 * whole['difference']:+.1f} points in the mean over "
@@ -255,32 +244,15 @@ def _tally(grid: Document, ours: str, other: str, condition: str) -> str:
     )
 
 
-def _points(row: Document) -> str:
-    entry = row["against_alone"].get("none")
-    if entry is None:
-        return "not compared"
-    return f"{100 * entry['difference']:+.1f} points, p {p_text(entry['p_holm'])}"
-
-
 def _verdict(entries: Sequence[Document]) -> str:
-    better = [one for one in entries if one["p_holm"] < SIGNIFICANT and one["difference"] > 0]
-    worse = [one for one in entries if one["p_holm"] < SIGNIFICANT and one["difference"] < 0]
-    unsure = [one for one in entries if one not in better and one not in worse]
-    parts = []
-    for name, found in (("better", better), ("worse", worse)):
-        if found:
-            parts.append(f"is significantly {name} than {listed([_difference(one) for one in found])}")
-    if unsure:
-        parts.append(f"does not differ significantly from {listed([_difference(one) for one in unsure])}")
-    return "; it ".join(parts)
+    phrases = ("is significantly better than", "is significantly worse than", "does not differ significantly from")
+    found = [[f"{shown(one['to'])} ({difference_text(one)})" for one in some] for some in _by_outcome(entries)]
+    return "; it ".join(f"{phrase} {listed(some)}" for phrase, some in zip(phrases, found, strict=True) if some)
 
 
-def _difference(entry: Document) -> str:
-    return f"{shown(entry['to'])} ({100 * entry['difference']:+.1f} points, p {p_text(entry['p_holm'])})"
-
-
-def _count(entries: Sequence[Document], sign: int) -> int:
-    return sum(entry["p_holm"] < SIGNIFICANT and sign * entry["difference"] > 0 for entry in entries)
+def _by_outcome(entries: Sequence[Document]) -> list[list[Document]]:
+    """Return the comparisons that are significantly better, significantly worse, and neither."""
+    return [[one for one in entries if outcome(one) == sign] for sign in ("+", "-", "")]
 
 
 def _ours(labels: Mapping[str, Any]) -> str:
@@ -288,9 +260,6 @@ def _ours(labels: Mapping[str, Any]) -> str:
     return OURS if OURS in labels else list(labels)[-1]
 
 
-def _covered(one: Document) -> str:
-    share = 100 * float(one["share"])
-    where = f"the distance from its twin ({shown(one['twin'])}) to the oracle"
-    if share < 0:
-        return f"Of {where}, {shown(one['label'])} covers nothing: it is below the twin ({share:.0f} %)."
-    return f"Of {where}, {shown(one['label'])} covers {share:.0f} %."
+def _change(change: float, more: str, less: str, *, least: float) -> str:
+    """Return a relative change in words, such as "12 % more than"; nothing for a change of less than `least`."""
+    return f"{100 * abs(change):.0f} % {more if change > 0 else less} than" if abs(change) >= least else ""

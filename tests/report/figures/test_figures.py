@@ -1,9 +1,10 @@
 import copy
+from itertools import product
 
 import numpy as np
 import pytest
 
-from concordant.report import figures
+from concordant.report.figures import comparison, dynamics, features, removal, severity
 from concordant.report.figures.base import Figure, panels
 from concordant.report.figures.compact import compact
 from concordant.report.figures.dynamics import quantities, thinned
@@ -32,8 +33,8 @@ def of(documents):
     return [figure for section in sections([documents]) for block in section.blocks for figure in block.figures]
 
 
-def specs(figure):
-    return list(figure.variants.values()) or [figure.spec]
+def keys(figure):
+    return ["-".join(map(str, one)) for one in product(*(range(len(one)) for one in figure.choices.values()))]
 
 
 @pytest.mark.parametrize("name", ["example", "example_grid", "hostile"])
@@ -42,19 +43,14 @@ def test_plotly_takes_every_figure_and_every_variant(name, request):
     found = of(request.getfixturevalue(name))
     assert len(found) >= 11
     for figure in found:
-        for spec in specs(figure):
+        for spec in figure.specs:
             assert graph.Figure(spec).data
 
 
-def test_every_choice_has_its_variant(example):
+def test_every_choice_has_its_specification(example):
     for figure in of(example):
-        counts = [range(len(choice.options)) for choice in figure.choices]
-        keys = [""] if not counts else [str(a) for a in counts[0]]
-        for more in counts[1:]:
-            keys = [f"{key}-{one}" for key in keys for one in more]
-        assert sorted(figure.variants) == (sorted(keys) if figure.choices else [])
-        if figure.variants:
-            assert figure.spec == figure.variants[keys[0]]
+        assert len(figure.specs) == len(keys(figure))
+        assert list(expanded(figure.embedded("k"))) == keys(figure)
 
 
 def test_every_figure_has_title_caption_and_text_alternative(example):
@@ -68,7 +64,7 @@ def test_every_figure_has_title_caption_and_text_alternative(example):
 def test_what_is_embedded_is_the_figure_rounded_to_four_digits(example):
     for figure in of(example):
         back = expanded(figure.embedded("k"))
-        for key, spec in (figure.variants or {"": figure.spec}).items():
+        for key, spec in zip(keys(figure), figure.specs, strict=True):
             assert len(back[key]["data"]) == len(spec["data"])
             for found, trace in zip(back[key]["data"], spec["data"], strict=True):
                 assert set(found) == set(trace)
@@ -87,13 +83,13 @@ def test_repetitions_are_kept_once():
 
 
 def trace(figure, name, **panel):
-    found = [one for one in figure.spec["data"] if one.get("name") == name and panel.items() <= one.items()]
+    found = [one for one in figure.specs[0]["data"] if one.get("name") == name and panel.items() <= one.items()]
     assert len(found) == 1
     return found[0]
 
 
 def test_the_bars_are_the_means_of_the_seeds(example):
-    figure = figures.accuracy_bars(example.results)
+    figure = comparison.accuracy_bars(example.results)
     mine = [run for run in example.results["runs"] if run["calibrator"] == "context"]
     bar = trace(figure, "context")
     clean = [run["clean"]["accuracy"] for run in mine]
@@ -106,7 +102,7 @@ def test_the_bars_are_the_means_of_the_seeds(example):
 
 
 def test_a_filled_mark_is_a_significant_difference(example):
-    figure = figures.differences(example.results)
+    figure = comparison.differences(example.results)
     entries = [
         one for one in example.results["comparisons"] if one["to"] == "gmu" and "removal" not in one["condition"]
     ]
@@ -120,29 +116,29 @@ def test_a_filled_mark_is_a_significant_difference(example):
 
 
 def test_without_comparisons_there_is_no_figure_of_differences():
-    assert figures.differences({"comparisons": []}) is None
+    assert comparison.differences({"comparisons": []}) is None
 
 
 def test_a_severity_curve_starts_clean_and_is_the_mean_of_the_seeds(example):
     document = example.corruption
-    figure = figures.severity_curves(document)
+    figure = severity.severity_curves(document)
     runs = [run for run in document["runs"] if run["label"] == "gmu"]
     wanted = np.mean([[run["clean"], *run["kinds"]["impulse"]["scores"]] for run in runs], 0)
     line = trace(figure, "gmu", xaxis="x2")  # the second kind
     np.testing.assert_allclose(line["y"], 100 * wanted)
     assert line["text"][3] == "severity 3: 0.1 share of the values"
-    assert figure.spec["layout"]["annotations"][0]["text"] == "<b>gaussian-noise (seen)</b>"
-    assert figure.choices[0].options == ("all", "values", "steps in time", "whole instances", "images")
-    names = [one.get("name") for one in figure.variants["2"]["data"]]
+    assert figure.specs[0]["layout"]["annotations"][0]["text"] == "<b>gaussian-noise (seen)</b>"
+    assert list(figure.choices["kinds"]) == ["all", "values", "steps in time", "whole instances", "images"]
+    names = [one.get("name") for one in figure.specs[2]["data"]]
     assert names.count("oracle of none, perturbed") == 1  # one kind of this group
 
 
 def test_one_seed_has_no_band(maker):
     one = maker.example(seeds=1)
-    figure = figures.severity_curves(one.corruption)
-    assert all("fill" not in trace for trace in figure.spec["data"])
-    several = figures.severity_curves(maker.example(seeds=2).corruption)
-    assert any("fill" in trace for trace in several.spec["data"])
+    figure = severity.severity_curves(one.corruption)
+    assert all("fill" not in trace for trace in figure.specs[0]["data"])
+    several = severity.severity_curves(maker.example(seeds=2).corruption)
+    assert any("fill" in trace for trace in several.specs[0]["data"])
 
 
 def test_a_corruption_without_kinds_or_reliabilities_has_no_figure(example):
@@ -150,8 +146,8 @@ def test_a_corruption_without_kinds_or_reliabilities_has_no_figure(example):
     document["kinds"] = []
     for run in document["runs"]:
         run["diagram"] = None
-    assert figures.severity_curves(document) is None
-    assert figures.reliability_diagram(document) is None
+    assert severity.severity_curves(document) is None
+    assert severity.reliability_diagram(document) is None
 
 
 def test_bins_are_pooled_by_their_counts():
@@ -164,25 +160,25 @@ def test_bins_are_pooled_by_their_counts():
 
 def test_subsets_stand_from_the_whole_to_single_modalities(maker):
     document = maker.example(modalities=("a", "b", "c")).removal
-    figure = figures.subset_dots(document)
-    assert figure.spec["data"][0]["y"] == ["all", "a + b", "a + c", "b + c", "a alone", "b alone", "c alone"]
+    figure = removal.subset_dots(document)
+    assert figure.specs[0]["data"][0]["y"] == ["all", "a + b", "a + c", "b + c", "a alone", "b alone", "c alone"]
     runs = [run for run in document["runs"] if run["label"] == "none"]
-    assert figure.spec["data"][0]["x"][0] == pytest.approx(100 * np.mean([run["full"] for run in runs]))
+    assert figure.specs[0]["data"][0]["x"][0] == pytest.approx(100 * np.mean([run["full"] for run in runs]))
 
 
 def test_of_very_many_subsets_only_the_smallest_and_largest_are_drawn(maker):
     document = maker.example_removal(np.random.default_rng(0), seeds=1, labels=("none",), modalities=tuple("abcdef"))
     assert len(document["runs"][0]["subsets"]) == 63
-    assert len(figures.subset_dots(document).spec["data"][0]["y"]) == 13
+    assert len(removal.subset_dots(document).specs[0]["data"][0]["y"]) == 13
 
 
 def test_shapley_bars_and_the_rate_curve_are_means(example):
     runs = [run for run in example.removal["runs"] if run["label"] == "context"]
-    bar = trace(figures.shapley_bars(example.removal), "context")
+    bar = trace(removal.shapley_bars(example.removal), "context")
     assert bar["y"] == pytest.approx(
         [100 * np.mean([run["shapley"][name] for run in runs]) for name in ("audio", "image")]
     )
-    line = trace(figures.rate_curve(example.removal), "context")
+    line = trace(removal.rate_curve(example.removal), "context")
     assert line["x"] == example.removal["rates"]
     assert line["y"][-1] == pytest.approx(100 * np.mean([run["rates"][-1]["score"] for run in runs]))
 
@@ -191,7 +187,7 @@ def test_without_rates_there_is_no_curve(example):
     document = copy.deepcopy(example.removal)
     for run in document["runs"]:
         run["rates"] = []
-    assert figures.rate_curve(document) is None
+    assert removal.rate_curve(document) is None
 
 
 def test_long_series_are_thinned_to_means_of_stretches():
@@ -215,8 +211,8 @@ def test_quantiles_are_one_quantity_with_a_band(example):
         "gate",
     ]
     assert found["conflict"] == ["audio|image"]
-    figure = figures.training_lines(example.dynamics)
-    data = figure.variants[str(list(found).index("reliability"))]["data"]
+    figure = dynamics.training_lines(example.dynamics)
+    data = figure.specs[list(found).index("reliability")]["data"]
     assert [one.get("name") for one in data if one.get("showlegend")] == ["gmu", "context"]
     runs = [run for run in example.dynamics["runs"] if run["label"] == "context"]
 
@@ -239,16 +235,16 @@ def test_without_recorded_series_there_is_no_figure(example):
     document = copy.deepcopy(example.dynamics)
     for run in document["runs"]:
         run["series"] = []
-    assert figures.training_lines(document) is None
+    assert dynamics.training_lines(document) is None
 
 
 def test_the_map_holds_every_instance_before_and_after(example):
-    figure = figures.feature_map(example.features)
-    assert [choice.options for choice in figure.choices] == [("audio", "image"), ("PCA", "t-SNE")]
-    for spec in figure.variants.values():
+    figure = features.feature_map(example.features)
+    assert figure.choices == {"modality": ["audio", "image"], "projection": ["PCA", "t-SNE"]}
+    for spec in figure.specs:
         for side in ("x", "x2"):
             assert sum(len(one["x"]) for one in spec["data"] if one["xaxis"] == side) == 400
-    missing = [x for one in figure.variants["1-0"]["data"] for x in one["x"] if x is None]
+    missing = [x for one in figure.specs[2]["data"] for x in one["x"] if x is None]
     assert len(missing) == 2  # the instance without an image, before and after
 
 
@@ -267,26 +263,26 @@ def test_features_without_maps_gates_or_agreement_have_no_figure(example):
     document["points"]["maps"] = {}
     document["gates"]["by_class"] = {}
     document["agreement"] = []
-    assert figures.feature_map(document) is None
-    assert figures.gate_maps(document) is None
-    assert figures.agreement_maps(document) is None
+    assert features.feature_map(document) is None
+    assert features.gate_maps(document) is None
+    assert features.agreement_maps(document) is None
 
 
 def test_one_is_the_middle_of_the_gates_colours(example):
-    for spec in figures.gate_maps(example.features).variants.values():
+    for spec in features.gate_maps(example.features).specs:
         (heat,) = spec["data"]
         assert (heat["zmin"] + heat["zmax"]) / 2 == pytest.approx(1)
         assert heat["zmax"] >= max(max(row) for row in heat["z"])
 
 
 def test_all_conditions_share_one_scale_of_agreement(example):
-    found = figures.agreement_maps(example.features).variants.values()
+    found = features.agreement_maps(example.features).specs
     most = max(v for one in example.features["agreement"] for row in one["support"] for v in row)
     assert {spec["data"][0]["zmax"] for spec in found} == {most}
 
 
 def test_panels_do_not_overlap():
-    layout = panels(list("abcde"), columns=3)
+    layout = panels(list("abcde"), most=3)
     boxes = [(layout[f"xaxis{n}"]["domain"], layout[f"yaxis{n}"]["domain"]) for n in ("", 2, 3, 4, 5)]
     for place, ((left, right), (low, high)) in enumerate(boxes):
         assert 0 <= left < right <= 1
@@ -296,7 +292,7 @@ def test_panels_do_not_overlap():
 
 
 def test_a_figure_without_choices_is_embedded_under_no_name():
-    figure = Figure("f", "t", "c", "a", {"data": [{"type": "bar", "y": [0.123456]}], "layout": {}})
+    figure = Figure("f", "t", "c", "a", [{"data": [{"type": "bar", "y": [0.123456]}], "layout": {}}])
     assert expanded(figure.embedded("k")) == {"": {"data": [{"type": "bar", "y": [0.1235]}], "layout": {}}}
 
 
@@ -306,7 +302,7 @@ def test_a_seed_that_stops_early_counts_until_then(example):
     long, short = document["runs"]
     long["series"] = [{"quantity": "loss", "of": "", "step": [1, 2, 3, 4], "value": [1.0, 1.0, 1.0, 1.0]}]
     short["series"] = [{"quantity": "loss", "of": "", "step": [2, 3], "value": [3.0, 3.0]}]
-    low, high, middle = figures.training_lines(document).variants["0"]["data"]
+    low, high, middle = dynamics.training_lines(document).specs[0]["data"]
     assert (middle["x0"], middle["dx"], middle["y"]) == (1, 1, [1, 2, 2, 1])
     assert high["y"] == pytest.approx([1, 2 + 2**0.5, 2 + 2**0.5, 1], rel=1e-2)
     assert low["y"] == pytest.approx([1, 2 - 2**0.5, 2 - 2**0.5, 1], rel=1e-2)

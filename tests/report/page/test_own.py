@@ -68,6 +68,7 @@ def test_seeds_are_a_list(measured, tmp_path):
     [
         ({}, "nothing to report: give removal, corruption, dynamics or features"),
         ({"removal": {}}, "removal names no model"),
+        ({"dynamics": {}}, "dynamics names no model"),
         ({"corruption": "CORRUPTION", "twin": "other"}, "twin must be one of the models of corruption, plain, ours"),
         ({"removal": "MIXED"}, "removal of the models was measured on different things: modalities"),
     ],

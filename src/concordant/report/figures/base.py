@@ -1,4 +1,4 @@
-"""A figure of the report: a plain-dict Plotly specification with title, caption and text alternative.
+"""A figure of the report: plain-dict Plotly specifications with title, caption and text alternative.
 
 A specification has data and no theme: the page's script adds the colours of text, grid and background. `layout.meta`
 tells the script the height of a figure, and how its panels flow into the width of the page.
@@ -9,33 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from concordant.report.figures.colours import colour_of, dash_of, marker_of
 from concordant.report.figures.compact import apart, compact
-from concordant.report.format import mean, percent, plain, rounded, shown, std
+from concordant.report.format import by_column, mean, percent, plain, rounded, shown, std
 
 Spec = dict[str, Any]
+Values = list[float | None]
+Edges = tuple[Values, Values]
 WIDTH = 960  # pixels for which panels are laid out before the script measures the page
 TOP, BOTTOM, LEFT, RIGHT = 56, 44, 52, 12
 GAP_X, GAP_Y = 56, 74
-LEGEND = {
-    "orientation": "h",
-    "x": 0,
-    "xanchor": "left",
-    "yref": "container",
-    "y": 1,
-    "yanchor": "top",
-    "tracegroupgap": 0,
-}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A select above a figure: its label, and the options, of which the first is shown at the start."""
-
-    name: str
-    options: tuple[str, ...]
+_PLACE = {"x": 0, "xanchor": "left", "yref": "container", "y": 1, "yanchor": "top"}
+LEGEND = {"orientation": "h", **_PLACE, "tracegroupgap": 0}
 
 
 @dataclass(frozen=True)
@@ -47,24 +35,22 @@ class Figure:
         title: what it shows.
         caption: how to read it, in one sentence.
         alt: the text alternative.
-        spec: the specification drawn first.
-        choices: selects.
-        variants: the places of the chosen options, joined by "-" -> the specification drawn then.
+        specs: one specification per combination of options, the last choice changing fastest; the first is drawn first.
+        choices: label of a select above the figure -> its options.
     """
 
     id: str
     title: str
     caption: str
     alt: str
-    spec: Spec
-    choices: tuple[Choice, ...] = ()
-    variants: Mapping[str, Spec] = field(default_factory=dict)
+    specs: Sequence[Spec]
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def embedded(self, identity: str) -> dict[str, Any]:
         """Return the data on the page, under the figure's id there: numbers rounded, repetitions left out."""
-        specs = rounded(dict(self.variants) or {"": self.spec})
-        parts = {key: {**one, "data": [apart(trace) for trace in one["data"]]} for key, one in specs.items()}
-        return {"id": identity, **compact(parts)}
+        keys = ("-".join(map(str, one)) for one in product(*(range(len(options)) for options in self.choices.values())))
+        specs = [{**one, "data": [apart(trace) for trace in one["data"]]} for one in rounded(self.specs)]
+        return {"id": identity, **compact(dict(zip(keys, specs, strict=True)))}
 
 
 def layout(height: int, *, x: str = "", y: str = "", **more: Any) -> Spec:  # noqa: ANN401 - Plotly's own values
@@ -90,17 +76,17 @@ def forest(height: int, x: str, gap: float, **xaxis: Any) -> Spec:  # noqa: ANN4
     return layout(height, x=x, scattermode="group", scattergap=gap, xaxis=xaxis, yaxis=category)
 
 
-def panels(titles: Sequence[str], *, height: int = 190, columns: int = 3, **axes: Any) -> Spec:  # noqa: ANN401
+def panels(titles: Sequence[str], *, height: int = 190, most: int = 3, **axes: Any) -> Spec:  # noqa: ANN401
     """Return the layout of small multiples: one pair of axes per title, row by row.
 
     Args:
         titles: of the panels; the script takes the first annotations for them.
         height: of a panel, in pixels.
-        columns: at most; the script takes fewer on a narrow page.
+        most: columns; the script takes fewer on a narrow page.
         axes: "xaxis" and "yaxis", shared by all horizontal and all vertical axes.
     """
     count = len(titles)
-    columns = min(columns, max(count, 1))
+    columns = min(most, max(count, 1))
     rows = math.ceil(count / columns) or 1
     width, tall = WIDTH - LEFT - RIGHT, rows * height + (rows - 1) * GAP_Y
     each = (width - (columns - 1) * GAP_X) / columns
@@ -114,10 +100,10 @@ def panels(titles: Sequence[str], *, height: int = 190, columns: int = 3, **axes
     for place, title in enumerate(titles):
         row, column = divmod(place, columns)
         left, top = column * (each + GAP_X) / width, 1 - row * (height + GAP_Y) / tall
-        number = "" if place == 0 else str(place + 1)
         across, up = [left, min(1.0, left + each / width)], [max(0.0, top - height / tall), top]
-        found[f"xaxis{number}"] = {"domain": across, "anchor": f"y{number}", **axes.get("xaxis", {})}
-        found[f"yaxis{number}"] = {"domain": up, "anchor": f"x{number}", **axes.get("yaxis", {})}
+        x, y = on_panel(place).values()
+        found[f"xaxis{x[1:]}"] = {"domain": across, "anchor": y, **axes.get("xaxis", {})}
+        found[f"yaxis{y[1:]}"] = {"domain": up, "anchor": x, **axes.get("yaxis", {})}
         corner = {"xref": "paper", "yref": "paper", "x": left, "y": top, "xanchor": "left", "yanchor": "bottom"}
         found["annotations"].append({"text": f"<b>{plain(title)}</b>", "showarrow": False, **corner})
     if titles:
@@ -136,8 +122,7 @@ def line(label: str, **more: Any) -> Spec:  # noqa: ANN401
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": plain(shown(label)),
-        "legendgroup": label_key(label),
+        **_named(label),
         "line": {"color": colour_of(label), "dash": dash_of(label), "width": 2.5 if label == "context" else 1.8},
         "marker": {"color": colour_of(label), "symbol": marker_of(label), "size": 6},
         **more,
@@ -150,8 +135,7 @@ def bars(label: str, names: Sequence[str], values: Sequence[Sequence[float | Non
     error = {"type": "data", "array": [one or 0 for one in spread], "thickness": 1.2, "width": 2}
     return {
         "type": "bar",
-        "name": plain(shown(label)),
-        "legendgroup": label_key(label),
+        **_named(label),
         "x": [plain(name) for name in names],
         "y": percent(mean(one) for one in values),
         "error_y": {**error, "visible": any(one is not None for one in spread)},
@@ -165,8 +149,7 @@ def dots(label: str, names: Sequence[str], values: Sequence[float | None], error
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": plain(shown(label)),
-        "legendgroup": label_key(label),
+        **_named(label),
         "orientation": "h",
         "x": list(values),
         "y": [plain(name) for name in names],
@@ -176,41 +159,30 @@ def dots(label: str, names: Sequence[str], values: Sequence[float | None], error
     }
 
 
-def band(
-    label: str,
-    low: Sequence[float | None],
-    high: Sequence[float | None],
-    x: Mapping[str, Any],
-    **more: Any,  # noqa: ANN401
-) -> list[Spec]:
-    """Return the two traces of the band around a method's line.
+def band(label: str, edges: Edges | None, **more: Any) -> list[Spec]:  # noqa: ANN401
+    """Return the two traces of the band around a method's line; none without edges.
 
     Args:
         label: the method.
-        low: its lower edge.
-        high: its upper edge.
-        x: the places of the values: {"x": [...]} or {"x0": ..., "dx": ...}.
-        more: further keys of the traces, such as the panel.
+        edges: the lower and the upper edge.
+        more: the places of the values, {"x": [...]} or {"x0": ..., "dx": ...}, and further keys such as the panel.
     """
-    shared = {
-        "type": "scatter",
-        "mode": "lines",
-        "line": {"width": 0, "color": colour_of(label)},
-        "legendgroup": label_key(label),
-        "showlegend": False,
-        "hoverinfo": "skip",
-        **x,
-        **more,
-    }
-    return [
-        {**shared, "y": rounded(list(low), 3)},
-        {**shared, "y": rounded(list(high), 3), "fill": "tonexty", "fillcolor": faint(colour_of(label))},
-    ]
+    if edges is None:
+        return []
+    colour = colour_of(label)
+    unseen = {"legendgroup": f"method {label}", "showlegend": False, "hoverinfo": "skip"}
+    shared = {"type": "scatter", "mode": "lines", "line": {"width": 0, "color": colour}, **unseen, **more}
+    low, high = ({**shared, "y": rounded(list(edge), 3)} for edge in edges)
+    return [low, {**high, "fill": "tonexty", "fillcolor": faint(colour)}]
 
 
-def edges(
-    middle: Sequence[float | None], spread: Sequence[float | None]
-) -> tuple[list[float | None], list[float | None]] | None:
+def over_seeds(rows: Sequence[Sequence[float | None]]) -> tuple[Values, Edges | None]:
+    """Return the mean of every column, and the edges of the band one standard deviation around it; rows are seeds."""
+    middle = by_column(mean, rows)
+    return middle, edges(middle, by_column(std, rows))
+
+
+def edges(middle: Sequence[float | None], spread: Sequence[float | None]) -> Edges | None:
     """Return mean - std and mean + std; None for a single seed, which has no spread."""
     if all(one is None for one in spread):
         return None
@@ -229,11 +201,6 @@ def faint(colour: str) -> str:
     return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.16)"
 
 
-def label_key(label: str) -> str:
-    """Return the name of a method's group in the legend."""
-    return f"method {label}"
-
-
 def score_text(value: float | None) -> str:
     """Return a share in percent as text.
 
@@ -241,3 +208,8 @@ def score_text(value: float | None) -> str:
     ('81.4 %', 'unknown')
     """
     return "unknown" if value is None else f"{100 * value:.1f} %"
+
+
+def _named(label: str) -> Spec:
+    """Return a method's name, and its group in the legend."""
+    return {"name": plain(shown(label)), "legendgroup": f"method {label}"}

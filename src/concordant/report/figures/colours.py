@@ -23,22 +23,11 @@ COLOURS = {
     "after-fusion": "#8a7f5a",
     "context": "#1b7f5c",
 }
-DASHES = (
-    "solid",
-    "dot",
-    "dash",
-    "dashdot",
-    "longdash",
-    "longdashdot",
-    "2px,2px",
-    "10px,3px",
-    "8px,2px,2px,2px,2px,2px",
-    "5px,2px",
-    "12px,2px,4px,2px",
-)
-MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star", "hexagon", "pentagon")
-
 _OTHERS = ("#c9562f", "#1f93a6", "#7d6bd0", "#a5652f", "#7d8a1c", "#b0579d")
+# The first dash and the first marker belong to "context".
+_NAMED = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
+DASHES = (*_NAMED, "2px,2px", "10px,3px", "8px,2px,2px,2px,2px,2px", "5px,2px", "12px,2px,4px,2px")
+MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star", "hexagon", "pentagon")
 
 
 def colour_of(label: str) -> str:
@@ -47,15 +36,16 @@ def colour_of(label: str) -> str:
 
 
 def dash_of(label: str) -> str:
-    """Return the dash of a method's lines; ours is solid."""
-    return "solid" if label == "context" else DASHES[1 + _place(label) % (len(DASHES) - 1)]
+    """Return the dash of a method's lines; that of "context" is solid."""
+    return _style(DASHES, label)
 
 
 def marker_of(label: str) -> str:
-    """Return the marker of a method; ours is a circle."""
-    return "circle" if label == "context" else MARKERS[1 + _place(label) % (len(MARKERS) - 1)]
+    """Return the marker of a method; that of "context" is a circle."""
+    return _style(MARKERS, label)
 
 
-def _place(label: str) -> int:
+def _style(styles: tuple[str, ...], label: str) -> str:
     known = [name for name in COLOURS if name != "context"]
-    return known.index(label) if label in known else zlib.crc32(label.encode())
+    place = known.index(label) if label in known else zlib.crc32(label.encode())
+    return styles[0] if label == "context" else styles[1 + place % (len(styles) - 1)]

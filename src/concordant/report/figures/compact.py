@@ -34,16 +34,12 @@ def compact(value: Any) -> dict[str, Any]:  # noqa: ANN401 - plain JSON
         if not isinstance(one, (dict, list)):
             return one
         text = json.dumps(one)
-        if text in places:
-            return {"$": places[text]}
-        if isinstance(one, dict):
-            short: Any = {key: shorten(inner) for key, inner in one.items()}
-        else:
-            short = [shorten(inner) for inner in one]
-        if len(text) <= SHORT or counts[text] < 2:
-            return short
-        places[text] = len(pool)
-        pool.append(short)
+        if text not in places:
+            short: Any = [*map(shorten, one)] if isinstance(one, list) else {key: shorten(x) for key, x in one.items()}
+            if len(text) <= SHORT or counts[text] < 2:
+                return short
+            places[text] = len(pool)
+            pool.append(short)
         return {"$": places[text]}
 
     count(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from concordant.report.figures.base import Choice, Figure, Spec, bars, dots, forest, layout, score_text
+from concordant.report.figures.base import Figure, Spec, bars, dots, forest, layout, score_text
 from concordant.report.figures.colours import colour_of, marker_of
 from concordant.report.format import (
     SIGNIFICANT,
@@ -37,6 +37,7 @@ def accuracy_bars(results: Document) -> Figure:
         corrupted = f", {score_text(mean(values[-1]))} corrupted" if kinds else ""
         texts.append(f"{shown(label)} {score_text(mean(values[0]))} clean{corrupted}")
     several = seeds_of(results["runs"]) > 1
+    groups: Spec = {"barmode": "group", "bargap": 0.22, "bargroupgap": 0.06}
     return Figure(
         id="accuracy",
         title="Accuracy, clean and with one modality corrupted",
@@ -44,12 +45,7 @@ def accuracy_bars(results: Document) -> Figure:
         if several
         else "Bars are the scores of one seed; higher is better.",
         alt=f"Bar chart of accuracy. {'; '.join(texts)}.",
-        spec={
-            "data": data,
-            "layout": layout(
-                360, y="accuracy, %", barmode="group", bargap=0.22, bargroupgap=0.06, yaxis={"rangemode": "tozero"}
-            ),
-        },
+        specs=[{"data": data, "layout": layout(360, y="accuracy, %", **groups, yaxis={"rangemode": "tozero"})}],
     )
 
 
@@ -58,18 +54,12 @@ def differences(results: Document) -> Figure | None:
     wanted = [entry for entry in results["comparisons"] if not entry["condition"].startswith("removal.")]
     if not wanted:
         return None
-    conditions = list(dict.fromkeys(entry["condition"] for entry in wanted))
-    data = []
-    for other in dict.fromkeys(entry["to"] for entry in wanted):
-        mine = {entry["condition"]: entry for entry in wanted if entry["to"] == other}
-        entries = [mine[condition] for condition in conditions if condition in mine]
-        data.append(_intervals(other, [condition_name(entry["condition"]) for entry in entries], entries))
     return Figure(
         id="differences",
         title=f"{shown(str(wanted[0]['of']))} minus each other method",
         caption=FOREST.format(""),
         alt=f"Differences in accuracy with intervals. {_main_differences(wanted)}.",
-        spec={"data": data, "layout": _forest(len(conditions), len(data))},
+        specs=[_forest([(condition_name(entry["condition"]), entry) for entry in wanted])],
     )
 
 
@@ -79,53 +69,47 @@ def grid_differences(grid: Document) -> Figure | None:
     if not found:
         return None
     conditions = list(dict.fromkeys(entry["condition"] for _, entry in found))
-    others = list(dict.fromkeys(entry["to"] for _, entry in found))
-    specs = {}
-    for place, condition in enumerate(conditions):
-        data = []
-        for other in others:
-            rows = [(row, one) for row, one in found if (one["to"], one["condition"]) == (other, condition)]
-            data.append(_intervals(other, [row for row, _ in rows], [entry for _, entry in rows]))
-        specs[str(place)] = {"data": data, "layout": _forest(len(grid["rows"]), len(data))}
     return Figure(
         id="differences",
         title=f"{shown(str(found[0][1]['of']))} minus each other method, by fusion",
         caption=FOREST.format(" within the row"),
         alt=f"Differences in accuracy by fusion. Over all rows: {_main_differences(grid['overall'])}.",
-        spec=specs["0"],
-        choices=(Choice("condition", tuple(condition_name(one) for one in conditions)),),
-        variants=specs,
+        specs=[_forest([(row, one) for row, one in found if one["condition"] == name]) for name in conditions],
+        choices={"condition": [condition_name(one) for one in conditions]},
     )
+
+
+def _forest(found: Sequence[tuple[str, Document]]) -> Spec:
+    """Return one mark and line per category and method, from pairs of a category and its comparison."""
+    data = []
+    for other in dict.fromkeys(entry["to"] for _, entry in found):
+        mine = [(category, entry) for category, entry in found if entry["to"] == other]
+        data.append(_intervals(other, [category for category, _ in mine], [entry for _, entry in mine]))
+    height = 110 + len({category for category, _ in found}) * (18 + 15 * len(data))
+    layout = forest(height, "difference in points of accuracy", 0.35, zeroline=True, zerolinewidth=2)
+    return {"data": data, "layout": layout}
 
 
 def _intervals(other: str, names: Sequence[str], entries: Sequence[Document]) -> Spec:
-    """Return the trace of one method: a mark and a line per condition."""
+    """Return the trace of one method: a mark and a line per comparison."""
     triples = [(100 * one["ci95"][0], 100 * one["difference"], 100 * one["ci95"][1]) for one in entries]
-    symbol, colour = marker_of(other), colour_of(other)
+    values, symbol, colour = [value for _, value, _ in triples], marker_of(other), colour_of(other)
     symbols = [symbol if entry["p_holm"] < SIGNIFICANT else f"{symbol}-open" for entry in entries]
-    error = {
-        "symmetric": False,
-        "array": [high - value for _, value, high in triples],
-        "arrayminus": [value - low for low, value, _ in triples],
-    }
+    up, down = [high - value for _, value, high in triples], [value - low for low, value, _ in triples]
+    texts = [
+        f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, Holm p {entry['p_holm']:.3f}"
+        for (low, value, high), entry in zip(triples, entries, strict=True)
+    ]
     return dots(
         other,
         names,
-        [value for _, value, _ in triples],
-        error,
+        values,
+        {"symmetric": False, "array": up, "arrayminus": down},
         name=plain(f"minus {shown(other)}"),
         marker={"color": colour, "symbol": symbols, "size": 9, "line": {"width": 1.6, "color": colour}},
-        text=[
-            f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, Holm p {entry['p_holm']:.3f}"
-            for (low, value, high), entry in zip(triples, entries, strict=True)
-        ],
+        text=texts,
         hovertemplate="%{y}, %{fullData.name}<br>%{text}<extra></extra>",
     )
-
-
-def _forest(rows: int, methods: int) -> Spec:
-    height = 110 + rows * (18 + 15 * methods)
-    return forest(height, "difference in points of accuracy", 0.35, zeroline=True, zerolinewidth=2)
 
 
 def _main_differences(entries: Sequence[Document]) -> str:

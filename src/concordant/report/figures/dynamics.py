@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from concordant.report.figures.base import Choice, Figure, Spec, band, edges, line, on_panel, panels
-from concordant.report.format import Document, by_label, columns_mean, columns_std, listed, mean
+from concordant.report.figures.base import Edges, Figure, Spec, Values, band, edges, line, on_panel, panels
+from concordant.report.format import Document, by_column, by_label, listed, mean, std
 
 MOST = 40  # points of a line
 NAMES = {
@@ -24,8 +24,7 @@ NAMES = {
     "gate": "gate (median, 10 to 90 %)",
 }
 LOGARITHMIC = ("gradient_norm", "update_ratio")
-Series = tuple[list[int], list[float | None]]
-Drawn = tuple[list[int], list[float | None], tuple[list[float | None], list[float | None]] | None]
+Series = tuple[list[int], Values]
 
 
 def training_lines(document: Document) -> Figure | None:
@@ -33,7 +32,6 @@ def training_lines(document: Document) -> Figure | None:
     found = quantities(document)
     if not found:
         return None
-    variants = {str(place): _spec(document, name, subjects) for place, (name, subjects) in enumerate(found.items())}
     names = [NAMES.get(name, name) for name in found]
     return Figure(
         id="dynamics",
@@ -42,9 +40,8 @@ def training_lines(document: Document) -> Figure | None:
         "seeds (for reliability and gates, the middle 80 % of instances). A seed that stops early counts until then; "
         "long series are means of short stretches.",
         alt=f"Line charts by optimiser step of {listed(names)}.",
-        spec=variants["0"],
-        choices=(Choice("quantity", tuple(names)),),
-        variants=variants,
+        specs=[_spec(document, name, subjects) for name, subjects in found.items()],
+        choices={"quantity": names},
     )
 
 
@@ -79,47 +76,7 @@ def where(steps: Sequence[int]) -> Spec:
     return {"x0": steps[0], "dx": gaps.pop()} if len(gaps) == 1 else {"x": list(steps)}
 
 
-def _base(quantity: str) -> str:
-    stem, found, quantile = quantity.rpartition("_q")
-    return stem if found and quantile.isdigit() else quantity
-
-
-def _spec(document: Document, name: str, subjects: Sequence[str]) -> Spec:
-    data: list[Spec] = []
-    known: set[str] = set()
-    for place, of in enumerate(subjects):
-        for label, runs in by_label(document["runs"]).items():
-            drawn = _quantiles(runs, name, of) or _means(runs, name, of)
-            if drawn is None:
-                continue
-            steps, middle, around = drawn
-            if around is not None:
-                data += band(label, *around, where(steps), **on_panel(place))
-            data.append(
-                line(
-                    label,
-                    **where(steps),
-                    y=middle,
-                    mode="lines",
-                    showlegend=label not in known,
-                    hovertemplate="%{fullData.name}<br>step %{x}: %{y:.4g}<extra></extra>",
-                    **on_panel(place),
-                )
-            )
-            known.add(label)
-    titles = [of.replace("|", " and ") or NAMES.get(name, name) for of in subjects]
-    axis = (
-        {"type": "log", "nticks": 5, "exponentformat": "power"}
-        if name in LOGARITHMIC
-        else {"nticks": 5, "zeroline": False}
-    )
-    columns = 1 if len(titles) == 1 else 2 if len(titles) in (2, 4) else 3
-    height = 300 if len(titles) == 1 else 220
-    spread = {"nticks": 6, "zeroline": False}
-    return {"data": data, "layout": panels(titles, height=height, columns=columns, xaxis=spread, yaxis=axis)}
-
-
-def aligned(found: Sequence[Series]) -> tuple[list[int], list[list[float | None]]]:
+def aligned(found: Sequence[Series]) -> tuple[list[int], list[Values]]:
     """Return all steps, and one row of values per series; None where a series has no such step.
 
     Seeds that stop early have shorter series, so series are joined by step.
@@ -132,36 +89,55 @@ def aligned(found: Sequence[Series]) -> tuple[list[int], list[list[float | None]
     return steps, [[one.get(step) for step in steps] for one in known]
 
 
-def _of(runs: Sequence[Document], quantity: str, of: str) -> tuple[list[int], list[list[float | None]]]:
-    """Return the steps of a quantity and its values, one row per seed."""
-    return aligned(
-        [
-            (series["step"], series["value"])
-            for run in runs
-            for series in run["series"]
-            if series["quantity"] == quantity and series["of"] == of
-        ]
-    )
+def _base(quantity: str) -> str:
+    stem, found, quantile = quantity.rpartition("_q")
+    return stem if found and quantile.isdigit() else quantity
 
 
-def _means(runs: Sequence[Document], quantity: str, of: str) -> Drawn | None:
-    """Return steps, the mean over seeds, and the band around it."""
-    steps, rows = _of(runs, quantity, of)
+def _spec(document: Document, name: str, subjects: Sequence[str]) -> Spec:
+    data: list[Spec] = []
+    known: set[str] = set()
+    for place, of in enumerate(subjects):
+        for label, runs in by_label(document["runs"]).items():
+            found = _drawn(runs, name, of)
+            if found is None:
+                continue
+            steps, middle, around = found
+            at, panel = where(steps), on_panel(place)
+            look = {"mode": "lines", "showlegend": label not in known}
+            hover = "%{fullData.name}<br>step %{x}: %{y:.4g}<extra></extra>"
+            data += band(label, around, **at, **panel)
+            data.append(line(label, **at, y=middle, **look, hovertemplate=hover, **panel))
+            known.add(label)
+    titles = [of.replace("|", " and ") or NAMES.get(name, name) for of in subjects]
+    logarithmic = {"type": "log", "nticks": 5, "exponentformat": "power"}
+    axis = logarithmic if name in LOGARITHMIC else {"nticks": 5, "zeroline": False}
+    most = 1 if len(titles) == 1 else 2 if len(titles) in (2, 4) else 3
+    height = 300 if len(titles) == 1 else 220
+    steps_axis = {"nticks": 6, "zeroline": False}
+    return {"data": data, "layout": panels(titles, height=height, most=most, xaxis=steps_axis, yaxis=axis)}
+
+
+def _drawn(runs: Sequence[Document], name: str, of: str) -> tuple[list[int], Values, Edges | None] | None:
+    """Return steps, the middle and the band of a method's line, each in the mean over seeds; None where it has none.
+
+    Recorded quantiles give the median and the outer quantiles, other quantities the mean and one standard deviation.
+    """
+
+    def rows(quantity: str) -> tuple[list[int], list[Values]]:
+        every = (series for run in runs for series in run["series"])
+        return aligned([(s["step"], s["value"]) for s in every if (s["quantity"], s["of"]) == (quantity, of)])
+
+    quantiles = [rows(f"{name}_{quantile}") for quantile in ("q10", "q50", "q90")]
+    low, middle, high = (thinned(steps, by_column(mean, values)) for steps, values in quantiles)
+    if middle[0]:
+        return *middle, (low[1], high[1]) if low[0] == middle[0] == high[0] else None
+    steps, values = rows(name)
     if not steps:
         return None
-    at, middle = thinned(steps, columns_mean(rows))
-    around = edges(middle, thinned(steps, columns_std(rows))[1])
-    if around is not None and quantity in LOGARITHMIC:
+    at, means = thinned(steps, by_column(mean, values))
+    around = edges(means, thinned(steps, by_column(std, values))[1])
+    if around is not None and name in LOGARITHMIC:
         # A logarithmic axis has no place for zero and below.
         around = ([None if one is None or one <= 0 else one for one in around[0]], around[1])
-    return at, middle, around
-
-
-def _quantiles(runs: Sequence[Document], name: str, of: str) -> Drawn | None:
-    """Return steps, the median and the band between outer quantiles, each a mean over seeds; None without quantiles."""
-    found = [_of(runs, f"{name}_{quantile}", of) for quantile in ("q10", "q50", "q90")]
-    low, middle, high = (thinned(steps, columns_mean(rows)) for steps, rows in found)
-    if not middle[0]:
-        return None
-    around = (low[1], high[1]) if low[0] == middle[0] == high[0] else None
-    return *middle, around
+    return at, means, around

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from concordant.report.figures.base import BOTTOM, Choice, Figure, Spec, layout, on_panel, panels
+from concordant.report.figures.base import Figure, Spec, layout, on_panel, panels
 from concordant.report.format import Document, listed, plain, plural
 
 # Okabe and Ito's colours, darkened where they are too light for a white ground.
@@ -20,36 +20,25 @@ SEQUENTIAL = [[0, "#f4f1ea"], [0.25, "#bcd7cc"], [0.5, "#6fae97"], [0.75, "#2f82
 
 def feature_map(document: Document) -> Figure | None:
     """Return the features of every instance in two dimensions, before and after; None without a map."""
-    points = document["points"]
-    maps = [
-        (modality, projection)
-        for modality in document["modalities"]
-        for projection in PROJECTIONS
-        if projection in points["maps"].get(modality, {})
-    ]
-    if not maps:
-        return None
-    modalities = list(dict.fromkeys(modality for modality, _ in maps))
-    projections = [name for name in PROJECTIONS if all((one, name) in maps for one in modalities)]
+    points, maps = document["points"], document["points"]["maps"]
+    modalities = [name for name in document["modalities"] if set(PROJECTIONS) & set(maps.get(name, {}))]
+    projections = [one for one in PROJECTIONS if modalities and all(one in maps[name] for name in modalities)]
     if not projections:
         return None
     classes = sorted(set(points["label"]))
     texts = [hover_text(document, place) for place in range(len(points["id"]))]
     hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
     shared = {
-        **panels(["before calibration", "after calibration"], height=400, columns=2, xaxis=hidden, yaxis=hidden),
+        **panels(["before calibration", "after calibration"], height=400, most=2, xaxis=hidden, yaxis=hidden),
         "dragmode": "zoom",
         "showlegend": len(classes) <= 12,
     }
-    variants: dict[str, Spec] = {}
-    for row, modality in enumerate(modalities):
-        for column, projection in enumerate(projections):
-            found = points["maps"][modality][projection]
-            data = []
-            for side, name in enumerate(("before", "after")):
-                places = on_grid(found[name])
-                data += [_points(document, classes, side, number, texts, places) for number in range(len(classes))]
-            variants[f"{row}-{column}"] = {"data": data, "layout": shared}
+    specs = []
+    for found in (maps[modality][projection] for modality in modalities for projection in projections):
+        sides = [on_grid(found[name]) for name in ("before", "after")]
+        every = [(side, places, number) for side, places in enumerate(sides) for number in range(len(classes))]
+        data = [_points(document, classes, side, number, texts, places) for side, places, number in every]
+        specs.append({"data": data, "layout": shared})
     return Figure(
         id="map",
         title="Features before and after calibration",
@@ -58,12 +47,8 @@ def feature_map(document: Document) -> Figure | None:
         "the nearest neighbours.",
         alt=f"Two scatter plots, before and after calibration, of {plural(len(points['id']), 'instance')} in "
         f"{len(classes)} classes.",
-        spec=variants["0-0"],
-        choices=(
-            Choice("modality", tuple(modalities)),
-            Choice("projection", tuple(PROJECTIONS[name] for name in projections)),
-        ),
-        variants=variants,
+        specs=specs,
+        choices={"modality": modalities, "projection": [PROJECTIONS[name] for name in projections]},
     )
 
 
@@ -87,20 +72,19 @@ def gate_maps(document: Document) -> Figure | None:
         return None
     kinds = gates["by_corruption"]["kinds"]
     options = ["class", *(["corruption"] if kinds else [])]
-    variants = {}
-    for row, modality in enumerate(modalities):
-        variants[f"{row}-0"] = _gates(gates["by_class"][modality], document["classes"])
+    specs = []
+    for modality in modalities:
+        specs.append(_gates(gates["by_class"][modality], document["classes"]))
         if kinds:
-            variants[f"{row}-1"] = _gates(gates["by_corruption"]["values"].get(modality, []), kinds)
+            specs.append(_gates(gates["by_corruption"]["values"].get(modality, []), kinds))
     return Figure(
         id="gates",
         title="Gates: which features are raised and lowered",
         caption="The mean gate of each feature: white (1) leaves it unchanged, red raises it, blue lowers it; a row "
         "that differs from the others is a class, or a corruption, with a modulation of its own.",
         alt=f"Heat maps of the mean gate of each feature of {listed(modalities)}, by {listed(options)}.",
-        spec=variants["0-0"],
-        choices=(Choice("modality", tuple(modalities)), Choice("rows", tuple(f"by {one}" for one in options))),
-        variants=variants,
+        specs=specs,
+        choices={"modality": modalities, "rows": [f"by {one}" for one in options]},
     )
 
 
@@ -109,7 +93,6 @@ def agreement_maps(document: Document) -> Figure | None:
     found = document["agreement"]
     if not found:
         return None
-    variants = {str(place): _agreement(document, one) for place, one in enumerate(found)}
     return Figure(
         id="agreement",
         title="Support and conflict between modalities",
@@ -117,9 +100,8 @@ def agreement_maps(document: Document) -> Figure | None:
         "instances; darker is more, on one scale for all conditions; compare clean with corrupted.",
         alt=f"Matrices of support and conflict between {listed(document['modalities'])} under "
         f"{plural(len(found), 'condition')}.",
-        spec=variants["0"],
-        choices=(Choice("condition", tuple(one["condition"] for one in found)),),
-        variants=variants,
+        specs=[_agreement(document, one) for one in found],
+        choices={"condition": [one["condition"] for one in found]},
     )
 
 
@@ -128,23 +110,19 @@ def _class(document: Document, number: int) -> str:
     return str(classes[number]) if 0 <= number < len(classes) else str(number)
 
 
-def on_grid(places: Sequence[Sequence[float] | None], size: int = 1000) -> list[tuple[int, int] | None]:
+def on_grid(places: Sequence[Sequence[float] | None], size: int = 1000) -> list[tuple[int, ...] | None]:
     """Return places as whole numbers from 0 to `size`, which are short; a map has no unit.
 
     >>> on_grid([[0.0, 5.0], None, [2.0, 5.0], [1.0, 6.0]], 10)
     [(0, 0), None, (10, 0), (5, 10)]
     """
-    known = [place for place in places if place is not None]
-    if not known:
-        return [None for _ in places]
-    low = [min(place[axis] for place in known) for axis in (0, 1)]
-    reach = [max(place[axis] for place in known) - low[axis] or 1.0 for axis in (0, 1)]
-    return [
-        None
-        if place is None
-        else (round(size * (place[0] - low[0]) / reach[0]), round(size * (place[1] - low[1]) / reach[1]))
-        for place in places
-    ]
+    axes = [*zip(*(place for place in places if place is not None), strict=True)]
+    ends = [(min(axis), max(axis) - min(axis) or 1.0) for axis in axes]
+
+    def moved(place: Sequence[float]) -> tuple[int, ...]:
+        return tuple(round(size * (value - low) / reach) for value, (low, reach) in zip(place, ends, strict=True))
+
+    return [None if place is None else moved(place) for place in places]
 
 
 def _points(
@@ -153,7 +131,7 @@ def _points(
     side: int,
     number: int,
     texts: Sequence[str],
-    places: Sequence[tuple[int, int] | None],
+    places: Sequence[tuple[int, ...] | None],
 ) -> Spec:
     """Return the marks of one class before or after calibration."""
     one = classes[number]
@@ -203,27 +181,21 @@ def _gates(rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Spec
 def _agreement(document: Document, one: Document) -> Spec:
     names = [plain(name) for name in document["modalities"]]
     axis = {"type": "category", "showgrid": False, "zeroline": False}
-    spec: Spec = {"data": [], "layout": panels(["support", "conflict"], height=250, columns=2, xaxis=axis)}
+    upwards = {**axis, "autorange": "reversed", "automargin": True}
+    look = {"colorscale": SEQUENTIAL, "showscale": False, "xgap": 2, "ygap": 2, "texttemplate": "%{z:.2f}"}
+    data = []
     for place, quantity in enumerate(("support", "conflict")):
-        number = "" if place == 0 else str(place + 1)
-        spec["layout"][f"yaxis{number}"] |= {**axis, "autorange": "reversed", "automargin": True}
-        values, others = one[quantity], [other[quantity] for other in document["agreement"]]
-        spec["data"].append(
-            {
-                "type": "heatmap",
-                "x": names,
-                "y": names,
-                "z": values,
-                "zmin": 0,
-                "zmax": max([1e-6, *(v for other in others for row in other for v in row if v is not None)]),
-                "colorscale": SEQUENTIAL,
-                "showscale": False,
-                "xgap": 2,
-                "ygap": 2,
-                "texttemplate": "%{z:.2f}",
-                "hovertemplate": f"{quantity} of %{{y}} and %{{x}}: %{{z:.3f}}<extra></extra>",
-                **on_panel(place),
-            }
-        )
-    spec["layout"]["margin"]["b"] = BOTTOM
-    return spec
+        every = (value for other in document["agreement"] for row in other[quantity] for value in row)
+        trace = {
+            "type": "heatmap",
+            "x": names,
+            "y": names,
+            "z": one[quantity],
+            "zmin": 0,
+            "zmax": max([1e-6, *(value for value in every if value is not None)]),
+            **look,
+            "hovertemplate": f"{quantity} of %{{y}} and %{{x}}: %{{z:.3f}}<extra></extra>",
+            **on_panel(place),
+        }
+        data.append(trace)
+    return {"data": data, "layout": panels(["support", "conflict"], height=250, most=2, xaxis=axis, yaxis=upwards)}

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from concordant.report.figures.base import Figure, Spec, band, bars, dots, edges, forest, layout, line, score_text
+from concordant.report.figures.base import (
+    Figure,
+    Spec,
+    band,
+    bars,
+    dots,
+    forest,
+    layout,
+    line,
+    over_seeds,
+    score_text,
+)
 from concordant.report.format import (
     Document,
     by_label,
-    columns_mean,
-    columns_std,
     mean,
     metric_of,
     percent,
@@ -43,7 +52,7 @@ def subset_dots(document: Document) -> Figure:
         title=f"{metric.capitalize()} by the modalities that are present",
         caption=f"Each row names the modalities that are left{deviation}; farther right is better.",
         alt=f"Dot plot of {metric} for {len(subsets)} subsets of the modalities. {'; '.join(texts)}.",
-        spec={"data": data, "layout": forest(height, plain(f"{metric}, %"), 0.3, zeroline=False)},
+        specs=[{"data": data, "layout": forest(height, plain(f"{metric}, %"), 0.3, zeroline=False)}],
     )
 
 
@@ -59,7 +68,7 @@ def subset_name(subset: tuple[str, ...], modalities: list[str]) -> str:
 
 
 def shapley_bars(document: Document) -> Figure:
-    """Return the part of the score that each modality brings, one bar per method."""
+    """Return the share of the score that each modality brings, one bar per method."""
     modalities, metric = list(document["modalities"]), metric_of(document)
     data, texts = [], []
     for label, runs in by_label(document["runs"]).items():
@@ -68,16 +77,14 @@ def shapley_bars(document: Document) -> Figure:
         known = [(name, mean(one)) for name, one in zip(modalities, values, strict=True)]
         points = ", ".join(f"{name} {100 * value:.1f}" for name, value in known if value is not None)
         texts.append(f"{shown(label)}: {points}")
+    groups: Spec = {"barmode": "group", "bargap": 0.3, "bargroupgap": 0.06}
     return Figure(
         id="shapley",
         title="What each modality brings (Shapley values)",
         caption=f"Points of {metric} above always predicting the most frequent class, shared out among the modalities; "
         "the bars of one method add up to its score less that of the most frequent class.",
         alt=f"Bar chart of Shapley values in points. {'; '.join(texts)}.",
-        spec={
-            "data": data,
-            "layout": layout(340, y=plain(f"points of {metric}"), barmode="group", bargap=0.3, bargroupgap=0.06),
-        },
+        specs=[{"data": data, "layout": layout(340, y=plain(f"points of {metric}"), **groups)}],
     )
 
 
@@ -91,24 +98,22 @@ def rate_curve(document: Document) -> Figure | None:
         if not rows[0]:
             continue
         x = [one["rate"] for one in runs[0]["rates"]]
-        middle = columns_mean(rows)
-        around = edges(middle, columns_std(rows))
-        if around is not None:
-            data += band(label, *around, {"x": x})
+        middle, edges = over_seeds(rows)
         hover = "%{fullData.name}<br>%{x:.0%} missing: %{y:.1f} %<extra></extra>"
-        data.append(line(label, x=x, y=middle, hovertemplate=hover))
+        data += [*band(label, edges, x=x), line(label, x=x, y=middle, hovertemplate=hover)]
         texts.append(f"{shown(label)}: area {score_text(mean(run['rate_area'] for run in runs))}")
     if not data:
         return None
-    axis = {"tickformat": ".0%", "zeroline": False}
+    axes: Spec = {
+        "x": "share of modalities missing",
+        "y": plain(f"{metric}, %"),
+        "xaxis": {"tickformat": ".0%", "zeroline": False},
+    }
     return Figure(
         id="rates",
         title=f"{metric.capitalize()} when modalities are missing at random",
         caption="Each modality of each instance is left out with the probability on the horizontal axis; a flatter "
         "line bears missing modalities better.",
         alt=f"Line chart of {metric} by the rate of missing modalities. {'; '.join(texts)}.",
-        spec={
-            "data": data,
-            "layout": layout(360, x="share of modalities missing", y=plain(f"{metric}, %"), xaxis=axis),
-        },
+        specs=[{"data": data, "layout": layout(360, **axes)}],
     )

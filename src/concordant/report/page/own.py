@@ -43,28 +43,25 @@ def write_own_report(
     Raises:
         UsageError: there is nothing to report, models were measured on different things, or `twin` is not a model.
     """
-    if removal is None and corruption is None and dynamics is None and features is None:
+    found: dict[str, Any] = {}
+    if removal is not None:
+        found["removal"] = _removal(name, removal)
+    if corruption is not None:
+        found["corruption"] = _corruption(name, corruption, twin)
+    if dynamics is not None:
+        found["dynamics"] = _dynamics(name, dynamics)
+    if features is not None:
+        found["features"] = _features(name, features)
+    if not found:
         raise UsageError("nothing to report: give removal, corruption, dynamics or features")
-    found: dict[str, Any] = {
-        "removal": None if removal is None else _removal(name, removal),
-        "corruption": None if corruption is None else _corruption(name, corruption, twin),
-        "dynamics": None if dynamics is None else _dynamics(name, dynamics),
-        "features": None if features is None else _features(name, features),
-    }
     for kind, document in found.items():
-        if document is not None:
-            check_document(document, kind, kind)
+        check_document(document, kind, kind)
     write_report([RunDocuments(name, **found)], Path(path))
 
 
 def _removal(name: str, found: ByModel) -> dict[str, Any]:
     runs = _runs(found, "removal", "modalities", "metric")
-    return {
-        **_head("removal", name, runs[0]),
-        "metric": runs[0]["metric"],
-        "rates": [one["rate"] for one in runs[0]["rates"]],
-        "runs": runs,
-    }
+    return {**_head("removal", name, runs[0]), "rates": [one["rate"] for one in runs[0]["rates"]], "runs": runs}
 
 
 def _corruption(name: str, found: ByModel, twin: str | None) -> dict[str, Any]:
@@ -73,29 +70,25 @@ def _corruption(name: str, found: ByModel, twin: str | None) -> dict[str, Any]:
         raise UsageError(f"twin must be one of the models of corruption, {', '.join(found)}; found {twin!r}")
     if twin is not None and any("oracle" not in run for run in runs if run["label"] == twin):
         raise UsageError(f"corruption of the twin {twin!r} was measured without its oracle; leave oracle=True")
-    # Only the twin's oracle counts.
-    kept = [
-        {key: value for key, value in run.items() if key != "oracle" or twin in (None, run["label"])} for run in runs
-    ]
-    head = {**_head("corruption", name, runs[0]), "metric": runs[0]["metric"], "kinds": runs[0]["about"]}
-    return {**head, **together(kept, list(found), twin=twin)}
+    for run in runs:
+        if twin not in (None, run["label"]):
+            run.pop("oracle", None)  # only the twin's oracle counts
+    return {**_head("corruption", name, runs[0]), "kinds": runs[0]["about"], **together(runs, list(found), twin=twin)}
 
 
 def _dynamics(name: str, found: Mapping[str, LoopRecorder | Sequence[LoopRecorder]]) -> dict[str, Any]:
-    runs: list[dict[str, Any]] = []
-    every = set()
-    for label, recorders in found.items():
-        for seed, one in enumerate([recorders] if isinstance(recorders, LoopRecorder) else recorders):
-            every.add(one.every)
-            series = one.series()
-            scores = [s["value"][-1] for s in series if s["quantity"] == "validation_score"]
-            stability = {**one.stability(), "final_score": scores[0] if scores else None, "sharpness": None}
-            run = {"label": label, "seed": seed, "seconds": 0.0, "observing_seconds": 0.0}
-            runs.append({**run, "series": series, "stability": stability})
+    runs = []
+    for label, seed, recorder in _each(found, "dynamics"):
+        series = recorder.series()
+        score = next((one["value"][-1] for one in series if one["quantity"] == "validation_score"), None)
+        stability = {**recorder.stability(), "final_score": score, "sharpness": None}
+        times = {"seconds": 0.0, "observing_seconds": 0.0}
+        runs.append({"label": label, "seed": seed, **times, "series": series, "stability": stability})
     known = ("gradient_norm", "probe", "reliability_q50")
-    names = [s["of"] for run in runs for s in run["series"] if s["quantity"] in known]
-    head = _head("dynamics", name, {"modalities": list(dict.fromkeys(names))})
-    return {**head, "every": max(every), "runs": runs, "summary": summarise(runs)}
+    names = dict.fromkeys(one["of"] for run in runs for one in run["series"] if one["quantity"] in known)
+    every = max(recorder.every for _, _, recorder in _each(found, "dynamics"))
+    head = _head("dynamics", name, {"modalities": names})
+    return {**head, "every": every, "runs": runs, "summary": summarise(runs)}
 
 
 def _features(name: str, found: Found) -> dict[str, Any]:
@@ -109,14 +102,18 @@ def _features(name: str, found: Found) -> dict[str, Any]:
     return {**head, **found, "points": points, "distrusted": distrusted, "label": name, "seed": 0}
 
 
-def _runs(found: ByModel, analysis: str, *shared: str) -> list[dict[str, Any]]:
-    """Return one run per model and seed; `shared` names the keys that must agree."""
-    runs: list[dict[str, Any]] = []
-    for label, results in found.items():
-        listed = [results] if isinstance(results, Mapping) else list(results)
-        runs += [{"label": label, "seed": seed, **one} for seed, one in enumerate(listed)]
+def _each(found: Mapping[str, Any], analysis: str) -> list[tuple[str, int, Any]]:
+    """Return model, seed and result of each run; a single result is that of seed 0."""
+    given = {label: one if isinstance(one, Sequence) else [one] for label, one in found.items()}
+    runs = [(label, seed, one) for label, several in given.items() for seed, one in enumerate(several)]
     if not runs:
         raise UsageError(f"{analysis} names no model; give model -> its result")
+    return runs
+
+
+def _runs(found: ByModel, analysis: str, *shared: str) -> list[dict[str, Any]]:
+    """Return one run per model and seed; `shared` names the keys that must agree."""
+    runs: list[dict[str, Any]] = [{"label": label, "seed": seed, **one} for label, seed, one in _each(found, analysis)]
     for key in shared:
         if any(run[key] != runs[0][key] for run in runs):
             raise UsageError(f"{analysis} of the models was measured on different things: {key} differs between them")
@@ -125,7 +122,7 @@ def _runs(found: ByModel, analysis: str, *shared: str) -> list[dict[str, Any]]:
 
 def _head(kind: str, name: str, found: Found) -> dict[str, Any]:
     command = "LoopRecorder" if kind == "dynamics" else f"measure_{kind}"
-    return {
+    head = {
         "schema": f"concordant.{kind}/1",
         "benchmark": name,
         "fusion": "",
@@ -134,3 +131,4 @@ def _head(kind: str, name: str, found: Found) -> dict[str, Any]:
         "hardware": hardware(),
         "command": f"concordant.analysis.{command}",
     }
+    return {**head, "metric": found["metric"]} if "metric" in found else head

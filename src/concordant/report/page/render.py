@@ -14,7 +14,7 @@ from typing import Any
 
 from concordant.errors import UsageError
 from concordant.files import write_text
-from concordant.report.figures import Figure
+from concordant.report.figures.base import Figure
 from concordant.report.folder import RunDocuments
 from concordant.report.page.sections import sections, title_of
 from concordant.report.record import Table, html

@@ -5,17 +5,35 @@ A block whose analysis was not made names the command that makes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from concordant.report import figures, sentences
-from concordant.report.figures import Figure
-from concordant.report.folder import RunDocuments
+from concordant.report import sentences
+from concordant.report.figures import comparison, dynamics, features, removal, severity
+from concordant.report.figures.base import Figure
+from concordant.report.folder import ANALYSES, RunDocuments
 from concordant.report.format import shown
-from concordant.report.page.appendix import commands, settings
 from concordant.report.record import Table
 from concordant.report.tables import grids, insight, robustness, scores
+from concordant.training.config import command_words
+
+Fields = dict[str, Any]  # of a `Block`
+# Anchor -> title, and the subject in one sentence.
+_SECTIONS = {
+    "summary": ("Summary", "Wins and losses alike; p is Holm-corrected."),
+    "comparison": (
+        "Comparison",
+        "Every method was trained on the same splits, batches and perturbations, seed by seed.",
+    ),
+    "severity": ("Severity", "How accuracy falls as one modality of every instance is corrupted more and more."),
+    "removal": ("Removal", "What is left when modalities are absent, and what each brings."),
+    "dynamics": ("Training dynamics", "What happened while the methods were trained, and how steadily."),
+    "features": ("Features", "What calibration does to the features before they are fused."),
+    "distrusted": ("Distrusted instances", "The test instances with the lowest reliability of a modality."),
+    "appendix": ("Appendix", "What it takes to compute all of this again."),
+}
 
 
 @dataclass(frozen=True)
@@ -66,65 +84,20 @@ class Section:
 
 def sections(documents: Sequence[RunDocuments]) -> list[Section]:
     """Return the whole page."""
+    over = {"summary": _whole(documents), "comparison": documents, "appendix": documents}
     runs = list(_single(documents))
-
-    def section(identity: str, title: str, intro: str, make: Any, over: Sequence[RunDocuments] = runs) -> Section:  # noqa: ANN401
-        blocks = [Block(**{"id": f"{identity}-{n}", "name": one.name, **make(one)}) for n, one in enumerate(over)]
-        return Section(identity, title, intro, [_filled(block) for block in blocks])
-
-    comparison = section(
-        "comparison",
-        "Comparison",
-        "Every method was trained on the same splits, batches and perturbations, seed by seed.",
-        _comparison,
-        documents,
-    )
-    return [
-        section(
-            "summary",
-            "Summary",
-            "Wins and losses alike; p is Holm-corrected.",
-            lambda one: {"sentences": sentences.summary(one)},
-            _whole(documents),
-        ),
-        replace(comparison, tables=_joint(documents)),
-        section(
-            "severity",
-            "Severity",
-            "How accuracy falls as one modality of every instance is corrupted more and more.",
-            _severity,
-        ),
-        section("removal", "Removal", "What is left when modalities are absent, and what each brings.", _removal),
-        section(
-            "dynamics",
-            "Training dynamics",
-            "What happened while the methods were trained, and how steadily.",
-            _dynamics,
-        ),
-        section("features", "Features", "What calibration does to the features before they are fused.", _features),
-        section(
-            "distrusted",
-            "Distrusted instances",
-            "The test instances with the lowest reliability of a modality.",
-            _distrusted,
-        ),
-        section("appendix", "Appendix", "What it takes to compute all of this again.", _appendix, documents),
-    ]
+    makers = (_summary, _comparison, _severity, _removal, _dynamics, _features, _distrusted, _appendix)
+    found = []
+    for (anchor, (title, intro)), make in zip(_SECTIONS.items(), makers, strict=True):
+        blocks = [Block(f"{anchor}-{n}", one.name, **make(one)) for n, one in enumerate(over.get(anchor, runs))]
+        found.append(Section(anchor, title, intro, blocks, _joint(documents) if anchor == "comparison" else ()))
+    return found
 
 
 def title_of(documents: Sequence[RunDocuments]) -> str:
     """Return the page's title."""
     names = [one.name for one in documents]
     return f"Concordant report: {names[0] if len(names) == 1 else f'{len(names)} runs'}"
-
-
-def _filled(block: Block) -> Block:
-    """Return a block without figures that could not be drawn and tables without rows."""
-    return replace(
-        block,
-        figures=[figure for figure in block.figures if figure is not None],
-        tables=[table for table in block.tables if table.rows],
-    )
 
 
 def _single(documents: Sequence[RunDocuments]) -> Iterable[RunDocuments]:
@@ -140,9 +113,8 @@ def _whole(documents: Sequence[RunDocuments]) -> list[RunDocuments]:
     """Return grids followed by their analysed rows, and single runs: the blocks of the summary."""
     found = []
     for one in documents:
-        found.append(one)
         # The comparisons of a row are in the grid's own sentences.
-        found += [replace(inner, name=f"{one.name}, {row}", results=None) for row, inner in one.rows.items()]
+        found += [one, *(replace(inner, results=None) for inner in _single([one]) if inner is not one)]
     return found
 
 
@@ -158,79 +130,112 @@ def _joint(documents: Sequence[RunDocuments]) -> list[Table]:
     return [scores.joint(rows)] if len(rows) > 1 else []
 
 
-def _drawn(found: dict[str, Any], *kinds: Callable[[Any], Figure | Table | None]) -> dict[str, Any]:
-    """Return the figures and tables of one document."""
+def _drawn(found: Any, *kinds: Callable[[Any], Figure | Table | None]) -> Fields:  # noqa: ANN401 - a document
+    """Return the figures that can be drawn of one document, and the tables that have rows."""
     made = [make(found) for make in kinds]
     return {
         "figures": [one for one in made if isinstance(one, Figure)],
-        "tables": [one for one in made if isinstance(one, Table)],
+        "tables": [one for one in made if isinstance(one, Table) and one.rows],
     }
 
 
-def _comparison(one: RunDocuments) -> dict[str, Any]:
+def _missing(one: RunDocuments, hint: str, command: str) -> Fields:
+    return {"hint": hint, "command": command.format(f"{one.folder}/ROW" if one.grid is not None else one.folder)}
+
+
+def _summary(one: RunDocuments) -> Fields:
+    return {"sentences": sentences.summary(one)}
+
+
+def _comparison(one: RunDocuments) -> Fields:
     if one.results is not None:
-        return _drawn(
-            one.results,
-            figures.accuracy_bars,
-            figures.differences,
-            scores.accuracy,
-            scores.comparisons,
-            scores.detection,
-        )
+        drawn = (comparison.accuracy_bars, comparison.differences)
+        return _drawn(one.results, *drawn, scores.accuracy, scores.comparisons, scores.detection)
     if one.grid is not None:
         several = one.grid["config"]["seeds"] > 1
-        return {
-            "figures": [figures.grid_differences(one.grid)],
-            "tables": [grids.grid_scores(one.grid, deviations=several)],
-        }
+        return _drawn(one.grid, comparison.grid_differences, lambda grid: grids.grid_scores(grid, deviations=several))
     return {"hint": "No comparison is here.", "command": f"concordant report {one.folder}"}
 
 
-def _severity(one: RunDocuments) -> dict[str, Any]:
+def _severity(one: RunDocuments) -> Fields:
     if one.corruption is None:
         return _missing(one, "Severities were not swept.", "concordant stress {} --corruption")
-    return _drawn(
-        one.corruption,
-        figures.severity_curves,
-        figures.reliability_diagram,
-        robustness.corruption_summary,
-        robustness.corruption_kinds,
-        robustness.corruption_detection,
-        robustness.covered,
-    )
+    tables = (robustness.corruption_summary, robustness.corruption_kinds, robustness.corruption_detection)
+    curves = (severity.severity_curves, severity.reliability_diagram)
+    return _drawn(one.corruption, *curves, *tables, robustness.covered)
 
 
-def _removal(one: RunDocuments) -> dict[str, Any]:
+def _removal(one: RunDocuments) -> Fields:
     if one.removal is None:
         return _missing(one, "Removal was not analysed.", "concordant stress {} --removal")
-    return _drawn(one.removal, figures.subset_dots, figures.shapley_bars, figures.rate_curve, robustness.removal)
+    return _drawn(one.removal, removal.subset_dots, removal.shapley_bars, removal.rate_curve, robustness.removal)
 
 
-def _dynamics(one: RunDocuments) -> dict[str, Any]:
+def _dynamics(one: RunDocuments) -> Fields:
     if one.dynamics is None:
-        made = next((line for line in commands(one) if line.startswith("concordant run")), "concordant run BENCHMARK")
+        made = next((line for line in _commands(one) if line.startswith("concordant run")), "concordant run BENCHMARK")
         hint = "Training was not recorded; train again, into another folder."
         return {"hint": hint, "command": f"{made} --dynamics --out FOLDER"}
-    return _drawn(one.dynamics, figures.training_lines, insight.stability)
+    return _drawn(one.dynamics, dynamics.training_lines, insight.stability)
 
 
-def _features(one: RunDocuments) -> dict[str, Any]:
+def _features(one: RunDocuments) -> Fields:
     if one.features is None:
         return _missing(one, "Features were not analysed.", "concordant inspect {}")
-    drawn = _drawn(one.features, figures.feature_map, figures.gate_maps, figures.agreement_maps, insight.separation)
+    drawn = _drawn(one.features, features.feature_map, features.gate_maps, features.agreement_maps, insight.separation)
     return {**drawn, "sentences": [f"Features of {shown(one.features['label'])}, seed {one.features['seed']}."]}
 
 
-def _distrusted(one: RunDocuments) -> dict[str, Any]:
+def _distrusted(one: RunDocuments) -> Fields:
     if one.features is None:
         return _missing(one, "Features were not analysed.", "concordant inspect {}")
-    table = insight.distrusted(one.features)
-    return {"tables": [table]} if table.rows else {"sentences": ["No modality of any test instance stands out."]}
+    drawn = _drawn(one.features, insight.distrusted)
+    return drawn if drawn["tables"] else {"sentences": ["No modality of any test instance stands out."]}
 
 
-def _appendix(one: RunDocuments) -> dict[str, Any]:
-    return {"tables": [insight.checks(one.checks or [])], "settings": settings(one), "commands": commands(one)}
+def _appendix(one: RunDocuments) -> Fields:
+    return {**_drawn(one.checks or [], insight.checks), "settings": _settings(one), "commands": _commands(one)}
 
 
-def _missing(one: RunDocuments, hint: str, command: str) -> dict[str, Any]:
-    return {"hint": hint, "command": command.format(f"{one.folder}/ROW" if one.grid is not None else one.folder)}
+def _settings(documents: RunDocuments) -> list[tuple[str, str]]:
+    """Return configuration, versions and hardware as pairs of texts."""
+    main = documents.results or documents.grid or {}
+    heads = {"config": "", "versions": "version of ", "hardware": "hardware: "}
+    return [
+        (f"{head}{key}", as_text(value)) for kind, head in heads.items() for key, value in main.get(kind, {}).items()
+    ]
+
+
+def as_text(value: object) -> str:
+    """Return a value of a configuration as text.
+
+    >>> as_text(["a", "b"]), as_text({"steps": 400, "width": 64}), as_text(None), as_text(True)
+    ('a, b', 'steps 400, width 64', '-', 'yes')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {as_text(one)}" for key, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(as_text(one) for one in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def _commands(documents: RunDocuments) -> list[str]:
+    """Return the commands that made the documents, each once; quoted for a shell."""
+    # The command that recorded training is the one that trained, with an option more.
+    found = [_run_command(documents) if documents.dynamics is None else documents.dynamics["command"]]
+    for one in (documents, *documents.rows.values()):
+        found += [document["command"] for kind in ANALYSES if (document := getattr(one, kind)) is not None]
+    return list(dict.fromkeys(line for line in found if line))
+
+
+def _run_command(documents: RunDocuments) -> str:
+    """Return the command that trained the runs; the one that is recorded, or one put together from the settings."""
+    main = documents.results or documents.grid
+    if main is None:
+        return ""
+    if isinstance(main.get("command"), str):
+        return str(main["command"])
+    rows = [str(row["row"]) for row in main["rows"]] if "rows" in main else [str(main["fusion"])]
+    return shlex.join(command_words({**main["config"], "benchmark": main["benchmark"]}, fusion=",".join(rows)))

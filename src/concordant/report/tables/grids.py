@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from operator import add
 
 import numpy as np
 
-from concordant.report.format import SIGNIFICANT, Document, plural, shown
+from concordant.report.format import Document, outcome, plural, shown
 from concordant.report.record import Cell, Table, spread
 from concordant.report.tables.scores import MAIN
 
@@ -30,12 +30,17 @@ def grid_scores(grid: Document, *, deviations: bool = False) -> Table:
     columns = [*left, *map(shown, grid["rows"][0]["scores"])]
     rows = []
     for row in grid["rows"]:
-        cells = [Cell(row["fusion"]), Cell(row["calibrate"])]
+        cells, best = [Cell(row["fusion"]), Cell(row["calibrate"])], row["best_alone"]
         if has_alone(grid):
-            cells.append(_alone(row))
+            alone = (
+                "-" if best is None else f"{best} {100 * float(np.mean(row['alone'][best])):.1f} {versus_alone(row)}"
+            )
+            cells.append(Cell(alone))
         for label, scores in row["scores"].items():
-            found = [_score(scores[one], deviations=deviations) + mark(row, label, one) for one in MAIN]
-            cells.append(Cell(" / ".join(found), 100 * float(np.mean(scores["clean"]))))
+            both = [spread(scores[one]) for one in MAIN]
+            texts = [str(cell) if deviations else cell.text for cell in both]
+            marks = [mark(row, label, one) for one in MAIN]
+            cells.append(Cell(" / ".join(map(add, texts, marks)), both[0].value))
         rows.append(cells)
     method = "" if config["method"] == "none" else f" · {config['method']}"
     caption = (
@@ -66,27 +71,11 @@ def has_alone(grid: Document) -> bool:
 
 def mark(row: Document, label: str, condition: str) -> str:
     """Return "+" where the compared method is significantly better than `label`, "-" where worse, else nothing."""
-    for entry in row["comparisons"]:
-        if entry["to"] == label and entry["condition"] == condition and entry["p_holm"] < SIGNIFICANT:
-            return "+" if entry["difference"] > 0 else "-"
-    return ""
+    wanted = (entry for entry in row["comparisons"] if (entry["to"], entry["condition"]) == (label, condition))
+    return next(map(outcome, wanted), "")
 
 
 def versus_alone(row: Document) -> str:
     """Return ">", "=" or "<": the uncalibrated fusion, trained clean, against its best modality alone."""
     entry = row["against_alone"].get("none")
-    if entry is None or entry["p_holm"] >= SIGNIFICANT:
-        return "="
-    return ">" if entry["difference"] > 0 else "<"
-
-
-def _alone(row: Document) -> Cell:
-    best = row["best_alone"]
-    if best is None:
-        return Cell("-")
-    return Cell(f"{best} {100 * float(np.mean(row['alone'][best])):.1f} {versus_alone(row)}")
-
-
-def _score(values: Sequence[float], *, deviations: bool) -> str:
-    cell = spread(values)
-    return str(cell) if deviations else cell.text
+    return {"+": ">", "-": "<", "": "="}["" if entry is None else outcome(entry)]

@@ -15,19 +15,12 @@ if TYPE_CHECKING:
 def stability(document: Document) -> Table:
     """Return how steadily each method trained."""
     runs = by_label(document["runs"])
+    measures = {"loss_variance": (".3g", 1), "spikes": (".1f", 1), "final_score": (".1f", 100), "sharpness": (".3g", 1)}
     rows = []
     for one in document["summary"]:
-        mine = runs.get(one["label"], [])
-        rows.append(
-            [
-                Cell(shown(one["label"])),
-                _recorded(one["loss_variance"], ".3g"),
-                _recorded(one["spikes"], ".1f"),
-                _recorded(one["final_score"], ".1f", 100),
-                _recorded(one["sharpness"], ".3g"),
-                *(number(mean(run[key] for run in mine), 1, scale=1) for key in ("seconds", "observing_seconds")),
-            ]
-        )
+        cells = [_recorded(one[name], form, scale) for name, (form, scale) in measures.items()]
+        times = [[run[key] for run in runs.get(one["label"], [])] for key in ("seconds", "observing_seconds")]
+        rows.append([Cell(shown(one["label"])), *cells, *(number(mean(seconds), scale=1) for seconds in times)])
     head = ["calibrator", "loss variance", "spikes", "final score, %", "sharpness", "seconds", "observing, s"]
     note = (
         "Loss variance: in the second half of training, its trend removed. Spikes: steps whose loss leaps far above "
@@ -39,14 +32,11 @@ def stability(document: Document) -> Table:
 
 def separation(document: Document) -> Table:
     """Return how well the classes are separated in the features, before and after calibration."""
-    measures = (("silhouette", 3, 1), ("probe", 1, 100))
-    rows = [
-        [
-            name,
-            *(number(one[what][when], digits, scale=s) for what, digits, s in measures for when in ("before", "after")),
-        ]
-        for name, one in document["separation"].items()
-    ]
+    rows = []
+    for name, one in document["separation"].items():
+        scaled = (("silhouette", 3, 1), ("probe", 1, 100))
+        sides = [number(one[what][when], n, scale=s) for what, n, s in scaled for when in ("before", "after")]
+        rows.append([name, *sides])
     head = ["modality", "silhouette before", "silhouette after", "probe before, %", "probe after, %"]
     caption = f"Separation of the classes: {shown(document['label'])}, seed {document['seed']}"
     note = (
@@ -109,7 +99,7 @@ def explanation(found: Explanation) -> Table:
     return Table("explanation", caption, head, rows)
 
 
-def _recorded(value: Document, form: str, scale: float = 1) -> Cell:
+def _recorded(value: Document, form: str, scale: float) -> Cell:
     """Return a cell of a mean and a standard deviation that the document holds."""
     if value["mean"] is None:
         return Cell("-")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from concordant.report.format import Document, by_label, mean, metric_of, shown
 from concordant.report.record import Cell, Table, marked, number, spread
 
-PAIR = ("which", "whether")  # which modality is corrupted, whether one is
+Runs = Mapping[str, Sequence[Document]]
 
 
 def removal(document: Document, *, retained: bool = False) -> Table:
@@ -21,40 +21,33 @@ def removal(document: Document, *, retained: bool = False) -> Table:
     labels = by_label(document["runs"])
     rows = []
     for place, one in enumerate(document["runs"][0]["subsets"]):
-        cells = [spread(run["subsets"][place]["score"] for run in runs) for runs in labels.values()]
+        cells = _cells([run["subsets"][place]["score"] for run in runs] for runs in labels.values())
         if retained:
             shares = [number(mean(run["subsets"][place]["retained"] for run in runs)) for runs in labels.values()]
             cells = [Cell(f"{a.text} ({b.text})", a.value) for a, b in zip(cells, shares, strict=True)]
         rows.append([Cell(" + ".join(one["present"])), *marked(cells)])
     for name in document["modalities"]:
-        cells = [spread(run["shapley"].get(name) for run in runs) for runs in labels.values()]
+        cells = _cells([run["shapley"].get(name) for run in runs] for runs in labels.values())
         rows.append([Cell(f"Shapley value of {name}"), *cells])
-    rows.append([Cell("area"), *marked([spread(run["rate_area"] for run in runs) for runs in labels.values()])])
+    areas = _cells([run["rate_area"] for run in runs] for runs in labels.values())
     note = (
         f"{metric_of(document).capitalize()} in % with only these modalities; Shapley value: the points that a "
         "modality adds, in the mean over all orders; area: the mean over the rates at which modalities of instances "
         "were removed at random. Mean ± standard deviation over seeds; bold is the best of a row."
     )
-    caption = "Modality removal"
-    if retained:
-        caption = (
-            f"{document['benchmark']} · {document['fusion']}: with these modalities alone; share of the full score"
-        )
-    return Table("removal", caption, ["modalities present", *map(shown, labels)], rows, note)
+    title = f"{document['benchmark']} · {document['fusion']}: with these modalities alone; share of the full score"
+    caption, head = title if retained else "Modality removal", ["modalities present", *map(shown, labels)]
+    return Table("removal", caption, head, [*rows, [Cell("area"), *marked(areas)]], note)
 
 
 def removal_rates(document: Document) -> Table:
     """Return the score at each rate of modalities removed at random."""
     labels = by_label(document["runs"])
-    rows = [
-        [
-            Cell(f"{100 * rate:.0f} %"),
-            *(spread(run["rates"][place]["score"] for run in runs) for runs in labels.values()),
-        ]
-        for place, rate in enumerate(document["rates"])
-    ]
-    caption = "Each modality of each instance removed at this rate"
-    return Table("rates", caption, ["rate", *map(shown, labels)], rows)
+    rows = []
+    for place, rate in enumerate(document["rates"]):
+        cells = _cells([run["rates"][place]["score"] for run in runs] for runs in labels.values())
+        rows.append([Cell(f"{100 * rate:.0f} %"), *cells])
+    return Table("rates", "Each modality of each instance removed at this rate", ["rate", *map(shown, labels)], rows)
 
 
 def corruption_kinds(document: Document) -> Table:
@@ -63,9 +56,9 @@ def corruption_kinds(document: Document) -> Table:
     rows = []
     for kind in document["kinds"]:
         name = kind["name"]
-        cells = marked([spread(_means(runs, name)) for runs in labels.values()])
-        cells += [spread(_means(runs, name)) for runs in oracles.values()]
-        rows.append([Cell(f"{name} *" if kind["seen"] else name), *cells, Cell(kind["group"]), Cell(kind["summary"])])
+        cells, others = (_cells(_means(runs, name) for runs in some.values()) for some in (labels, oracles))
+        first = Cell(f"{name} *" if kind["seen"] else name)
+        rows.append([first, *marked(cells), *others, Cell(kind["group"]), Cell(kind["summary"])])
     head = ["corruption, mean over severities", *map(shown, labels), *(f"oracle of {shown(one)}" for one in oracles)]
     note = (
         f"Mean {metric_of(document)} in % over five severities, ± standard deviation over seeds; bold is the best of "
@@ -112,37 +105,29 @@ def corruption_detection(document: Document, *, severest: bool = False) -> Table
         document: corruption.json.
         severest: at the highest severity, instead of the mean over severities.
     """
-    labels = {
-        label: runs
+    kinds = [kind["name"] for kind in document["kinds"]]
+    found = {
+        label: [[_area(runs, kind, what, severest=severest) for what in ("which", "whether")] for kind in kinds]
         for label, runs in by_label(document["runs"]).items()
-        if any(
-            kind[what] is not None for run in runs for kind in run["kinds"].values() for what in ("which", "whether")
-        )
     }
-    rows = []
-    for kind in document["kinds"] if labels else []:
-        cells = []
-        for runs in labels.values():
-            pair = [_area(runs, kind["name"], what, severest=severest) for what in PAIR]
-            both = all(cell.text == "-" for cell in pair)
-            cells.append(Cell("-") if both else Cell(f"{pair[0].text} / {pair[1].text}", pair[0].value))
-        rows.append([Cell(kind["name"]), *cells])
+    known = {label: rows for label, rows in found.items() if any(one.value is not None for row in rows for one in row)}
+    rows = [[Cell(kind), *map(_pair, pairs)] for kind, *pairs in zip(kinds, *known.values(), strict=True) if known]
     place = "highest severity" if severest else "mean over severities"
     caption = f"Finding the corrupted modality, by kind, {place}: which / whether"
     note = "Area under the ROC curve, mean over seeds; 0.5 is chance, 1 is perfect."
-    return Table("which", caption, ["kind", *map(shown, labels)], rows, note)
+    return Table("which", caption, ["kind", *map(shown, known)], rows, note)
 
 
 def corruption_terminal(document: Document) -> list[Table]:
     """Return what `concordant stress` prints: means per kind, figures over all kinds, detection when severest."""
-    names = {"group", "what it does"}
-    kinds, summary = corruption_kinds(document), corruption_summary(document)
     title = f"{document['benchmark']} · {document['fusion']}: one modality of every instance corrupted"
+    kinds = replace(
+        corruption_kinds(document), caption=f"{title} (* training perturbs by this kind, at other strengths)"
+    )
+    summary = replace(corruption_summary(document), caption="over all kinds")
     found = [
-        replace(kinds, caption=f"{title} (* training perturbs by this kind, at other strengths)").pick(
-            lambda name: name not in names
-        ),
-        replace(summary, caption="over all kinds").pick(lambda name: name not in ("which is", "its score")),
+        kinds.pick(lambda name: name not in ("group", "what it does")),
+        summary.pick(lambda name: name not in ("which is", "its score")),
         corruption_detection(document, severest=True),
     ]
     return [table.without_spread() for table in found if table.rows]
@@ -151,21 +136,21 @@ def corruption_terminal(document: Document) -> list[Table]:
 def covered(document: Document) -> Table:
     """Return the share of the distance from the twin to the oracle that each method covers."""
     kinds = [kind["name"] for kind in document["kinds"]]
-    rows = [
-        [
-            Cell(shown(one["label"])),
-            Cell(shown(one["twin"])),
-            number(one["share"], 0),
-            *(number(one["by_kind"].get(kind), 0) for kind in kinds),
-        ]
-        for one in document["covered"]
-    ]
+    rows = []
+    for one in document["covered"]:
+        shares = [one["share"], *(one["by_kind"].get(kind) for kind in kinds)]
+        rows.append([Cell(shown(one["label"])), Cell(shown(one["twin"])), *(number(share, 0) for share in shares)])
     note = (
         "In %: 0 is as good as the twin, 100 as good as the oracle, the twin that is given the corrupted modality as "
         "absent. Only conditions count in which the oracle is more than a point ahead; a dash where none is."
     )
     head = ["calibrator", "twin", "overall", *kinds]
     return Table("covered", "Distance to the oracle that is covered", head, rows, note)
+
+
+def _cells(values: Iterable[Iterable[float | None]]) -> list[Cell]:
+    """Return a cell per method from its values, one per seed."""
+    return [spread(one) for one in values]
 
 
 def _means(runs: Sequence[Document], kind: str) -> list[float | None]:
@@ -176,3 +161,8 @@ def _area(runs: Sequence[Document], kind: str, what: str, *, severest: bool) -> 
     found = [run["kinds"][kind][what] for run in runs if kind in run["kinds"]]
     known = [values[-1] if severest else mean(values) for values in found if values is not None]
     return number(mean(known), 2, scale=1)
+
+
+def _pair(areas: Sequence[Cell]) -> Cell:
+    which, whether = areas
+    return which if which.text == whether.text == "-" else Cell(f"{which.text} / {whether.text}", which.value)

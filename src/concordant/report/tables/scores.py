@@ -11,7 +11,6 @@ from concordant.report.format import (
     SIGNIFICANT,
     Document,
     by_label,
-    label_of,
     labels_of,
     p_text,
     plural,
@@ -41,8 +40,8 @@ def accuracy(results: Document) -> Table:
     columns |= {"corruption.mean": "mean"} if kinds else {}
     columns |= {f"removal.{name}": f"without {name}" for name in first["removal"]}
     rows = []
-    for label in labels_of(results):
-        count = next(run["parameters"] for run in results["runs"] if label_of(run) == label)
+    for label, runs in by_label(results["runs"]).items():
+        count = runs[0]["parameters"]
         cells = [spread(values_of(results, label, condition)) for condition in columns]
         rows.append([Cell(shown(label)), Cell(f"{count:,}", count), *cells])
     return Table(
@@ -58,12 +57,11 @@ def accuracy(results: Document) -> Table:
 def sentiment(results: Document) -> Table:
     """Return the metrics of sentiment regression per method, clean; no rows where labels are classes."""
     rows = []
-    for label in labels_of(results) if "mae" in results["runs"][0]["clean"] else []:
-        runs = [run["clean"] for run in results["runs"] if label_of(run) == label]
+    for label, runs in by_label(results["runs"]).items() if "mae" in results["runs"][0]["clean"] else ():
         cells = []
         for key in SENTIMENT.values():
             scale, digits = (1, 3) if key in ("mae", "correlation") else (100, 1)
-            cells.append(spread((run[key] for run in runs), digits, scale=scale))
+            cells.append(spread((run["clean"][key] for run in runs), digits, scale=scale))
         rows.append([Cell(shown(label)), *cells])
     caption = "Sentiment, clean; accuracy elsewhere is Has0: on which side of 0"
     return Table("sentiment", caption, ["calibrator", *SENTIMENT], rows).without_spread()
@@ -73,10 +71,10 @@ def detection(results: Document) -> Table:
     """Return how well each method's reliability finds the corrupted modality; no rows without a reliability."""
     kinds = list(results["runs"][0]["corruption"])
     rows = []
-    for label in labels_of(results) if kinds else []:
-        runs = [run["detection_auroc"] for run in results["runs"] if label_of(run) == label]
-        values = np.array([[[run[kind][what] for what in ("which", "whether")] for kind in kinds] for run in runs])
-        if None not in values:
+    for label, runs in by_label(results["runs"]).items():
+        areas = [[run["detection_auroc"][kind] for kind in kinds] for run in runs]
+        values = np.array([[[one["which"], one["whether"]] for one in row] for row in areas])
+        if kinds and None not in values:
             means = values.astype(float).mean(0)
             cells = [Cell(f"{which:.2f} / {whether:.2f}", which) for which, whether in means]
             rows.append([Cell(shown(label)), *cells])
@@ -108,14 +106,8 @@ def comparisons(results: Document, wanted: Callable[[str], bool] | None = None, 
         ]
         for one in found
     ]
-    head = [
-        "to" if short else "difference",
-        "condition",
-        "points",
-        "95 % interval",
-        "p (bootstrap, Holm)",
-        "p (Wilcoxon)",
-    ]
+    first = "to" if short else "difference"
+    head = [first, "condition", "points", "95 % interval", "p (bootstrap, Holm)", "p (Wilcoxon)"]
     caption = f"Paired differences in accuracy, {shown(found[0]['of'])} minus each" if found else ""
     note = f"Paired over seeds and test instances; bold is significant after Holm's correction (p < {SIGNIFICANT})."
     return Table("comparisons", caption, head, rows, note)
@@ -141,15 +133,13 @@ def terminal_tables(results: Document) -> list[Table]:
     """Return the tables that `concordant run` prints, each narrow enough for 80 columns where modalities are few."""
     whole = accuracy(results)
     apart = [name for name in whole.columns if name.startswith("without ")]
+    clean = replace(whole, caption=f"{whole.caption}\nclean, and with one modality of every instance corrupted")
+    removed = replace(whole, caption="accuracy in % with one modality removed")
     found = [
-        replace(whole, caption=f"{whole.caption}\nclean, and with one modality of every instance corrupted").pick(
-            lambda name: name != "its parameters" and name not in apart
-        ),
+        clean.pick(lambda name: name != "its parameters" and name not in apart),
         sentiment(results),
         detection(results),
-        replace(whole, caption="accuracy in % with one modality removed").pick(
-            ["calibrator", *apart, "its parameters"]
-        ),
+        removed.pick(["calibrator", *apart, "its parameters"]),
         comparisons(results, lambda condition: not condition.startswith("removal."), short=True),
     ]
     return [table for table in found if table.rows]
