@@ -29,10 +29,11 @@ from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_json, write_text
 from concordant.report.page import read_documents, write_report
 from concordant.speed import interleaved, training_step
-from concordant.study.experiment import Progress, study_all
+from concordant.study.experiment import study_all
 from concordant.training.batches import endless_rows, open_tensors
 from concordant.training.config import Config, Variant
 from concordant.training.model import build_model
+from concordant.training.processes import Progress
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from studies.paper.cells import CellFile, asked_of, path_of, read_cell_file, read_cell_files, write_cell

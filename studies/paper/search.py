@@ -21,12 +21,11 @@ from concordant.calibration import Perturbation
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
-from concordant.study.experiment import Progress
 from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, Recipe
-from concordant.training.processes import Job, default_jobs, run_all
+from concordant.training.processes import Job, Progress, run_all
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
@@ -104,7 +103,7 @@ def search_family(
             progress(count, total, f"search {family.name}: {job.variant.label}, {job.folder.name}")
 
     work = partial(try_candidate, unseen=family.unseen)
-    failures = run_all(todo, work, processes=jobs if jobs is not None else default_jobs(), done=done)
+    failures = run_all(todo, work, processes=jobs, done=done)
     if failures:
         raise ConcordantError(f"{len(failures)} candidates of {family.name} failed: {failures[0][1]}")
     rows, chosen = [], {}

@@ -30,10 +30,9 @@ from concordant.robustness.conditions import (
     stress_conditions,
 )
 from concordant.robustness.corruptions import KINDS
-from concordant.study.experiment import Progress
 from concordant.training.config import Variant
 from concordant.training.model import build_model
-from concordant.training.processes import Job, default_jobs, run_all
+from concordant.training.processes import Job, Progress, run_all
 from concordant.training.runs import WEIGHTS, RunFolder, load_weights, prepare_of
 from studies.paper.grid import Experiment
 
@@ -81,7 +80,7 @@ def stress_all(
             progress(count, total, f"stress {names[job.folder]}, seed {job.seed}")
 
     work = partial(stress_seed, tuple(severities))
-    failures = run_all(todo, work, processes=jobs if jobs is not None else default_jobs(), done=done)
+    failures = run_all(todo, work, processes=jobs, done=done)
     if failures:
         raise ConcordantError("; ".join(f"{names[job.folder]}, {sentence}" for job, sentence in failures))
 

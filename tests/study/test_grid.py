@@ -8,9 +8,9 @@ import pytest
 from concordant.benchmarks.catalogue import prepare
 from concordant.errors import UsageError
 from concordant.files import read_json
-from concordant.study.grid import alone_configs, best_alone, majority, make_grid, run_grid
+from concordant.study.grid import alone_configs, make_grid, run_grid
 
-OPTIONS = {"calibrators": ("none", "joint", "context"), "seeds": 2, "recipe": {"steps": 20, "width": 8}}
+OPTIONS = {"calibrators": ("none", "joint", "context"), "seeds": 2, "recipe": {"steps": 12, "width": 8}}
 FUSIONS = ("concat", "concat@pooled", "ef-lstm")
 
 
@@ -79,10 +79,9 @@ def test_the_whole_is_the_mean_over_the_rows(grid):
 
 
 def test_the_majority_is_that_of_the_test_part(grid):
-    out, found, _ = grid
+    _, found, _ = grid
     shares = [np.bincount(prepare("digits", seed=seed).test.labels).max() / 360 for seed in range(2)]
-    assert found["rows"][0]["majority"] == pytest.approx(np.mean(shares))
-    assert majority(out / "ef-lstm") == pytest.approx(np.mean(shares))
+    assert [row["majority"] for row in found["rows"]] == pytest.approx([np.mean(shares)] * len(FUSIONS))
 
 
 def test_progress_counts_the_runs_of_all_rows(grid):
@@ -106,7 +105,6 @@ def test_without_modalities_alone_there_is_nothing_to_beat(grid, tmp_path):
     row = run_grid(configs, tmp_path / "out", alone=False, jobs=1)["rows"][0]
     assert row["alone"] == row["against_alone"] == {}
     assert row["best_alone"] is None
-    assert best_alone({}) is None
 
 
 def test_a_modality_alone_is_trained_by_the_task_alone():

@@ -51,20 +51,13 @@ def _written() -> list[dict[str, Any]]:
 
 def build_catalogue() -> list[dict[str, Any]]:
     """Return one record per entry, computed from the registries; every fusion and calibrator is built."""
-    details = {
-        "benchmarks": _benchmark,
-        "fusions": _fusion,
-        "calibrators": _calibrator,
-        "methods": _method,
-        "corruptions": _corruption,
-    }
     return [
         {
             "kind": kind.removesuffix("s"),
             "name": name,
             "setting": getattr(registry[name], "setting", None),
             "summary": registry[name].summary,
-            **details[kind](name, registry[name]),
+            **_details(kind, name, registry[name]),
         }
         for kind, registry in registries().items()
         for name in registry
@@ -82,26 +75,20 @@ def registries() -> dict[str, Registry[Any]]:
     return dict(zip(KINDS, (BENCHMARKS, FUSIONS, CALIBRATORS, METHODS, CORRUPTIONS), strict=True))
 
 
-def _benchmark(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
-    return {key: getattr(entry, key) for key in ("modalities", "protocols", "files", "fusion")}
-
-
-def _fusion(name: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
-    return {
-        "least_modalities": 1,
-        "most_modalities": entry.most,
-        "calibrated_at": entry.points,
-        "parameters": {"default": fusion_parameters(name, {}), "small": fusion_parameters(name, entry.small)},
-        "paper": entry.paper,
-    }
-
-
-def _calibrator(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
-    import torch
-
-    options = {**entry.options, **({"classes": REFERENCE["classes"]} if entry.classes else {})}
-    with torch.random.fork_rng(devices=[]):
-        count = parameters_of(entry.build(dict.fromkeys(_names(), REFERENCE["features"]), layouts="btd", **options))
+def _details(kind: str, name: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401 - an entry of any registry
+    """Return what the record of an entry holds beside name, setting and summary."""
+    if kind == "benchmarks":
+        return {key: getattr(entry, key) for key in ("modalities", "protocols", "files", "fusion")}
+    if kind == "corruptions":
+        unit, severities = entry.unit, list(entry.severities)
+        return {"setting": entry.group, "unit": unit, "severities": severities, "seen": entry.seen}
+    if kind == "methods":
+        return {"setting": "any", "paper": entry.paper}
+    if kind == "fusions":
+        sizes = {"default": fusion_parameters(name, {}), "small": fusion_parameters(name, entry.small)}
+        limits = {"least_modalities": 1, "most_modalities": entry.most, "calibrated_at": entry.points}
+        return {**limits, "parameters": sizes, "paper": entry.paper}
+    count = _calibrator_parameters(entry)
     return {
         "setting": "late fusion" if entry.late else "any",
         "least_modalities": entry.build.fewest,
@@ -111,12 +98,12 @@ def _calibrator(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
     }
 
 
-def _method(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
-    return {"setting": "any", "paper": entry.paper}
+def _calibrator_parameters(entry: Any) -> int:  # noqa: ANN401
+    import torch
 
-
-def _corruption(_: str, entry: Any) -> dict[str, Any]:  # noqa: ANN401
-    return {"setting": entry.group, "unit": entry.unit, "severities": list(entry.severities), "seen": entry.seen}
+    options = {**entry.options, **({"classes": REFERENCE["classes"]} if entry.classes else {})}
+    with torch.random.fork_rng(devices=[]):
+        return parameters_of(entry.build(dict.fromkeys(_names(), REFERENCE["features"]), layouts="btd", **options))
 
 
 def fusion_parameters(name: str, options: Mapping[str, Any]) -> int:

@@ -32,19 +32,18 @@ from concordant.training.model import check_encoders, check_labels
 from concordant.training.processes import (
     DistributedRunner,
     Job,
+    Progress,
     check_distributed,
     default_jobs,
     run_all,
     run_distributed,
 )
 from concordant.training.provenance import digests, hardware, versions
-from concordant.training.runs import RESULTS, RunFolder, prepare_of
+from concordant.training.runs import ANALYSES, RESULTS, RunFolder, prepare_of
 from concordant.training.train import Trained, train
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -110,20 +109,26 @@ class _Experiment:
         """The data folder; None for a benchmark that reads no files."""
         return folder_of(self.config.benchmark, self.how.data)
 
+    @cached_property
     def jobs(self) -> list[Job]:
-        """Return all runs, seed by seed: an interrupted experiment has whole seeds."""
-        config, how = self.config, self.how
+        """All runs, seed by seed: an interrupted experiment has whole seeds."""
+        how = self.how
         more: dict[str, Any] = {"devices": how.device, "checkpoint_every": how.checkpoint_every}
         # `config.of` gives each variant the recipe that was tuned for it.
         return [
-            Job(config.of(variant), variant, seed, self.folder.run(variant, seed), self.source, how.dynamics, **more)
-            for seed in range(config.seeds)
-            for variant in config.variants
+            Job(self.config.of(one), one, seed, self.folder.run(one, seed), self.source, how.dynamics, **more)
+            for seed in range(self.config.seeds)
+            for one in self.config.variants
         ]
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of lines about it in a pool of several experiments."""
+        return f"{self.name}: " if self.name else ""
 
     def check(self) -> dict[str, Any]:
         """Check the data before a folder is taken; return what check.json holds."""
-        task = _prepared(Job(self.config, self.config.variants[0], 0, self.out, self.source))
+        task = _prepared(self.jobs[0])
         check_encoders(task, self.config)
         check_labels(task, self.config)
         return check_task(task, f"{self.config.benchmark}, {self.config.protocol}, seed 0")
@@ -139,9 +144,9 @@ class _Experiment:
         """Join the files of all runs and write the documents of the experiment; return what results.json holds."""
         found = collect(self.config, self.folder)
         write_document(self.folder.results, "results", found)
-        write_document(self.out / "analyses" / "check.json", "check", checks)
+        write_document(self.out / ANALYSES / "check.json", "check", checks)
         if self.how.dynamics is not None:
-            write_document(self.out / "analyses" / "dynamics.json", "dynamics", collect_dynamics(self.out))
+            write_document(self.out / ANALYSES / "dynamics.json", "dynamics", collect_dynamics(self.out))
         self.folder.note("results written")
         return found
 
@@ -183,7 +188,7 @@ def study_all(experiments: Mapping[str, tuple[Config, Path]], **options: Any) ->
         return _run(pool, how, None)
     runner = DistributedRunner(how.device)
     if not runner.first:
-        runner.follow([job for one in pool for job in one.jobs()], run_one)
+        runner.follow([job for one in pool for job in one.jobs], run_one)
         return {}
     with runner.leading():
         return _run(pool, how, runner)
@@ -200,23 +205,23 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
         single: list[Job] = []  # the runs of all units
         for one in pool:
             locks.enter_context(one.folder.locked())
-            todo = [job for job in one.jobs() if not one.folder.finished(job.variant, job.seed)]
-            one.folder.note(f"{len(todo)} of {len(one.jobs())} runs to do")
-            prefix = f"{one.name}: " if one.name else ""
-            planned, lines = plan(todo, _prepared, vectorise=how.vectorise, processes=processes, prefix=prefix)
+            todo = [job for job in one.jobs if not one.folder.finished(job.variant, job.seed)]
+            one.folder.note(f"{len(todo)} of {len(one.jobs)} runs to do")
+            planned, lines = plan(todo, _prepared, vectorise=how.vectorise, processes=processes, prefix=one.prefix)
             for line in lines:
-                one.folder.note(line.removeprefix(prefix))
+                one.folder.note(line.removeprefix(one.prefix))
                 if how.say is not None:
                     how.say(line)
             units += planned
             single += todo
         ledger = _Ledger(pool, how.progress, remaining=len(single))
+        failures: Sequence[tuple[Unit, str]]
         if runner is not None:
-            failures: Sequence[tuple[Unit, str]] = runner.lead(single, run_one, done=ledger.done_one)
+            failures = runner.lead(single, run_one, done=ledger.enter)
         elif how.device.size > 1:
-            failures = run_distributed(single, run_one, how.device, done=ledger.done_one)
+            failures = run_distributed(single, run_one, how.device, done=ledger.enter)
         else:
-            failures = run_all(units, run_unit, processes=processes, done=ledger.done)
+            failures = run_all(units, run_unit, processes=processes, done=ledger.enter_unit)
         ledger.close(failures)
         return {one.name: one.write(checks[one.name]) for one in pool}
 
@@ -225,53 +230,52 @@ class _Ledger:
     """Count the finished runs of a pool, log them, and keep the failures."""
 
     def __init__(self, pool: Sequence[_Experiment], progress: Progress | None, *, remaining: int) -> None:
-        self.of = {job.folder: one for one in pool for job in one.jobs()}
+        self.of = {job.folder: one for one in pool for job in one.jobs}
         self.progress = progress
         self.total = len(self.of)
         self.count = self.total - remaining
-        self.failed: list[tuple[Path, str]] = []
+        self.failed: list[tuple[Job, str]] = []
         if progress is not None:
             progress(self.count, self.total, "")
 
-    def done(self, unit: Unit, found: dict[str, Any]) -> None:
-        """Enter a unit of work; `found` is the result of `run_unit`."""
-        one = self.of[_jobs_of(unit)[0].folder]
-        for line in found["notes"]:
-            one.folder.note(f"{unit.name}: {line}")
-        for job in _jobs_of(unit):
-            if job.seed in found["failures"]:
-                self.failed.append((job.folder, f"{job.name}: {found['failures'][job.seed]}"))
-                continue
-            self.count += 1
-            entry = found["entries"][job.seed]
-            waiting = f"{entry['loading_share']:.0%} of it waiting for data"
-            one.folder.note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
-            if self.progress is not None:
-                self.progress(self.count, self.total, f"{one.name}: {job.name}" if one.name else job.name)
+    def enter(self, job: Job, entry: dict[str, Any]) -> None:
+        """Enter a finished run."""
+        one = self.of[job.folder]
+        self.count += 1
+        waiting = f"{entry['loading_share']:.0%} of it waiting for data"
+        one.folder.note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
+        if self.progress is not None:
+            self.progress(self.count, self.total, f"{one.prefix}{job.name}")
 
-    def done_one(self, job: Job, entry: dict[str, Any]) -> None:
-        """Enter a single run."""
-        self.done(job, {"entries": {job.seed: entry}, "failures": {}, "notes": []})
+    def enter_unit(self, unit: Unit, found: dict[str, Any]) -> None:
+        """Enter a unit of work; `found` is the result of `run_unit`."""
+        jobs = jobs_of(unit)
+        for line in found["notes"]:
+            self.of[jobs[0].folder].folder.note(f"{unit.name}: {line}")
+        for job in jobs:
+            if job.seed in found["failures"]:
+                self.failed.append((job, f"{job.name}: {found['failures'][job.seed]}"))
+            else:
+                self.enter(job, found["entries"][job.seed])
 
     def close(self, failures: Sequence[tuple[Unit, str]]) -> None:
         """Log all failures; raise ConcordantError if there is one."""
-        self.failed += [(_jobs_of(unit)[0].folder, failure) for unit, failure in failures]
-        for folder, failure in self.failed:
-            self.of[folder].folder.note(f"failed: {failure}")
+        self.failed += [(jobs_of(unit)[0], failure) for unit, failure in failures]
+        for job, failure in self.failed:
+            self.of[job.folder].folder.note(f"failed: {failure}")
         if self.failed:
-            folder, failure = self.failed[0]
-            log = self.of[folder].out / "log.txt"
+            job, failure = self.failed[0]
+            log = self.of[job.folder].out / "log.txt"
             raise ConcordantError(f"{len(self.failed)} of {self.total} runs failed: {failure}; all are in {log}")
 
 
-def _jobs_of(unit: Unit) -> tuple[Job, ...]:
+def jobs_of(unit: Unit) -> tuple[Job, ...]:
     """Return the runs of a unit of work."""
     return unit.jobs if isinstance(unit, Pass) else (unit,)
 
 
 def _prepared(job: Job) -> Task:
-    task: Task = prepare_of(job.config, job.data, seed=job.seed)
-    return task
+    return prepare_of(job.config, job.data, seed=job.seed)
 
 
 def run_unit(unit: Unit) -> dict[str, Any]:
@@ -329,12 +333,11 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
     """
     task = prepare_of(job.config, job.data, seed=job.seed)
     checkpoint = checkpoint_of(job)
-    if job.dynamics is None:
-        trained = train(
-            task, job.config, job.variant, job.seed, fabric=fabric, devices=job.devices, checkpoint=checkpoint
-        )
-    else:
+    if job.dynamics is not None:
         trained = train_observed(task, job)
+    else:
+        how: dict[str, Any] = {"fabric": fabric, "devices": job.devices, "checkpoint": checkpoint}
+        trained = train(task, job.config, job.variant, job.seed, **how)
     if fabric is not None and not fabric.is_global_zero:
         return {}
     done = finish(job, task, trained)

@@ -8,11 +8,11 @@ DIR/<fusion>/alone/<modality>/, and DIR/grid.json.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from concordant import seeding
 from concordant.documents import write_document
@@ -20,7 +20,7 @@ from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
 from concordant.robustness.answers import as_classes, correctness, read_tables
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
-from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, METRIC, compare, reference
+from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, METRIC, Correct, compare
 from concordant.statistics.significance import holm
 from concordant.study.experiment import study_all
 from concordant.training.config import Config, Variant, make_config
@@ -81,31 +81,30 @@ def run_grid(
         DataError: the data are absent or cannot be used.
         ConcordantError: some runs failed; the others are kept.
     """
-    experiments, lone = {}, {}
+    experiments: dict[str, tuple[Config, Path]] = {}
     for row, config in configs.items():
         experiments[row] = (config, out / row)
-        lone[row] = {name: f"{row}, {name} alone" for name in config.modalities} if alone else {}
         for name, single in alone_configs(config).items() if alone else ():
-            experiments[lone[row][name]] = (single, out / row / "alone" / name)
+            experiments[f"{row}, {name} alone"] = (single, out / row / "alone" / name)
     done = study_all(experiments, **options)
     if not done:
         return {}
     rows = []
     for row, config in configs.items():
-        singles = {name: done[key] for name, key in lone[row].items()}
+        singles = {name: done[f"{row}, {name} alone"] for name in config.modalities} if alone else {}
         rows.append(_row(row, config, done[row], singles, out / row))
-    _against_alone(rows, out)
-    first, results = next(iter(configs.values())), done[next(iter(configs))]
-    own = ("fusion", "calibrate", "tuned")  # of each row
-    shared = {key: value for key, value in first.model_dump(mode="json").items() if key not in own}
+    correct = {row: _correct(out / row) for row in configs}
+    _against_alone(rows, correct, out)
+    first, results = next(iter(configs.values())), next(iter(done.values()))
     grid = {
         "schema": SCHEMA,
         "benchmark": first.benchmark,
-        "config": shared,
+        # What the rows have in common.
+        "config": first.model_dump(mode="json", exclude={"fusion", "calibrate", "tuned"}),
         "versions": results["versions"],
         "hardware": results["hardware"],
         "rows": rows,
-        "overall": overall(out, list(configs), [variant.label for variant in first.variants]),
+        "overall": _overall(list(correct.values()), [variant.label for variant in first.variants]),
     }
     write_document(out / "grid.json", "grid", grid)
     return grid
@@ -122,109 +121,96 @@ def alone_configs(config: Config) -> dict[str, Config]:
 def _row(
     row: str, config: Config, results: Mapping[str, Any], singles: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> dict[str, Any]:
-    """Return what the grid holds of one fusion."""
-    labels = [variant.label for variant in config.variants]
-    runs = {variant.label: [r for r in results["runs"] if _is(r, variant)] for variant in config.variants}
-    seconds = [r["train_seconds"] for one in (results, *singles.values()) for r in one["runs"]]
+    """Return what the grid holds of one fusion; `singles` are the results of its modalities alone."""
+    runs: dict[str, list[Mapping[str, Any]]] = {variant.label: [] for variant in config.variants}
+    for run in results["runs"]:
+        runs[Variant(run["calibrator"], run["perturbed_training"]).label].append(run)
+    alone = {name: _clean_scores(one["runs"]) for name, one in singles.items()}
+    first = results["runs"][0]
+    seconds = [run["train_seconds"] for one in (results, *singles.values()) for run in one["runs"]]
     return {
         "row": row,
         "fusion": config.fusion,
         "setting": FUSIONS[config.fusion].setting,
         "calibrate": config.calibrate,
-        "fusion_parameters": runs[labels[0]][0]["model_parameters"] - runs[labels[0]][0]["parameters"],
+        "fusion_parameters": first["model_parameters"] - first["parameters"],
         "calibrator_parameters": {label: one[0]["parameters"] for label, one in runs.items()},
         "scores": {
             label: {
-                CLEAN: [r["clean"][METRIC] for r in one],
-                CORRUPTION_MEAN: [float(np.mean([s[METRIC] for s in r["corruption"].values()])) for r in one],
+                CLEAN: _clean_scores(one),
+                CORRUPTION_MEAN: [float(np.mean([s[METRIC] for s in run["corruption"].values()])) for run in one],
             }
             for label, one in runs.items()
         },
         "comparisons": [entry for entry in results["comparisons"] if entry["condition"] in SHOWN],
-        "majority": majority(folder),
-        "alone": {name: [r["clean"][METRIC] for r in one["runs"]] for name, one in singles.items()},
-        "best_alone": best_alone(singles),
+        "majority": _majority(folder),
+        "alone": alone,
+        # The best by its mean on the test split: the hardest one to beat.
+        "best_alone": max(alone, key=lambda name: float(np.mean(alone[name])), default=None),
         "against_alone": {},
         "train_minutes": sum(seconds) / 60,
     }
 
 
-def _is(run: Mapping[str, Any], variant: Variant) -> bool:
-    return bool(run["calibrator"] == variant.calibrator and run["perturbed_training"] == variant.perturbed)
+def _clean_scores(runs: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [run[CLEAN][METRIC] for run in runs]
 
 
-def best_alone(singles: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return the modality that scores best alone, by its mean on the test split: the hardest one to beat."""
-    if not singles:
-        return None
-    return max(singles, key=lambda name: float(np.mean([run["clean"][METRIC] for run in singles[name]["runs"]])))
+def _correct(folder: Path) -> Correct:
+    return correctness(read_tables([RunFolder(folder).predictions]))
 
 
-def majority(folder: Path) -> float:
+def _majority(folder: Path) -> float:
     """Return the accuracy of always predicting the most frequent class of the test split, the mean over seeds."""
-    table = read_tables([folder / "predictions.parquet"])
-    plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in ("seed", "condition", "label")}
-    clean = plain["condition"] == CLEAN
-    shares = []
-    for seed in np.unique(plain["seed"]):
-        labels = as_classes(plain["label"][clean & (plain["seed"] == seed)])
-        shares.append(np.unique(labels, return_counts=True)[1].max() / len(labels))
-    return float(np.mean(shares))
+    table = read_tables([RunFolder(folder).predictions])
+    seeds, conditions, labels = (
+        table.column(name).to_numpy(zero_copy_only=False) for name in ("seed", "condition", "label")
+    )
+    clean = conditions == CLEAN
+    counts = [
+        np.unique(as_classes(labels[clean & (seeds == seed)]), return_counts=True)[1] for seed in np.unique(seeds)
+    ]
+    return float(np.mean([one.max() / one.sum() for one in counts]))
 
 
-def overall(out: Path, rows: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
+def _overall(tables: Sequence[Correct], labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the comparisons of `compare`, clean and under corruption, of the mean over all rows.
 
     An instance's outcome is the share of fusions that predict it correctly. Seeds and instances are resampled; the
     fusions are not, since the grid is about these.
     """
-    if reference(labels) is None:
-        return []
-    tables = [correctness(read_tables([RunFolder(out / row).predictions])) for row in rows]
-    mean: dict[tuple[str, int], dict[str, Outcomes]] = {}
-    for key, outcomes in tables[0].items():
-        mean[key] = {
-            condition: Outcomes(mean_values([table[key][condition] for table in tables]), one.ids, one.groups)
+    mean = {
+        key: {
+            condition: replace(
+                one, values=np.stack([np.asarray(table[key][condition].values) for table in tables]).mean(0)
+            )
             for condition, one in outcomes.items()
             if condition == CLEAN or condition.startswith("corruption.")
         }
+        for key, outcomes in tables[0].items()
+    }
     return [entry for entry in compare(mean, labels) if entry["condition"] in SHOWN]
 
 
-def mean_values(outcomes: Sequence[Outcomes]) -> NDArray[np.float64]:
-    """Return the mean outcome of each instance, (N,)."""
-    values = np.stack([np.asarray(one.values, dtype=np.float64) for one in outcomes])
-    return np.asarray(values.mean(0))
-
-
-def _against_alone(rows: Sequence[dict[str, Any]], out: Path) -> None:
+def _against_alone(rows: Sequence[dict[str, Any]], correct: Mapping[str, Correct], out: Path) -> None:
     """Compare every method of every row, clean, with the best modality alone; Holm over the whole grid."""
     found: list[dict[str, Any]] = []
-    for row in rows:
-        best = row["best_alone"]
-        if best is None:
-            continue
-        together = _clean(out / row["row"])
-        single = _clean(out / row["row"] / "alone" / best)["none"]
-        paired = paired_bootstraps(
-            [(one, single) for one in together.values()], seed=seeding.derive_seed(0, "bootstrap")
-        )
+    for row in (row for row in rows if row["best_alone"] is not None):
+        together = _clean(correct[row["row"]])
+        single = _clean(_correct(out / row["row"] / "alone" / row["best_alone"]))["none"]
+        pairs = [(one, single) for one in together.values()]
+        paired = paired_bootstraps(pairs, seed=seeding.derive_seed(0, "bootstrap"))
         for label, one in zip(together, paired, strict=True):
-            entry: dict[str, Any] = {
-                "difference": one.difference,
-                "ci95": list(one.ci95),
-                "p_bootstrap": one.p_value,
-                "p_holm": None,
-            }
+            entry = {"difference": one.difference, "ci95": list(one.ci95), "p_bootstrap": one.p_value, "p_holm": None}
             row["against_alone"][label] = entry
             found.append(entry)
     for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):
         entry["p_holm"] = adjusted
 
 
-def _clean(folder: Path) -> dict[str, dict[int, Outcomes]]:
+def _clean(correct: Correct) -> dict[str, dict[int, Outcomes]]:
     """Return label -> seed -> the outcomes on the clean test split."""
     found: dict[str, dict[int, Outcomes]] = {}
-    for (label, seed), outcomes in correctness(read_tables([RunFolder(folder).predictions])).items():
+    for (label, seed), outcomes in correct.items():
         found.setdefault(label, {})[seed] = outcomes[CLEAN]
     return found

@@ -6,7 +6,7 @@ RUN/analyses/<analysis>.json               all runs, with the comparisons betwee
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -25,85 +25,81 @@ from concordant.robustness.predict import FromFeatures, feature_layouts, feature
 from concordant.robustness.removal import RATES, measure_removal
 from concordant.training.metrics import PRIMARY
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.processes import Job, default_jobs, run_all
+from concordant.training.processes import Job, Progress, run_all
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import ANALYSES, WEIGHTS, RunFolder, load_weights, prepare_of
 
-REMOVAL = "concordant.removal/1"
-CORRUPTION = "concordant.corruption/1"
 Place = Literal["inputs", "features"]
-Progress = Callable[[int, int, str], None]
 Found = dict[str, Any]
 
 
-def stress_removal(
-    runs: RunFolder,
-    *,
-    data: Path | str | None = None,
-    metric: str = PRIMARY,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Found:
+def stress_removal(runs: RunFolder, *, metric: str = PRIMARY, **how: Any) -> Found:  # noqa: ANN401
     """Score every run with every subset of its modalities; return and write analyses/removal.json.
 
     Args:
         runs: a folder of `concordant run`.
-        data: the data folder; None = as for `concordant run`.
         metric: the score, one that is better when higher.
-        jobs: number of concurrent runs; None = one per core.
-        progress: called with the finished runs, all runs, and a line about the last one.
+        how: `data`, `jobs` and `progress`, as for `stress_corruption`.
 
     Raises:
         UsageError: the metric is unknown for these labels.
         DataError: the data or weights cannot be used.
     """
-    found = _all_runs(runs, "removal", {"metric": metric}, data, jobs, progress)
-    document = {
-        **_head(runs, REMOVAL, metric, f"concordant stress {shown(runs.path)} --removal"),
+    found = _all_runs(runs, "removal", {"metric": metric}, **how)
+    parts = {
         "rates": list(RATES),
         "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
     }
-    write_document(runs.path / ANALYSES / "removal.json", "removal", document)
-    return document
+    return _written(runs, "removal", metric, parts, "")
 
 
 def stress_corruption(
     runs: RunFolder,
     *,
-    data: Path | str | None = None,
     metric: str = PRIMARY,
     kinds: Sequence[str] | None = None,
     at: Place = "inputs",
-    jobs: int | None = None,
-    progress: Progress | None = None,
+    **how: Any,  # noqa: ANN401
 ) -> Found:
     """Score every run under every corruption; return and write analyses/corruption.json.
 
     Args:
         runs: a folder of `concordant run`.
-        data: the data folder; None = as for `concordant run`.
         metric: the score, one that is better when higher.
         kinds: names from the registry; None = all that can be applied.
         at: "inputs" to corrupt the inputs (and the waveforms behind them, where available), "features" to corrupt the
             features that arrive at the calibrator.
-        jobs: number of concurrent runs; None = one per core.
-        progress: called with the finished runs, all runs, and a line about the last one.
+        how: `data`, the data folder, by default that of `concordant run`; `jobs`, the number of concurrent runs, by
+            default one per core; `progress`, called with the finished runs, all runs, and a line about the last one.
 
     Raises:
         UsageError: a kind or the metric is unknown, or no kind can be applied.
         DataError: the data or weights cannot be used.
     """
     names = [kind.name for kind in check_kinds(kinds)]
-    found = _all_runs(runs, "corruption", {"metric": metric, "kinds": names, "at": at}, data, jobs, progress)
-    command = f"concordant stress {shown(runs.path)} --corruption"
-    command += "" if kinds is None else f" --kinds {','.join(names)}"
-    command += "" if at == "inputs" else f" --at {at}"
-    document = {
-        **_head(runs, CORRUPTION, metric, command),
+    found = _all_runs(runs, "corruption", {"metric": metric, "kinds": names, "at": at}, **how)
+    options = ("" if kinds is None else f" --kinds {','.join(names)}") + ("" if at == "inputs" else f" --at {at}")
+    parts = {
         "kinds": [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in found[0]["about"]],
         **together(found, runs.labels),
     }
-    write_document(runs.path / ANALYSES / "corruption.json", "corruption", document)
+    return _written(runs, "corruption", metric, parts, options)
+
+
+def _written(runs: RunFolder, analysis: str, metric: str, parts: Found, options: str) -> Found:
+    """Write the document of an analysis of all runs, and return it."""
+    document = {
+        "schema": f"concordant.{analysis}/1",
+        "benchmark": runs.config.benchmark,
+        "fusion": runs.config.fusion,
+        "metric": metric,
+        "modalities": list(runs.config.modalities),
+        "command": f"concordant stress {shown(runs.path)} --{analysis}{options}",
+        "versions": versions(),
+        "hardware": hardware(),
+        **parts,
+    }
+    write_document(runs.path / ANALYSES / f"{analysis}.json", analysis, document)
     return document
 
 
@@ -111,11 +107,12 @@ def _all_runs(
     runs: RunFolder,
     analysis: str,
     options: Found,
-    data: Path | str | None,
-    jobs: int | None,
-    progress: Progress | None,
+    *,
+    data: Path | str | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> list[Found]:
-    """Do an analysis of every run that lacks it, and return those of all runs, in the order of results.json."""
+    """Do an analysis of every run that lacks it, and return those of all runs, variant by variant."""
     source = runs.source(data)
     task = runs.task(0, source)
     check_metric(options["metric"], task.test.labels)
@@ -134,15 +131,13 @@ def _all_runs(
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, total, f"{job.variant.label}, seed {job.seed}")
+            progress(done, total, job.name)
 
-    work = partial(_work, analysis, options)
-    failures = run_all(todo, work, processes=jobs if jobs is not None else default_jobs(), done=finished)
+    failures = run_all(todo, partial(_work, analysis, options), processes=jobs, done=finished)
     if failures:
         raise ConcordantError("; ".join(sentence for _, sentence in failures))
-    order = list(runs.config.variants)
-    known = [_known(job, analysis, options) for job in sorted(everything, key=lambda job: order.index(job.variant))]
-    return [one for one in known if one is not None]
+    everything.sort(key=lambda job: runs.labels.index(job.variant.label))  # as in results.json
+    return [one for job in everything if (one := _known(job, analysis, options)) is not None]
 
 
 def _known(job: Job, analysis: str, options: Found) -> Found | None:
@@ -181,8 +176,9 @@ def _work(analysis: str, options: Found, job: Job) -> Found:
 
 
 def _corruption(model: MultimodalModel, task: Task, job: Job, options: Found) -> Found:
-    more: Found = {"kinds": options["kinds"], "metric": options["metric"], "seed": job.seed}
-    more["oracle"] = job.variant.label == twin_of([variant.label for variant in job.config.variants])
+    twin = twin_of([variant.label for variant in job.config.variants])
+    more: Found = {name: options[name] for name in ("kinds", "metric")}
+    more |= {"seed": job.seed, "oracle": job.variant.label == twin}
     if options["at"] == "features":
         valid, test = (features_of(model, split) for split in (task.valid, task.test))
         layouts = feature_layouts(model)
@@ -202,16 +198,3 @@ def _corruption(model: MultimodalModel, task: Task, job: Job, options: Found) ->
         standardised=True,
         **more,
     )
-
-
-def _head(runs: RunFolder, schema: str, metric: str, command: str) -> Found:
-    return {
-        "schema": schema,
-        "benchmark": runs.config.benchmark,
-        "fusion": runs.config.fusion,
-        "metric": metric,
-        "modalities": list(runs.config.modalities),
-        "command": command,
-        "versions": versions(),
-        "hardware": hardware(),
-    }

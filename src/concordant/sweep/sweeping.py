@@ -15,13 +15,14 @@ from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.documents import write_document
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
-from concordant.study.experiment import Progress, study
+from concordant.study.experiment import study
 from concordant.study.grid import run_grid
 from concordant.sweep import search
 from concordant.sweep.grid_file import Experiment, Grid, Search
 from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY, Trial
 from concordant.training.config import Config, Recipe, Variant
 from concordant.training.model import check_encoders, check_labels
+from concordant.training.processes import Progress
 from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import RunFolder, claim, lock, note, prepare_of
 

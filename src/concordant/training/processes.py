@@ -80,6 +80,8 @@ Unit = TypeVar("Unit", bound=Named)
 Work = Callable[[Job, "Fabric"], dict[str, Any]]
 Done = Callable[[Job, dict[str, Any]], None]
 Failures = list[tuple[Job, str]]
+#: Called with the number of finished runs, that of all runs, and a line about the last one.
+Progress = Callable[[int, int, str], None]
 
 
 def default_jobs() -> int:
@@ -91,7 +93,7 @@ def run_all(
     jobs: Sequence[Unit],
     work: Callable[[Unit], dict[str, Any]],
     *,
-    processes: int,
+    processes: int | None,
     done: Callable[[Unit, dict[str, Any]], None],
 ) -> list[tuple[Unit, str]]:
     """Do independent jobs in a pool; return the failed ones, each with a sentence.
@@ -101,7 +103,7 @@ def run_all(
     Args:
         jobs: runs, or several runs at once.
         work: a function at the top level of a module, which writes the run and returns its entry.
-        processes: how many at once, 1 or more; 1 = in this process.
+        processes: how many at once, 1 or more; 1 = in this process, None = `default_jobs`.
         done: called in this process with each finished job and what `work` returned.
 
     Raises:
@@ -111,13 +113,14 @@ def run_all(
     pool: ProcessPoolExecutor | None = None
     finished: Iterator[tuple[Unit, Callable[[], dict[str, Any]]]]
     try:
-        if min(processes, len(jobs)) <= 1:
+        count = min(default_jobs() if processes is None else processes, len(jobs))
+        if count <= 1:
             torch.set_num_threads(1)
             finished = ((job, partial(work, job)) for job in jobs)
         else:
             # "spawn": a forked PyTorch may hang in its thread pool.
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=start_worker)
+            pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
             futures = {pool.submit(work, job): job for job in jobs}
             finished = ((futures[future], future.result) for future in as_completed(futures))
         for job, result in finished:
