@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from concordant.errors import UsageError
 from concordant.robustness.answers import Answer
-from concordant.robustness.detection import reliability_diagram, standardise, whether_auroc, which_auroc
+from concordant.robustness.detection import detection, reliability_diagram, standardise
 
 # Two modalities that are held in different esteem on clean data: means 1 and 0.5, deviations 0.1 and 0.2.
 REFERENCE = np.array([[0.9, 0.3], [1.1, 0.7]])
@@ -17,6 +17,20 @@ HIT = np.array([[True, False], [False, True], [False, False]])
 
 def refused(text):
     return pytest.raises(UsageError, match=re.escape(text))
+
+
+def an_answer(reliability, perturbed, present=None, clean=None):
+    present = np.ones_like(perturbed) if present is None else present
+    return Answer(np.zeros(len(perturbed)), None, reliability, present, perturbed, clean)
+
+
+def areas(after, before, reference=REFERENCE, corrupted=HIT, present=None, reference_present=None):
+    nothing = np.zeros_like(REFERENCE if reference is None else reference, np.bool_)
+    return detection(
+        an_answer(after, corrupted, present),
+        an_answer(before, np.zeros_like(corrupted), present),
+        an_answer(reference, nothing, reference_present),
+    )
 
 
 def test_standardise_by_hand():
@@ -51,14 +65,13 @@ def test_modality_without_reference_gives_zero():
 def test_which_finds_the_drop_though_the_modalities_differ():
     # Raw, the clean second modality (0.5) looks worse than the corrupted first one (0.7).
     values = np.array([[0.7, 0.5], [1.0, -0.1], [0.0, 0.0]])
-    assert which_auroc(values, reference=REFERENCE, corrupted=HIT) == 1
-    assert which_auroc(2 - values, reference=2 - REFERENCE, corrupted=HIT) == 0
+    assert areas(values, values)["which"] == 1
+    assert areas(2 - values, values, 2 - REFERENCE)["which"] == 0
 
 
-def test_which_of_constant_reliability_is_one_half():
+def test_the_areas_of_a_constant_reliability_are_one_half():
     ones = np.ones((3, 2))
-    assert which_auroc(ones, reference=np.ones((4, 2)), corrupted=HIT) == 0.5
-    assert whether_auroc(ones, ones, reference=np.ones((4, 2)), corrupted=HIT) == 0.5
+    assert areas(ones, ones, np.ones((4, 2))) == {"which": 0.5, "whether": 0.5}
 
 
 def by_pairs(positive, negative):
@@ -85,12 +98,11 @@ def test_both_areas_equal_a_loop(instances, modalities, seed):
     # Rounded, so that ties of equal values are ties here too.
     positive = [round(-z[n, m], 9) for n, m in cells if hit[n, m]]
     negative = [round(-z[n, m], 9) for n, m in cells if not hit[n, m]]
-    found = which_auroc(values, reference=reference, corrupted=hit, present=here)
-    assert found == (None if not negative else pytest.approx(by_pairs(positive, negative)))
+    found = areas(values, before, reference, hit, here)
+    assert found["which"] == (None if not negative else pytest.approx(by_pairs(positive, negative)))
     positive = [round(-z[n][here[n]].min(), 9) for n in rows]
     negative = [round(-z_before[n][here[n]].min(), 9) for n in rows]
-    found = whether_auroc(values, before, reference=reference, corrupted=hit, present=here)
-    assert found == (None if not rows else pytest.approx(by_pairs(positive, negative)))
+    assert found["whether"] == (None if not rows else pytest.approx(by_pairs(positive, negative)))
 
 
 def test_which_equals_scikit_learn():
@@ -100,88 +112,70 @@ def test_which_equals_scikit_learn():
     values[hit] -= 1
     z = (values - reference.mean(0)) / reference.std(0)
     expected = roc_auc_score(hit.ravel(), -z.ravel())
-    assert which_auroc(values, reference=reference, corrupted=hit) == pytest.approx(expected)
+    assert areas(values, values, reference, hit)["which"] == pytest.approx(expected)
     assert expected > 0.6
 
 
 def test_whether_compares_an_instance_with_itself_before():
     after = np.array([[0.7, 0.5], [1.0, 0.1], [-9.0, -9.0]])
     before = np.array([[1.0, 0.5], [1.0, 0.5], [9.0, 9.0]])
-    assert whether_auroc(after, before, reference=REFERENCE, corrupted=HIT) == 1
-    assert whether_auroc(before, after, reference=REFERENCE, corrupted=HIT) == 0
+    assert areas(after, before)["whether"] == 1
+    assert areas(before, after)["whether"] == 0
 
 
-def test_nothing_to_tell_is_none():
-    values, nothing = np.ones((3, 2)), np.zeros((3, 2), dtype=bool)
-    assert which_auroc(None, reference=REFERENCE, corrupted=HIT) is None
-    assert whether_auroc(None, values, reference=REFERENCE, corrupted=HIT) is None
-    assert whether_auroc(values, None, reference=REFERENCE, corrupted=HIT) is None
-    assert which_auroc(values, reference=REFERENCE, corrupted=nothing) is None
-    assert whether_auroc(values, values, reference=REFERENCE, corrupted=nothing) is None
-    assert which_auroc(values, reference=REFERENCE, corrupted=HIT, present=HIT) is None
+def test_an_area_without_two_classes_is_none():
+    values, nothing, none = np.ones((3, 2)), np.zeros((3, 2), dtype=bool), {"which": None, "whether": None}
+    assert areas(None, values) == areas(values, None) == areas(values, values, None) == none
+    assert areas(values, values, corrupted=nothing) == none
+    assert areas(values, values, present=HIT)["which"] is None
+    assert areas(values, values, present=~HIT) == none  # an absent modality is not corrupted
 
 
 @pytest.mark.parametrize(
     ("given_values", "message"),
     [
         (
-            {"reliability": np.ones(3)},
+            {"after": np.ones(3)},
             "reliability must have shape (instances, modalities), neither of them 0, got (3,)",
         ),
         (
-            {"reliability": np.ones((0, 2)), "corrupted": np.zeros((0, 2), dtype=bool)},
+            {"after": np.ones((0, 2)), "corrupted": np.zeros((0, 2), dtype=bool)},
             "reliability must have shape (instances, modalities), neither of them 0, got (0, 2)",
         ),
         (
-            {"reliability": np.ones((4, 2))},
-            "reliability and corrupted must have one shape, got (4, 2) and (3, 2)",
+            {"after": np.ones((3, 1))},
+            "reliability must have one value per instance and modality, (3, 2), got (3, 1)",
         ),
         (
-            {"present": np.ones((3, 1), dtype=bool)},
-            "present must have the shape of reliability, (3, 2), got (3, 1)",
+            {"before": np.ones((2, 2))},
+            "clean reliability must have one value per instance and modality, (3, 2), got (2, 2)",
         ),
         (
             {"reference_present": np.ones((1, 2), dtype=bool)},
-            "reference_present must have the shape of reference, (2, 2), got (1, 2)",
+            "reference must have one value per instance and modality, (1, 2), got (2, 2)",
         ),
         ({"reference": np.ones((4, 3))}, "values must have shape (N, 3), as reference has, got (3, 2)"),
         (
-            {"reliability": np.array([[1, 1], [1, np.nan], [1, 1]])},
+            {"after": np.array([[1, 1], [1, np.nan], [1, 1]])},
             "reliability must be finite where a modality is present, but instance 1, modality 1 is nan",
+        ),
+        (
+            {"before": np.full((3, 2), np.nan)},
+            "clean reliability must be finite where a modality is present, but instance 0, modality 0 is nan",
         ),
         (
             {"reference": np.array([[1, 1], [np.inf, 1]])},
             "reference must be finite where a modality is present, but instance 1, modality 0 is inf",
         ),
-        (
-            {"corrupted": np.array([[True, False], [True, True], [False, False]])},
-            "corrupted may mark one modality of an instance, but instance 1 has 2",
-        ),
-        (
-            {"present": np.array([[True, True], [True, False], [True, True]])},
-            "corrupted marks modality 1 of instance 1, which present says is absent",
-        ),
     ],
 )
-def test_both_areas_refuse(given_values, message):
-    arguments = {"reliability": np.ones((3, 2)), "reference": REFERENCE, "corrupted": HIT, **given_values}
+def test_reliabilities_that_cannot_be_compared_are_refused(given_values, message):
     with refused(message):
-        which_auroc(**arguments)
-    with refused(message):
-        whether_auroc(clean=np.ones(np.shape(arguments["corrupted"])), **arguments)
-
-
-def test_whether_checks_the_clean_too():
-    ones = np.ones((3, 2))
-    with refused("clean and corrupted must have one shape, got (2, 2) and (3, 2)"):
-        whether_auroc(ones, np.ones((2, 2)), reference=REFERENCE, corrupted=HIT)
-    with refused("clean must be finite where a modality is present, but instance 0, modality 0 is nan"):
-        whether_auroc(ones, ones * np.nan, reference=REFERENCE, corrupted=HIT)
+        areas(**{"after": np.ones((3, 2)), "before": np.ones((3, 2)), **given_values})
 
 
 def answer(clean, perturbed, present=None):
-    present = np.ones_like(perturbed) if present is None else present
-    return Answer(np.zeros(len(clean)), None, np.zeros(clean.shape), present, perturbed, clean)
+    return an_answer(np.zeros(clean.shape), perturbed, present, clean)
 
 
 def test_a_calibrated_score_lies_on_the_diagonal():

@@ -23,7 +23,7 @@ from concordant.errors import DataError, UsageError
 from concordant.files import write_atomically
 from concordant.robustness.conditions import CLEAN, RUN, Condition, clean
 from concordant.robustness.detection import detection
-from concordant.robustness.predict import Model, evaluating, predict
+from concordant.robustness.predict import Model, evaluating, joined, predict
 from concordant.statistics.bootstrap import Outcomes
 from concordant.statistics.comparisons import Correct
 from concordant.training.config import Variant
@@ -87,11 +87,9 @@ class Answers:
         if answer.confidence is None:
             real = sentiment_metrics(self.labels, answer.prediction)
             return {"accuracy": real["has0_accuracy"], **real}
+        metrics = classification_metrics(self.labels, answer.prediction, self.outputs)
         error = calibration_error(agree(self.labels, answer.prediction), answer.confidence)
-        return {
-            **classification_metrics(self.labels, answer.prediction, self.outputs),
-            "calibration_error": error,
-        }
+        return {**metrics, "calibration_error": error}
 
 
 def ask(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answers:
@@ -118,7 +116,7 @@ def ask(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answe
                 confidence = None if real else best.values.numpy()
                 answer = Answer(prediction, confidence, given.reliability, given.present, perturbed, given.clean)
                 found[condition.name].append(answer)
-    rows = {name: _joined(chunks) for name, chunks in found.items()}
+    rows = {name: joined(chunks) for name, chunks in found.items()}
     return Answers(tuple(split.shapes), split.labels, split.ids, split.groups, outputs, rows)
 
 
@@ -263,11 +261,3 @@ def correctness(table: pa.Table) -> Correct:
 def _changes(values: NDArray[Any]) -> Bools:
     """Return where a value differs from the one before it, from the second on."""
     return np.asarray(values[1:] != values[:-1], dtype=np.bool_)
-
-
-def _joined(chunks: Sequence[Answer]) -> Answer:
-    def of(name: str) -> Any:  # noqa: ANN401
-        arrays = [getattr(chunk, name) for chunk in chunks]
-        return None if arrays[0] is None else np.concatenate(arrays)
-
-    return Answer(**{name: of(name) for name in Answer.__dataclass_fields__})

@@ -107,7 +107,7 @@ def stress_conditions(
 
 def clean() -> Condition:
     """Return the condition of an unchanged split."""
-    return Condition(CLEAN, lambda split, number: (split, _nothing(split)))
+    return Condition(CLEAN, lambda split, _: (split, _nothing(split)))
 
 
 def corruption(kind: Kind, level: int, able: Sequence[str], context: SplitContext, seed: int) -> Condition:
@@ -156,16 +156,12 @@ def oracle_name(able: Sequence[str]) -> str:
 
 def removal(name: str) -> Condition:
     """Return the condition in which one modality is absent from every instance."""
-
-    def change(split: Split, number: int | None) -> tuple[Split, Bools]:
-        return keep(split, set(split.inputs) - {name}), _nothing(split)
-
-    return Condition(f"removal.{name}", change)
+    return Condition(f"removal.{name}", lambda split, _: (keep(split, set(split.inputs) - {name}), _nothing(split)))
 
 
 def subset(kept: Collection[str]) -> Condition:
     """Return the condition in which only these modalities are left."""
-    return Condition(f"subset.{'+'.join(kept)}", lambda split, number: (keep(split, kept), _nothing(split)))
+    return Condition(f"subset.{'+'.join(kept)}", lambda split, _: (keep(split, kept), _nothing(split)))
 
 
 def thinned(rate: float, seed: int) -> Condition:
@@ -175,9 +171,9 @@ def thinned(rate: float, seed: int) -> Condition:
     """
 
     def change(split: Split, number: int | None) -> tuple[Split, Bools]:
-        draws = np.random.default_rng(seeding.derive_seed(seed, "removal", "" if number is None else f"piece {number}"))
         present = presence(split)
-        chance = draws.random(present.shape)
+        piece = "" if number is None else f"piece {number}"
+        chance = np.random.default_rng(seeding.derive_seed(seed, "removal", piece)).random(present.shape)
         left = present & (chance >= rate)
         last = np.where(present, chance, -1.0).argmax(1)  # the modality that would go last stays
         left[np.arange(len(split)), last] = present.any(1)
@@ -251,20 +247,19 @@ def _corrupted(
     donors = split.present.get(name, np.ones(len(split), np.bool_))
     if kind.group == "audio":
         signal = context.signals[name]
-        lengths, rate = signal.lengths, signal.rate
-        whole = Context("bt", signal.waves, rows, donors, labels, lengths, rate)
+        whole = Context("bt", signal.waves, rows, donors, labels, signal.lengths, signal.rate)
         return signal.inputs(kind.apply(signal.waves[rows], severity, whole, draws))
     layout, scale, mask = context.layouts[name], context.scales.get(name), split.masks.get(name)
     values = split.inputs[name] if scale is None else _standardised(split.inputs[name], scale)
-    if mask is None:
-        whole = Context(layout, values, rows, donors, labels, nested=nested)
-        changed = kind.apply(values[rows], severity, whole, draws)
-    else:
+    lengths = order = None
+    if mask is not None:
         # Kinds expect the valid steps first; those of left-padded sequences are brought there and back.
-        order = (~mask).argsort(axis=1, kind="stable")
+        lengths, order = mask.sum(1).astype(np.int64), (~mask).argsort(axis=1, kind="stable")
         values = _reordered(np.where(over_steps(mask, layout), values, np.float32(0)), order, layout)
-        whole = Context(layout, values, rows, donors, labels, mask.sum(1).astype(np.int64), nested=nested)
-        changed = _reordered(kind.apply(values[rows], severity, whole, draws), order[rows].argsort(1), layout)
+    whole = Context(layout, values, rows, donors, labels, lengths, nested=nested)
+    changed = kind.apply(values[rows], severity, whole, draws)
+    if order is not None:
+        changed = _reordered(changed, order[rows].argsort(1), layout)
     if scale is not None:
         changed = (changed * scale.std + scale.mean).astype(np.float32)
     return changed if mask is None else np.where(over_steps(mask[rows], layout), changed, split.inputs[name][rows])
@@ -280,13 +275,11 @@ def keep(split: Split, kept: Collection[str]) -> Split:
 
 def with_presence(split: Split, present: Bools) -> Split:
     """Return the split with modalities present as in bool (N, M); values of absent ones are set to 0."""
-    inputs, known = dict(split.inputs), dict(split.present)
-    for name, here in zip(split.inputs, present.T, strict=True):
-        known[name] = here
-        if not here.all():
-            x = split.inputs[name]
-            inputs[name] = np.where(over_instances(here, "b" * x.ndim), x, np.float32(0))
-    return Split(inputs, split.labels, split.ids, split.groups, split.masks, known)
+    known, inputs = dict(zip(split.inputs, present.T, strict=True)), dict(split.inputs)
+    for name, x in split.inputs.items():
+        if not known[name].all():
+            inputs[name] = np.where(over_instances(known[name], "b" * x.ndim), x, np.float32(0))
+    return Split(inputs, split.labels, split.ids, split.groups, split.masks, split.present | known)
 
 
 def presence(split: Split) -> Bools:

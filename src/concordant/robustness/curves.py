@@ -16,7 +16,7 @@ from concordant.benchmarks.benchmark import Waves
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import AnySplit, Split
 from concordant.errors import UsageError
-from concordant.robustness.answers import Answers, ask, check_metric, usual_answer
+from concordant.robustness.answers import Answer, Answers, ask, check_metric, usual_answer
 from concordant.robustness.conditions import CLEAN, LEVELS, SplitContext, check_kinds, oracle_name, stress_conditions
 from concordant.robustness.corruptions import Kind
 from concordant.robustness.detection import detection, reliability_diagram
@@ -91,12 +91,7 @@ def measure_corruption(
     answers, usual = ask(model, split, conditions), usual_answer(model, usual_split)
     clean = answers.rows[CLEAN]
     pairs = [(answers.rows[f"corruption.{kind.name}.{level}"], clean) for kind in applied for level in LEVELS]
-    curves = {kind.name: _curve(answers, kind.name, metric) for kind in applied}
-    if clean.reliability is not None:
-        detected = iter([detection(one, clean, usual) for one, _ in pairs])
-        for curve in curves.values():
-            levels = [next(detected) for _ in LEVELS]
-            curve |= {what: [level[what] for level in levels] for what in ("which", "whether")}
+    curves = {kind.name: _curve(answers, kind.name, metric, usual) for kind in applied}
     found: dict[str, Any] = {
         "metric": metric,
         "modalities": list(answers.names),
@@ -114,16 +109,9 @@ def measure_corruption(
 
 def describe(kind: Kind, able: Sequence[str]) -> dict[str, Any]:
     """Return the description of a kind that stands in corruption.json; `able` are the modalities it can change."""
-    return {
-        "name": kind.name,
-        "summary": kind.summary,
-        "group": kind.group,
-        "unit": kind.unit,
-        "severities": list(kind.severities),
-        "seen": kind.seen,
-        "modalities": list(able),
-        "at": "signal" if kind.group == "audio" else "inputs",
-    }
+    own = {name: getattr(kind, name) for name in ("name", "summary", "group", "unit", "severities", "seen")}
+    at = "signal" if kind.group == "audio" else "inputs"
+    return {**own, "severities": list(kind.severities), "modalities": list(able), "at": at}
 
 
 def summary(curves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -150,10 +138,14 @@ def area(x: Sequence[float], y: Sequence[float]) -> float:
     return float((widths * (heights[1:] + heights[:-1]) / 2).sum() / widths.sum())
 
 
-def _curve(answers: Answers, kind: str, metric: str) -> dict[str, Any]:
-    scores = [answers.score(f"corruption.{kind}.{level}", metric) for level in LEVELS]
-    heights = [answers.score(CLEAN, metric), *scores]
-    return {"scores": scores, "which": None, "whether": None, "area": area(range(len(heights)), heights)}
+def _curve(answers: Answers, kind: str, metric: str, usual: Answer) -> dict[str, Any]:
+    clean, names = answers.rows[CLEAN], [f"corruption.{kind}.{level}" for level in LEVELS]
+    scores = [answers.score(name, metric) for name in names]
+    found: dict[str, Any] = {"scores": scores, "which": None, "whether": None}
+    if clean.reliability is not None:
+        areas = [detection(answers.rows[name], clean, usual) for name in names]
+        found |= {what: [one[what] for one in areas] for what in ("which", "whether")}
+    return {**found, "area": area(range(len(names) + 1), [answers.score(CLEAN, metric), *scores])}
 
 
 def _usual(valid: Any, split: AnySplit) -> AnySplit:  # noqa: ANN401

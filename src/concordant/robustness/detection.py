@@ -28,24 +28,35 @@ _LEAST_STD = 1e-6
 
 
 def detection(corrupted: Answer, clean: Answer, usual: Answer) -> dict[str, float | None]:
-    """Return both areas, "which" and "whether", of one corruption; None for a model without reliabilities.
+    """Return two areas under the ROC curve of one corruption; scores are minus the standardised reliability.
+
+    "which": how well reliability separates the corrupted modality of an instance from its clean ones, over all present
+    modalities of the corrupted instances. "whether": how well the least reliable modality separates corrupted instances
+    from the same instances before corruption. 1 means that reliability always drops at the corruption, 0.5 that it
+    carries no information (a constant reliability), 0 that it rises. An area is None for a model without reliabilities,
+    and where nothing is corrupted or nothing is clean.
 
     Args:
-        corrupted: the answer under corruption.
+        corrupted: the answer under corruption, at most one modality per instance.
         clean: the answer on the same instances before it.
         usual: the answer on clean validation data.
+
+    Raises:
+        UsageError: shapes do not match, or the reliability of a present modality is not finite.
     """
     if corrupted.reliability is None or clean.reliability is None or usual.reliability is None:
         return {"which": None, "whether": None}
-    common: dict[str, Any] = {
-        "reference": usual.reliability,
-        "corrupted": corrupted.perturbed & corrupted.present,
-        "present": corrupted.present,
-        "reference_present": usual.present,
-    }
+    here, hit = corrupted.present, corrupted.perturbed & corrupted.present  # (N, M)
+    after, before = (
+        standardise(_checked(name, values, here), usual.reliability, reference_present=usual.present)
+        for name, values in (("reliability", corrupted.reliability), ("clean reliability", clean.reliability))
+    )
+    rows = np.asarray(hit.any(axis=1))  # (N,)
+    pooled = here & rows[:, None]  # (N, M)
+    lowest = [np.where(here, z, np.inf)[rows].min(axis=1) for z in (after, before)]  # (n,): a present modality is hit
     return {
-        "which": which_auroc(corrupted.reliability, **common),
-        "whether": whether_auroc(corrupted.reliability, clean.reliability, **common),
+        "which": _auroc(hit[pooled], -after[pooled]),
+        "whether": _auroc(np.repeat([True, False], int(rows.sum())), -np.concatenate(lowest)),
     }
 
 
@@ -63,8 +74,9 @@ def standardise(values: Array, reference: Array, *, reference_present: Array | N
     Raises:
         UsageError: shapes do not match, or a reliability of a present modality is not finite.
     """
-    clean, here = _checked("reference", reference, None, reference_present, "reference_present")
-    values = np.asarray(values, dtype=np.float64)
+    reference = np.asarray(reference)
+    here = np.ones(reference.shape, np.bool_) if reference_present is None else np.asarray(reference_present, np.bool_)
+    clean, values = _checked("reference", reference, here), np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != clean.shape[1]:
         raise UsageError(f"values must have shape (N, {clean.shape[1]}), as reference has, got {values.shape}")
     number = np.maximum(here.sum(axis=0), 1)  # (M,)
@@ -75,86 +87,6 @@ def standardise(values: Array, reference: Array, *, reference_present: Array | N
     std = np.sqrt((np.where(here, shifted - mean, 0.0) ** 2).sum(axis=0) / number)  # (M,)
     z: Floats = (values - base - mean) / np.maximum(std, _LEAST_STD)
     return np.where(here.any(axis=0), z, 0.0)
-
-
-def which_auroc(
-    reliability: Array | None,
-    *,
-    reference: Array,
-    corrupted: Array,
-    present: Array | None = None,
-    reference_present: Array | None = None,
-) -> float | None:
-    """Return how well reliability separates the corrupted modality of an instance from its clean ones.
-
-    All present modalities of the corrupted instances are pooled: positives are the corrupted entries, and the score is
-    minus the standardised reliability. 1 means that reliability always drops at the corruption, 0.5 that it carries no
-    information (a constant reliability), 0 that it rises.
-
-    Args:
-        reliability: (N, M) on the corrupted test instances; None for a method without reliabilities.
-        reference: (V, M) on clean validation data.
-        corrupted: (N, M) True at the corrupted modality: at most one per instance.
-        present: (N, M) True where the instance has the modality; None = always.
-        reference_present: (V, M) as `present`, for the validation instances.
-
-    Returns:
-        The area in [0, 1]; None without reliabilities, corrupted entries, or clean modalities beside them.
-
-    Raises:
-        UsageError: shapes do not match, more than one modality of an instance or an absent one is corrupted, or the
-            reliability of a present modality is not finite.
-    """
-    if reliability is None:
-        return None
-    values, here = _checked("reliability", reliability, np.shape(corrupted), present, "present")
-    perturbed = _perturbed(corrupted, here)
-    z = standardise(values, reference, reference_present=reference_present)  # (N, M)
-    pooled = here & perturbed.any(axis=1, keepdims=True)  # (N, M)
-    return _auroc(perturbed[pooled], -z[pooled])
-
-
-def whether_auroc(
-    reliability: Array | None,
-    clean: Array | None,
-    *,
-    reference: Array,
-    corrupted: Array,
-    present: Array | None = None,
-    reference_present: Array | None = None,
-) -> float | None:
-    """Return how well the least reliable modality separates corrupted instances from clean ones.
-
-    Positives are the instances with a corruption, negatives the same instances before it; the score is minus the
-    lowest standardised reliability among the present modalities. 1 means that a corrupted instance is always the less
-    reliable one, 0.5 that reliability carries no information.
-
-    Args:
-        reliability: (N, M) on the corrupted test instances; None for a method without reliabilities.
-        clean: (N, M) on the same instances before corruption; None as above.
-        reference: (V, M) on clean validation data.
-        corrupted: (N, M) True at the corrupted modality: at most one per instance.
-        present: (N, M) True where the instance has the modality; None = always.
-        reference_present: (V, M) as `present`, for the validation instances.
-
-    Returns:
-        The area in [0, 1]; None without reliabilities or corrupted instances.
-
-    Raises:
-        UsageError: shapes do not match, more than one modality of an instance or an absent one is corrupted, or the
-            reliability of a present modality is not finite.
-    """
-    if reliability is None or clean is None:
-        return None
-    after, here = _checked("reliability", reliability, np.shape(corrupted), present, "present")
-    before, _ = _checked("clean", clean, np.shape(corrupted), present, "present")
-    perturbed = _perturbed(corrupted, here).any(axis=1)  # (N,)
-    scores = []
-    for values in (after, before):
-        z = standardise(values, reference, reference_present=reference_present)
-        scores.append(-np.where(here, z, np.inf).min(axis=1)[perturbed])  # finite: the corrupted modality is present
-    truth = np.repeat([True, False], int(perturbed.sum()))
-    return _auroc(truth, np.concatenate(scores))
 
 
 def reliability_diagram(pairs: Iterable[tuple[Answer, Answer]]) -> dict[str, Any]:
@@ -194,39 +126,20 @@ def reliability_diagram(pairs: Iterable[tuple[Answer, Answer]]) -> dict[str, Any
     }
 
 
-def _checked(
-    name: str, values: Array, shape: tuple[int, ...] | None, present: Array | None, present_name: str
-) -> tuple[Floats, Bools]:
-    """Return values (N, M), with 0 where the modality is absent, and where it is present (N, M)."""
+def _checked(name: str, values: Array, here: Bools) -> Floats:
+    """Return values (N, M), finite where a modality is present and 0 elsewhere."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or 0 in array.shape:
         raise UsageError(f"{name} must have shape (instances, modalities), neither of them 0, got {array.shape}")
-    if shape is not None and array.shape != shape:
-        raise UsageError(f"{name} and corrupted must have one shape, got {array.shape} and {shape}")
-    here = np.ones(array.shape, dtype=np.bool_) if present is None else np.asarray(present, dtype=np.bool_)
-    if here.shape != array.shape:
-        raise UsageError(f"{present_name} must have the shape of {name}, {array.shape}, got {here.shape}")
+    if array.shape != here.shape:
+        raise UsageError(f"{name} must have one value per instance and modality, {here.shape}, got {array.shape}")
     if not np.isfinite(array[here]).all():
         row, column = np.argwhere(here & ~np.isfinite(array))[0].tolist()
         raise UsageError(
             f"{name} must be finite where a modality is present, but instance {row}, modality {column} "
             f"is {array[row, column]}"
         )
-    return np.where(here, array, 0.0), here
-
-
-def _perturbed(corrupted: Array, here: Bools) -> Bools:
-    """Check which modalities were corrupted (N, M) and return that as booleans."""
-    perturbed = np.asarray(corrupted, dtype=np.bool_)
-    if (perturbed.sum(axis=1) > 1).any():
-        row = int(np.flatnonzero(perturbed.sum(axis=1) > 1)[0])
-        raise UsageError(
-            f"corrupted may mark one modality of an instance, but instance {row} has {perturbed[row].sum()}"
-        )
-    if (perturbed & ~here).any():
-        row, column = np.argwhere(perturbed & ~here)[0].tolist()
-        raise UsageError(f"corrupted marks modality {column} of instance {row}, which present says is absent")
-    return perturbed
+    return np.where(here, array, 0.0)
 
 
 def _auroc(truth: Bools, scores: Floats) -> float | None:

@@ -13,9 +13,9 @@ import ctypes
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from concordant.training.model import MultimodalModel, Output
 BATCH = 512
 LARGE = 8 << 20  # bytes of inputs above which freed memory is worth a call to the C library
 Model = Callable[..., Any]
+Record = TypeVar("Record", bound=Any)  # a dataclass
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,13 @@ def predict(model: Model, split: AnySplit, *, batch: int = BATCH) -> Predictions
             found += _batches(model, chunk, batch)
             if sum(x.nbytes for x in chunk.inputs.values()) >= LARGE:
                 _free_heap()
+    return joined(found)
 
-    def joined(name: str) -> Any:  # noqa: ANN401
-        arrays = [getattr(one, name) for one in found]
-        return None if arrays[0] is None else np.concatenate(arrays)
 
-    return Predictions(*(joined(name) for name in ("logits", "reliability", "present", "clean")))
+def joined(records: Sequence[Record]) -> Record:
+    """Return the records of several chunks as one; every field is an array (N, ...), or None in all of them."""
+    columns = {name: [getattr(one, name) for one in records] for name in records[0].__dataclass_fields__}
+    return replace(records[0], **{k: np.concatenate(x) for k, x in columns.items() if x[0] is not None})
 
 
 @contextmanager
@@ -195,8 +197,7 @@ def _free_heap() -> None:
     glibc keeps freed blocks of up to 32 MiB in its heap, where small blocks that stay keep the next large one from
     fitting in: evaluating a model several hundred times took 16 GB instead of one.
     """
-    trim = _trim()
-    if trim is not None:
+    if (trim := _trim()) is not None:
         trim(0)
 
 

@@ -6,8 +6,9 @@ from sklearn.metrics import roc_auc_score
 
 from concordant.errors import DataError
 from concordant.files import read_json
+from concordant.robustness.answers import Answer
 from concordant.robustness.curves import measure_corruption
-from concordant.robustness.detection import whether_auroc, which_auroc
+from concordant.robustness.detection import detection
 from concordant.training.runs import open_runs, prepare_of
 from studies.paper.outcomes import MEAN, SEEN, UNSEEN, placements, read_run, whether_components, which_components
 from studies.paper.stress import CONTROL, FILE
@@ -94,17 +95,15 @@ def test_placements_give_the_area_from_either_side():
 
 def test_the_mean_of_the_components_is_the_area(drawn_reliabilities):
     reliability, before, usual, hit = drawn_reliabilities
-    common = {
-        "reference": np.nan_to_num(usual),
-        "corrupted": hit,
-        "present": ~np.isnan(reliability),
-        "reference_present": ~np.isnan(usual),
-    }
-    filled = np.nan_to_num(reliability)
+
+    def answer(values, perturbed):
+        return Answer(np.zeros(len(values)), None, np.nan_to_num(values), ~np.isnan(values), perturbed)
+
+    found = detection(answer(reliability, hit), answer(before, hit & False), answer(usual, np.isnan(usual) & False))
     which, whether = which_components(reliability, usual, hit), whether_components(*drawn_reliabilities)
     assert len(which) == len(whether) == 35
-    assert which.mean() == pytest.approx(which_auroc(filled, **common))
-    assert whether.mean() == pytest.approx(whether_auroc(filled, np.nan_to_num(before), **common))
+    assert which.mean() == pytest.approx(found["which"])
+    assert whether.mean() == pytest.approx(found["whether"])
 
 
 def test_resampling_the_components_is_resampling_the_area(drawn_reliabilities):

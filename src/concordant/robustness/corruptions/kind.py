@@ -169,7 +169,7 @@ def has_pixels(layout: str, shape: tuple[int, ...]) -> bool:
 
 def is_wave(layout: str, shape: tuple[int, ...]) -> bool:
     """Return whether it is a waveform (N, S)."""
-    return layout == "bt" and size(layout, shape, "t") > 1
+    return layout == "bt" and has_steps(layout, shape)
 
 
 def always(layout: str, shape: tuple[int, ...]) -> bool:
