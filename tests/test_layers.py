@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 LAYERS = [
     ("errors",),
     ("files", "registry", "seeding", "modalities"),
+    ("documents",),
     ("calibration",),
     ("rivals", "encoders"),
     ("fusion",),
@@ -20,7 +21,6 @@ LAYERS = [
     ("benchmarks",),
     ("training",),
     ("attach",),
-    ("documents",),
     ("statistics",),
     ("robustness",),
     ("dynamics",),

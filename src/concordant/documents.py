@@ -54,7 +54,9 @@ class _Detection(Record):
     whether: float | None  # whether one is
 
 
-class _Run(Record):
+class Run(Record):
+    """run.json, and its entry in results.json: scores of one trained model."""
+
     calibrator: str
     perturbed_training: bool
     seed: int
@@ -81,7 +83,7 @@ class Results(_Made):
     benchmark: str
     fusion: str
     config: dict[str, Any]
-    runs: Some[_Run]
+    runs: Some[Run]
     comparisons: list[_Comparison]
 
 

@@ -30,6 +30,7 @@ YAML_BYTES = 128 << 10  # of a YAML file, which people write
 _DEEPEST = 50  # levels of a YAML file
 _MOST_NODES = 20_000  # of a YAML file with its aliases expanded
 _DIGITS = 400  # of a number; more has no use, and takes time that grows with the square
+_TEMPORARY = re.compile(r"\.concordant-(\d+)-[0-9a-f]+\.tmp")  # of a process, by its number
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype html", b"<html")
 
 
@@ -141,14 +142,79 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     check_target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         write(temporary)
         with temporary.open("rb") as done:
             os.fsync(done.fileno())
         temporary.replace(path)
+    except Exception as error:
+        fault = _fault_of_the_system(error, path.parent)
+        if fault is None:
+            raise
+        raise OSError(fault, os.strerror(fault), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError where `write_atomically` could not write a file, before the work whose result it is to hold."""
+    check_target(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_beside(path)
+    try:
+        temporary.touch(exist_ok=False)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return an unused name in the folder of `path`, absolute, with its suffix; `remove_stale` recognises it."""
+    # Short, whatever the name of the file; absolute, since some libraries take "a:b/c" for an address.
+    suffix = path.suffix if len(path.suffix) < 20 else ""
+    return path.absolute().with_name(f".concordant-{os.getpid()}-{secrets.token_hex(8)}.tmp{suffix}")
+
+
+def remove_stale(folder: Path, *, below: bool = True) -> None:
+    """Remove the temporary files that killed processes of this machine left in a folder.
+
+    Args:
+        folder: where to look; nothing happens where it is absent.
+        below: look into its subfolders, too.
+    """
+    for path in folder.glob("**/.concordant-*" if below else ".concordant-*"):
+        found = _TEMPORARY.match(path.name)
+        if found is None or _runs(int(found[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":  # where the probe would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _fault_of_the_system(error: Exception, folder: Path) -> int | None:
+    """Return the number of the system's fault behind an error of a writer; None = a fault of another kind.
+
+    safetensors and PyTorch hide it in an error of their own.
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found is not None:
+        return int(found[1])
+    return errno.ENOSPC if shutil.disk_usage(folder).free < 1 << 20 else None
 
 
 @contextmanager
@@ -163,8 +229,10 @@ def new_folder(folder: Path, last: str) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written.
     """
+    remove_stale(folder.parent, below=False)
+    remove_stale(folder, below=False)
     there = folder.exists()
-    temporary = (folder if there else folder.parent) / f".{secrets.token_hex(8)}.tmp"
+    temporary = temporary_beside(folder / last if there else folder)
     temporary.mkdir(parents=True)
     try:
         yield temporary

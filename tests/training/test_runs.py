@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import shutil
 
 import pytest
@@ -153,15 +154,39 @@ def test_another_configuration_is_refused_and_changes_nothing(tmp_path):
 
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
-    with pytest.raises(UsageError, match="is not empty and holds no experiment"):
-        RunFolder(tmp_path).claim(CONFIG, {})
+    folder = RunFolder(tmp_path)
+    with pytest.raises(UsageError, match="is not empty and holds no experiment"), folder.locked():
+        folder.claim(CONFIG, {})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(UsageError, match="is a file; name a folder with --out"):
-        RunFolder(tmp_path / "out").claim(CONFIG, {})
+    with pytest.raises(UsageError, match="is a file; name a folder with --out"), RunFolder(tmp_path / "out").locked():
+        pass
+
+
+def test_a_folder_whose_first_write_was_killed_is_taken_up(tmp_path):
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".concordant-999999999-00ff.tmp.json").write_text("{")
+    own = tmp_path / f".concordant-{os.getpid()}-00ff.tmp.json"  # of a process that runs
+    own.write_text("{")
+    folder = RunFolder(tmp_path)
+    with folder.locked():
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([own.name, ".lock"])
+        own.unlink()
+        folder.claim(CONFIG, {})
+    assert RunFolder(tmp_path).config == CONFIG
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "file/below"])
+def test_a_folder_that_cannot_be_made_is_named(name, tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UsageError, match=r"cannot write to .* \(.+\); name another folder with --out"),
+        RunFolder(tmp_path / name).locked(),
+    ):
+        pass
 
 
 def test_a_broken_configuration_file_is_said(tmp_path):
@@ -170,17 +195,31 @@ def test_a_broken_configuration_file_is_said(tmp_path):
         RunFolder(tmp_path).claim(CONFIG, {})
 
 
-def test_a_run_is_finished_with_its_entry_alone(tmp_path):
-    folder = RunFolder(tmp_path)
-    variant = Variant("none", True)
-    run = folder.run(variant, 1)
-    assert run == tmp_path / "runs" / "none+perturbed" / "seed-1"
-    run.mkdir(parents=True)
-    (run / "weights.safetensors").write_text("half")
-    assert not folder.finished(variant, 1)
-    (run / "run.json").write_text('{"seed": 1}')
-    assert folder.finished(variant, 1)
-    assert folder.entry(variant, 1) == {"seed": 1}
+def test_a_run_is_finished_with_its_entry_alone(folder):
+    runs = RunFolder(folder)
+    run = runs.run(Variant("none", True), 1)
+    assert run == folder / "runs" / "none+perturbed" / "seed-1"
+    assert runs.finished(Variant("none", True), 1)
+    assert runs.entry(Variant("none", True), 1)["seed"] == 1
+    (run / "run.json").unlink()
+    assert not runs.finished(Variant("none", True), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"seed": 1}, r"belongs to another run \(seed is 1, not 0\)"),
+        ({"config": "00"}, r"belongs to another run \(config is '00', not '[0-9a-f]{16}'\)"),
+        ({"perturbed_training": False}, r"belongs to another run \(perturbed_training is False, not True\)"),
+        ({"clean": None}, r"must hold .* as clean; found NoneType"),
+        (None, r"belongs to another run \(calibrator is None"),
+    ],
+)
+def test_a_record_of_another_run_is_refused(folder, change, fault):
+    path = folder / "runs" / "context" / "seed-0" / "run.json"
+    path.write_text(json.dumps({} if change is None else {**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=rf"run.json {fault}.*; remove its folder to run it again"):
+        RunFolder(folder).finished(Variant("context", True), 0)
 
 
 def _hold(path, ready, release):

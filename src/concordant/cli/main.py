@@ -1,7 +1,7 @@
 """The command line: joins the commands of the files beside this one; the layers below do the work.
 
-Exit status: 0, 1 (a job failed, or a file cannot be used), 2 (wrong use), 130 (interrupted). With `--json -` standard
-output holds JSON and nothing else; messages then go to standard error.
+Exit status: 0, 1 (a job failed, or a file cannot be used), 2 (wrong use), 130 (Ctrl-C; 128 + number for other signals).
+With `--json -` standard output holds JSON and nothing else; messages then go to standard error.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ except ModuleNotFoundError as missing:  # pragma: no cover - the core was instal
 from concordant.cli.analyses import inspect_command, report_command, stress_command
 from concordant.cli.data import data_app
 from concordant.cli.deploy import export_command, predict_command, share_command
+from concordant.cli.edge import run
 from concordant.cli.listing import list_command
 from concordant.cli.run import run_command
 from concordant.cli.speed import speed_command
 from concordant.cli.sweep import sweep_command
-from concordant.errors import ConcordantError, UsageError
 
 app = typer.Typer(
     name="concordant",
@@ -43,14 +43,7 @@ app.command("speed")(speed_command)
 
 def main() -> None:
     """Run the command line; the entry point of the console script."""
-    try:
-        app()
-    except ConcordantError as error:
-        sys.stderr.write(f"concordant: {error}\n")
-        sys.exit(2 if isinstance(error, UsageError) else 1)
-    except KeyboardInterrupt:
-        sys.stderr.write("concordant: interrupted; give the same command again to resume\n")
-        sys.exit(130)
+    run(app)
 
 
 @app.callback()

@@ -47,7 +47,7 @@ def sweep_command(
     try:
         with progress_bar("sweep") as progress:
             found = run_sweep(asked, plan, folder, engine=lambda: engine, command=shlex.join(words), progress=progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         typer.echo(
             f"concordant: stopped; {folder}/log.txt says how far; give the same command again to go on", err=True
         )

@@ -44,7 +44,11 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def make_console(json_to: str | None = None) -> Console:
-    """Return the console for messages: standard output, or standard error where JSON goes to standard output."""
+    """Return the console for messages: standard output, or standard error where JSON goes to standard output.
+
+    Raises:
+        UsageError: JSON could not be written where it should go; before a command starts its work.
+    """
     from rich.console import Console
     from rich.segment import Segment
 
@@ -54,6 +58,14 @@ def make_console(json_to: str | None = None) -> Console:
         def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:  # noqa: ANN401 - as in the base class
             for text, style, control in super().render(*arguments, **options):
                 yield Segment(text if control else printable(text), style, control)
+
+    from concordant.files import check_writable
+
+    if json_to is not None and json_to != "-":
+        try:
+            check_writable(Path(json_to))
+        except OSError as error:
+            raise UsageError(f"--json: cannot write to {json_to} ({error.strerror})") from None
 
     # Names and paths may contain [tags] and :codes:, which must not be interpreted.
     options: dict[str, Any] = {"stderr": json_to == "-", "highlight": False, "markup": False, "emoji": False}

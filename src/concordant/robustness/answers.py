@@ -234,7 +234,7 @@ def read_tables(paths: Sequence[Path]) -> pa.Table:
     tables = []
     for path in paths:
         try:
-            tables.append(pq.read_table(path))
+            tables.append(pq.read_table(path.absolute()))  # "a:b/c" would be taken for an address
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{path} cannot be read as parquet ({error}); remove its folder to run it again") from None
     return pa.concat_tables(tables).unify_dictionaries()

@@ -39,7 +39,7 @@ from concordant.training.processes import (
     run_distributed,
 )
 from concordant.training.provenance import digests, hardware, versions
-from concordant.training.runs import ANALYSES, RESULTS, RunFolder, prepare_of
+from concordant.training.runs import ANALYSES, RESULTS, RunFolder, identity, prepare_of
 from concordant.training.train import Trained, train
 
 if TYPE_CHECKING:
@@ -198,13 +198,13 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
     """Do the unfinished runs of all experiments and write their results; `runner` connects several processes."""
     processes = how.jobs if how.jobs is not None else default_jobs()
     checks = {one.name: one.check() for one in pool}
-    for one in pool:
-        one.claim()
     with ExitStack() as locks:
+        for one in pool:
+            locks.enter_context(one.folder.locked())
+            one.claim()
         units: list[Unit] = []
         single: list[Job] = []  # the runs of all units
         for one in pool:
-            locks.enter_context(one.folder.locked())
             todo = [job for job in one.jobs if not one.folder.finished(job.variant, job.seed)]
             one.folder.note(f"{len(todo)} of {len(one.jobs)} runs to do")
             planned, lines = plan(todo, _prepared, vectorise=how.vectorise, processes=processes, prefix=one.prefix)
@@ -349,9 +349,7 @@ def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any
     """Stress a trained run and write its files; `more` goes into its entry."""
     answers = ask(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
     entry = {
-        "calibrator": job.variant.calibrator,
-        "perturbed_training": job.variant.perturbed,
-        "seed": job.seed,
+        **identity(job.config, job.variant, job.seed),
         "parameters": sum(p.numel() for p in trained.model.calibrator.parameters()),
         "model_parameters": sum(p.numel() for p in trained.model.parameters()),
         **run_scores(answers, usual_answer(trained.model, task.valid)),

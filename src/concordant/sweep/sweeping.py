@@ -58,8 +58,8 @@ def run_sweep(
         ConcordantError: the engine cannot start, or a worker has another installation of Concordant.
     """
     sweep = Sweep(grid, plan, out, command, progress)
-    sweep.claim()
     with lock(out):
+        sweep.claim()
         sweep.clean()
         state = "stopped"
         try:

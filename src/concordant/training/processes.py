@@ -12,6 +12,7 @@ import atexit
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -121,7 +122,8 @@ def run_all(
             # "spawn": a forked PyTorch may hang in its thread pool.
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
-            futures = {pool.submit(work, job): job for job in jobs}
+            with _interrupts_held():
+                futures = {pool.submit(work, job): job for job in jobs}
             finished = ((futures[future], future.result) for future in as_completed(futures))
         for job, result in finished:
             try:
@@ -133,11 +135,31 @@ def run_all(
                 ) from None
             except ConcordantError as error:
                 failures.append((job, f"{job.name}: {error}"))
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or a signal: runs that are being trained are not waited for
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise
     finally:
         torch.set_num_threads(threads)
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
     return failures
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C: processes started meanwhile never receive it, since their parent decides; this one does later.
+
+    A terminal sends the signal to every process of the command.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # not a POSIX system
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker() -> None:
@@ -226,13 +248,14 @@ def run_distributed(jobs: Sequence[Job], work: Work, devices: Devices, *, done: 
     results = multiprocessing.get_context("spawn").Queue()
     # PyTorch prints a performance hint about unused parameters in every process.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    started = start_processes(  # type: ignore[no-untyped-call]
-        _work_as_rank,
-        args=(devices.devices, find_free_network_port(), list(jobs), work, devices, results),
-        nprocs=devices.devices,
-        join=False,
-        start_method="spawn",
-    )
+    with _interrupts_held():
+        started = start_processes(  # type: ignore[no-untyped-call]
+            _work_as_rank,
+            args=(devices.devices, find_free_network_port(), list(jobs), work, devices, results),
+            nprocs=devices.devices,
+            join=False,
+            start_method="spawn",
+        )
     try:
         failures: Failures = []
         left, ended = len(jobs), False

@@ -10,6 +10,7 @@ DIR/log.txt                what happened when
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from torch import Tensor
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
 from concordant.data.split import Task
+from concordant.documents import Run, fault_of
 from concordant.errors import DataError, UsageError, explain
-from concordant.files import read_json, write_json
+from concordant.files import read_json, remove_stale, write_json
 from concordant.training.config import Config, Variant
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import digests
@@ -33,6 +35,7 @@ SCHEMA = "concordant.config/1"
 RESULTS = "concordant.results/1"  # the schema of results.json
 ANALYSES = "analyses"  # the subfolder of analyses
 WEIGHTS = "weights.safetensors"
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -114,12 +117,27 @@ class RunFolder:
         return self.path / "runs" / variant.label / f"seed-{seed}"
 
     def finished(self, variant: Variant, seed: int) -> bool:
-        """Whether a run is finished."""
-        return (self.run(variant, seed) / "run.json").exists()
+        """Whether a run is finished.
+
+        Raises:
+            DataError: as for `entry`.
+        """
+        return (self.run(variant, seed) / "run.json").exists() and bool(self.entry(variant, seed))
 
     def entry(self, variant: Variant, seed: int) -> dict[str, Any]:
-        """Return the record of a finished run."""
-        return read_json(self.run(variant, seed) / "run.json")
+        """Return the record of a finished run.
+
+        Raises:
+            DataError: it cannot be read, lacks something, or is the record of another run.
+        """
+        path = self.run(variant, seed) / "run.json"
+        found = read_json(path)
+        wanted = identity(self.config, variant, seed)
+        other = [f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in wanted if found.get(key) != wanted[key]]
+        fault = f"belongs to another run ({', '.join(other)})" if other else fault_of(found, Run)
+        if fault is not None:
+            raise DataError(f"{path} {fault}; remove its folder to run it again")
+        return found
 
     def note(self, line: str) -> None:
         """Add a line to the log, with the time."""
@@ -209,8 +227,6 @@ def claim(
         UsageError: the folder belongs to something else, holds other files, or cannot be written.
     """
     folder = mark.parent
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder with --out")
     if mark.exists():
         found, wanted = compared(read_json(mark)), compared(content)
         differing = sorted(key for key in {**wanted, **found} if wanted.get(key) != found.get(key))
@@ -220,7 +236,7 @@ def claim(
                 f"{folder} belongs to another {what} ({listed}); name another folder with --out, or move this one away"
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise UsageError(f"{folder} is not empty and holds no {holder}; name another folder with --out")
     try:
         write_json(mark, content)
@@ -234,14 +250,36 @@ def note(folder: Path, line: str) -> None:
         log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
+def identity(config: Config, variant: Variant, seed: int) -> dict[str, Any]:
+    """Return what identifies a run in its record, its configuration by the beginning of a SHA-256."""
+    own = config.of(variant).model_dump_json(exclude={"seeds", "calibrators"})  # these do not change a run
+    digest = hashlib.sha256(own.encode()).hexdigest()[:16]
+    return {
+        "calibrator": variant.calibrator,
+        "perturbed_training": variant.perturbed,
+        "seed": seed,
+        "config": digest,
+    }
+
+
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Lock a folder against a second process that would write to it; the lock ends with the process, even if killed.
+    """Make a folder, and lock it against a second process that would write to it.
+
+    The lock ends with the process, even if killed. What killed processes left behind is removed.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds the lock, or the folder cannot be made or written.
     """
-    handle = os.open(path / ".lock", os.O_CREAT | os.O_RDWR)
+    file = path / LOCK
+    try:
+        if path.is_file():
+            raise UsageError(f"{path} is a file; name a folder with --out")
+        new = not file.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(file, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    except OSError as error:
+        raise UsageError(f"cannot write to {path} ({error.strerror}); name another folder with --out") from None
     try:
         try:
             import fcntl
@@ -251,7 +289,13 @@ def lock(path: Path) -> Iterator[None]:
             pass
         except OSError:
             raise UsageError(f"another process is writing to {path}; wait for it, or name another folder") from None
-        yield
+        remove_stale(path)
+        try:
+            yield
+        except UsageError:  # a folder of something else stays as it was
+            if new:
+                file.unlink(missing_ok=True)
+            raise
     finally:
         os.close(handle)
 

@@ -1,0 +1,185 @@
+"""Signals, closed pipes, full disks and odd names end in one sentence and an exit status; the command can resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from concordant.cli import edge
+from concordant.errors import DataError, UsageError
+
+RUN = [sys.executable, "-m", "concordant", "run", "digits", "--calibrators", "none", "--fusion", "sum"]
+SHORT = [*RUN, "--seeds", "1", "--steps", "2"]
+
+
+def command(*arguments, **options):
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=240, check=False, **options)
+
+
+def exit_of(action, monkeypatch, capsys, arguments=()):
+    monkeypatch.setattr(sys, "argv", ["concordant", *arguments])
+    with pytest.raises(SystemExit) as end:
+        edge.run(action)
+    return end.value.code, capsys.readouterr().err
+
+
+def raising(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (UsageError("no"), 2, "concordant: no\n"),
+        (DataError("no"), 1, "concordant: no\n"),
+        (SystemExit(3), 3, ""),
+        (SystemExit(), 0, ""),
+        (
+            OSError(28, "x", "a/b"),
+            1,
+            "concordant: a/b: No space left on device; finished work is kept: mend this, then give the same command "
+            "again to go on\n",
+        ),
+        (OSError("odd\nfault"), 1, "concordant: odd fault; finished work is kept: mend this"),
+    ],
+)
+def test_an_error_becomes_one_sentence_and_a_status(error, status, text, monkeypatch, capsys):
+    found, written = exit_of(raising(error), monkeypatch, capsys)
+    assert found == status
+    assert written.startswith(text)
+    assert written.count("\n") <= 1
+
+
+def test_an_argument_that_is_not_text_is_refused(monkeypatch, capsys):
+    found, written = exit_of(lambda: None, monkeypatch, capsys, ["run", "a\udcff"])
+    assert found == 2
+    assert "'a\\udcff' is not valid UTF-8; rename the file or folder" in written
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_command_and_the_handlers_are_put_back(number, monkeypatch, capsys):
+    before = signal.getsignal(number)
+    found, written = exit_of(lambda: (os.kill(os.getpid(), number), time.sleep(9)), monkeypatch, capsys)
+    assert found == 128 + number
+    assert written == "concordant: interrupted; finished work is kept; give the same command again to go on\n"
+    assert signal.getsignal(number) == before
+    for timer in threading.enumerate():  # it would end this process
+        if isinstance(timer, threading.Timer):
+            timer.cancel()
+
+
+PRINTING = """
+import sys
+from pathlib import Path
+from concordant.cli import edge
+
+def action():
+    for _ in range(3):
+        print("digits \N{MIDDLE DOT} sum", flush=True)
+    Path("written").touch()
+
+edge.run(action)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("kind", "status", "text"),
+    [
+        ("head", 1, ""),
+        ("full", 1, "concordant: the output cannot be written (No space left on device); the files are complete\n"),
+        ("encoding", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written_stops_nothing(kind, status, text, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"} if kind == "encoding" else None
+    reading, writing = os.pipe() if kind != "full" else (None, os.open("/dev/full", os.O_WRONLY))
+    if kind == "head":
+        os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=240,
+        check=False,
+        env=environment,
+        cwd=tmp_path,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (status, text)
+    assert (tmp_path / "written").exists()
+    if kind == "encoding":
+        with os.fdopen(reading) as opened:
+            assert opened.read() == "digits ? sum\n" * 3
+
+
+@pytest.mark.process
+def test_a_folder_that_looks_like_an_address_and_a_reader_that_leaves(tmp_path):
+    asked = [*SHORT, "--out", "run:1"]
+    with subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+    assert (tmp_path / "run:1" / "report.html").is_file()
+    assert json.loads((tmp_path / "run:1" / "results.json").read_text())["runs"]
+
+
+@pytest.mark.process
+def test_json_that_could_not_be_written_is_refused_before_training(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for to, why in ((fifo, "not a regular file"), (tmp_path, "not a regular file"), ("/proc/none/x", "No such file")):
+        done = command(*SHORT, "--out", tmp_path / "run", "--json", to)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"concordant: --json: cannot write to {to} ({why}")
+        assert done.stderr.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("sent", ["terminal", "SIGKILL"])
+def test_a_stop_is_quick_leaves_no_process_and_the_command_goes_on(sent, tmp_path):
+    """The terminal sends Ctrl-C to every process; a kill reaches the first one alone."""
+    asked = [*RUN, "--seeds", "2", "--steps", "100", "--jobs", "2", "--vectorise", "off", "--out", tmp_path / "run"]
+    process = subprocess.Popen(asked, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.txt"
+    for _ in range(2400):
+        if log.exists() and len(members(process.pid)) > 2:
+            break
+        time.sleep(0.05)
+    time.sleep(1)  # somewhere in the start of the workers, or in training
+    start = time.monotonic()
+    if sent == "terminal":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(getattr(signal, sent))
+    _, errors = process.communicate(timeout=60)
+    took = time.monotonic() - start
+    if sent == "terminal":
+        assert process.returncode == 130
+        assert errors == "concordant: interrupted; finished work is kept; give the same command again to go on\n"
+        assert took < 30  # not a wall-clock bound: unbounded before, at most five seconds of its own
+    for _ in range(200):
+        if not members(process.pid):
+            break
+        time.sleep(0.05)
+    assert not members(process.pid)
+    if sent == "SIGKILL":
+        done = command(*asked)
+        assert done.returncode == 0, done.stderr
+        assert not list((tmp_path / "run").rglob(".concordant-*"))
+
+
+def members(session):
+    """Return the running processes of a session."""
+    listed = subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return [line for line in listed.stdout.split() if not line.startswith("Z")]
