@@ -137,7 +137,11 @@ def test_a_folder_that_looks_like_an_address_and_a_reader_that_leaves(tmp_path):
 def test_json_that_could_not_be_written_is_refused_before_training(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    for to, why in ((fifo, "not a regular file"), (tmp_path, "not a regular file"), ("/proc/none/x", "No such file")):
+    for to, why in (
+        (fifo, "it is a link, a device or a pipe"),
+        (tmp_path, "Is a directory"),
+        ("/proc/none/x", "No such file"),
+    ):
         done = command(*SHORT, "--out", tmp_path / "run", "--json", to)
         assert done.returncode == 2
         assert done.stderr.startswith(f"concordant: --json: cannot write to {to} ({why}")

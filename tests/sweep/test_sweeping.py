@@ -12,7 +12,7 @@ from concordant.sweep.grid_file import Grid, Resources, make_plan
 from concordant.sweep.search import draw
 from concordant.sweep.sweeping import Sweep, failures, run_sweep
 from concordant.sweep.trial import ABOUT, MARK
-from concordant.training.runs import RunFolder, lock
+from concordant.training.runs import RunFolder, identity, lock
 
 SHORT = {"calibrators": ("none", "context"), "seeds": 1, "recipe": {"steps": 4, "width": 8}}
 ONE = Grid(benchmarks=("digits",), **SHORT)
@@ -227,12 +227,13 @@ def test_a_folder_belongs_to_one_grid(tmp_path):
 
 def test_what_is_no_folder_of_a_sweep_is_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="file is a file; name a folder with --out"):
-        opened(ONE, tmp_path / "file").claim()
-    with pytest.raises(UsageError, match="is not empty and holds no sweep; name another folder with --out"):
-        opened(ONE, tmp_path).claim()
-    with pytest.raises(UsageError, match=r"cannot write to .* \(.+\); name another folder with --out"):
-        opened(ONE, tmp_path / "file" / "below").claim()
+    for path, fault in (
+        (tmp_path / "file", "file is a file"),
+        (tmp_path, "is not empty and holds no sweep"),
+        (tmp_path / "file" / "below", r"cannot write to .* \(.+\)"),
+    ):
+        with pytest.raises(UsageError, match=f"{fault}; name (a|another) folder with --out"), lock(path):
+            opened(ONE, path).claim()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -265,10 +266,13 @@ def test_a_document_holds_what_was_done(tmp_path):
     one.claim()
     out = RunFolder(tmp_path / "s" / "digits" / "concat")
     machines = [{"versions": {"torch": "1"}, "hardware": {"cores": n}} for n in (2, 2, 4)]
-    for variant, machine in zip(one.plan["digits/concat"].config.variants, machines, strict=True):
+    config = one.plan["digits/concat"].config
+    out.claim(config, {})
+    scores = {"parameters": 0, "clean": {"accuracy": 1.0}, "corruption": {}, "removal": {}, "detection_auroc": {}}
+    for variant, machine in zip(config.variants, machines, strict=True):
         run = out.run(variant, 1)
         run.mkdir(parents=True)
-        (run / "run.json").write_text("{}")
+        (run / "run.json").write_text(json.dumps({**identity(config, variant, 1), **scores}))
         (run / ABOUT).write_text(json.dumps({"cpus": 1, **machine}))
     (out.path / "search.json").write_text(json.dumps({"chosen": {"none": None}}))
     one.failed["digits/sum: none, seed 0"] = "why"
