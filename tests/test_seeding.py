@@ -1,7 +1,9 @@
 import hashlib
 import os
-from contextlib import nullcontext
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,22 +67,49 @@ def test_scope_puts_the_global_stream_back_after_an_error():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_stream_is_that_of_its_name_and_puts_the_global_one_back():
+def test_a_stream_continues_where_its_last_block_ended_and_puts_the_global_one_back():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    with seeding.stream(5, "dropout", 2):
-        inside = torch.rand(3)
-        assert not torch.are_deterministic_algorithms_enabled()
+    stream = seeding.Stream(5, "dropout", 2)
+    found = []
+    for _ in range(2):
+        with stream:
+            found.append(torch.randn(3))
     assert torch.equal(torch.rand(3), expected)
-    torch.manual_seed(seeding.derive_seed(5, "dropout", 2))
-    assert torch.equal(torch.rand(3), inside)
+    draws = seeding.generator(5, "dropout", 2)
+    assert torch.equal(torch.cat(found), torch.cat([torch.randn(3, generator=draws) for _ in range(2)]))
+
+
+def test_the_state_of_a_stream_can_be_put_back():
+    stream = seeding.Stream(5, "dropout")
+    state = stream.state
+    with stream:
+        before = torch.rand(3)
+    stream.state = state
+    with stream:
+        assert torch.equal(torch.rand(3), before)
+    with pytest.raises(RuntimeError, match="Expected a CPUGenerator"):
+        stream.state = torch.zeros(3, dtype=torch.uint8)
+
+
+def test_threads_draw_the_numbers_that_each_draws_alone():
+    def draw(seed):
+        stream, found = seeding.Stream(seed, "dropout"), []
+        for _ in range(50):
+            with stream:
+                found.append(torch.rand(2))
+                time.sleep(0)
+                found.append(torch.rand(2))
+        return torch.cat(found)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(draw, range(4)))
+    assert all(torch.equal(found, draw(seed)) for seed, found in enumerate(together))
 
 
 def test_training_on_cuda_takes_algorithms_that_add_up_in_one_order(monkeypatch):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())  # there may be no CUDA
-    state = torch.get_rng_state()
 
     def chosen():
         return (
@@ -91,9 +120,7 @@ def test_training_on_cuda_takes_algorithms_that_add_up_in_one_order(monkeypatch)
         )
 
     before = chosen()
-    stream = seeding.stream(0, "dropout", device="cuda:0")
-    with stream:
+    with seeding.in_order("cuda:0"):
         assert chosen() == (True, True, False, False)
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    torch.set_rng_state(state)
     assert chosen() == before

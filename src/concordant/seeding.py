@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+
+# Held while PyTorch's global generators, which all threads share, are in use by a stream.
+_GLOBAL = threading.RLock()
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -31,28 +36,64 @@ def generator(seed: int, *names: str | int, device: torch.device | str = "cpu") 
     return torch.Generator(device=device).manual_seed(derive_seed(seed, *names))
 
 
-@contextmanager
-def scope(seed: int, *names: str | int) -> Iterator[None]:
-    """Run a block (the construction of a module, say) on the stream of the component called `names`.
+class Stream:
+    """Random stream of a component for code that draws from PyTorch's global generators, such as layers and dropout.
 
-    The global CPU stream is put back afterwards, so that what follows does not depend on the block.
+    `with stream:` runs a block (the construction of a module, a training step) on the stream, which continues where its
+    last block ended. The global generators are put back after each block. Blocks of several threads run one after
+    another, so each thread gets the numbers that it gets alone.
+
+    Args:
+        seed: of the run.
+        names: of the component.
+        device: whose global generator belongs to the stream too, beside that of the CPU.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed(seed, *names))
-        yield
+
+    def __init__(self, seed: int, *names: str | int, device: torch.device | str = "cpu") -> None:
+        self._devices = list(dict.fromkeys([torch.device("cpu"), torch.device(device)]))
+        self._states = [generator(seed, *names, device=one).get_state() for one in self._devices]
+        self._outside: list[Tensor] = []
+
+    @property
+    def state(self) -> Tensor:
+        """State of the device's generator, for a checkpoint."""
+        return self._states[-1]
+
+    @state.setter
+    def state(self, value: Tensor) -> None:
+        torch.Generator(device=self._devices[-1]).set_state(value)  # refuses what is not a state
+        self._states[-1] = value
+
+    def __enter__(self) -> None:
+        _GLOBAL.acquire()
+        try:
+            self._outside = [
+                _exchange(device, state) for device, state in zip(self._devices, self._states, strict=True)
+            ]
+        except BaseException:
+            _GLOBAL.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            pairs = zip(self._devices, self._outside, strict=True)
+            self._states = [_exchange(device, state) for device, state in pairs]
+        finally:
+            _GLOBAL.release()
 
 
-@contextmanager
-def stream(seed: int, *names: str | int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Run a block that trains on `device` on the stream called `names`, so that the same seed gives the same numbers.
+def scope(seed: int, *names: str | int) -> Stream:
+    """Return a context in which a module is built on the stream of the component called `names`."""
+    return Stream(seed, *names)
 
-    The global streams are put back afterwards, that of the device too. On CUDA some of PyTorch's algorithms add up in
-    whatever order comes; the block uses those that do not, as far as there are any: PyTorch warns of the others.
-    """
-    cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(devices=[torch.device(device)] if cuda else []), in_order(device):
-        torch.manual_seed(derive_seed(seed, *names))
-        yield
+
+def _exchange(device: torch.device, state: Tensor) -> Tensor:
+    """Set the state of a device's global generator; return the state before."""
+    kind: Any = torch if device.type == "cpu" else torch.get_device_module(device)
+    which = (device,) if device.type == "cuda" else ()
+    before: Tensor = kind.get_rng_state(*which)
+    kind.set_rng_state(state, *which)
+    return before
 
 
 @contextmanager

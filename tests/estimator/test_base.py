@@ -1,4 +1,5 @@
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -239,20 +240,20 @@ def test_all_faults_of_the_parameters_are_told_at_once():
     with pytest.raises(InputError) as caught:
         model.fit(x, y)
     for words in (
-        "steps must be an integer of 1 or more; found 0",
-        "batch must be an integer of 2 or more; found 1.5",
-        "width must be an integer of 2 or more; found 1",
-        "learning_rate must be a number above 0; found 0",
-        "weight_decay must be a number 0 or more; found -1",
+        "steps: input should be greater than or equal to 1; found 0",
+        "batch: input should be a valid integer, got a number with a fractional part; found 1.5",
+        "width: input should be a multiple of 2; found 1",
+        "learning_rate: input should be greater than 0; found 0",
+        "weight_decay: input should be greater than or equal to 0; found -1",
         "validation must be a number in [0, 1); found 1",
         "dropout must be 'auto' or a number in [0, 1); found 'much'",
         "unknown fusion 'x'; choose from: lf-dnn",
         "unknown calibrator 'y'; choose from: none",
     ):
         assert words in str(caught.value)
-    with pytest.raises(InputError, match="width must be even; found 3"):
+    with pytest.raises(InputError, match="width: input should be a multiple of 2; found 3"):
         CalibratedClassifier(width=3).fit(x, y)
-    with pytest.raises(InputError, match="'evidential' decides for each modality alone and needs a late fusion"):
+    with pytest.raises(InputError, match="evidential decides for each modality alone and needs a late fusion"):
         CalibratedClassifier(calibrator="evidential", fusion="transformer").fit(x, y)
 
 
@@ -299,3 +300,127 @@ def test_divergence_is_told():
     x, y = instances(40)
     with pytest.raises(ConcordantError, match=r"diverged at step \d+; choose a lower learning_rate than 1e\+30"):
         CalibratedClassifier(learning_rate=1e30, steps=30, validation=0).fit(x, y)
+
+
+def refused(model, words, *given, **named):
+    x, _ = instances(12)
+    before, state = model.predict_proba(x), dict(vars(model))
+    with pytest.raises(ConcordantError, match=words):
+        model.fit(*given, **named)
+    assert vars(model) == state
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+
+
+def test_a_fit_that_fails_leaves_the_model_as_it_was(fitted):
+    x, y = instances(60)
+    few = {"vector": x["vector"][:, :2], "image": x["image"]}
+    refused(fitted, "groups must name one group per instance", x, np.array(["a", "b"])[y], groups=[1, 2, 3])
+    refused(fitted, "groups must name", few, np.arange(60) % 3, groups=[1])
+    refused(fitted, "groups must name", x["vector"], y, groups=[1])
+    refused(fitted, "holds nothing but zeros", x, y, sample_weight=np.zeros(60))
+    refused(clone_of(fitted, learning_rate=1e30), "training diverged", x, y)
+
+
+def clone_of(model, **parameters):
+    return pickle.loads(pickle.dumps(model)).set_params(**parameters)
+
+
+def test_a_pass_that_fails_leaves_the_model_as_it_was():
+    x, y = instances(60)
+    model = CalibratedRegressor(random_state=0, batch=16).partial_fit(x, y)
+    model.partial_fit(x, y)
+    before = model.predict(x)
+    with pytest.raises(InputError, match="y must have one entry per instance"):
+        model.partial_fit(x, y[:-1])
+    with pytest.raises(ConcordantError, match="training diverged"):
+        model.set_params(learning_rate=1e30).partial_fit(x, y)
+    np.testing.assert_array_equal(model.predict(x), before)
+    assert model.n_iter_ == 8
+    again = CalibratedRegressor(random_state=0, batch=16).partial_fit(x, y).partial_fit(x, y).partial_fit(x, y)
+    np.testing.assert_array_equal(model.set_params(learning_rate=3e-3).partial_fit(x, y).predict(x), again.predict(x))
+
+
+def test_fits_in_several_threads_are_those_of_one():
+    x, y = instances(60)
+
+    def answers(seed):
+        return CalibratedClassifier(random_state=seed, steps=15).fit(x, y).predict_proba(x)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(answers, [0, 0, 1, 1]))
+    for seed, one in zip([0, 0, 1, 1], found, strict=True):
+        np.testing.assert_array_equal(one, answers(seed))
+
+
+def test_numbers_may_be_those_of_numpy():
+    x, y = instances(60)
+    plain = CalibratedClassifier(random_state=3, steps=5, batch=16, dropout=0.2, validation=0.2).fit(x, y)
+    numpy = CalibratedClassifier(
+        random_state=np.int64(3), steps=np.int32(5), batch=np.array(16), dropout=np.float64(0.2),
+        validation=np.float64(0.2),
+    ).fit(x, y.astype(np.float32))  # fmt: skip
+    np.testing.assert_array_equal(numpy.predict_proba(x), plain.predict_proba(x))
+    assert type(numpy.seed_) is int
+    assert CalibratedClassifier(random_state=np.array(3), steps=1).fit(x, y).seed_ == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"device": "gpu"}, "device must be one that PyTorch can use here, such as cpu; found 'gpu'"),
+        ({"device": None}, "device must be one that PyTorch can use here, such as cpu; found None"),
+        ({"device": "meta"}, "device meta computes nothing"),
+        ({"batch": True}, "batch: input should be a number; found True"),
+        ({"learning_rate": np.inf}, "learning_rate: input should be a finite number; found inf"),
+        ({"width": np.array([2, 4])}, "width: input should be a valid integer"),
+        ({"fusion": ["lf-dnn"]}, r"unknown fusion \['lf-dnn'\]; choose from: lf-dnn"),
+        ({"random_state": "x"}, "random_state cannot be used .*cannot be used to seed"),
+        ({"random_state": np.random.default_rng(0)}, "random_state cannot be used .*cannot be used to seed"),
+    ],
+)
+def test_wrong_parameters_give_one_sentence(parameters, words):
+    x, y = instances(20)
+    model = CalibratedClassifier(**{"steps": 1, **parameters})
+    with pytest.raises(InputError, match=words) as caught:
+        model.fit(x, y)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("estimator", [CalibratedClassifier, CalibratedRegressor])
+def test_labels_that_cannot_be_used_give_one_sentence(estimator):
+    x, y = instances(20)
+    model = estimator(steps=1)
+    holes = y.astype(object)
+    holes[3] = None
+    for labels in (holes, np.ma.masked_array(y, mask=y == 1), np.where(y, np.nan, 1.0), np.full(20, pd.NA)):
+        with pytest.raises(InputError) as caught:
+            model.fit(x, labels)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="y must have one entry per instance: X has 20, inconsistent with 0 in y"):
+        model.fit(x, 3)
+
+
+def test_no_rows_are_refused_in_a_sentence(fitted):
+    x, _ = instances(20)
+    for ask in (fitted.predict, fitted.predict_proba, fitted.reliability, fitted.explain):
+        with pytest.raises(InputError, match=r"^X has no rows; give it one instance or more$"):
+            ask({name: values[:0] for name, values in x.items()})
+
+
+def test_values_far_from_zero_are_told_apart():
+    x, y = instances(100)
+    del x["steps"]
+    far = {name: values + 1.7e9 for name, values in x.items()}
+    model = CalibratedClassifier(random_state=0, steps=40)
+    assert model.fit(far, y).score(far, y) > 0.9
+    assert model.score({name: list(values) for name, values in far.items()}, y) > 0.9
+
+
+def test_another_default_type_of_pytorch_changes_nothing_for_the_user():
+    x, y = instances(40)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = CalibratedClassifier(random_state=0, steps=5).fit(x, y).predict_proba(x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(found.sum(1), 1)

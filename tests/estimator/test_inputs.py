@@ -11,7 +11,7 @@ from concordant.estimator.inputs import read_again, read_first
 DRAWS = np.random.default_rng(0)
 
 
-def test_every_form_becomes_a_float32_array_in_its_layout():
+def test_every_form_becomes_an_array_in_its_layout():
     x = Modalities(
         {
             "number": np.arange(3),
@@ -30,7 +30,8 @@ def test_every_form_becomes_a_float32_array_in_its_layout():
         "film": "bcthw",
     }
     assert part.shapes == {"number": (1,), "vector": (4,), "steps": (5, 2), "image": (1, 6, 7), "film": (1, 5, 6, 7)}
-    assert {values.dtype for values in part.inputs.values()} == {np.dtype(np.float32)}
+    types = {name: values.dtype for name, values in part.inputs.items()}
+    assert types == {**dict.fromkeys(part.inputs, np.float64), "image": np.float32}  # digits that scaling may need stay
     assert not part.masks
     assert not part.present
 
@@ -208,3 +209,17 @@ def test_what_has_no_rows_is_refused():
     assert "7 cannot name a modality: use a string" in message
     assert "X['c'] must be an array or a list with one entry per instance (found int)" in message
     assert "all modalities of X need the same number of rows; found a 3, b 4" in message
+
+
+def test_masked_values_are_missing_and_bfloat16_is_read():
+    values = np.arange(12.0).reshape(3, 4)
+    masked = np.ma.masked_array(values.astype(int), mask=[[True] * 4, [False] * 4, [False] * 4])
+    _, split = read_first(Modalities({"a": masked, "b": torch.tensor(values).bfloat16(), "c": list(masked)}))
+    np.testing.assert_array_equal(split.present["a"], [False, True, True])
+    np.testing.assert_array_equal(split.present["c"], [False, True, True])
+    np.testing.assert_array_equal(split.inputs["b"], values)
+
+
+def test_modalities_are_no_single_array():
+    with pytest.raises(InputError, match=r"Modalities is no single array; take one modality, such as X\['a'\]"):
+        np.asarray(Modalities({"a": np.zeros((2, 3))}))

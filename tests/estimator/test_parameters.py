@@ -29,10 +29,8 @@ def test_a_seed_is_the_integer_itself_a_draw_or_fresh():
 def test_the_defaults_have_no_fault_and_booleans_are_no_numbers():
     assert faults_of(CalibratedClassifier()) == []
     assert faults_of(CalibratedRegressor()) == []
-    assert faults_of(CalibratedClassifier(batch=True)) == ["batch must be an integer of 2 or more; found True"]
-    assert faults_of(CalibratedClassifier(dropout=False)) == [
-        "dropout must be 'auto' or a number in [0, 1); found False"
-    ]
+    assert faults_of(CalibratedClassifier(batch=True)) == ["batch: input should be a number; found True"]
+    assert faults_of(CalibratedClassifier(dropout=False)) == ["dropout: input should be a number; found False"]
 
 
 def test_what_stands_behind_the_fusion_is_for_experiments():

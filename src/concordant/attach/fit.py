@@ -158,7 +158,7 @@ def fit_plugin(
     selector = CheckpointSelector()
     if validation is not None:  # the initial state, which leaves the model unchanged, is a candidate too
         selector.offer(*evaluate(), 0, lambda: snapshot(attached))
-    with seeding.stream(seed, "fit_plugin", device=where):
+    with seeding.in_order(where):
         fit(
             attached,
             step,
@@ -168,6 +168,7 @@ def fit_plugin(
             steps=total,
             evaluate=None if alone or validation is None else evaluate,
             selector=selector,
+            stream=seeding.Stream(seed, "fit_plugin", device=where),
         )
     attached.eval()
     if alone:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from concordant.data.split import Bools, Floats, Split
 
 CLIP = 6.0  # standard deviations
-_LEAST = 1e-6  # relative to the size of the values, a smaller standard deviation is rounding error
+# Relative to the size of the values, a smaller standard deviation is rounding error.
+_LEAST, _LEAST_OF_DOUBLES = 1e-6, 1e-12
 
 
 @dataclass(frozen=True)
@@ -35,22 +36,22 @@ class Scale:
 
 
 class _Moments(NamedTuple):
-    """Per feature: number of values, their mean, sum of squares around it, largest magnitude."""
+    """Per feature: number of values, their mean, sum of squares around it, largest rounding error."""
 
     number: NDArray[np.int64]
     mean: NDArray[np.float64]
     squares: NDArray[np.float64]
-    largest: NDArray[np.float64]
+    error: NDArray[np.float64]
 
     def __or__(self, other: _Moments) -> _Moments:
         number = self.number + other.number
         gap, share = other.mean - self.mean, other.number / np.maximum(number, 1)
         squares = self.squares + other.squares + gap**2 * self.number * share
-        return _Moments(number, self.mean + gap * share, squares, np.maximum(self.largest, other.largest))
+        return _Moments(number, self.mean + gap * share, squares, np.maximum(self.error, other.error))
 
     def scale(self) -> Scale:
         std = np.sqrt(self.squares / np.maximum(self.number, 1))
-        return Scale(self.mean, np.where(std > _LEAST * self.largest, std, 0.0))
+        return Scale(self.mean, np.where(std > self.error, std, 0.0))
 
 
 def fit(x: Floats, layout: str, valid: Bools | None = None) -> Scale:
@@ -95,7 +96,8 @@ def _moments(x: Floats, layout: str, valid: Bools | None) -> _Moments:
     values = x.astype(np.float64)
     mean = np.where(keep, values, 0).sum(axes, keepdims=True) / np.maximum(count, 1)
     squares = np.where(keep, (values - mean) ** 2, 0).sum(axes, keepdims=True)
-    return _Moments(count, mean, squares, np.where(keep, np.abs(values), 0).max(axes, keepdims=True))
+    largest = np.where(keep, np.abs(values), 0).max(axes, keepdims=True)
+    return _Moments(count, mean, squares, (_LEAST_OF_DOUBLES if x.dtype == np.float64 else _LEAST) * largest)
 
 
 def _broadcast(valid: Bools, layout: str) -> Bools:

@@ -6,23 +6,24 @@ Shapes: X by modality (N, ...); outputs of the model (N, C), or (N, 1) of a regr
 
 from __future__ import annotations
 
+import copy
 import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from concordant.data.scaling import apply, fit_chunks
 from concordant.data.split import Floats, Split
 from concordant.estimator.columns import Group, apply_groups, group_columns, with_absent
 from concordant.estimator.explanation import Explanation
 from concordant.estimator.fitting import Plan, build, fit_model, new_optimizer, one_pass, tensors_of
-from concordant.estimator.inputs import InputError, Modalities, read_again, read_first, refuse
+from concordant.estimator.inputs import InputError, Modalities, foreign_errors, plain, read_again, read_first, refuse
 from concordant.estimator.parameters import faults_of, hold_out, sample_weights, seed_of, steps_for
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.predict import Predictions, predict
@@ -58,14 +59,49 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
     groups_: dict[str, Group] = field(init=False)  # columns of each modality of a table
 
     @abstractmethod
-    def _targets(self, y: Any, weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:  # noqa: ANN401
+    def _targets(self, y: NDArray[Any], weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:
         """Check y; return class indices or standardised numbers (N,), and weights (N,)."""
 
     @abstractmethod
     def _outputs(self) -> int:
         """Return C, or 1 of a regression."""
 
-    def reliability(self, X: Any) -> dict[str, Floats]:  # noqa: ANN401, N803
+    @abstractmethod
+    def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:
+        """Return predictions (N,) and, of a classifier, their probabilities."""
+
+    def fit(self, X: Any, y: Any, *, groups: Any = None, sample_weight: Any = None) -> Self:
+        """Fit from the start. A fit that fails leaves the estimator as it was.
+
+        Args:
+            X: instances.
+            y: classes of any type, or numbers of a regression (N,).
+            groups: of the instances (speaker, subject); whole groups are held out for validation.
+            sample_weight: of the instances (N,).
+
+        Raises:
+            InputError: all faults of X, y or the parameters at once.
+            ConcordantError: training diverged.
+        """
+        new = copy.copy(self)
+        for name in [name for name in vars(self) if name.endswith("_") or name == "_passes"]:
+            delattr(new, name)
+        raw, targets, weights = new._begin(X, y, sample_weight, first=True)
+        kept, held = hold_out(len(raw), None if self.real else targets, groups, self.validation, new.seed_)
+        plan = new.plan_ = new._plan(len(kept))
+        last = new._scaled(raw.take(kept), first=True)
+        train, valid = tensors_of(last, targets[kept], weights[kept], plan), None
+        if len(held):
+            last = new._scaled(raw.take(held))
+            valid = tensors_of(last, targets[held], weights[held], plan)
+        new.model_ = build(new.forms_, plan)
+        new.history_ = fit_model(new.model_, plan, train, valid, self._say)
+        new.n_iter_ = int(new.history_[-1]["step"])
+        new._note_usual(last)
+        self.__dict__ = new.__dict__
+        return self
+
+    def reliability(self, X: Any) -> dict[str, Floats]:
         """Return modality -> its reliability per instance (N,): about 1 where it is trusted, 0 where absent.
 
         Args:
@@ -79,7 +115,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         found = np.zeros(answer.present.shape, np.float32) if answer.reliability is None else answer.reliability
         return {name: found[:, column] for column, name in enumerate(self.modality_names_)}
 
-    def explain(self, X: Any) -> list[Explanation]:  # noqa: ANN401, N803
+    def explain(self, X: Any) -> list[Explanation]:
         """Return the prediction of each instance with a verdict on every modality.
 
         The usual reliability is that of the held-out instances of the fit, or of the last `partial_fit`.
@@ -97,49 +133,31 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         verdicts = (explain(_only(seen, row), 0, self.usual_) for row in range(len(predictions)))
         return [Explanation(*one) for one in zip(predictions, sure, verdicts, strict=True)]
 
-    @abstractmethod
-    def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:  # noqa: ANN401
-        """Return predictions (N,) and, of a classifier, their probabilities."""
-
-    def _fit(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> None:  # noqa: ANN401, N803
-        raw, targets, weights = self._begin(X, y, sample_weight, first=True)
-        kept, held = hold_out(len(raw), None if self.real else targets, groups, self.validation, self.seed_)
-        plan = self.plan_ = self._plan(len(kept))
-        last = self._scaled(raw.take(kept), first=True)
-        train, valid = tensors_of(last, targets[kept], weights[kept], plan), None
-        if len(held):
-            last = self._scaled(raw.take(held))
-            valid = tensors_of(last, targets[held], weights[held], plan)
-        self.model_ = build(self.forms_, plan)
-        self.history_ = fit_model(self.model_, plan, train, valid, self._say)
-        self.n_iter_ = int(self.history_[-1]["step"])
-        self.__dict__.pop("_optimizer", None)  # passes after this fit begin anew
-        self._note_usual(last)
-
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any) -> None:  # noqa: ANN401, N803
-        first = not hasattr(self, "model_")
-        raw, targets, weights = self._begin(X, y, sample_weight, first=first)
-        split = self._scaled(raw, first=first)
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, **known: Any) -> Self:
+        """Go once through the instances, from where the last pass ended; `known` are attributes of the first pass."""
+        new, first = copy.copy(self), not hasattr(self, "model_")
+        new.__dict__.update(known)
+        raw, targets, weights = new._begin(X, y, sample_weight, first=first)
+        split = new._scaled(raw, first=first)
         if first:
-            self.plan_ = self._plan(len(raw))
-            self.model_, self.n_iter_ = build(self.forms_, self.plan_), 0
+            new.plan_, new.n_iter_ = new._plan(len(raw)), 0
+            new.model_ = build(new.forms_, new.plan_)
         now = {name: getattr(self, name) for name in ("batch", "learning_rate", "weight_decay")}
-        plan = self.plan_ = replace(self.plan_, recipe=_recipe(self.plan_.recipe.model_dump() | now))
-        if not hasattr(self, "_optimizer"):
-            self._optimizer, self._passes = new_optimizer(self.model_, plan), 0
-        self._passes += 1
+        plan = new.plan_ = replace(new.plan_, recipe=Recipe(**(new.plan_.recipe.model_dump() | now)))
+        # A copy of what is trained in place; a first pass after `fit` has an optimiser of its own.
+        optimizer, passes = getattr(self, "_passes", (None, 0))
+        new.model_, optimizer = copy.deepcopy((new.model_, optimizer))
+        optimizer = new_optimizer(new.model_, plan) if optimizer is None else optimizer
+        for group in optimizer.param_groups:
+            group.update(lr=plan.recipe.learning_rate, weight_decay=plan.recipe.weight_decay)
         train = tensors_of(split, targets, weights, plan)
-        self.n_iter_ += one_pass(self.model_, plan, self._optimizer, train, self._passes)
-        self._note_usual(split)
+        new.n_iter_ += one_pass(new.model_, plan, optimizer, train, passes + 1)
+        new._passes = optimizer, passes + 1
+        new._note_usual(split)
+        self.__dict__ = new.__dict__
+        return self
 
-    def _begin(
-        self,
-        X: Any,  # noqa: ANN401, N803
-        y: Any,  # noqa: ANN401
-        sample_weight: Any,  # noqa: ANN401
-        *,
-        first: bool,
-    ) -> tuple[Split, NDArray[Any], Floats]:
+    def _begin(self, X: Any, y: Any, sample_weight: Any, *, first: bool) -> tuple[Split, NDArray[Any], Floats]:
         """Check the parameters, X, y and the weights; return the instances as they are, targets and weights."""
         refuse(faults_of(self))
         if y is None:
@@ -155,14 +173,19 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         else:
             raw = read_again(given, self.forms_)
         weights = sample_weights(sample_weight, len(raw))
-        values = np.asarray(y)
-        counted = len(values) if values.ndim else 0
-        if counted != len(raw):
-            raise InputError(f"y must have one entry per instance: X has {len(raw)}, inconsistent with {counted} in y")
-        targets, weights = self._targets(values, weights, first=first)
+        with foreign_errors("y cannot be used"):
+            values = np.asarray(plain(y))
+            counted = len(values) if values.ndim else 0
+            if counted != len(raw):
+                raise InputError(
+                    f"y must have one entry per instance: X has {len(raw)}, inconsistent with {counted} in y"
+                )
+            if values.dtype == object and any(one is None or one != one for one in values.ravel()):
+                raise InputError("Input y contains NaN or None; leave those instances out")
+            targets, weights = self._targets(column_or_1d(values, warn=True), weights, first=first)
         return raw, targets, weights
 
-    def _arrays(self, X: Any, *, first: bool) -> Modalities:  # noqa: ANN401, N803
+    def _arrays(self, X: Any, *, first: bool) -> Modalities:
         """Return X as modalities by name."""
         # One kind of SciPy's sparse matrices is a mapping too.
         named = isinstance(X, (Modalities, Mapping)) and not hasattr(X, "tocsr")
@@ -174,9 +197,6 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         if first:
             self.named_ = named
         if named:
-            if first:
-                for name in ("n_features_in_", "feature_names_in_"):
-                    self.__dict__.pop(name, None)
             return X if isinstance(X, Modalities) else Modalities(X)
         if self.modalities is None:
             return Modalities({ALONE: self._table(X, first=first)})
@@ -191,14 +211,14 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
             return found
         return apply_groups(table, self.groups_)
 
-    def _table(self, X: Any, *, first: bool, missing: bool | str = True) -> NDArray[Any]:  # noqa: ANN401, N803
+    def _table(self, X: Any, *, first: bool, missing: bool | str = True) -> NDArray[Any]:
         """Return a table as scikit-learn checks it."""
         dtypes = [np.float64, np.float32]
-        return np.asarray(
-            validate_data(
-                self, X, reset=first, dtype=dtypes, ensure_all_finite=missing, ensure_min_samples=2 if first else 1
+        least = 2 if first else 1
+        with foreign_errors():
+            return np.asarray(
+                validate_data(self, X, reset=first, dtype=dtypes, ensure_all_finite=missing, ensure_min_samples=least)
             )
-        )
 
     def _scaled(self, part: Split, *, first: bool = False) -> Split:
         """Return instances standardised by the mean and deviation of the first ones."""
@@ -219,7 +239,7 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         if self.steps is None:
             values["steps"] = steps_for(rows)
         return Plan(
-            recipe=_recipe(values),
+            recipe=Recipe(**values),
             fusion=self.fusion,
             calibrator=self.calibrator_,
             outputs=self._outputs(),
@@ -232,13 +252,14 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         if self._has_reliability():
             self.usual_ = Usual.of(trace_calibration(self.model_, split))
 
-    def _read(self, X: Any) -> Split:  # noqa: ANN401, N803
+    def _read(self, X: Any) -> Split:
         """Return standardised instances, to predict."""
         check_is_fitted(self)
         return self._scaled(read_again(self._arrays(X, first=False), self.forms_))
 
-    def _ask(self, X: Any) -> Predictions:  # noqa: ANN401, N803
-        return predict(self.model_, self._read(X))
+    def _ask(self, X: Any) -> Predictions:
+        split = self._read(X)
+        return predict(self.model_, split)
 
     def _has_reliability(self) -> bool:
         return len(self.forms_) > 1 and CALIBRATORS[self.calibrator_].build.has_reliability
@@ -255,23 +276,17 @@ class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
         if self.verbose:
             sys.stdout.write(f"[{type(self).__name__}] {line}\n")
 
-    def __sklearn_tags__(self) -> Any:  # noqa: ANN401
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.modalities is not None
         tags.target_tags.required = True
         return tags
 
 
-def _recipe(values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with these values, which may be NumPy's numbers."""
-    kinds = {name: type(one.default) for name, one in Recipe.model_fields.items()}
-    return Recipe(**{name: kind(values[name]) for name, kind in kinds.items() if name in values})
-
-
 def _only(seen: Trace, row: int) -> Trace:
     """Return one instance of a trace."""
 
-    def at(value: Any) -> Any:  # noqa: ANN401
+    def at(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: x[row : row + 1] for name, x in value.items()}
         return value[row : row + 1] if isinstance(value, np.ndarray) else value

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
@@ -77,38 +76,7 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
 
     class_weight: Mapping[Any, float] | str | None = None
 
-    def fit(
-        self,
-        X: Any,  # noqa: ANN401, N803
-        y: Any,  # noqa: ANN401
-        *,
-        groups: Any = None,  # noqa: ANN401
-        sample_weight: Any = None,  # noqa: ANN401
-    ) -> CalibratedClassifier:
-        """Fit from the start.
-
-        Args:
-            X: instances.
-            y: classes (N,), of any type.
-            groups: of the instances (speaker, subject); whole groups are held out for validation.
-            sample_weight: of the instances (N,).
-
-        Raises:
-            InputError: all faults of X, y or the parameters at once.
-            ConcordantError: training diverged.
-        """
-        self._given: NDArray[Any] | None = None
-        self._fit(X, y, groups, sample_weight)
-        return self
-
-    def partial_fit(
-        self,
-        X: Any,  # noqa: ANN401, N803
-        y: Any,  # noqa: ANN401
-        classes: Any = None,  # noqa: ANN401
-        *,
-        sample_weight: Any = None,  # noqa: ANN401
-    ) -> CalibratedClassifier:
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None) -> Self:
         """Go once through these instances, from where the last call or `fit` ended.
 
         The first call should hold typical instances: it fixes the classes and their frequencies, the modalities and
@@ -124,48 +92,45 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
         Raises:
             InputError: all faults of X, y or the parameters; unknown classes.
         """
-        if hasattr(self, "classes_") and hasattr(self, "model_"):
+        if hasattr(self, "model_"):
             if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
                 raise InputError(f"classes must be those of the first call, {self.classes_.tolist()}; found {classes}")
-        elif classes is None:
+            return self._partial_fit(X, y, sample_weight)
+        if classes is None:
             raise InputError("classes must be passed on the first call to partial_fit: all that there will ever be")
-        self._given = None if classes is None else np.unique(np.asarray(classes))
-        self._partial_fit(X, y, sample_weight)
-        return self
+        return self._partial_fit(X, y, sample_weight, classes_=np.unique(np.asarray(classes)))
 
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: ANN401, N803
+    def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each instance (N,); a modality that X lacks is absent.
 
         Raises:
             InputError: all faults of X at once.
         """
-        check_is_fitted(self)
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+        best = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[best])
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401, N803
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return probabilities (N, C); of an instance without any modality the classes' frequencies in training.
 
         Raises:
             InputError: all faults of X at once.
         """
-        check_is_fitted(self)
         answer = self._ask(X)
         return self._probabilities(answer.logits, answer.present)
 
-    def _probabilities(self, logits: Any, present: NDArray[np.bool_]) -> NDArray[np.float64]:  # noqa: ANN401
+    def _probabilities(self, logits: Any, present: NDArray[np.bool_]) -> NDArray[np.float64]:
         values = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
         values /= values.sum(1, keepdims=True)
         return np.asarray(np.where(present.any(1, keepdims=True), values, self.prior_))
 
-    def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:  # noqa: ANN401
+    def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:
         found = self._probabilities(logits, present)
         return self.classes_[found.argmax(1)], found.max(1).astype(np.float32)
 
-    def _targets(self, y: Any, weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:  # noqa: ANN401
-        y = column_or_1d(y, warn=True)
+    def _targets(self, y: NDArray[Any], weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:
         check_classification_targets(y)
         if first:
-            self.classes_ = np.unique(y) if self._given is None else self._given
+            self.classes_ = getattr(self, "classes_", np.unique(y))
             if len(self.classes_) < 2:
                 raise InputError(
                     f"y must hold two classes or more; found one class, {str(self.classes_[0])!r}, which leaves "

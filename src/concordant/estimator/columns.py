@@ -31,7 +31,7 @@ class Group:
     single: bool = False
 
 
-def group_columns(table: Any, modalities: Any) -> tuple[dict[str, Group], Modalities]:  # noqa: ANN401
+def group_columns(table: Any, modalities: Any) -> tuple[dict[str, Group], Modalities]:
     """Return the columns of each modality with their fitted transformers, and the modalities.
 
     Args:
@@ -65,7 +65,7 @@ def group_columns(table: Any, modalities: Any) -> tuple[dict[str, Group], Modali
     return fitted, apply_groups(table, fitted)
 
 
-def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:  # noqa: ANN401
+def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:
     """Return the modalities of a table; rows without any value of a modality become NaN.
 
     Raises:
@@ -94,7 +94,7 @@ def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:  # noqa
     return Modalities(found)
 
 
-def with_absent(table: Any, groups: Mapping[str, Group], names: Sequence[str]) -> Any:  # noqa: ANN401
+def with_absent(table: Any, groups: Mapping[str, Group], names: Sequence[str]) -> Any:
     """Return a later table with columns of NaN for the modalities that it lacks altogether.
 
     Args:
@@ -110,7 +110,7 @@ def with_absent(table: Any, groups: Mapping[str, Group], names: Sequence[str]) -
     return table.reindex(columns=list(names))
 
 
-def _entries(modalities: Any, names: Sequence[str] | None, faults: list[str]) -> list[tuple[str, Any, Any]]:  # noqa: ANN401
+def _entries(modalities: Any, names: Sequence[str] | None, faults: list[str]) -> list[tuple[str, Any, Any]]:
     """Return (modality, transformer, columns) for each."""
     if isinstance(modalities, str):
         if names is None or not modalities:
@@ -139,8 +139,8 @@ def _entries(modalities: Any, names: Sequence[str] | None, faults: list[str]) ->
 
 def _places(
     name: str,
-    selection: Any,  # noqa: ANN401
-    table: Any,  # noqa: ANN401
+    selection: Any,
+    table: Any,
     names: Sequence[str] | None,
     width: int,
     faults: list[str],
@@ -175,7 +175,7 @@ def _places(
     return [place % width for place in places if place not in outside]
 
 
-def _fit(table: Any, group: Group) -> Any:  # noqa: ANN401
+def _fit(table: Any, group: Group) -> Any:
     if group.transformer is None:
         return None
     from sklearn.base import clone
@@ -185,15 +185,15 @@ def _fit(table: Any, group: Group) -> Any:  # noqa: ANN401
     return clone(group.transformer).fit(_take(block, here, group))
 
 
-def _names(table: Any) -> list[str] | None:  # noqa: ANN401
+def _names(table: Any) -> list[str] | None:
     return [str(name) for name in table.columns] if hasattr(table, "iloc") else None
 
 
-def _block(table: Any, places: Sequence[int]) -> Any:  # noqa: ANN401
+def _block(table: Any, places: Sequence[int]) -> Any:
     return table.iloc[:, list(places)] if hasattr(table, "iloc") else table[:, list(places)]
 
 
-def _missing(block: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+def _missing(block: Any) -> NDArray[np.bool_]:
     """Return bool (N,), True for rows without any value."""
     if hasattr(block, "isna"):
         return np.asarray(block.isna().all(axis=1), dtype=np.bool_)
@@ -202,13 +202,13 @@ def _missing(block: Any) -> NDArray[np.bool_]:  # noqa: ANN401
     return np.asarray(np.isnan(block).all(1))
 
 
-def _take(block: Any, rows: NDArray[np.bool_], group: Group) -> Any:  # noqa: ANN401
+def _take(block: Any, rows: NDArray[np.bool_], group: Group) -> Any:
     """Return some rows of a block in the form that the transformer takes."""
     if hasattr(block, "iloc"):
         return block.iloc[rows.nonzero()[0], 0] if group.single else block.iloc[rows.nonzero()[0]]
     return block[rows, 0] if group.single else block[rows]
 
 
-def _apart(values: Any) -> NDArray[np.float64]:  # noqa: ANN401
+def _apart(values: Any) -> NDArray[np.float64]:
     dense = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     return np.asarray(dense, dtype=np.float64).reshape(len(dense), -1)

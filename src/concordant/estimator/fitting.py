@@ -63,7 +63,7 @@ def build(forms: Mapping[str, Form], plan: Plan) -> MultimodalModel:
         real=plan.real,
         seed=plan.seed,
     )
-    return model.to(plan.device).eval()
+    return model.float().to(plan.device).eval()
 
 
 def tensors_of(split: Split, targets: NDArray[Any], weights: Floats, plan: Plan) -> Tensors:
@@ -111,7 +111,7 @@ def fit_model(
         steps=recipe.steps,
     )
     order = endless_rows(len(train), recipe.batch, seeding.generator(plan.seed, "batches"))
-    with seeding.stream(plan.seed, "dropout", 0, device=plan.device):
+    with seeding.in_order(plan.device):
         fit(
             model,
             _step(model, plan, state, "perturbations"),
@@ -124,6 +124,7 @@ def fit_model(
             selector=selector,
             state=state,
             callbacks=[_Lines(say)],
+            stream=seeding.Stream(plan.seed, "dropout", 0, device=plan.device),
         )
     selector.restore(model)
     return state.history
@@ -145,9 +146,17 @@ def one_pass(model: MultimodalModel, plan: Plan, optimizer: torch.optim.Optimize
     state = TrainingState()
     order = torch.randperm(len(train), generator=seeding.generator(plan.seed, "pass", number))
     batches = torch.split(order, plan.recipe.batch)
-    with seeding.stream(plan.seed, "dropout", number, device=plan.device):
-        step = _step(model, plan, state, "pass perturbations", number)
-        fit(model, step, train.batches(batches), optimizer, steps=len(batches), evaluations=1, state=state)
+    with seeding.in_order(plan.device):
+        fit(
+            model,
+            _step(model, plan, state, "pass perturbations", number),
+            train.batches(batches),
+            optimizer,
+            steps=len(batches),
+            evaluations=1,
+            state=state,
+            stream=seeding.Stream(plan.seed, "dropout", number, device=plan.device),
+        )
     model.eval()
     return len(batches)
 

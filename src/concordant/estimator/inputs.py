@@ -7,15 +7,19 @@ Axis letters: N instances, M modalities, T steps; the rest is the modality's lay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from concordant.data.split import Bools, Floats, Split
-from concordant.errors import UsageError
+from concordant.errors import ConcordantError, UsageError
 from concordant.modalities import check_sizes
 
 LAYOUTS = ("bd", "btd", "bdt", "bchw", "bcthw")
@@ -25,6 +29,28 @@ _SHOWN = 3  # rows that an error lists
 
 class InputError(UsageError, ValueError):
     """X, y or a parameter is wrong; the message names all faults at once. A ValueError, as scikit-learn expects."""
+
+
+@contextmanager
+def foreign_errors(fault: str = "") -> Iterator[None]:
+    """Turn errors of NumPy and scikit-learn in a block into one sentence.
+
+    Args:
+        fault: the beginning of the sentence; "" = the message alone, of a ValueError. scikit-learn's own checks expect
+            a TypeError to stay one.
+
+    Raises:
+        InputError: the message is on one line.
+    """
+    try:
+        yield
+    except ConcordantError:
+        raise
+    except (TypeError, ValueError) as error:
+        if not fault and isinstance(error, TypeError):
+            raise
+        line = " ".join(str(error).split())
+        raise InputError(f"{fault} ({line})" if fault else line) from error
 
 
 def refuse(faults: Sequence[str]) -> None:
@@ -78,7 +104,7 @@ class Modalities:
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 - an array for a name, else modalities
+    def __getitem__(self, key: Any) -> Any:
         """Return one modality by its name, or some rows of all: an index, indices, a mask or a slice."""
         if isinstance(key, str):
             if key not in self.arrays:
@@ -92,6 +118,9 @@ class Modalities:
     def __iter__(self) -> Iterator[Modalities]:
         return (self[row] for row in range(len(self)))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        raise InputError(f"Modalities is no single array; take one modality, such as X[{next(iter(self.arrays))!r}]")
+
     def keys(self) -> list[str]:
         """Return the modalities."""
         return list(self.arrays)
@@ -100,12 +129,22 @@ class Modalities:
         return f"Modalities({len(self)} rows of {', '.join(self.arrays)})"
 
 
-def _as_rows(values: Any) -> NDArray[Any]:  # noqa: ANN401
+def plain(values: Any) -> Any:
+    """Return a tensor or masked array as an array in which NaN is missing; anything else as it is."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if isinstance(values, np.ma.MaskedArray):
+        numbers: Any = values if values.dtype == object else values.astype(np.result_type(values.dtype, np.float32))
+        return numbers.filled(None if values.dtype == object else np.nan)
+    return values
+
+
+def _as_rows(values: Any) -> NDArray[Any]:
     """Return values as an array whose first axis is instances; of objects where rows differ or are None."""
-    if hasattr(values, "detach"):  # a tensor
-        values = values.detach().cpu().numpy()
+    values = plain(values)
     if isinstance(values, (list, tuple)):
-        rows = [row.detach().cpu().numpy() if hasattr(row, "detach") else row for row in values]
+        rows = [plain(row) for row in values]
         if all(row is not None for row in rows) and len({np.shape(row) for row in rows}) <= 1:
             return np.asarray(rows)
         out = np.empty(len(rows), dtype=object)
@@ -205,6 +244,8 @@ def read_again(x: Modalities, forms: Mapping[str, Form]) -> Split:
     Raises:
         InputError: all faults at once, by modality.
     """
+    if not len(x):
+        raise InputError("X has no rows; give it one instance or more")
     faults: list[str] = []
     unknown = [repr(name) for name in x.arrays if name not in forms]
     if unknown:
@@ -248,13 +289,12 @@ def _dense(
         if values.dtype.kind not in "fiub":
             faults.append(f"X[{name!r}] must hold numbers; found {values.dtype}")
             return None
-        with np.errstate(over="ignore"):  # a value too large becomes infinity, which is refused by name
-            dense = values.astype(np.float32)
+        dense = _floats(values)
         return dense[:, None] if dense.ndim == 1 else dense
     rows: list[Floats | None] = []
     for row in values:
         try:
-            one = None if row is None else np.asarray(row, dtype=np.float64).astype(np.float32)
+            one = None if row is None else _floats(np.asarray(row, dtype=np.float64))
         except (TypeError, ValueError):
             faults.append(f"X[{name!r}] must hold numbers, or None where an instance has none; found {row!r:.60}")
             return None
@@ -283,7 +323,7 @@ def _dense(
     sizes = list(shapes[0])
     if steps is not None:
         sizes[steps] = max(1, *(shape[steps] for shape in shapes), 1)
-    dense = np.full((len(rows), *sizes), np.nan, np.float32)
+    dense = np.full((len(rows), *sizes), np.nan, np.float64)
     for number, row in enumerate(rows):
         if row is not None:
             place: tuple[int | slice, ...] = (number, *(slice(size) for size in row.shape))
@@ -291,33 +331,40 @@ def _dense(
     return dense
 
 
+def _floats(values: NDArray[Any]) -> Floats:
+    """Return float32, or float64 of types with more digits than float32, which scaling may need."""
+    wide = values.dtype.itemsize >= 4 and values.dtype != np.float32
+    return values.astype(np.float64 if wide else np.float32)
+
+
 def _rows(name: str, dense: Floats, layout: str, faults: list[str]) -> _Rows:
     """Return values without NaN, the mask of steps and presence; appends what is wrong with the values."""
     if layout == "bdt":
         dense, layout = np.ascontiguousarray(dense.transpose(0, 2, 1)), "btd"
-    bad = np.flatnonzero(np.isinf(dense).reshape(len(dense), -1).any(1))
+    flat = dense.reshape(len(dense), math.prod(dense.shape[1:]))
+    bad = np.flatnonzero((np.abs(flat) > np.finfo(np.float32).max).any(1))
     if len(bad):
         faults.append(f"X[{name!r}] holds infinity, or a value too large for float32: {_which(bad)} it")
     nan = np.isnan(dense)
     if not nan.any():
         return _Rows(dense, None, np.ones(len(dense), np.bool_))
-    present = ~np.asarray(nan.reshape(len(dense), -1).all(1))
+    present = np.asarray(~np.isnan(flat).all(1))
     mask: Bools | None = None
     left = nan
     if "t" in layout:
         others = tuple(axis for axis in range(1, dense.ndim) if layout[axis] != "t")
         padded = nan.all(others, keepdims=True)
         left = nan & ~padded
-        steps: Bools = ~padded.reshape(len(dense), -1)  # (N, T)
+        steps: Bools = ~padded.reshape(len(dense), dense.shape[layout.index("t")])  # (N, T)
         mask = None if steps[present].all() else steps
-    partly = np.flatnonzero(left.reshape(len(dense), -1).any(1) & present)
+    partly = np.flatnonzero(left.reshape(flat.shape).any(1) & present)
     if len(partly):
         what = "steps" if "t" in layout else "instances"
         faults.append(
             f"X[{name!r}] holds NaN in part of its {what}: {_which(partly)} it; fill such values in, or set the whole "
             "instance to NaN or None where the modality is absent"
         )
-    return _Rows(np.where(nan, np.float32(0), dense), mask, present)
+    return _Rows(np.where(nan, dense.dtype.type(0), dense), mask, present)
 
 
 def _which(rows: NDArray[np.intp]) -> str:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from concordant import seeding
 from concordant.data.split import Floats, Integers, by_group
-from concordant.estimator.inputs import InputError
-from concordant.fusion import FUSIONS
+from concordant.errors import explain
+from concordant.estimator.inputs import InputError, foreign_errors
 from concordant.rivals import CALIBRATORS
+from concordant.training.config import Recipe, fusion_faults
+from concordant.training.devices import device_faults
 
 _STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
 _FEWEST_STEPS, _MOST_STEPS = 200, 3000
@@ -34,7 +37,7 @@ def steps_for(rows: int) -> int:
     return int(min(_MOST_STEPS, max(_FEWEST_STEPS, round(_STEPS_PER_ROOT * math.sqrt(rows)))))
 
 
-def seed_of(random_state: Any) -> int:  # noqa: ANN401
+def seed_of(random_state: Any) -> int:
     """Return the seed of a random state: the integer itself, a draw from it, or fresh entropy for None.
 
     Unlike in scikit-learn, None neither reads nor changes NumPy's global generator.
@@ -43,56 +46,38 @@ def seed_of(random_state: Any) -> int:  # noqa: ANN401
 
     if random_state is None:
         return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.ndarray) and random_state.ndim == 0:
+        random_state = random_state.item()
     if isinstance(random_state, numbers.Integral):
         return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    with foreign_errors("random_state cannot be used"):
+        return int(check_random_state(random_state).randint(2**31 - 1))
 
 
-def faults_of(estimator: Any) -> list[str]:  # noqa: ANN401
+def faults_of(estimator: Any) -> list[str]:
     """Return what is wrong with the parameters, one sentence per fault."""
+    given = {name: getattr(estimator, name) for name in Recipe.model_fields if hasattr(estimator, name)}
     faults = []
-    counts = {"batch": 2, "width": 2} | ({} if estimator.steps is None else {"steps": 1})
-    for name, least in counts.items():
-        value = getattr(estimator, name)
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            faults.append(f"{name} must be an integer of {least} or more; found {value!r}")
-    if not faults and estimator.width % 2:
-        faults.append(f"width must be even; found {estimator.width}")
-    ranges: dict[str, tuple[str, Callable[[float], bool]]] = {
-        "learning_rate": ("a number above 0", lambda x: 0 < x < math.inf),
-        "weight_decay": ("a number 0 or more", lambda x: 0 <= x < math.inf),
-        "validation": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-        "dropout": ("'auto' or a number in [0, 1)", lambda x: 0 <= x < 1),
-    }
-    for name, (expected, inside) in ranges.items():
-        value = getattr(estimator, name)
-        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not (is_number and inside(value)) and (name, value) != ("dropout", "auto"):
-            faults.append(f"{name} must be {expected}; found {value!r}")
-    for name, choices in (("fusion", FUSIONS), ("calibrator", CALIBRATORS)):
-        if getattr(estimator, name) not in choices:
-            faults.append(f"unknown {name} {getattr(estimator, name)!r}; choose from: {', '.join(choices)}")
-    return faults or _misfits(estimator)
+    if given["steps"] is None:
+        del given["steps"]
+    if isinstance(given["dropout"], str) and given.pop("dropout") != "auto":
+        faults.append(f"dropout must be 'auto' or a number in [0, 1); found {estimator.dropout!r}")
+    try:
+        Recipe.model_validate(given)
+    except ValidationError as error:
+        faults.append(explain(error))
+    share = estimator.validation
+    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= float(share) < 1:
+        faults.append(f"validation must be a number in [0, 1); found {share!r}")
+    wrong = fusion_faults(estimator.fusion, (estimator.calibrator,))
+    if not wrong and CALIBRATORS[estimator.calibrator].fused:
+        wrong = [f"calibrator {estimator.calibrator!r} is for experiments alone; choose another"]
+    elif not wrong and estimator.real and CALIBRATORS[estimator.calibrator].classes:
+        wrong = [f"calibrator {estimator.calibrator!r} needs classes, and a regressor has none; choose another"]
+    return [*faults, *wrong, *device_faults(estimator.device)]
 
 
-def _misfits(estimator: Any) -> list[str]:  # noqa: ANN401
-    """Return combinations that do not work, of valid values."""
-    calibrator, fusion = CALIBRATORS[estimator.calibrator], FUSIONS[estimator.fusion]
-    faults = []
-    if calibrator.late and not fusion.late:
-        late = ", ".join(name for name in FUSIONS if FUSIONS[name].late)
-        faults.append(
-            f"calibrator {estimator.calibrator!r} decides for each modality alone and needs a late fusion, one of "
-            f"{late}; found {estimator.fusion!r}"
-        )
-    if calibrator.fused:
-        faults.append(f"calibrator {estimator.calibrator!r} is for experiments alone; choose another")
-    if estimator.real and calibrator.classes:
-        faults.append(f"calibrator {estimator.calibrator!r} needs classes, and a regressor has none; choose another")
-    return faults
-
-
-def sample_weights(given: Any, count: int) -> Floats:  # noqa: ANN401
+def sample_weights(given: Any, count: int) -> Floats:
     """Return one weight per instance, float32 (N,).
 
     Raises:
@@ -100,7 +85,8 @@ def sample_weights(given: Any, count: int) -> Floats:  # noqa: ANN401
     """
     if given is None:
         return np.ones(count, np.float32)
-    weights = np.asarray(given, dtype=np.float32)
+    with foreign_errors("sample_weight cannot be used"):
+        weights = np.asarray(given, dtype=np.float32)
     if weights.ndim == 0:
         weights = np.full(count, weights, np.float32)
     if weights.shape != (count,):
@@ -112,7 +98,7 @@ def sample_weights(given: Any, count: int) -> Floats:  # noqa: ANN401
     return weights
 
 
-def class_weights(given: Any, classes: NDArray[Any], y: NDArray[Any]) -> Floats:  # noqa: ANN401
+def class_weights(given: Any, classes: NDArray[Any], y: NDArray[Any]) -> Floats:
     """Return the weight of each class (C,); classes that y lacks weigh 1.
 
     Args:
@@ -141,7 +127,7 @@ def class_weights(given: Any, classes: NDArray[Any], y: NDArray[Any]) -> Floats:
 def hold_out(
     count: int,
     labels: Integers | None,
-    groups: Any,  # noqa: ANN401
+    groups: Any,
     share: float,
     seed: int,
 ) -> tuple[Integers, Integers]:

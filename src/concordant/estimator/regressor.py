@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
-from concordant.estimator.inputs import InputError
+from concordant.estimator.inputs import InputError, foreign_errors
 
 
 class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[misc]
@@ -29,36 +28,7 @@ class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[
 
     real = True
 
-    def fit(
-        self,
-        X: Any,  # noqa: ANN401, N803
-        y: Any,  # noqa: ANN401
-        *,
-        groups: Any = None,  # noqa: ANN401
-        sample_weight: Any = None,  # noqa: ANN401
-    ) -> CalibratedRegressor:
-        """Fit from the start.
-
-        Args:
-            X: instances.
-            y: numbers (N,).
-            groups: of the instances; whole groups are held out for validation.
-            sample_weight: of the instances (N,).
-
-        Raises:
-            InputError: all faults of X, y or the parameters at once.
-            ConcordantError: training diverged.
-        """
-        self._fit(X, y, groups, sample_weight)
-        return self
-
-    def partial_fit(
-        self,
-        X: Any,  # noqa: ANN401, N803
-        y: Any,  # noqa: ANN401
-        *,
-        sample_weight: Any = None,  # noqa: ANN401
-    ) -> CalibratedRegressor:
+    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Self:
         """Go once through these instances, from where the last call or `fit` ended.
 
         The first call should hold typical instances: it fixes the modalities and their sizes, and mean and standard
@@ -72,29 +42,24 @@ class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[
         Raises:
             InputError: all faults of X, y or the parameters at once.
         """
-        self._partial_fit(X, y, sample_weight)
-        return self
+        return self._partial_fit(X, y, sample_weight)
 
-    def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: ANN401, N803
+    def predict(self, X: Any) -> NDArray[np.float64]:
         """Return one number per instance (N,); for one without any modality the mean of y in training.
 
         Raises:
             InputError: all faults of X at once.
         """
-        check_is_fitted(self)
         answer = self._ask(X)
         return self._decide(answer.logits, answer.present)[0]
 
-    def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:  # noqa: ANN401
+    def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:
         values = logits[:, 0].astype(np.float64) * self.target_std_ + self.target_mean_
         return np.where(present.any(1), values, self.target_mean_), None
 
-    def _targets(self, y: Any, weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:  # noqa: ANN401
-        values = column_or_1d(y, warn=True)
-        try:
-            values = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"y must hold numbers ({error})") from None
+    def _targets(self, y: NDArray[Any], weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:
+        with foreign_errors("y must hold numbers"):
+            values = y.astype(np.float64)
         if not np.isfinite(values).all():
             raise InputError("Input y contains NaN, infinity or a value too large; leave those instances out")
         if first:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from concordant import seeding
 from concordant.calibration.distributed import Ranks
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import write_atomically
@@ -109,6 +109,7 @@ class RunState:
         optimizer: of the parameters of both.
         schedule: of the optimiser's learning rate.
         draws: the source of perturbations.
+        dropout: the source of all other draws.
         fabric: where training takes place.
         selector: the selected state.
         seconds: training time before the interruption.
@@ -120,6 +121,7 @@ class RunState:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     draws: torch.Generator
+    dropout: seeding.Stream
     fabric: Fabric
     selector: CheckpointSelector
     seconds: float = 0.0
@@ -132,7 +134,7 @@ class RunState:
             ranks: the processes; None = one process.
             seconds: training time so far, without that before an interruption.
         """
-        chance = self._dropout_stream().unsqueeze(0).to(self.fabric.device)
+        chance = self.dropout.state.unsqueeze(0).to(self.fabric.device)
         total = self.state.total if ranks is None else ranks.total(self.state.total)[0]
         if ranks is not None:
             ranks.rows = (1,) * ranks.size
@@ -205,15 +207,7 @@ class RunState:
         self.seconds = saved["seconds"]
         if self.fabric.global_rank < len(saved["chance"]):
             # A copy: PyTorch reads a generator state from the start of its memory, wherever the row begins.
-            chance = saved["chance"][self.fabric.global_rank].clone()
-            if self.fabric.device.type == "cuda":
-                torch.cuda.set_rng_state(chance, self.fabric.device)
-            else:
-                torch.set_rng_state(chance)
-
-    def _dropout_stream(self) -> Tensor:
-        device = self.fabric.device
-        return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+            self.dropout.state = saved["chance"][self.fabric.global_rank].clone()
 
 
 class CheckpointWriter(Callback):

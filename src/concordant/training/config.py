@@ -6,7 +6,7 @@ configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -28,7 +29,7 @@ from concordant.training.methods import METHODS
 
 
 class Recipe(BaseModel):
-    """Training recipe of all runs of an experiment.
+    """Training recipe of all runs of an experiment, and of the estimators.
 
     Args:
         steps: of the optimiser, at the most.
@@ -42,7 +43,7 @@ class Recipe(BaseModel):
         patience: evaluations in a row without a state to keep after which training stops.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int = Field(default=700, ge=1)
     batch: int = Field(default=64, ge=2)
@@ -52,6 +53,15 @@ class Recipe(BaseModel):
     width: int = Field(default=64, ge=2, multiple_of=2)
     evaluations: int = Field(default=10, ge=1)
     patience: int = Field(default=5, ge=1)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:  # noqa: ANN401
+        """Take scalars of NumPy and PyTorch; refuse booleans, which pydantic takes for numbers."""
+        value = value.item() if getattr(value, "ndim", None) == 0 else value
+        if isinstance(value, bool):
+            raise ValueError(f"input should be a number; found {value}")
+        return value
 
 
 class Variant(NamedTuple):
@@ -109,10 +119,9 @@ class Config(BaseModel):
         return values
 
     @model_validator(mode="after")
-    def _names_exist(self) -> Config:
+    def _consistent(self) -> Config:
         faults = [
-            *_unknown("fusion", (self.fusion,), FUSIONS),
-            *_unknown("calibrator", self.calibrators, CALIBRATORS),
+            *fusion_faults(self.fusion, self.calibrators),
             *_unknown("benchmark", (self.benchmark,), BENCHMARKS),
             *_unknown("method", (self.method,), METHODS),
         ]
@@ -125,22 +134,13 @@ class Config(BaseModel):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 faults.append(f"{what} names {', '.join(twice)} more than once; name each once")
-        faults += self._misfits()
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-    def _misfits(self) -> list[str]:
-        """Return combinations that do not work, of valid names."""
-        faults = []
-        count = len(self.modalities)
-        if count == 1 and self.calibrators != ("none",):
+        if len(self.modalities) == 1 and self.calibrators != ("none",):
             faults.append(
                 f"one modality alone has nothing to be compared with; name two or more, or calibrators none; "
                 f"found {', '.join(self.calibrators)}"
             )
         if self.fusion in FUSIONS:
-            entry = FUSIONS[self.fusion]
+            entry, count = FUSIONS[self.fusion], len(self.modalities)
             if entry.most is not None and count > entry.most:
                 faults.append(f"{self.fusion} joins at most {entry.most} modalities; found {count}")
             if self.calibrate not in entry.points:
@@ -148,23 +148,13 @@ class Config(BaseModel):
                     f"{self.fusion} can be calibrated at {' or '.join(entry.points)}; found {self.calibrate!r}"
                 )
         deciding = [name for name in self.calibrators if name in CALIBRATORS and CALIBRATORS[name].late]
-        if deciding and self.fusion in FUSIONS and not FUSIONS[self.fusion].late:
-            late = ", ".join(name for name in FUSIONS if FUSIONS[name].late)
-            faults.append(
-                f"{', '.join(deciding)} decides for each modality alone and needs a late fusion, one of {late}; "
-                f"found {self.fusion}"
-            )
-        behind = [name for name in self.calibrators if name in CALIBRATORS and CALIBRATORS[name].fused]
-        if behind and self.fusion in FUSIONS and not FUSIONS[self.fusion].head:
-            faults.append(
-                f"{', '.join(behind)} stands before the head of the fusion, and {self.fusion} has no single one; "
-                "choose another fusion"
-            )
         if deciding and self.method != "none":
             faults.append(
                 f"{', '.join(deciding)} decides without the fusion, which {self.method} trains; leave one of them out"
             )
-        return faults
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     @property
     def variants(self) -> tuple[Variant, ...]:
@@ -222,8 +212,8 @@ def make_config(
     """
     entry = BENCHMARKS[benchmark]
     chosen = protocol if protocol is not None else entry.protocols[0]
-    known = entry.recipe_for(chosen) if chosen in entry.protocols else {}
     joined = fusion if fusion is not None else entry.fusion
+    known = entry.recipe_for(chosen) if chosen in entry.protocols else {}
     values = {
         "benchmark": benchmark,
         "fusion": joined,
@@ -269,6 +259,32 @@ def first_point(fusion: str) -> str:
     return FUSIONS[fusion].points[0] if fusion in FUSIONS else "features"
 
 
-def _unknown(kind: str, names: tuple[str, ...], choices: Registry[Any] | tuple[str, ...]) -> list[str]:
+def fusion_faults(fusion: str, calibrators: Sequence[str]) -> list[str]:
+    """Return one fault per unknown name, or per calibrator that cannot stand before the fusion."""
+    faults = [*_unknown("fusion", (fusion,), FUSIONS), *_unknown("calibrator", calibrators, CALIBRATORS)]
+    if faults:
+        return faults
+    deciding = [name for name in calibrators if CALIBRATORS[name].late]
+    if deciding and not FUSIONS[fusion].late:
+        late = ", ".join(name for name in FUSIONS if FUSIONS[name].late)
+        faults.append(
+            f"{', '.join(deciding)} decides for each modality alone and needs a late fusion, one of {late}; "
+            f"found {fusion}"
+        )
+    behind = [name for name in calibrators if CALIBRATORS[name].fused]
+    if behind and not FUSIONS[fusion].head:
+        faults.append(
+            f"{', '.join(behind)} stands before the head of the fusion, and {fusion} has no single one; "
+            "choose another fusion"
+        )
+    return faults
+
+
+def _unknown(kind: str, names: Sequence[Any], choices: Registry[Any] | tuple[str, ...]) -> list[str]:
     """Return one fault per name that is not among the choices."""
-    return [f"unknown {kind} {name!r}; choose from: {', '.join(choices)}" for name in names if name not in choices]
+    listed = ", ".join(choices)
+    return [
+        f"unknown {kind} {name!r}; choose from: {listed}"
+        for name in names
+        if not isinstance(name, str) or name not in choices
+    ]

@@ -194,6 +194,17 @@ class Devices:
         return DDPStrategy(timeout=PATIENCE, find_unused_parameters=True)
 
 
+def device_faults(name: Any) -> list[str]:  # noqa: ANN401 - an argument of a user
+    """Return what is wrong with the name of a device, none if PyTorch can compute there."""
+    try:
+        if torch.empty(0, device=torch.device(name)).is_meta:
+            return ["device meta computes nothing; choose cpu, cuda or mps"]
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        line = str(error).split("\n", 1)[0]
+        return [f"device must be one that PyTorch can use here, such as cpu; found {name!r} ({line})"]
+    return []
+
+
 def launched() -> Launched | None:
     """Return the place of this process among those of torchrun or srun; None if it is the only one.
 

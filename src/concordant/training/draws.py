@@ -86,7 +86,7 @@ class Draws(TorchFunctionMode):
 def plan_draws(step: Callable[[], object], device: torch.device) -> list[Draw]:
     """Return what a step of one seed draws; the global streams are put back."""
     draws = Draws()
-    with seeding.stream(0, "dropout", device=device), draws:
+    with seeding.Stream(0, "dropout", device=device), draws:
         step()
     return draws.plan
 

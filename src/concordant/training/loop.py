@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -81,6 +82,7 @@ def fit(
     selector: CheckpointSelector | None = None,
     state: TrainingState | None = None,
     callbacks: Sequence[Callback] = (),
+    stream: AbstractContextManager[object] | None = None,
     reduce: Callable[[float | Tensor], float] = float,
 ) -> TrainingState:
     """Train a model in place; its mode at the end is training.
@@ -97,6 +99,8 @@ def fit(
         selector: keeps a state and stops training early; None = neither.
         state: of an interrupted run; None = the start.
         callbacks: called in this order.
+        stream: entered for the batch and the passes of each step, whose random numbers it provides; None = PyTorch's
+            global generators.
         reduce: sums a loss over processes.
 
     Raises:
@@ -104,13 +108,15 @@ def fit(
     """
     selector = CheckpointSelector() if selector is None else selector
     state = TrainingState() if state is None else state
+    stream = nullcontext() if stream is None else stream
     marks = evaluation_steps(steps, evaluations)
     model.train()
     for number in range(state.step + 1, steps + 1):
         if selector.exhausted:
             break
         optimizer.zero_grad()
-        loss = step(next(batches))
+        with stream:
+            loss = step(next(batches))
         for callback in callbacks:
             callback.before_update(number)
         optimizer.step()

@@ -144,9 +144,9 @@ def train(
     own = ("perturbations",) if rank == 0 or devices.across == "gather" else ("perturbations", rank)
     draws = seeding.generator(seed, *own, device=fabric.device)
     selector, clock = CheckpointSelector(recipe.patience), Clock()
-    run = RunState(state, model, method, plain, schedule, draws, fabric, selector)
-    dropout = seeding.stream(seed, "dropout", *(() if rank == 0 else (rank,)), device=fabric.device)
-    with dropout, connected(fabric.world_size, whole=devices.across == "gather") as ranks:
+    dropout = seeding.Stream(seed, "dropout", *(() if rank == 0 else (rank,)), device=fabric.device)
+    run = RunState(state, model, method, plain, schedule, draws, dropout, fabric, selector)
+    with seeding.in_order(fabric.device), connected(fabric.world_size, whole=devices.across == "gather") as ranks:
         inner.ranks = method.ranks = ranks
         run.resume(checkpoint, ranks)
         order = islice(endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches")), state.step, None)
@@ -189,6 +189,7 @@ def train(
             selector=selector,
             state=state,
             callbacks=callbacks,
+            stream=dropout,
             reduce=float if ranks is None else lambda total: ranks.total(total)[0],
         )
         batches.close()
