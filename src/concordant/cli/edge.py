@@ -7,7 +7,6 @@ second one, or five seconds, ends the process at once. Exit status: 128 + the nu
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from concordant.errors import ConcordantError, UsageError
+from concordant.workers import end_children
 
 GRACE = 5.0  # seconds from a first signal to the end of the process, whatever is still running
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -116,8 +116,7 @@ def _stoppable() -> Iterator[None]:
 
 def _end(status: int) -> None:
     """End the worker processes and this one at once."""
-    for process in multiprocessing.active_children():
-        process.kill()
+    end_children()
     os.write(2, _STOPPED.encode())
     os._exit(status)
 

@@ -12,15 +12,12 @@ import atexit
 import multiprocessing
 import os
 import queue
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -30,6 +27,7 @@ from concordant.errors import ConcordantError, UsageError
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
 from concordant.training.provenance import cores
+from concordant.workers import Workers, end_with_parent, interrupts_held
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -111,19 +109,16 @@ def run_all(
         ConcordantError: a worker process died.
     """
     failures, threads = [], torch.get_num_threads()
-    pool: ProcessPoolExecutor | None = None
-    finished: Iterator[tuple[Unit, Callable[[], dict[str, Any]]]]
-    try:
-        count = min(default_jobs() if processes is None else processes, len(jobs))
+    count = min(default_jobs() if processes is None else processes, len(jobs))
+    with ExitStack() as stack:
+        finished: Iterator[tuple[Unit, Callable[[], dict[str, Any]]]]
         if count <= 1:
+            stack.callback(torch.set_num_threads, threads)
             torch.set_num_threads(1)
             finished = ((job, partial(work, job)) for job in jobs)
         else:
-            # "spawn": a forked PyTorch may hang in its thread pool.
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
-            with _interrupts_held():
-                futures = {pool.submit(work, job): job for job in jobs}
+            pool = stack.enter_context(Workers(count, start_worker))
+            futures = {pool.submit(work, job): job for job in jobs}
             finished = ((futures[future], future.result) for future in as_completed(futures))
         for job, result in finished:
             try:
@@ -135,44 +130,12 @@ def run_all(
                 ) from None
             except ConcordantError as error:
                 failures.append((job, f"{job.name}: {error}"))
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or a signal: runs that are being trained are not waited for
-        for process in multiprocessing.active_children():
-            process.kill()
-        raise
-    finally:
-        torch.set_num_threads(threads)
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=True)
     return failures
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold back Ctrl-C: processes started meanwhile never receive it, since their parent decides; this one does later.
-
-    A terminal sends the signal to every process of the command.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # not a POSIX system
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def start_worker() -> None:
-    """Compute with one thread, and end when the parent process does, even if it was killed."""
+    """Compute with one thread."""
     torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        if parent is not None:
-            wait([parent.sentinel])
-            os._exit(1)  # at once: an unfinished run does not count
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 class DistributedRunner:
@@ -248,7 +211,7 @@ def run_distributed(jobs: Sequence[Job], work: Work, devices: Devices, *, done: 
     results = multiprocessing.get_context("spawn").Queue()
     # PyTorch prints a performance hint about unused parameters in every process.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    with _interrupts_held():
+    with interrupts_held():
         started = start_processes(  # type: ignore[no-untyped-call]
             _work_as_rank,
             args=(devices.devices, find_free_network_port(), list(jobs), work, devices, results),
@@ -287,6 +250,7 @@ def _work_as_rank(
     results: Any,  # noqa: ANN401
 ) -> None:
     """Do all jobs in one of the processes that `run_distributed` starts, which looks like one of torchrun's."""
+    end_with_parent()
     start_worker()
     os.environ.update(
         RANK=str(rank),

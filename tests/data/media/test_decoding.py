@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -135,3 +136,44 @@ def test_processes_give_the_same_and_one_that_dies_takes_one_clip_along(tmp_path
     wanted = [f"c{k} [{k}] None" for k in range(8)]
     wanted[5] = "c5 None the process that decoded it died (a broken codec, or out of memory)"
     assert done.stdout.splitlines() == wanted
+
+
+class Failing(Counting):
+    """Meets a fault of the machine or of a clip."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def __call__(self, clip):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), None),
+        (OSError(errno.EMFILE, "Too many open files"), None),
+        (OSError(errno.EINVAL, "Invalid argument"), "Invalid argument"),
+        (ValueError("odd\nfault"), "odd fault"),
+    ],
+)
+def test_a_fault_of_the_machine_is_not_a_fault_of_the_clip(error, reason, tmp_path):
+    clips = make(tmp_path, 1)
+    if reason is None:
+        with pytest.raises(OSError, match=error.strerror):
+            run(clips, Failing(error), tmp_path / "cache", may_fail=1)
+    else:
+        ((_, arrays, found),) = run(clips, Failing(error), tmp_path / "cache", may_fail=1)
+        assert arrays is None
+        assert reason in found
+        assert "\n" not in found
+
+
+def test_a_cache_that_cannot_be_written_ends_it(tmp_path, monkeypatch):
+    def full(path, arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("concordant.data.media.decoding._save", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(make(tmp_path, 1), Counting(), tmp_path / "cache", may_fail=1)

@@ -6,30 +6,30 @@ continue. Clips are yielded in order; only a few wait in memory.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import multiprocessing
-import os
-import threading
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.errors import ConcordantError, DataError
+from concordant.errors import ConcordantError, DataError, foreign
 from concordant.files import write_atomically
+from concordant.workers import Workers
 
 Arrays = dict[str, NDArray[Any]]
 _WAITING = 4  # clips submitted ahead per process
+# Faults of the machine: a full disk or quota, too many open files, a disk that fails.
+_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -97,52 +97,27 @@ def _decoded(
         for clip in clips:
             yield clip, *_result(cache, _kept(clip, work, cache, parameters))
         return
-    ahead: deque[tuple[Clip, Future[tuple[str, str | None]]]] = deque()
     rest = iter(clips)
-    pool = _pool(processes)
-    try:
-        while True:
-            while len(ahead) < _WAITING * processes and (more := next(rest, None)) is not None:
-                ahead.append((more, pool.submit(_kept, more, work, cache, parameters)))
-            if not ahead:
-                return
-            clip, future = ahead.popleft()
+    while (more := next(rest, None)) is not None:  # a new pool after each broken one
+        ahead: deque[tuple[Clip, Future[tuple[str, str | None]]]] = deque()
+        with Workers(processes) as pool:
             try:
-                found = future.result()
+                while more is not None or ahead:
+                    while more is not None and len(ahead) < _WAITING * processes:
+                        ahead.append((more, pool.submit(_kept, more, work, cache, parameters)))
+                        more = next(rest, None)
+                    found = ahead[0][1].result()
+                    yield ahead.popleft()[0], *_result(cache, found)
             except BrokenProcessPool:
-                # One of the submitted clips killed its process: decoded one by one, the others are kept.
-                pool.shutdown(wait=False, cancel_futures=True)
-                out = [clip, *(one for one, _ in ahead)]
-                ahead.clear()
-                for one in out:
-                    yield one, *_result(cache, _alone(one, work, cache, parameters))
-                pool = _pool(processes)
-                continue
-            yield clip, *_result(cache, found)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    # "spawn": forked codecs and threads may hang.
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    """End when the parent process does, even if it was killed."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+                pass
+        # One of the submitted clips killed its process: decoded one by one, the others are kept.
+        for clip in [*(one for one, _ in ahead), *([] if more is None else [more])]:
+            yield clip, *_result(cache, _alone(clip, work, cache, parameters))
 
 
 def _alone(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) -> tuple[str, str | None]:
     """Decode a clip in a separate process."""
-    with _pool(1) as pool:
+    with Workers(1) as pool:
         try:
             return pool.submit(_kept, clip, work, cache, parameters).result()
         except BrokenProcessPool:
@@ -153,13 +128,17 @@ def _kept(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) ->
     """Decode a clip unless it is cached; return its file in the cache, or the reason of its failure."""
     try:
         name = f"{_key(clip, parameters)}.npz"
-        if not (cache / name).exists():
-            arrays = work(clip)
-            write_atomically(cache / name, lambda temporary: _save(temporary, arrays))
+        if (cache / name).exists():
+            return name, None
+        arrays = work(clip)
     except ConcordantError as error:
         return "", str(error)
     except Exception as error:  # codecs raise anything; only this clip fails
-        return "", f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.errno in _SYSTEM:
+            raise
+        return "", foreign(error)
+    # A fault of the disk is not a fault of the clip: it ends the command, which goes on when given again.
+    write_atomically(cache / name, lambda temporary: _save(temporary, arrays))
     return name, None
 
 
