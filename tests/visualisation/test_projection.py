@@ -4,7 +4,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 from sklearn.preprocessing import StandardScaler
 
-from concordant.visualisation.projection import pca_maps, probe, probe_within, silhouette, tsne_maps
+from concordant.visualisation.projection import probe, probe_within, project, silhouette
 
 
 def sides(n=40, d=6):
@@ -16,30 +16,31 @@ def test_one_fit_serves_both_sides():
     before, after = sides()
     both = np.concatenate([before, after]) / before.std(0)
     expected = PCA(2, svd_solver="full").fit_transform(both)
-    found = np.concatenate(pca_maps(before, after))
+    found = np.concatenate(project(before, after, seed=0)["pca"])
     assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_same_features_land_on_the_same_place():
     before, _ = sides()
-    first, second = pca_maps(before, before)
+    maps = project(before, before, seed=0)
+    first, second = maps["pca"]
     assert first == pytest.approx(second, abs=1e-4)
-    first, second = tsne_maps(before, before.copy(), seed=0)
+    first, second = maps["tsne"]
     spread = first.std()
     assert np.abs(first - second).max() < spread  # twins are neighbours
 
 
 def test_tsne_is_the_same_for_the_same_seed():
     before, after = sides()
-    assert np.array_equal(tsne_maps(before, after, seed=4)[1], tsne_maps(before, after, seed=4)[1])
+    assert np.array_equal(*(project(before, after, seed=4)["tsne"][1] for _ in range(2)))
 
 
 def test_constant_features_are_left_out_and_too_few_make_no_map():
     before, after = sides()
     before[:, 0] = 3.0
-    assert np.isfinite(pca_maps(before, after)[0]).all()
-    assert pca_maps(before[:4], after[:4]) is None
-    assert tsne_maps(before[:, :1], after[:, :1], seed=0) is None
+    assert np.isfinite(project(before, after, seed=0)["pca"][0]).all()
+    assert project(before[:4], after[:4], seed=0) == project(before[:0], after[:0], seed=0) == {}
+    assert project(before[:, :1], after[:, :1], seed=0) == {}
 
 
 def clusters(gap, n=60):

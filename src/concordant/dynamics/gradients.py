@@ -9,6 +9,7 @@ statistics, training modes or random streams. Shapes: logits (B, C); L losses gi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -40,13 +41,10 @@ def gradient_cosines(losses: Mapping[str, Tensor], parameters: Sequence[Tensor])
     >>> {pair: round(cosine, 4) for pair, cosine in gradient_cosines(losses, [weight]).items()}
     {('audio', 'text'): -1.0, ('audio', 'vision'): 0.7071, ('text', 'vision'): -0.7071}
     """
-    names = list(losses)
     table = cosine_table(losses, parameters).tolist()
-    found: dict[tuple[str, str], float | None] = {}
-    for (row, one), (column, other) in combinations(enumerate(names), 2):
-        value = table[row][column]
-        found[one, other] = None if value != value else value  # NaN is not itself
-    return found
+    pairs = combinations(enumerate(losses), 2)
+    found = {(one, other): table[row][column] for (row, one), (column, other) in pairs}
+    return {pair: None if math.isnan(value) else value for pair, value in found.items()}
 
 
 def cosine_table(losses: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> Tensor:

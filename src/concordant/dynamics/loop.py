@@ -14,7 +14,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from concordant.dynamics.gradients import gradient_cosines
-from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Records, check_every, modulation, update_ratios
+from concordant.dynamics.recorder import (
+    DEFAULT_EVERY,
+    Record,
+    Records,
+    check_every,
+    modulation,
+    trainable,
+    update_ratios,
+)
 from concordant.errors import UsageError
 
 
@@ -49,8 +57,7 @@ class LoopRecorder(Records):
     def __init__(self, parts: Mapping[str, nn.Module], *, every: int = DEFAULT_EVERY) -> None:
         super().__init__()
         check_every(every)
-        learned = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
-        self.parts = {name: own for name, own in learned.items() if own}
+        self.parts = trainable(parts)
         self.every = every
         self._step = 0
 

@@ -106,7 +106,8 @@ class Recorder(Records, Callback):
         self.every, self.kind, self.seed, self.log = every, kind, seed, log
         self.seconds = 0.0
         self._loss_of: Loss = LOSSES[kind]
-        self._losses: list[tuple[int, Tensor]] = []
+        # Numbers on the device: step, keys (quantity, of), values (keys,).
+        self._losses: list[tuple[int, Sequence[tuple[str, str]], Tensor]] = []
         self._pending: list[tuple[int, Sequence[tuple[str, str]], Tensor]] = []
         self._out: Output | None = None
         self._labels: Tensor | None = None
@@ -142,18 +143,17 @@ class Recorder(Records, Callback):
             self._record(step, modulation(out.calibration, rows, reliability=reliable, gates=learns))
             losses = modality_losses(model, out, self._labels, self._loss_of)
             table = cosine_table(losses, list(model.fusion.parameters()))
-            place = {name: number for number, name in enumerate(losses)}
+            upper = table[*torch.triu_indices(len(losses), len(losses), offset=1, device=table.device)]
+            known = dict(zip(combinations(losses, 2), upper, strict=True))
             nothing = torch.full((), torch.nan, device=self._labels.device)
-            for one, other in combinations(out.calibration.names, 2):
-                known = one in place and other in place
-                value = table[place[one], place[other]] if known else nothing
-                self._record(step, {("conflict", f"{one}|{other}"): value})
+            pairs = combinations(out.calibration.names, 2)
+            self._record(step, {("conflict", "|".join(pair)): known.get(pair, nothing) for pair in pairs})
             self._weights = {part: [p.detach().clone() for p in own] for part, own in parts_of(model).items()}
             self._out = self._labels = None  # the output holds the graph of the step
 
     def after_update(self, step: int, loss: Tensor) -> None:
         """Keep the loss, and record how far the weights have moved."""
-        self._losses.append((step, loss))
+        self._losses.append((step, [("loss", "")], loss.reshape(1)))
         if not self._weights:
             return
         with self._at_work():
@@ -163,22 +163,20 @@ class Recorder(Records, Callback):
     def evaluated(self, step: int, entry: dict[str, float]) -> None:
         """Record validation and probes, fetch the numbers from the device, and hand them to the log."""
         with self._at_work():
-            loss, plain = validate(self._model, self._valid, kind=self.kind)
-            known = [Record(step, "validation_loss", "", loss), Record(step, "validation_score", "", plain)]
-            for name, accuracy in probes(self._model, self._train, self._valid).items():
-                known.append(Record(step, "probe", name, torch.nan if accuracy is None else accuracy))
+            loss, score = validate(self._model, self._valid, kind=self.kind)
+            probed = probes(self._model, self._train, self._valid)
             self.fetch()
-            self._keep(known)
+            self._keep([Record(step, "validation_loss", "", loss), Record(step, "validation_score", "", score)])
+            self._keep([Record(step, "probe", name, math.nan if x is None else x) for name, x in probed.items()])
 
     def fetch(self) -> None:
         """Move the numbers on the device into `records`."""
-        steps = [step for step, _ in self._losses]
-        losses = torch.stack([loss for _, loss in self._losses]).tolist() if steps else []
-        self._keep([Record(step, "loss", "", value) for step, value in zip(steps, losses, strict=True)])
-        values = torch.cat([values for _, _, values in self._pending]).tolist() if self._pending else []
-        keys = [(step, *key) for step, names, _ in self._pending for key in names]
-        self._keep([Record(*key, value) for key, value in zip(keys, values, strict=True)])
-        self._losses, self._pending = [], []
+        for pending in (self._losses, self._pending):
+            # One copy from the device for all values.
+            values = torch.cat([values for _, _, values in pending]).tolist() if pending else []
+            keys = [(step, *key) for step, names, _ in pending for key in names]
+            self._keep([Record(*key, value) for key, value in zip(keys, values, strict=True)])
+            pending.clear()
 
     def finish(self, model: MultimodalModel, valid: AnyTensors) -> dict[str, float | None]:
         """Return the "final_score" of the selected state on clean data, and its "sharpness".
@@ -228,9 +226,13 @@ def check_every(every: int) -> None:
 
 
 def parts_of(model: MultimodalModel) -> dict[str, list[nn.Parameter]]:
-    """Return part -> its trainable parameters, if it has any: "encoder.<modality>", "calibrator", "fusion"."""
-    parts: dict[str, nn.Module] = {f"encoder.{name}": encoder for name, encoder in model.encoders.items()}
-    parts |= {"calibrator": model.calibrator, "fusion": model.fusion}
+    """Return "encoder.<modality>", "calibrator" and "fusion" -> trainable parameters, where there are any."""
+    encoders = {f"encoder.{name}": encoder for name, encoder in model.encoders.items()}
+    return trainable({**encoders, "calibrator": model.calibrator, "fusion": model.fusion})
+
+
+def trainable(parts: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
+    """Return part -> its trainable parameters; parts without any are left out."""
     found = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
     return {name: own for name, own in found.items() if own}
 

@@ -51,7 +51,7 @@ def train_observed(task: Task, job: Job) -> Trained:
     Raises:
         ConcordantError: training diverged, or TensorBoard is not installed.
     """
-    require_tensorboard()
+    check_able()
     from lightning_fabric.loggers import TensorBoardLogger
 
     every = DEFAULT_EVERY if job.dynamics is None else job.dynamics
@@ -85,13 +85,10 @@ def as_table(records: Sequence[Record]) -> pa.Table:
     """Return records as a table with the columns step, quantity, of, value; NaN is null."""
     import pyarrow as pa
 
-    columns = {
-        "step": pa.array([record.step for record in records], pa.int64()),
-        "quantity": pa.array([record.quantity for record in records], pa.string()),
-        "of": pa.array([record.of for record in records], pa.string()),
-        "value": pa.array([record.value for record in records], pa.float64(), from_pandas=True),
-    }
-    return pa.table(columns)
+    types = (pa.int64(), pa.string(), pa.string(), pa.float64())
+    columns = [[one[place] for one in records] for place in range(len(types))]
+    arrays = [pa.array(column, kind, from_pandas=True) for column, kind in zip(columns, types, strict=True)]
+    return pa.table(arrays, names=Record._fields)
 
 
 def collect_dynamics(folder: Path) -> dict[str, Any]:
@@ -160,7 +157,7 @@ def check_observable(config: Config, folder: RunFolder, every: int) -> None:
             )
 
 
-def check_able(every: int) -> None:
+def check_able(every: int = DEFAULT_EVERY) -> None:
     """Refuse a distance below 1, or recording without TensorBoard.
 
     Raises:
@@ -168,11 +165,6 @@ def check_able(every: int) -> None:
         ConcordantError: TensorBoard is not installed.
     """
     check_every(every)
-    require_tensorboard()
-
-
-def require_tensorboard() -> None:
-    """Raise ConcordantError if TensorBoard is not installed."""
     try:
         import_module("tensorboard")
     except ImportError:

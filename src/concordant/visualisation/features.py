@@ -20,7 +20,7 @@ from concordant.robustness.corruptions import KINDS
 from concordant.robustness.own_data import as_split, layouts_of
 from concordant.robustness.predict import Model
 from concordant.visualisation.explain import Usual, most_distrusted
-from concordant.visualisation.projection import Maps, pca_maps, probe, probe_within, silhouette, tsne_maps
+from concordant.visualisation.projection import Maps, probe, probe_within, project, silhouette
 from concordant.visualisation.trace import Trace, trace_calibration
 
 POINTS = 400  # on a map
@@ -96,10 +96,12 @@ def measure_features(
 def distrusted(observed: Trace, usual: Usual, split: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
     """Return the instances with the largest fall below the usual reliability, with ids, for inspection."""
     mean = usual.mean()
-    predicted = _predictions(observed, split)
+    predicted = observed.predictions(real=split.labels.dtype.kind == "f")
     right = None if predicted is None else agree(split.labels, predicted)
     found = []
     for row, column, z in most_distrusted(observed, usual, count):
+        pairs = {"supported_by": observed.support, "contradicted_by": observed.conflict}
+        strongest = {what: values[row, column].argmax() for what, values in pairs.items()}
         found.append(
             {
                 "id": str(split.ids[row]),
@@ -110,8 +112,7 @@ def distrusted(observed: Trace, usual: Usual, split: Split, classes: Sequence[st
                 "label": named(split.labels[row], classes),
                 "prediction": None if predicted is None else named(predicted[row], classes),
                 "right": None if right is None else bool(right[row]),
-                "supported_by": _strongest(observed, observed.support[row, column]),
-                "contradicted_by": _strongest(observed, observed.conflict[row, column]),
+                **{w: observed.names[k] if pairs[w][row, column, k] > 0 else None for w, k in strongest.items()},
             }
         )
     return found
@@ -120,16 +121,6 @@ def distrusted(observed: Trace, usual: Usual, split: Split, classes: Sequence[st
 def named(label: Any, classes: Sequence[str]) -> str:  # noqa: ANN401 - a NumPy number
     """Return a class's name, or a real label with two decimals."""
     return classes[int(label)] if isinstance(label, np.integer) else f"{float(label):.2f}"
-
-
-def _predictions(observed: Trace, split: Split) -> NDArray[Any] | None:
-    if observed.logits is None:
-        return None
-    return observed.logits[:, 0] if split.labels.dtype.kind == "f" else observed.logits.argmax(1)
-
-
-def _strongest(observed: Trace, values: NDArray[np.float32]) -> str | None:
-    return observed.names[int(values.argmax())] if values.max() > 0 else None
 
 
 def _some(split: AnySplit, most: int, seed: int, what: str) -> Split:
@@ -143,24 +134,21 @@ def _some(split: AnySplit, most: int, seed: int, what: str) -> Split:
 def _points(observed: Trace, split: Split, truth: NDArray[np.int64], seed: int) -> Found:
     draws = np.random.default_rng(seeding.derive_seed(seed, "features", "points"))
     rows = np.sort(draws.permutation(len(split))[:POINTS])
-    predicted = _predictions(observed, split)
+    predicted = observed.predictions(real=split.labels.dtype.kind == "f")
     maps: Found = {}
+    reliability: dict[str, list[float | None]] = {}
     for index, name in enumerate(observed.names):
         there = observed.present[rows, index]
-        sides = observed.before[name][rows][there], observed.after[name][rows][there]
-        fits = {"pca": pca_maps(*sides), "tsne": tsne_maps(*sides, seed=seeding.derive_seed(seed, "tsne", name))}
-        maps[name] = {method: None if found is None else _spread(found, there) for method, found in fits.items()}
+        before, after = (side[name][rows][there] for side in (observed.before, observed.after))
+        found = project(before, after, seed=seeding.derive_seed(seed, "tsne", name))
+        values = observed.reliability[rows, index]
+        reliability[name] = [float(value) if here else None for value, here in zip(values, there, strict=True)]
+        maps[name] = {method: _spread(both, there) for method, both in found.items()}
     return {
         "id": [str(one) for one in split.ids[rows]],
         "label": truth[rows].tolist(),
         "prediction": None if predicted is None else as_classes(predicted[rows]).tolist(),
-        "reliability": {
-            name: [
-                float(value) if here else None
-                for value, here in zip(observed.reliability[rows, index], observed.present[rows, index], strict=True)
-            ]
-            for index, name in enumerate(observed.names)
-        },
+        "reliability": reliability,
         "maps": maps,
     }
 
@@ -169,10 +157,8 @@ def _spread(maps: Maps, there: NDArray[np.bool_]) -> Found:
     """Return both maps, with None at the instances that lack the modality."""
     found: Found = {}
     for side, points in zip(("before", "after"), maps, strict=True):
-        rows: list[list[float] | None] = [None] * len(there)
-        for row, point in zip(np.flatnonzero(there), points, strict=True):
-            rows[row] = [round(float(value), 4) for value in point]
-        found[side] = rows
+        places = iter([round(float(value), 4) for value in point] for point in points)
+        found[side] = [next(places) if here else None for here in there]
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,8 @@ def explain_sample(inspected: Inspected, sample: str) -> Explanation:
     split = test.take(np.array([ids.index(sample)]))
     observed = trace_calibration(inspected.model, split)
     usual = Usual.of(trace_calibration(inspected.model, inspected.task.valid))
-    classes, real = inspected.task.classes, split.labels.dtype.kind == "f"
-    logits = observed.logits if observed.logits is not None else np.zeros((1, len(classes)), np.float32)
-    predicted = logits[:, 0] if real else logits.argmax(1)
+    classes = inspected.task.classes
+    predicted = np.asarray(observed.predictions(real=inspected.task.kind == "real"))
     return Explanation(
         id=sample,
         label=named(split.labels[0], classes),
@@ -161,19 +161,13 @@ def _instances(inspected: Inspected) -> Any:  # noqa: ANN401 - pyarrow has no ty
 
     test = inspected.task.test
     observed = trace_calibration(inspected.model, test)
-    columns: dict[str, Any] = {"id": pa.array([str(one) for one in test.ids])}
+    values, here = {}, {}
     for index, name in enumerate(observed.names):
-        columns[f"reliability_{name}"] = _column(observed.reliability[:, index], observed.present[:, index])
-    for first in range(len(observed.names)):
-        for second in range(first + 1, len(observed.names)):
-            both = observed.present[:, first] & observed.present[:, second]
-            for what in ("support", "conflict"):
-                values = getattr(observed, what)[:, first, second]
-                columns[f"{what}_{observed.names[first]}_{observed.names[second]}"] = _column(values, both)
-    return pa.table(columns)
-
-
-def _column(values: Any, here: Any) -> Any:  # noqa: ANN401
-    import pyarrow as pa
-
-    return pa.array(values, pa.float32(), mask=~here)
+        here[f"reliability_{name}"] = observed.present[:, index]
+        values[f"reliability_{name}"] = observed.reliability[:, index]
+    for (first, one), (second, other) in combinations(enumerate(observed.names), 2):
+        for what in ("support", "conflict"):
+            here[f"{what}_{one}_{other}"] = observed.present[:, first] & observed.present[:, second]
+            values[f"{what}_{one}_{other}"] = getattr(observed, what)[:, first, second]
+    columns = {name: pa.array(x, pa.float32(), mask=~here[name]) for name, x in values.items()}
+    return pa.table({"id": pa.array([str(one) for one in test.ids]), **columns})

@@ -22,41 +22,33 @@ FOLDS = 5  # of the cross-validated probe
 Maps = tuple[Floats, Floats]
 
 
-def pca_maps(before: Floats, after: Floats) -> Maps | None:
-    """Return both sides on the two leading principal components of all their rows; None for too few instances.
+def project(before: Floats, after: Floats, *, seed: int) -> dict[str, Maps]:
+    """Return both sides on "pca", the two leading principal components, and on "tsne"; nothing for too few instances.
 
-    Features are divided by their standard deviation before calibration.
-    """
-    both = _stacked(before, after)
-    if both is None:
-        return None
-
-    from sklearn.decomposition import PCA
-
-    found = PCA(2, svd_solver="full").fit_transform(both)
-    return _halves(found, len(before))
-
-
-def tsne_maps(before: Floats, after: Floats, *, seed: int) -> Maps | None:
-    """Return both sides on one t-SNE map (van der Maaten and Hinton, JMLR 2008); None for too few instances.
+    Features are divided by their standard deviation before calibration. t-SNE (van der Maaten and Hinton, JMLR 2008)
+    starts from up to 30 principal components.
 
     Args:
         before: (n, D).
         after: (n, D).
-        seed: of the fit.
+        seed: of t-SNE.
     """
-    both = _stacked(before, after)
-    if both is None:
-        return None
+    if len(before) < FEWEST:
+        return {}
+    spread = before.std(0)
+    alive = spread > 1e-6 * max(1.0, float(np.abs(before).max()))
+    if alive.sum() < 2:
+        return {}
 
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    count = min(COMPONENTS, *both.shape)
-    fewer = PCA(count, svd_solver="full").fit_transform(both)
-    perplexity = min(PERPLEXITY, (len(both) - 1) / 3)
-    found = TSNE(2, perplexity=perplexity, init="pca", random_state=seed % 2**32, n_jobs=1).fit_transform(fewer)
-    return _halves(found, len(before))
+    both = np.asarray(np.concatenate([before, after])[:, alive] / spread[alive], dtype=np.float32)  # (2n, D)
+    components = PCA(min(COMPONENTS, *both.shape), svd_solver="full").fit_transform(both)
+    tsne = TSNE(2, perplexity=min(PERPLEXITY, (len(both) - 1) / 3), init="pca", random_state=seed % 2**32, n_jobs=1)
+    places = {"pca": components[:, :2], "tsne": tsne.fit_transform(components)}
+    count = len(before)
+    return {name: (x[:count].astype(np.float32), x[count:].astype(np.float32)) for name, x in places.items()}
 
 
 def silhouette(features: Floats, labels: NDArray[Any]) -> float | None:
@@ -106,21 +98,6 @@ def probe_within(features: Floats, labels: NDArray[Any], *, seed: int) -> float 
     for fit, held in folds.split(features, labels):
         hits += len(held) * (probe(features[fit], labels[fit], features[held], labels[held]) or 0.0)
     return hits / len(labels)
-
-
-def _stacked(before: Floats, after: Floats) -> Floats | None:
-    """Return the rows of both sides in units of the spread before calibration, (2n, D); None for too few instances."""
-    if len(before) < FEWEST:
-        return None
-    spread = before.std(0)
-    alive = spread > 1e-6 * max(1.0, float(np.abs(before).max()))
-    if alive.sum() < 2:
-        return None
-    return np.asarray(np.concatenate([before, after])[:, alive] / spread[alive], dtype=np.float32)
-
-
-def _halves(found: Floats, count: int) -> Maps:
-    return np.asarray(found[:count], dtype=np.float32), np.asarray(found[count:], dtype=np.float32)
 
 
 def _standard(x: Floats, reference: Floats) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from concordant.calibration.summary import summarise
@@ -58,6 +59,10 @@ class Trace:
     support: Floats
     conflict: Floats
     logits: Floats | None
+
+    def predictions(self, *, real: bool) -> NDArray[Any] | None:
+        """Return class indices (N,), or the predicted numbers (N,); None for a calibrator alone."""
+        return None if self.logits is None else self.logits[:, 0] if real else self.logits.argmax(1)
 
 
 def trace_calibration(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = None) -> Trace:
