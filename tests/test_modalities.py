@@ -11,8 +11,7 @@ from concordant.modalities import (
     check_sizes,
     from_positions,
     gather,
-    over_features,
-    over_positions,
+    over,
     to_positions,
 )
 
@@ -70,28 +69,20 @@ def test_positions_hold_each_instance_and_feature(case):
 
 
 @settings(deadline=None, max_examples=60)
-@given(tensors(), st.booleans())
-def test_over_positions_reaches_every_feature_of_its_position(case, single):
+@given(tensors(), st.sampled_from(["positions", "instances", "features", "all"]))
+def test_over_reaches_every_position_and_feature(case, which):
     layout, x = case
     flat = to_positions(x, layout)
-    values = torch.rand(flat.shape[0], 1 if single else flat.shape[1])
-    spread = to_positions(torch.zeros_like(x) + over_positions(values, x, layout), layout)
-    assert torch.equal(spread, values.unsqueeze(-1).expand_as(flat))
-
-
-@settings(deadline=None, max_examples=60)
-@given(tensors())
-def test_over_features_reaches_every_position_of_its_feature(case):
-    layout, x = case
-    flat = to_positions(x, layout)
-    values = torch.rand(flat.shape[0], flat.shape[2])
-    spread = to_positions(torch.zeros_like(x) + over_features(values, layout), layout)
-    assert torch.equal(spread, values.unsqueeze(1).expand_as(flat))
+    size, length, width = flat.shape
+    shape = {"positions": (length, 1), "instances": (1, 1), "features": (1, width), "all": (length, width)}[which]
+    values = torch.rand(size, *shape)
+    spread = to_positions(torch.zeros_like(x) + over(values, x, layout), layout)
+    assert torch.equal(spread, values.expand_as(flat))
 
 
 def test_check_sizes_fills_in_layouts():
-    assert check_sizes(SIZES, "auto") == {"text": "auto", "audio": "auto"}
-    assert check_sizes(SIZES, {"audio": "btd"}) == {"text": "auto", "audio": "btd"}
+    assert check_sizes(SIZES, "auto") == (SIZES, {"text": "auto", "audio": "auto"})
+    assert check_sizes(SIZES, {"audio": "btd"}) == (SIZES, {"text": "auto", "audio": "btd"})
 
 
 @pytest.mark.parametrize(

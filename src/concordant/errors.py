@@ -6,6 +6,10 @@ quotes from files and from other libraries is shortened, and cannot control a te
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
 from reprlib import Repr
 from typing import TYPE_CHECKING
 
@@ -79,3 +83,83 @@ def _sentence(where: tuple[int | str, ...], message: str, found: object) -> str:
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
+
+
+def shown(value: object) -> str:
+    """Return a value as an error names it: on one line, shortened; of a tensor or array the type and shape.
+
+    >>> import torch
+    >>> shown(0.5), shown(torch.zeros(2, 3))
+    ('0.5', 'Tensor of shape (2, 3)')
+    """
+    shape = getattr(value, "shape", ())
+    if isinstance(shape, tuple) and shape:
+        return f"{type(value).__name__} of shape {tuple(shape)}"
+    return _shortened(" ".join(quoted(value).split()), 100)
+
+
+class Checks:
+    """Checks of a call's arguments; see `checks`. Numbers may be Python's or NumPy's, and come back as Python's."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def require(self, fine: bool, sentence: str) -> None:
+        """Note a sentence as a fault unless all is fine."""
+        if not fine:
+            self.faults.append(sentence)
+
+    def number(self, name: str, value: object, low: float = 0.0, high: float = math.inf, *, ends: str = "[)") -> float:
+        """Return a finite number between `low` and `high`; `ends` has a bracket for each end that belongs to them."""
+        if not isinstance(value, Real) or isinstance(value, bool):
+            self.faults.append(f"{name} must be a number; found {shown(value)}")
+            return low
+        found = float(value)
+        above = found >= low if ends[0] == "[" else found > low
+        if not (above and (found <= high if ends[1] == "]" else found < high)):
+            range_ = f"lie in {ends[0]}{low:g}, {high:g}{ends[1]}"
+            if low == 0 and high == math.inf and found != math.inf:
+                range_ = "not be negative" if ends[0] == "[" else "be positive"
+            self.faults.append(f"{name} must {range_}; found {value}")
+        return found
+
+    def integer(self, name: str, value: object, low: int, *, also: str = "") -> int:
+        """Return an integer of `low` or more; `also` completes the sentence with what else is allowed."""
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            self.faults.append(f"{name} must be an integer of {low} or more{also}; found {shown(value)}")
+            return low
+        found = int(value)
+        self.require(found >= low, f"{name} must be {low} or more{also}; found {found}")
+        return found
+
+    def flag(self, name: str, value: object) -> bool:
+        """Return True or False, NumPy's included."""
+        if type(value).__name__ not in ("bool", "bool_"):
+            self.faults.append(f"{name} must be True or False; found {shown(value)}")
+            return False
+        return bool(value)
+
+    def choice(self, name: str, value: object, choices: Sequence[str | None]) -> None:
+        """Check that a value is one of several."""
+        fine = (value is None or isinstance(value, str)) and value in choices
+        self.require(fine, f"{name} must be {' or '.join(map(repr, choices))}; found {shown(value)}")
+
+
+@contextmanager
+def checks() -> Iterator[Checks]:
+    """Yield `Checks`, whose faults become one error at the end of the block.
+
+    Raises:
+        UsageError: all faults at once.
+
+    >>> with checks() as check:
+    ...     rate = check.number("rate", 2, 0, 1, ends="[]")
+    ...     size = check.integer("size", 1.5, 1)
+    Traceback (most recent call last):
+    ...
+    concordant.errors.UsageError: rate must lie in [0, 1]; found 2; size must be an integer of 1 or more; found 1.5
+    """
+    found = Checks()
+    yield found
+    if found.faults:
+        raise UsageError("; ".join(found.faults))

@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from concordant.errors import UsageError
+from concordant.errors import UsageError, checks, shown
 
 AUTO = "auto"
 
@@ -48,6 +50,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 _RESERVED = torch.nn.ModuleDict()  # its attributes cannot be keys of a module dictionary
 _BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
+_PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -92,37 +95,71 @@ class ModalityBatch:
         return here & self.masks[name] if name in self.masks else here
 
 
-def check_sizes(sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, fewest: int = 2) -> dict[str, str]:
-    """Check declared modalities and return modality -> layout name ("auto": read from the tensor).
+def check_sizes(
+    sizes: Mapping[str, int], layouts: str | Mapping[str, str], *, fewest: int = 2
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Check declared modalities and return modality -> feature size, and modality -> layout name.
 
     Args:
         sizes: modality -> feature size.
-        layouts: one for all, or modality -> layout.
+        layouts: one for all, or modality -> layout; "auto", also of those without an entry: read from the tensor.
         fewest: how many modalities there must be.
 
     Raises:
         UsageError: all faults at once: fewer modalities than that, sizes that are not positive integers,
             unknown layouts, layouts of modalities that are not declared.
     """
-    faults = []
-    if len(sizes) < fewest:
+    if not isinstance(sizes, Mapping):
+        raise UsageError(f"sizes must be a dictionary from modality to feature size; found {shown(sizes)}")
+    if not isinstance(layouts, (str, Mapping)):
+        raise UsageError(f"layouts must be a layout, or a dictionary from modality to layout; found {shown(layouts)}")
+    found, given = {}, dict.fromkeys(sizes, layouts) if isinstance(layouts, str) else dict(layouts)
+    with checks() as check:
         least = "two modalities" if fewest == 2 else "one modality"
-        faults.append(f"sizes must name at least {least}; found {list(sizes) or 'none'}")
-    for name, size in sizes.items():
-        if not isinstance(name, str) or not name or "." in name or hasattr(_RESERVED, name):
-            faults.append(f"{name!r} cannot name a modality: use a plain word, without dots, unknown to PyTorch")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            faults.append(f"sizes[{name!r}] must be a positive integer, the feature size; found {size!r}")
-    given = dict.fromkeys(sizes, layouts) if isinstance(layouts, str) else dict(layouts)
-    choices = (AUTO, *LAYOUTS)
-    for name, layout in given.items():
-        if name not in sizes:
-            faults.append(f"layouts names {name!r}, which is not among the modalities {list(sizes)}")
-        if layout not in choices:
-            faults.append(f"unknown layout {layout!r} for {name!r}; choose from: {', '.join(choices)}")
-    if faults:
-        raise UsageError("; ".join(faults))
-    return {name: given.get(name, AUTO) for name in sizes}
+        check.require(len(sizes) >= fewest, f"sizes must name at least {least}; found {list(sizes) or 'none'}")
+        for name, size in sizes.items():
+            plain = isinstance(name, str) and name and "." not in name and not hasattr(_RESERVED, name)
+            check.require(
+                bool(plain), f"{name!r} cannot name a modality: use a plain word, without dots, unknown to PyTorch"
+            )
+            whole = isinstance(size, Integral) and not isinstance(size, bool) and size > 0
+            message = f"sizes[{name!r}] must be a positive integer, the feature size; found {shown(size)}"
+            check.require(whole, message)
+            found[name] = int(size) if whole else 1
+        choices = (AUTO, *LAYOUTS)
+        for name, layout in given.items():
+            check.require(name in sizes, f"layouts names {name!r}, which is not among the modalities {list(sizes)}")
+            known = isinstance(layout, str) and layout in choices
+            message = f"unknown layout {shown(layout)} for {name!r}; choose from: {', '.join(choices)}"
+            check.require(known, message)
+    return found, {name: given.get(name, AUTO) for name in sizes}
+
+
+def values_are_known() -> bool:
+    """Return True where Python control flow may depend on tensor values: in plain eager code.
+
+    False while compiling, exporting or tracing, and inside a `torch.func` transform.
+
+    >>> values_are_known()
+    True
+    >>> torch.func.vmap(lambda x: x * values_are_known())(torch.ones(2)).tolist()
+    [0.0, 0.0]
+    """
+    recorded = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    return not recorded and torch._C._functorch.maybe_current_level() is None
+
+
+def as_tensor(value: Any) -> Any:  # noqa: ANN401 - as given
+    """Return the tensor of a NumPy array (a copy, if PyTorch cannot share it); anything else as it is."""
+    if isinstance(value, Tensor) or not hasattr(value, "__array__"):
+        return value
+    import numpy as np
+
+    array = np.asarray(value)
+    try:
+        return torch.as_tensor(array if array.flags.writeable else array.copy())
+    except (TypeError, ValueError):  # text, objects, or reversed in memory
+        return torch.tensor(array.copy()) if array.dtype.kind in "fiub" else value
 
 
 def gather(
@@ -136,8 +173,9 @@ def gather(
     """Check one batch and bring its masks and presence into one shape.
 
     Args:
-        features: modality -> floating point tensor in its layout. Modalities may differ in size, length,
-            layout and dtype; a modality may be left out, and is then absent from the whole batch.
+        features: modality -> floating point tensor (or NumPy array, here and below) in its layout. Modalities may
+            differ in size, length, layout and dtype; a modality may be left out, and is then absent from the whole
+            batch.
         sizes: modality -> feature size D.
         layouts: modality -> layout name or "auto" (2 axes "bd", 3 "btd", 4 "bchw", 5 "bcthw").
         masks: modality -> bool, batch first, then the layout's positions: (B, T) for sequences,
@@ -161,6 +199,10 @@ def gather(
         unknown = [name for name in given if name not in sizes]
         if unknown:
             raise UsageError(f"{argument} names {unknown}; the modalities are {list(sizes)}")
+    features, masks, present = (
+        {name: x if isinstance(x, Tensor) else as_tensor(x) for name, x in given.items()}
+        for given in (features, masks, present)
+    )
     resolved = {name: _check_features(name, x, sizes[name], layouts[name]) for name, x in features.items()}
     first = next(iter(features))
     batch = features[first].shape[resolved[first].batch]
@@ -206,26 +248,22 @@ def from_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
     return moved.permute([order.index(axis) for axis in range(like.dim())])
 
 
-def over_features(values: Tensor, layout: Layout) -> Tensor:
-    """Bring one number per feature, (B, D), into a shape that broadcasts over the layout."""
-    for axis in sorted(layout.positions):
-        values = values.unsqueeze(axis)
-    return values
-
-
-def over_positions(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
-    """Bring one value per position, (B, L) or (B, 1), into a shape that broadcasts over `like`."""
-    away = {layout.feature, *(layout.positions if values.shape[1] == 1 else ())}
-    size = [1 if axis in away else length for axis, length in enumerate(like.shape)]
+def over(values: Tensor, like: Tensor, layout: Layout) -> Tensor:
+    """Bring values (B, L, D), any of whose axes may have length 1, into a shape that broadcasts over `like`."""
+    size, length, width = values.shape
+    of = {layout.batch: size, layout.feature: width}
+    shape = [of.get(axis, 1 if length == 1 else like.shape[axis]) for axis in range(like.dim())]
     order = (layout.batch, *layout.positions, layout.feature)
-    moved = values.reshape([size[axis] for axis in order])
+    moved = values.reshape([shape[axis] for axis in order])
     return moved.permute([order.index(axis) for axis in range(like.dim())])
 
 
 def _check_features(name: str, x: Tensor, size: int, layout: str) -> Layout:
     """Return the layout of one modality's tensor after checking it."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        found = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+    if not isinstance(x, Tensor) or x.dtype not in _PRECISIONS or x.layout != torch.strided or x.is_nested:
+        found = type(x).__name__
+        if isinstance(x, Tensor):
+            found = f"a tensor of {x.dtype}" + ("" if x.layout == torch.strided else f", {x.layout}")
         raise UsageError(f"features[{name!r}] must be a floating point tensor; found {found}")
     if layout == AUTO:
         if x.dim() not in _BY_AXES:
@@ -273,7 +311,7 @@ def _presence(
         if not isinstance(here, Tensor) or here.dtype != torch.bool or tuple(here.shape) != (batch,):
             found = f"{here.dtype} {tuple(here.shape)}" if isinstance(here, Tensor) else type(here).__name__
             raise UsageError(f"present[{name!r}] must be a bool tensor of shape ({batch},); found {found}")
-        if name not in features and not torch.compiler.is_compiling() and bool(here.any()):
+        if name not in features and values_are_known() and bool(here.any()):
             raise UsageError(f"present[{name!r}] is True somewhere, but features has no such modality")
     if name not in features or features[name].numel() == 0:
         return torch.zeros(batch, dtype=torch.bool, device=device)

@@ -10,13 +10,29 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from concordant.errors import UsageError, shown
+
 # Held while PyTorch's global generators, which all threads share, are in use by a stream.
 _GLOBAL = threading.RLock()
+
+
+def chosen(seed: object) -> int:
+    """Return a seed that a caller chose, or, for None, one drawn from PyTorch's global generator.
+
+    Raises:
+        UsageError: it is neither an integer nor None.
+    """
+    if seed is None:
+        return int(torch.randint(2**62, ()).item())
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise UsageError(f"seed must be an integer or None; found {shown(seed)}")
+    return int(seed)
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

@@ -4,11 +4,14 @@ import copy
 import inspect
 import pickle
 import re
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 from concordant import seeding
 from concordant.calibration.base import Calibrator
@@ -17,6 +20,7 @@ from concordant.calibration.objective import agreement_loss, clean_loss
 from concordant.calibration.perturbation import Perturbation, repeat_targets, with_copies
 from concordant.errors import ConcordantError, UsageError
 from concordant.rivals import (
+    CALIBRATORS,
     EntropyGate,
     GatedUnits,
     JointGate,
@@ -775,3 +779,100 @@ def test_repr_names_modalities_with_size_and_layout(kind):
 def test_auxiliary_loss_follows_the_device_of_the_module(kind):
     module = kind(THREE).to("meta").eval()
     assert module.auxiliary_loss().device.type == "meta"
+
+
+# Layers are called: whatever replaces or surrounds a linear layer works
+
+
+def layers(module):
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
+def two_steps(module):
+    """Train for two steps with labels; the second fails where a layer kept a graph of the first."""
+    optimizer = torch.optim.SGD(module.parameters(), 0.1)
+    for _ in range(2):
+        features, masks = three()
+        out = module.train()(features, masks, labels=torch.arange(6) % 3)
+        loss = out.auxiliary_loss + sum(x.square().mean() for x in out.features.values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return module.eval()(features, masks)
+
+
+class Adapted(nn.Module):
+    """A low-rank adapter around a frozen layer."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down, self.up = nn.Linear(base.in_features, 2, bias=False), nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+def learnt(name):
+    """Build any registered calibrator for three classes with weights that are not their first."""
+    entry = CALIBRATORS[name]
+    torch.manual_seed(0)
+    options = {"classes": 3} if entry.classes or entry.unimodal else {}
+    return shake(entry.build(THREE, **{**entry.options, **options}))
+
+
+registered = pytest.mark.parametrize("name", list(CALIBRATORS))
+
+
+@registered
+def test_hooks_of_every_layer_run(name):
+    module, seen = learnt(name).eval(), set()
+    for number, layer in enumerate(layers(module)):
+        layer.register_forward_hook(lambda *_, number=number: seen.add(number))
+    module(*three())
+    assert seen == set(range(len(layers(module))))
+
+
+@registered
+@pytest.mark.parametrize("how", ["pruned", "weight norm", "spectral norm", "old weight norm", "adapted"])
+def test_layers_may_be_changed_from_outside(name, how):
+    module, plain = learnt(name).eval(), learnt(name).eval()
+    if not layers(module):
+        pytest.skip("it has no layers")
+    for path, layer in list(module.named_modules()):
+        if isinstance(layer, nn.Linear):
+            if how == "pruned":
+                prune.l1_unstructured(layer, "weight", 0.5)
+            elif how == "weight norm":
+                parametrizations.weight_norm(layer)
+            elif how == "spectral norm":
+                parametrizations.spectral_norm(layer)
+            elif how == "old weight norm":
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FutureWarning)
+                    nn.utils.weight_norm(layer)
+            else:
+                parent, _, last = path.rpartition(".")
+                setattr(module.get_submodule(parent), last, Adapted(layer))
+    features, masks = three()
+    found, before = module(features, masks), plain(features, masks)
+    equal = all(torch.allclose(found.features[one], before.features[one], atol=1e-5) for one in features)
+    assert equal == ("weight norm" in how)  # which changes nothing before training
+    after = two_steps(module)
+    assert all(x.isfinite().all() for x in after.features.values())
+    if how == "pruned":
+        assert all((layer.weight == 0).float().mean() >= 0.4 for layer in layers(module) if layer.weight.numel() > 1)
+
+
+@registered
+@pytest.mark.filterwarnings("ignore")
+def test_dynamic_quantisation_is_close(name):
+    module = learnt(name).eval()
+    features, masks = three()
+    quantised = torch.ao.quantization.quantize_dynamic(module, {nn.Linear}, dtype=torch.qint8)
+    assert not layers(quantised)
+    found, expected = quantised(features, masks), module(features, masks)
+    for one in features:
+        torch.testing.assert_close(found.features[one], expected.features[one], rtol=0.1, atol=0.1)
+    double = quantised({one: x.double() for one, x in features.items()}, masks)
+    assert all(double.features[one].dtype == torch.float64 for one in features)

@@ -3,9 +3,9 @@ import re
 import pytest
 import torch
 
-from concordant.calibration.nonfinite import exporting, finite_where_present, require_finite, values_are_known
+from concordant.calibration.nonfinite import exporting, finite_where_present, require_finite
 from concordant.errors import ConcordantError
-from concordant.modalities import gather
+from concordant.modalities import gather, values_are_known
 from concordant.rivals import NoCalibrator
 
 NAMES = ("text", "audio", "vision")

@@ -408,7 +408,7 @@ def test_repeat_targets_repeats_the_batch(shape):
         ({"probability": float("nan")}, "probability must lie in [0, 1]; found nan"),
         ({"variation": -0.1}, "variation must not be negative; found -0.1"),
         ({"kinds": ("blur",)}, "kinds must be some of noise, swap, zero, dimensions; found ['blur']"),
-        ({"kinds": ()}, "kinds must be some of noise, swap, zero, dimensions; found []"),
+        ({"kinds": ()}, "kinds must be some of noise, swap, zero, dimensions; found ()"),
         ({"strength": ()}, "strength must be ranges (low, high) with 0 <= low <= high; found ()"),
         ({"strength": ((2, 1),)}, "strength must be ranges (low, high) with 0 <= low <= high; found ((2, 1),)"),
         ({"share": ((-1, 1),)}, "share must be ranges (low, high) with 0 <= low <= high; found ((-1, 1),)"),

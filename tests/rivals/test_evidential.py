@@ -26,7 +26,7 @@ def combined(first, second):
 
 def test_opinions_combine_by_dempsters_rule():
     evidence = torch.rand(5, 3, 4, dtype=torch.float64) * 6
-    for row, found in zip(evidence.tolist(), dempster(evidence).tolist(), strict=True):
+    for row, found in zip(evidence.tolist(), dempster(evidence).exp().sub(1).tolist(), strict=True):
         belief, doubt = opinion(row[0])
         for other in row[1:]:
             belief, doubt = combined((belief, doubt), opinion(other))

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant.calibration import ops
@@ -24,13 +23,38 @@ from concordant.calibration.objective import FEWEST_CLASSES, agreement_loss, cle
 from concordant.calibration.perturbation import Perturbation, as_settings, perturb
 from concordant.calibration.result import Calibration, Modulation, Summaries
 from concordant.calibration.summary import RunningStandardiser, energy, learn, standardise, summarise
-from concordant.errors import ConcordantError, UsageError
-from concordant.modalities import ModalityBatch, check_sizes, gather, over_features, over_positions
+from concordant.errors import ConcordantError, UsageError, checks, shown
+from concordant.modalities import ModalityBatch, as_tensor, check_sizes, gather, over, values_are_known
 
 
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a linear layer in the input's precision, whatever the dtype of its parameters."""
-    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+class SharedOptions(TypedDict, total=False):
+    """Keyword arguments of every calibrator; `ContextualCalibrator` describes them."""
+
+    layouts: str | Mapping[str, str]
+    nonfinite: str
+    perturbation: Perturbation | bool | None
+    dropout: float
+
+
+class Options(SharedOptions, total=False):
+    """Keyword arguments of the calibrators that have the contextual calibrator's losses."""
+
+    clean_weight: float
+    agreement_weight: float
+
+
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """Call a linear layer in the precision of its parameters, and return the input's.
+
+    The layer is called, not its weight read: it may be pruned, parametrised, quantised, adapted or hooked.
+    """
+    parameter = next(layer.parameters(), None)
+    # Quantised layers, without parameters or with integers, take single precision.
+    dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else torch.float32
+    if dtype == x.dtype:
+        return cast(Tensor, layer(x))
+    most = torch.finfo(dtype).max  # half precision overflows soon, and the difference of two infinities is NaN
+    return cast(Tensor, layer(x.clamp(-most, most).to(dtype))).clamp(-most, most).to(x.dtype)
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -66,26 +90,15 @@ class Calibrator(Tolerant):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if not isinstance(sizes, Mapping):
-            raise UsageError(f"sizes must be a dictionary from modality to feature size; found {sizes!r}")
-        self.layouts = check_sizes(sizes, layouts, fewest=self.fewest)
-        self.sizes = dict(sizes)
-        self.names = tuple(sizes)
-        faults = []
-        if nonfinite not in ("raise", "absent"):
-            faults.append(f"nonfinite must be 'raise' or 'absent'; found {nonfinite!r}")
-        for name, value in (("clean_weight", clean_weight), ("agreement_weight", agreement_weight)):
-            if not value >= 0:
-                faults.append(f"{name} must not be negative; found {value}")
-        if not 0 <= dropout < 1:
-            faults.append(f"dropout must lie in [0, 1); found {dropout}")
-        if faults:
-            raise UsageError("; ".join(faults))
+        self.sizes, self.layouts = check_sizes(sizes, layouts, fewest=self.fewest)
+        self.names = tuple(self.sizes)
+        with checks() as check:
+            check.choice("nonfinite", nonfinite, ("raise", "absent"))
+            self.clean_weight = check.number("clean_weight", clean_weight)
+            self.agreement_weight = check.number("agreement_weight", agreement_weight)
+            self.dropout = check.number("dropout", dropout, 0, 1)
         self.nonfinite = nonfinite
         self.perturbation = as_settings(perturbation)
-        self.clean_weight = clean_weight
-        self.agreement_weight = agreement_weight
-        self.dropout = dropout
         # A vector has no spread; "auto" is ready for sequences and maps, which have.
         self.spread = {name: layout != "bd" for name, layout in self.layouts.items()}
         self.standardise = nn.ModuleDict({name: RunningStandardiser(self.summary_size(name)) for name in sizes})
@@ -147,8 +160,8 @@ class Calibrator(Tolerant):
             features: modality -> features in its layout; or a batch from `gather` or `with_copies`.
             masks: modality -> bool, True at valid steps.
             present: modality -> bool (B,), True where the instance has the modality.
-            labels: class indices (B,), only used in training, where three or more classes make better
-                positives for the contrastive loss. With two classes or a regression leave them out.
+            labels: class indices (B,), a tensor or array of any integers, only used in training, where three or more
+                classes make better positives for the contrastive loss. With two classes or a regression leave them out.
             perturbed: bool (B, M): what the caller has perturbed already; the calibrator then perturbs nothing itself.
             generator: the source of the perturbations' draws; None = the global one.
 
@@ -158,15 +171,15 @@ class Calibrator(Tolerant):
         """
         if not isinstance(features, ModalityBatch):
             features = gather(features, sizes=self.sizes, layouts=self.layouts, masks=masks, present=present)
-        self._check_training(features, labels, perturbed)
-        batch = self._finite(features)
-        if self.training and perturbed is None and self.perturbation is not None:
-            made = perturb(batch, self.perturbation, generator=generator)
-            batch, perturbed = made.batch, made.perturbed
-        device = batch.present.device.type
+        labels, perturbed = self._check_training(features, labels, perturbed)
+        device = features.present.device.type
         # An exported graph must not hold the switch, which its formats lack.
         autocast = torch.is_autocast_enabled(device) and not exporting()
         with torch.autocast(device, enabled=False) if autocast else nullcontext():
+            batch = self._finite(features)
+            if self.training and perturbed is None and self.perturbation is not None:
+                made = perturb(batch, self.perturbation, generator=generator)
+                batch, perturbed = made.batch, made.perturbed
             modulation = self.modulate(self._summaries(batch, perturbed))
             loss = self._auxiliary_loss(modulation, batch.present, perturbed, labels)
         here, kept = batch.present, modulation.kept
@@ -211,20 +224,32 @@ class Calibrator(Tolerant):
             raise ConcordantError("auxiliary_loss() has nothing to return: call the calibrator on a batch first")
         return self._last_loss
 
-    def _check_training(self, batch: ModalityBatch, labels: Tensor | None, perturbed: Tensor | None) -> None:
-        """Refuse labels and `perturbed` that would broadcast into nonsense, and batches of other modalities."""
+    def _check_training(
+        self, batch: ModalityBatch, labels: Tensor | None, perturbed: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return labels and `perturbed` as tensors; refuse what would broadcast into nonsense, or other modalities."""
         if batch.names != self.names:
             raise UsageError(f"the batch was gathered for {list(batch.names)}; the modalities are {list(self.names)}")
-        size = batch.present.shape[0]
-        if labels is not None and (labels.is_floating_point() or tuple(labels.shape) != (size,)):
-            raise UsageError(
-                f"labels must be class indices, integers of shape ({size},); found {labels.dtype} {tuple(labels.shape)}"
-            )
-        if perturbed is not None and (perturbed.dtype != torch.bool or perturbed.shape != batch.present.shape):
-            raise UsageError(
-                f"perturbed must be a bool tensor of shape {tuple(batch.present.shape)}; "
-                f"found {perturbed.dtype} {tuple(perturbed.shape)}"
-            )
+        given: list[Tensor | None] = []
+        for name, what, value, shape in (
+            ("labels", "class indices, integers", labels, batch.present.shape[:1]),
+            ("perturbed", "a bool tensor", perturbed, batch.present.shape),
+        ):
+            if value is not None:
+                value = value if isinstance(value, Tensor) else as_tensor(value)
+                kind = isinstance(value, Tensor) and (value.dtype == torch.bool) == (name == "perturbed")
+                if not kind or value.is_floating_point() or value.is_complex() or value.shape != shape:
+                    found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else shown(value)
+                    raise UsageError(f"{name} must be {what} of shape {tuple(shape)}; found {found}")
+                value = value.to(batch.present.device, value.dtype if name == "perturbed" else torch.long)
+            given.append(value)
+        labels, perturbed = given
+        if labels is not None and self.classes is not None and self.training and values_are_known():
+            most = self.classes - 1
+            if not torch.equal(labels, labels.clamp(0, most)):  # one look at the device, before it fails there
+                found = f"found {int(labels.min())} to {int(labels.max())}"
+                raise UsageError(f"labels must lie in 0 to {most}, as classes={self.classes} says; {found}")
+        return labels, perturbed
 
     def _finite(self, batch: ModalityBatch) -> ModalityBatch:
         """Raise on NaN or infinity in a present modality, or take the modality as absent there."""
@@ -271,10 +296,10 @@ class Calibrator(Tolerant):
         found = {}
         for name, x in batch.features.items():
             layout, valid = batch.layouts[name], batch.valid(name)
-            keep = None if valid is None else over_positions(valid, x, layout)
+            keep = None if valid is None else over(valid.unsqueeze(2), x, layout)
             if self.scales_features:
-                factor = reliability[:, self.names.index(name), None] * gates[name]  # (B, D)
-                x = ops.scale(x, over_features(factor.to(x.dtype), layout), keep, axis=layout.batch)
+                factor = (reliability[:, self.names.index(name), None] * gates[name]).unsqueeze(1)  # (B, 1, D)
+                x = ops.scale(x, over(factor.to(x.dtype), x, layout), keep, axis=layout.batch)
             elif keep is not None:
                 x = ops.clear(x, keep)
             found[name] = x

@@ -16,16 +16,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.calibration.base import Calibrator, linear
+from concordant.calibration.base import Calibrator, Options, linear
 from concordant.calibration.comparison import agreement, cue_count, cues, normalise
 from concordant.calibration.modulation import gate_from_activation
-from concordant.calibration.nonfinite import values_are_known
 from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
 from concordant.calibration.unimodal import CUE_SIZE, certainty, overlap
-from concordant.errors import UsageError
+from concordant.errors import checks
 
 EVIDENCE = 16  # width of a modality's own evidence
+
+
+class ContextualOptions(Options, total=False):
+    """Keyword arguments of `ContextualCalibrator`, for classes that are made of it."""
+
+    comparison_size: int
+    classes: int | None
+    unimodal_weight: float
+    seed: int | None
 
 
 class ModalityHead(nn.Module):
@@ -119,17 +127,12 @@ class ContextualCalibrator(Calibrator):
             agreement_weight=agreement_weight,
             dropout=dropout,
         )
-        faults = [] if comparison_size >= 2 else [f"comparison_size must be 2 or more; found {comparison_size}"]
-        if classes is not None and classes < 2:
-            faults.append(f"classes must be 2 or more, or None; found {classes}")
-        if not unimodal_weight >= 0:
-            faults.append(f"unimodal_weight must not be negative; found {unimodal_weight}")
-        if faults:
-            raise UsageError("; ".join(faults))
-        self.comparison_size = comparison_size
-        self.classes, self.unimodal_weight = classes, unimodal_weight
+        with checks() as check:
+            self.comparison_size = check.integer("comparison_size", comparison_size, 2)
+            self.classes = None if classes is None else check.integer("classes", classes, 2, also=", or None")
+            self.unimodal_weight = check.number("unimodal_weight", unimodal_weight)
         self.needs_classes = classes is not None
-        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        base = seeding.chosen(seed)
         counts = [self.energy_count(name) for name in self.names]
         self._order = sorted(range(len(self.names)), key=self.names.__getitem__)
         self.heads = nn.ModuleDict()
@@ -137,15 +140,15 @@ class ContextualCalibrator(Calibrator):
         for index, name in enumerate(self.names):
             with seeding.scope(base, "calibrator", "context", name):
                 queries = cue_count(index, counts)
-                if classes is not None:
+                if self.classes is not None:
                     queries += cue_count(index, [1] * len(counts))
                 self.heads[name] = ModalityHead(
-                    self.summary_size(name), counts[index], queries, self.sizes[name], comparison_size
+                    self.summary_size(name), counts[index], queries, self.sizes[name], self.comparison_size
                 )
-            if classes is not None:
+            if self.classes is not None:
                 # The name of the stream is older than the attribute's; with it a seed keeps its initial weights.
                 with seeding.scope(base, "calibrator", "opinion", name):
-                    self.unimodal[name] = _unimodal_head(self.summary_size(name), classes)
+                    self.unimodal[name] = _unimodal_head(self.summary_size(name), self.classes)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Compare the summaries and turn the cues into reliability shifts and gates; the steps are docs/method.md's."""
@@ -158,7 +161,7 @@ class ContextualCalibrator(Calibrator):
         queries = cues(self._order, self.shown_cues("agreement", cosines), e, present, k)  # (B, Q) each
         log_p = None
         if self.classes is not None:
-            unimodal = [linear(cast(nn.Linear, self.unimodal[n]), x) for n, x in zip(self.names, u, strict=True)]
+            unimodal = [linear(self.unimodal[n], x) for n, x in zip(self.names, u, strict=True)]
             log_p = torch.stack(unimodal, 1).log_softmax(2)  # (B, M, C)
             p = log_p.detach()  # the cues do not teach the unimodal heads
             shared = self.shown_cues("overlap", overlap(p, present))  # (B, M, M)
@@ -188,8 +191,6 @@ class ContextualCalibrator(Calibrator):
         """Return the loss of the unimodal predictions of clean modalities; None without classes or labels."""
         if self.classes is None or modulation.unimodal is None or labels is None or not self.unimodal_weight:
             return None
-        if values_are_known() and not torch.equal(labels, labels.clamp(0, self.classes - 1)):  # one look at the device
-            raise UsageError(f"labels must lie in 0 to {self.classes - 1}, as classes={self.classes} says")
         counted = present if perturbed is None else present & ~perturbed
         right = labels.view(-1, 1, 1).expand(-1, counted.shape[1], 1)
         likelihoods = modulation.unimodal.gather(2, right).squeeze(2)  # logarithms, (B, M)

@@ -38,7 +38,7 @@ def agreement(embeddings: Tensor, present: Tensor) -> Tensor:
     """
     off_diagonal = ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
     both = present.unsqueeze(1) & present.unsqueeze(2) & off_diagonal
-    return torch.where(both, embeddings @ embeddings.mT, 0)
+    return torch.where(both, embeddings @ embeddings.transpose(1, 2), 0)
 
 
 def cue_count(index: int, energies: Sequence[int]) -> int:

@@ -169,7 +169,8 @@ def copies_across(
     """
     if ranks is None or not ranks.whole:
         return with_copies(batch, settings, generator=generator)
-    whole = vary(_gathered(batch, ranks), settings.variation, generator=generator)
+    with torch.autocast(batch.present.device.type, enabled=False):  # which has no torch.cat of some precisions
+        whole = vary(_gathered(batch, ranks), settings.variation, generator=generator)
     perturbed = perturb(whole, replace(settings, variation=0.0), probability=1.0, generator=generator)
     clean = batch if settings.variation == 0 else _own(batch, whole, ranks)
     own = _own(batch, perturbed.batch, ranks)

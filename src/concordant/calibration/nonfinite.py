@@ -14,33 +14,20 @@ import torch
 from torch import Tensor
 
 from concordant.errors import ConcordantError
-from concordant.modalities import ModalityBatch
+from concordant.modalities import ModalityBatch, values_are_known
 
 _SEPARATOR = "."  # operators take no lists of strings, and no modality's name holds a dot
 
 
-def values_are_known() -> bool:
-    """Return True where Python control flow may depend on tensor values: in plain eager code.
-
-    False while compiling or exporting, and inside a `torch.func` transform.
-
-    >>> values_are_known()
-    True
-    >>> torch.func.vmap(lambda x: x * values_are_known())(torch.ones(2)).tolist()
-    [0.0, 0.0]
-    """
-    return not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is None
-
-
 def exporting() -> bool:
-    """Return True while a graph is exported, by `torch.export` or to ONNX; False while one is only compiled.
+    """Return True while a graph is exported, by `torch.export`, `torch.jit.trace` or to ONNX, not compiled alone.
 
     `torch.compiler.is_exporting` is True in graphs that are only compiled, in PyTorch 2.11.
 
     >>> exporting()
     False
     """
-    return bool(torch.compiler._is_exporting_flag)
+    return bool(torch.compiler._is_exporting_flag) or torch._C._get_tracing_state() is not None
 
 
 def finite_where_present(batch: ModalityBatch) -> Tensor:

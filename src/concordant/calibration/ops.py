@@ -15,17 +15,19 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from concordant.calibration.nonfinite import values_are_known
+from concordant.modalities import values_are_known
 
 BLOCK = 1 << 20  # bytes of features per block; about the size of the cache next to a core
 SMALLEST_VARIANCE = 1e-8  # added to variances over positions, which gives a constant sequence a gradient
+LARGEST = 1e15  # summaries and spreads take larger values as this one, whose squares still add up in float32
 
 
 def pool(x: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the mean over valid positions and the standard deviation beside it, (B, L, D) -> (B, 2D).
 
     Args:
-        x: (B, L, D), any floating dtype; sums run in float32 or, for float64 input, in float64.
+        x: (B, L, D), any floating dtype; sums run in float32 or, for float64 input, in float64. Values beyond
+            `LARGEST` count as `LARGEST`.
         valid: bool (B, L) or (B, 1); None = all. Positions that are not valid have no influence at all, whatever
             they hold (NaN included), in forward and backward; a row without a valid position has a mean of 0.
     """
@@ -36,7 +38,7 @@ def pool(x: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def scale(x: Tensor, factor: Tensor, valid: Tensor | None = None, *, axis: int = 0) -> Tensor:
-    """Return x times its factor where valid; elsewhere x, with 0 for NaN and infinity.
+    """Return x times its factor where valid, within the range of its dtype; elsewhere x, with 0 for NaN and infinity.
 
     Args:
         x: features in their layout.
@@ -69,8 +71,13 @@ def _of(valid: Tensor | None, rows: slice) -> Tensor | None:
     return None if valid is None else valid[rows]
 
 
+def bounded(x: Tensor) -> Tensor:
+    """Return x in float32, or float64 if it is, cut to [-LARGEST, LARGEST]; no sum of its squares overflows then."""
+    return x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-LARGEST, LARGEST)
+
+
 def _pool(x: Tensor, valid: Tensor | None) -> Tensor:
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = bounded(x)
     # The deviation is taken from the mean, not from a difference of large sums: large offsets cost no digits.
     if valid is None:
         mean = x.mean(1)
@@ -84,10 +91,12 @@ def _pool(x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def _scale(x: Tensor, factor: Tensor, valid: Tensor | None) -> Tensor:
+    most = torch.finfo(x.dtype).max
     if valid is None:
-        return x * factor
+        return (x * factor).clamp(-most, most)
     # The inner choice keeps NaN where x is not valid out of the gradient of the factor.
-    return torch.where(valid, torch.where(valid, x, 0) * factor, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
+    scaled = (torch.where(valid, x, 0) * factor).clamp(-most, most)
+    return torch.where(valid, scaled, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 class _Pool(Function):
@@ -111,8 +120,9 @@ class _Pool(Function):
         to_mean, to_deviation = (gradient / count).unsqueeze(1).chunk(2, 2)
         slope, to_x = to_deviation / deviation, torch.empty_like(x)
         for rows in _blocks(x):
-            part = (x[rows] - mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
-            to_x[rows] = part if valid is None else part.masked_fill_(~valid[rows].unsqueeze(2), 0)
+            inside = x[rows].abs() <= LARGEST
+            grad = torch.where(inside, x[rows], 0).sub(mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
+            to_x[rows] = grad.masked_fill_(~(inside if valid is None else inside & valid[rows].unsqueeze(2)), 0)
         return to_x, None
 
 

@@ -8,13 +8,15 @@ Shapes: features in their layouts; inside, (B, L, D); perturbed (B, M).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from concordant.errors import UsageError
+from concordant.calibration.ops import bounded
+from concordant.errors import UsageError, checks, shown
 from concordant.modalities import ModalityBatch, from_positions
 
 KINDS = ("noise", "swap", "zero", "dimensions")
@@ -53,21 +55,24 @@ class Perturbation:
     variation: float = 0.0
 
     def __post_init__(self) -> None:
-        faults = []
-        for name in ("probability", "coherent"):
-            if not 0 <= getattr(self, name) <= 1:
-                faults.append(f"{name} must lie in [0, 1]; found {getattr(self, name)}")
-        if not self.variation >= 0:
-            faults.append(f"variation must not be negative; found {self.variation}")
-        unknown = [kind for kind in self.kinds if kind not in KINDS]
-        if unknown or not self.kinds:
-            faults.append(f"kinds must be some of {', '.join(KINDS)}; found {list(self.kinds)}")
-        for name in ("strength", "share"):
-            ranges = getattr(self, name)
-            if not ranges or any(len(r) != 2 or not 0 <= r[0] <= r[1] for r in ranges):
-                faults.append(f"{name} must be ranges (low, high) with 0 <= low <= high; found {ranges}")
-        if faults:
-            raise UsageError("; ".join(faults))
+        with checks() as check:
+            for name in ("probability", "coherent"):
+                object.__setattr__(self, name, check.number(name, getattr(self, name), 0, 1, ends="[]"))
+            object.__setattr__(self, "variation", check.number("variation", self.variation))
+            kinds = tuple(self.kinds) if isinstance(self.kinds, (tuple, list)) else ()
+            known = kinds and all(isinstance(kind, str) and kind in KINDS for kind in kinds)
+            found = list(kinds) if kinds else shown(self.kinds)
+            check.require(bool(known), f"kinds must be some of {', '.join(KINDS)}; found {found}")
+            object.__setattr__(self, "kinds", kinds)
+            for name in ("strength", "share"):
+                try:
+                    ranges = tuple((float(low), float(high)) for low, high in getattr(self, name))
+                except (TypeError, ValueError):
+                    ranges = ()
+                fine = ranges and all(0 <= low <= high < math.inf for low, high in ranges)
+                message = f"{name} must be ranges (low, high) with 0 <= low <= high; found {shown(getattr(self, name))}"
+                check.require(bool(fine), message)
+                object.__setattr__(self, name, ranges)
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Draws:
 def draw(batch: ModalityBatch, *, generator: torch.Generator | None = None) -> Draws:
     """Draw for every instance of a batch, whatever its values; `perturb` does it where it is given no draws."""
     (size, modalities), device = batch.present.shape, batch.present.device
-    flat = torch.rand(size * (8 + modalities), generator=generator, device=device)
+    flat = torch.rand(size * (8 + modalities), generator=generator, device=device, dtype=torch.float32)
     chosen, victims, rest = torch.split(flat, [size, size * modalities, 7 * size])
     noise, common, chances = {}, {}, {}
     for name in batch.features:
@@ -118,7 +123,7 @@ def draw(batch: ModalityBatch, *, generator: torch.Generator | None = None) -> D
         noise[name] = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
         if shape[1] > 1:
             common[name] = torch.randn(one, generator=generator, device=device, dtype=torch.float32)
-        chances[name] = torch.rand(one, generator=generator, device=device)
+        chances[name] = torch.rand(one, generator=generator, device=device, dtype=torch.float32)
     return Draws(chosen, victims.view(size, modalities), rest.view(7, size), noise, common, chances)
 
 
@@ -165,14 +170,16 @@ def perturb(
     features = {}
     for name, original in batch.features.items():
         m, mask, x = batch.names.index(name), batch.masks.get(name), batch.positions(name)  # (B, L, D)
+        most = torch.finfo(x.dtype).max
         noise = draws.noise[name]
         if name in draws.common:
             noise = torch.where(coherent, draws.common[name], noise)
         center, spread = _channel_statistics(x.detach(), batch.valid(name))
         cells = replaced[:, m, None, None] & (draws.chances[name] < share)  # (B, 1, D)
-        moves = torch.where(noisy[:, m, None, None] | cells, noise * strength * spread, 0).to(x.dtype)
+        moves = torch.where(noisy[:, m, None, None] | cells, noise * strength * spread, 0)
         changed = x[source[:, m]] if mask is None else _at_valid_steps(x, mask, source[:, m])
-        changed = torch.where(cells | emptied[:, m, None, None], torch.where(cells, center, 0), changed) + moves
+        changed = torch.where(cells | emptied[:, m, None, None], torch.where(cells, center, 0), changed)
+        changed = (changed + moves).clamp(-most, most).to(x.dtype)  # half precision overflows soon
         if mask is not None:
             changed = torch.where(mask.unsqueeze(2), changed, x)
         features[name] = from_positions(changed, original, batch.layouts[name])
@@ -197,7 +204,8 @@ def vary(batch: ModalityBatch, variation: float, *, generator: torch.Generator |
         _, spread = _channel_statistics(x.detach(), valid)
         shape = (2, batch.size, 1, x.shape[2])
         factor, move = variation * torch.randn(shape, generator=generator, device=x.device, dtype=torch.float32)
-        varied = x * (1 + factor).to(x.dtype) + (move * spread).to(x.dtype)
+        most = torch.finfo(x.dtype).max
+        varied = (x * (1 + factor) + move * spread).clamp(-most, most).to(x.dtype)
         if valid is not None:
             varied = torch.where(valid.unsqueeze(2), varied, x)
         features[name] = from_positions(varied, original, batch.layouts[name])
@@ -223,10 +231,11 @@ def with_copies(
 
 def beside(batch: ModalityBatch, other: Perturbed) -> Perturbed:
     """Return 2B instances: a batch, then its perturbed copy."""
-    features = {
-        name: torch.cat([x, other.batch.features[name]], batch.layouts[name].batch)
-        for name, x in batch.features.items()
-    }
+    with torch.autocast(batch.present.device.type, enabled=False):  # which has no torch.cat of some precisions
+        features = {
+            name: torch.cat([x, other.batch.features[name]], batch.layouts[name].batch)
+            for name, x in batch.features.items()
+        }
     masks = {name: mask.repeat(2, 1) for name, mask in batch.masks.items()}
     return Perturbed(
         replace(batch, features=features, masks=masks, present=batch.present.repeat(2, 1)),
@@ -280,7 +289,7 @@ def _at_valid_steps(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 def _channel_statistics(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each feature over the batch's valid positions, each (D,)."""
-    values = x.float()
+    values = bounded(x)
     if valid is None:
         count = max(1, values.shape[0] * values.shape[1])
         center = values.sum((0, 1)) / count
@@ -290,7 +299,7 @@ def _channel_statistics(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor
         some = keep.sum().clamp(min=1)
         center = torch.where(keep, values, 0).sum((0, 1)) / some
         variance = torch.where(keep, (values - center).square(), 0).sum((0, 1)) / some
-    return center.to(x.dtype), variance.sqrt()
+    return center, variance.sqrt()
 
 
 def _within(ranges: tuple[Range, ...], uniform: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ Shapes: features (B, L, D) -> summary (B, S) with S = D, or 2D with the deviatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from concordant.calibration.ops import SMALLEST_VARIANCE, pool
+from concordant.calibration.ops import LARGEST, SMALLEST_VARIANCE, bounded, pool
 
 FLOOR = 1e-4  # added to variances and mean squares before roots and logarithms
 CLIP = 5.0  # standardised summaries and energies are cut here
@@ -34,7 +35,7 @@ def summarise(x: Tensor, valid: Tensor | None = None, *, spread: bool) -> Tensor
     if x.shape[1] != 1:  # not "> 1", which would fix the length in an exported graph
         both = pool(x, valid)
         return both if spread else both[:, : x.shape[2]]
-    mean = x.squeeze(1).to(torch.promote_types(x.dtype, torch.float32))
+    mean = bounded(x.squeeze(1))
     if valid is not None:
         mean = torch.where(valid, mean, 0)
     return torch.cat([mean, torch.full_like(mean, SMALLEST_VARIANCE**0.5)], 1) if spread else mean
@@ -58,7 +59,8 @@ class RunningStandardiser(nn.Module):
     its batch in evaluation, and an emptied modality is not blown up to a normal-looking one, as by a layer norm.
 
     Args:
-        size: number of columns, S.
+        size: number of columns, S. They are kept in float32 or more, whatever the precision of the model: variances
+            are squares, and overflow half precision from values of 256 on.
     """
 
     mean: Tensor
@@ -67,36 +69,46 @@ class RunningStandardiser(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("updates", torch.zeros(()))
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+        self.register_buffer("mean", torch.zeros(size, dtype=dtype))
+        self.register_buffer("variance", torch.ones(size, dtype=dtype))
+        self.register_buffer("updates", torch.zeros((), dtype=dtype))
 
     def forward(self, values: Tensor) -> Tensor:
         """Return (values - mean) / sqrt(variance + 1e-4), cut to [-5, 5]; shape (B, S)."""
         return standardise([self], values)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, now in self._buffers.items():
+            was = before[name]
+            if now is not None and was is not None and now.dtype in (torch.float16, torch.bfloat16):
+                # From the values before, which half precision has cut.
+                self._buffers[name] = was.to(now.device)
+        return self
 
 
 @torch.no_grad()
 def learn(standardisers: Sequence[RunningStandardiser], values: Tensor, rows: Tensor) -> None:
     """Move statistics towards those of the True rows, by a step of max(0.05, 1/n) in the n-th batch.
 
-    A batch whose statistics overflow is left out: they would never recover from it.
+    A row with a value of `LARGEST` or beyond is left out: the statistics would not recover from its square.
 
     Args:
         standardisers: whose columns stand side by side in `values`; they have learnt from the same batches.
         values: (B, S_1 + S_2 + ...).
         rows: bool (B,).
     """
+    rows = rows & (values.abs() < LARGEST).all(1)
     away, count = ~rows.unsqueeze(1), rows.sum()
     some = count.clamp(min=1)
     mean = values.masked_fill(away, 0).sum(0) / some
     variance = (values - mean).square().masked_fill(away, 0).sum(0) / some
-    usable = (count > 1) & (mean + variance).sum().isfinite()  # one row has no variance
+    usable = count > 1  # one row has no variance
     for standardiser in standardisers:
         standardiser.updates += usable  # not copy_, which a compiled graph loses
     step = (1 / standardisers[0].updates.clamp(min=1)).clamp(min=SMALLEST_STEP) * usable
-    # A choice beside the step of 0: 0 times infinity would be NaN.
-    mean, variance = torch.where(usable, mean, 0), torch.where(usable, variance, 0)
     start = 0
     for standardiser in standardisers:
         columns = slice(start, start + len(standardiser.mean))

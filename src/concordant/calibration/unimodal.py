@@ -49,4 +49,4 @@ def overlap(log_p: Tensor, present: Tensor) -> Tensor:
     [1.0, -1.0]
     """
     roots = (0.5 * log_p).exp()
-    return torch.where(present.unsqueeze(1) & present.unsqueeze(2), 2 * roots @ roots.mT - 1, 0)
+    return torch.where(present.unsqueeze(1) & present.unsqueeze(2), 2 * roots @ roots.transpose(1, 2) - 1, 0)

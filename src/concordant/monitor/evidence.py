@@ -18,7 +18,7 @@ from torch import Tensor
 from concordant.calibration import Calibration
 from concordant.calibration.summary import energy, summarise
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS, over_features, to_positions
+from concordant.modalities import LAYOUTS, over, to_positions
 
 Floats = NDArray[np.float64]
 ABSENT = -1e9  # the level of a modality that is absent, below every logarithm
@@ -122,7 +122,7 @@ def received(calibration: Calibration, layouts: Mapping[str, str]) -> dict[str, 
             continue
         x = calibration.features[name].detach()
         scale = calibration.reliability[:, index, None].detach() * calibration.gates[name].detach()
-        wide = over_features(torch.where(scale > 0, scale, 1).to(x.dtype), LAYOUTS[layout_of(name, x, layouts)])
+        wide = over(torch.where(scale > 0, scale, 1).to(x.dtype).unsqueeze(1), x, LAYOUTS[layout_of(name, x, layouts)])
         found[name] = x / wide
     return found
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.calibrator import ContextualCalibrator, ContextualOptions
 from concordant.calibration.result import Modulation, Summaries
-from concordant.errors import UsageError
+from concordant.errors import checks
 from concordant.rivals.base import CALIBRATORS, CalibratorEntry, register
 
 PAPER = "arXiv 2606.02679"
@@ -48,13 +48,15 @@ class AblatedCalibrator(ContextualCalibrator):
         reliability: bool = True,
         gates: bool = True,
         unimodal_cues: bool = True,
-        **options: Any,  # noqa: ANN401 - those of the calibrator
+        **options: Unpack[ContextualOptions],
     ) -> None:
         super().__init__(sizes, **options)
-        if not reliability and not gates:
-            raise UsageError("reliability and gates cannot both be switched off: nothing would be modulated")
-        self.support, self.conflict, self.gates, self.unimodal_cues = support, conflict, gates, unimodal_cues
-        self.has_reliability = reliability
+        with checks() as check:
+            self.support, self.conflict = check.flag("support", support), check.flag("conflict", conflict)
+            self.has_reliability, self.gates = check.flag("reliability", reliability), check.flag("gates", gates)
+            self.unimodal_cues = check.flag("unimodal_cues", unimodal_cues)
+            left = bool(reliability) or bool(gates)
+            check.require(left, "reliability and gates cannot both be switched off: nothing would be modulated")
 
     def shown_cues(self, kind: str, values: Tensor) -> Tensor:
         """Return the values without what is switched off."""

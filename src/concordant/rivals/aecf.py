@@ -11,17 +11,18 @@ Shapes: summaries (B, S_m) -> scores (B, M) -> weights (B, M) -> reliability (B,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.calibration.base import linear, zero_linear
+from concordant.calibration.base import SharedOptions, linear, zero_linear
 from concordant.calibration.modulation import shift_from_reliability
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import Rival, keep_one, register, relative_weights, require, summary_of, ungated
+from concordant.errors import checks
+from concordant.rivals.base import Rival, keep_one, register, relative_weights, summary_of, ungated
 
 
 @register("aecf", "softmax weights at a target entropy, with curriculum masking", "Chlon et al., arXiv 2505.15417")
@@ -47,17 +48,15 @@ class EntropyGate(Rival):
         target: float = 0.7,
         entropy_weight: float = 0.1,
         seed: int | None = None,
-        **options: Any,  # noqa: ANN401
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(sizes, **options)
-        require(
-            (hidden >= 1, f"hidden must be 1 or more; found {hidden}"),
-            (0 <= mask <= 1, f"mask must lie in [0, 1]; found {mask}"),
-            (0 <= target <= 1, f"target must lie in [0, 1]; found {target}"),
-            (entropy_weight >= 0, f"entropy_weight must not be negative; found {entropy_weight}"),
-        )
-        self.mask, self.target, self.entropy_weight = mask, target, entropy_weight
-        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        with checks() as check:
+            hidden = check.integer("hidden", hidden, 1)
+            self.mask = check.number("mask", mask, 0, 1, ends="[]")
+            self.target = check.number("target", target, 0, 1, ends="[]")
+            self.entropy_weight = check.number("entropy_weight", entropy_weight)
+        base = seeding.chosen(seed)
         self.squeeze, self.score = nn.ModuleDict(), nn.ModuleDict()
         for name in self.names:
             with seeding.scope(base, "calibrator", "aecf", name):
@@ -68,8 +67,8 @@ class EntropyGate(Rival):
         """Return relative weights as shifts, and in training which modalities the curriculum keeps."""
         scores = []
         for name in self.names:
-            hidden = F.gelu(linear(self.squeeze[name], summary_of(self, summaries, name)))  # type: ignore[arg-type]
-            scores.append(linear(self.score[name], hidden).squeeze(1))  # type: ignore[arg-type]
+            hidden = F.gelu(linear(self.squeeze[name], summary_of(self, summaries, name)))
+            scores.append(linear(self.score[name], hidden).squeeze(1))
         raw, present = torch.stack(scores, 1), summaries.present
         kept = None
         if self.training and self.mask:

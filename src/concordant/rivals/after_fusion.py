@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 
 from concordant.calibration.base import zero_linear
-from concordant.calibration.calibrator import ContextualCalibrator, ModalityHead
+from concordant.calibration.calibrator import ContextualCalibrator, ContextualOptions, ModalityHead
 from concordant.calibration.result import Calibration
-from concordant.rivals.base import register, require
+from concordant.errors import checks
+from concordant.rivals.base import register
 
 
 @register(
@@ -41,9 +42,10 @@ class AfterFusion(ContextualCalibrator):
     scales_features = False
     after_fusion = True
 
-    def __init__(self, sizes: Mapping[str, int], *, fused: int, **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, sizes: Mapping[str, int], *, fused: int, **options: Unpack[ContextualOptions]) -> None:
         super().__init__(sizes, **options)
-        require((fused >= 1, f"fused must be 1 or more; found {fused}"))
+        with checks() as check:
+            fused = check.integer("fused", fused, 1)
         for name in self.names:
             cast(ModalityHead, self.heads[name]).gate = zero_linear(self.comparison_size, fused)
 

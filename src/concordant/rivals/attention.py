@@ -11,18 +11,19 @@ Shapes: summaries (B, S_m) -> keys (B, M, K), query (B, K) -> scores (B, M) -> r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from concordant import seeding
-from concordant.calibration.base import Calibrator, linear, zero_linear
+from concordant.calibration.base import Calibrator, Options, linear, zero_linear
 from concordant.calibration.comparison import agreement, normalise
 from concordant.calibration.modulation import shift_from_reliability
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import register, relative_weights, require, summary_of, ungated
+from concordant.errors import checks
+from concordant.rivals.base import register, relative_weights, summary_of, ungated
 
 
 @register(
@@ -42,11 +43,13 @@ class ModalityAttention(Calibrator):
     True
     """
 
-    def __init__(self, sizes: Mapping[str, int], *, hidden: int = 32, seed: int | None = None, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self, sizes: Mapping[str, int], *, hidden: int = 32, seed: int | None = None, **options: Unpack[Options]
+    ) -> None:
         super().__init__(sizes, **options)
-        require((hidden >= 2, f"hidden must be 2 or more; found {hidden}"))
-        self.hidden = hidden
-        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
+        with checks() as check:
+            self.hidden = hidden = check.integer("hidden", hidden, 2)
+        base = seeding.chosen(seed)
         self.keys, self.attend, self.score = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for name in self.names:
             with seeding.scope(base, "calibrator", "attention", name):
@@ -56,7 +59,7 @@ class ModalityAttention(Calibrator):
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return relative attention weights as shifts."""
-        raw = [linear(self.keys[name], summary_of(self, summaries, name)) for name in self.names]  # type: ignore[arg-type]
+        raw = [linear(self.keys[name], summary_of(self, summaries, name)) for name in self.names]
         embeddings = normalise(torch.stack(raw, 1))  # (B, M, K), unit length
         keys = embeddings * self.hidden**0.5
         here = summaries.present.unsqueeze(2)
@@ -65,8 +68,8 @@ class ModalityAttention(Calibrator):
         scores = []
         for index, name in enumerate(self.names):
             inputs = torch.cat([keys[:, index], query, summaries.energies[name]], 1)
-            hidden = F.gelu(linear(self.attend[name], inputs))  # type: ignore[arg-type]
-            scores.append(linear(self.score[name], hidden).squeeze(1))  # type: ignore[arg-type]
+            hidden = F.gelu(linear(self.attend[name], inputs))
+            scores.append(linear(self.score[name], hidden).squeeze(1))
         shift = shift_from_reliability(relative_weights(torch.stack(scores, 1), summaries.present))
         found = agreement(embeddings, summaries.present)
         return ungated(shift, self.sizes, agreement=found, embeddings=embeddings)

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from concordant.calibration.base import Calibrator
+from concordant.calibration.base import Calibrator, SharedOptions
 from concordant.calibration.result import Modulation, Summaries
-from concordant.errors import UsageError
 from concordant.registry import Registry
 
 C = TypeVar("C", bound="type[Calibrator]")
@@ -38,7 +37,7 @@ class Rival(Calibrator):
 
     decides = False
 
-    def __init__(self, sizes: Mapping[str, int], **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, sizes: Mapping[str, int], **options: Unpack[SharedOptions]) -> None:
         super().__init__(sizes, clean_weight=0.0, agreement_weight=0.0, **options)
 
 
@@ -97,13 +96,6 @@ def register(name: str, summary: str, paper: str = "", *, listed: bool = True, *
         return build
 
     return enter
-
-
-def require(*checks: tuple[bool, str]) -> None:
-    """Raise UsageError with the sentences of all checks that are false."""
-    faults = [sentence for fine, sentence in checks if not fine]
-    if faults:
-        raise UsageError("; ".join(faults))
 
 
 def ungated(shift: Tensor, sizes: Mapping[str, int], **found: Tensor | None) -> Modulation:

@@ -13,17 +13,21 @@ of the combined distribution; reliability 1 - u_m, (B, M).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concordant.calibration.base import linear
+from concordant.calibration.base import SharedOptions, linear
 from concordant.calibration.modulation import shift_from_reliability
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import Rival, register, require, summary_of, ungated
+from concordant.errors import checks
+from concordant.rivals.base import Rival, register, summary_of, ungated
+
+MOST = 1e6  # evidence for a class: the losses are differences of what grows with it, and would be rounding alone
 
 
 @register(
@@ -52,14 +56,12 @@ class Evidential(Rival):
         *,
         classes: int,
         annealing: int = 500,
-        **options: Any,  # noqa: ANN401
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(sizes, **options)
-        require(
-            (classes >= 2, f"classes must be 2 or more; found {classes}"),
-            (annealing >= 1, f"annealing must be 1 or more; found {annealing}"),
-        )
-        self.annealing = annealing
+        with checks() as check:
+            self.classes = classes = check.integer("classes", classes, 2)
+            self.annealing = check.integer("annealing", annealing, 1)
         self.heads = nn.ModuleDict({name: nn.Linear(self.summary_size(name), classes) for name in self.names})
         self.passes: Tensor
         self.register_buffer("passes", torch.zeros((), dtype=torch.long))
@@ -68,16 +70,15 @@ class Evidential(Rival):
         """Return the evidence of each modality, none where it is absent, and 1 - u_m as a shift."""
         found = []
         for index, name in enumerate(self.names):
-            evidence = F.softplus(linear(self.heads[name], summary_of(self, summaries, name)))  # type: ignore[arg-type]
+            evidence = F.softplus(linear(self.heads[name], summary_of(self, summaries, name))).clamp(max=MOST)
             found.append(torch.where(summaries.present[:, index, None], evidence, 0))
         opinions = torch.stack(found, 1)  # (B, M, C)
         certainty = 1 - uncertainty(opinions)
         shift = shift_from_reliability(torch.where(summaries.present, certainty, 1))
-        decision = torch.log(self.combine(opinions, summaries.present) + 1)  # log alpha of the combined opinion
-        return ungated(shift, self.sizes, unimodal=opinions, decision=decision)
+        return ungated(shift, self.sizes, unimodal=opinions, decision=self.combine(opinions, summaries.present))
 
     def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
-        """Return the evidence (B, C) of all modalities together."""
+        """Return log alpha (B, C) of all modalities together."""
         return dempster(evidence)
 
     def own_loss(
@@ -89,11 +90,12 @@ class Evidential(Rival):
         self.passes += 1
         share = (self.passes / self.annealing).clamp(max=1)  # a tensor, for graphs and vmap
         evidence = modulation.unimodal
-        total = evidential_loss(self.combine(evidence, present), labels, present.any(1), share)
+        together = self.combine(evidence, present).clamp(max=math.log1p(MOST)).expm1()
+        total = evidential_loss(together, labels, present.any(1), share)
         for index in range(len(self.names)):
             total = total + evidential_loss(evidence[:, index], labels, present[:, index], share)
         if self.conflict_weight:
-            total = total + self.conflict_weight * conflict(evidence, present).mean()
+            total = total + self.conflict_weight * conflict(evidence, present).sum() / max(1, len(evidence))
         return total
 
 
@@ -108,8 +110,8 @@ class ConflictEvidential(Evidential):
     conflict_weight = 1.0
 
     def combine(self, evidence: Tensor, present: Tensor) -> Tensor:
-        """Return the mean evidence of the present modalities."""
-        return evidence.sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+        """Return log alpha (B, C) of the mean evidence of the present modalities."""
+        return torch.log1p(evidence.sum(1) / present.sum(1, keepdim=True).clamp(min=1))
 
 
 def uncertainty(evidence: Tensor) -> Tensor:
@@ -119,22 +121,15 @@ def uncertainty(evidence: Tensor) -> Tensor:
 
 
 def dempster(evidence: Tensor) -> Tensor:
-    """Return the evidence (B, C) that the reduced Dempster rule makes of (B, M, C), one modality after another.
+    """Return log alpha (B, C) of the opinion that the reduced Dempster rule makes of evidence (B, M, C).
 
-    TMC, definition 4. Without evidence an opinion is vacuous, and leaves the others as they are.
+    TMC, definition 4. Applied to two opinions it multiplies b/u + 1, which is e/C + 1, up to a factor that belief and
+    uncertainty share. So the combination of all is alpha = C (prod_m (e_m/C + 1) - 1) + 1, here in logarithms, which
+    no number of sure modalities overflows. Without evidence an opinion leaves the others as they are.
     """
     classes = evidence.shape[2]
-    total = evidence.sum(2, keepdim=True) + classes
-    beliefs, doubts = evidence / total, classes / total  # (B, M, C), (B, M, 1)
-    belief, doubt = beliefs[:, 0], doubts[:, 0]
-    for index in range(1, evidence.shape[1]):
-        other, its_doubt = beliefs[:, index], doubts[:, index]
-        agreed = belief * other
-        clash = belief.sum(1, keepdim=True) * other.sum(1, keepdim=True) - agreed.sum(1, keepdim=True)
-        kept = (1 - clash).clamp(min=torch.finfo(clash.dtype).eps)
-        belief = (agreed + belief * its_doubt + other * doubt) / kept
-        doubt = doubt * its_doubt / kept
-    return belief * classes / doubt
+    product = torch.log1p(evidence / classes).sum(1)  # (B, C), a logarithm of 0 or more
+    return product + torch.log1p((1 - classes) * torch.expm1(-product))
 
 
 def evidential_loss(evidence: Tensor, labels: Tensor, here: Tensor, share: float | Tensor) -> Tensor:

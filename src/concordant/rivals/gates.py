@@ -10,17 +10,18 @@ Shapes: summaries (B, S) and energies (B, E), of one modality or of all -> hidde
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.calibration.base import Calibrator, linear, zero_linear
+from concordant.calibration.base import Calibrator, SharedOptions, linear, zero_linear
 from concordant.calibration.modulation import gate_from_activation
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import joined, register, require, summary_of
+from concordant.errors import checks
+from concordant.rivals.base import joined, register, summary_of
 
 
 class Squeeze(nn.Module):
@@ -59,10 +60,19 @@ class SelfGate(Calibrator):
 
     kind = "self"  # names the random stream of the initial weights
 
-    def __init__(self, sizes: Mapping[str, int], *, hidden: int = 32, seed: int | None = None, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(sizes, agreement_weight=0.0, **options)
-        require((hidden >= 1, f"hidden must be 1 or more; found {hidden}"))
-        base = int(torch.randint(2**62, ()).item()) if seed is None else seed
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        hidden: int = 32,
+        clean_weight: float = 0.5,
+        seed: int | None = None,
+        **options: Unpack[SharedOptions],
+    ) -> None:
+        super().__init__(sizes, clean_weight=clean_weight, agreement_weight=0.0, **options)
+        with checks() as check:
+            hidden = check.integer("hidden", hidden, 1)
+        base = seeding.chosen(seed)
         self.heads = nn.ModuleDict()
         for name in self.names:
             with seeding.scope(base, "calibrator", self.kind, name):

@@ -9,11 +9,11 @@ Shapes: summaries (B, S_1 + ... + S_M) -> gates (B, D_m) in (0, 2).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 from torch import nn
 
-from concordant.calibration.base import linear, zero_linear
+from concordant.calibration.base import SharedOptions, linear, zero_linear
 from concordant.calibration.result import Modulation, Summaries
 from concordant.rivals.base import Rival, joined, register
 
@@ -33,7 +33,7 @@ class GatedUnits(Rival):
 
     has_reliability = False
 
-    def __init__(self, sizes: Mapping[str, int], **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, sizes: Mapping[str, int], **options: Unpack[SharedOptions]) -> None:
         super().__init__(sizes, **options)
         inputs = sum(self.summary_size(name) for name in self.names)
         self.gates = nn.ModuleDict({name: zero_linear(inputs, self.sizes[name]) for name in self.names})
@@ -41,5 +41,5 @@ class GatedUnits(Rival):
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return a shift of 0, and gates from all summaries; absent modalities enter as zeros."""
         x = joined(self, summaries.vectors, summaries.present)
-        gates = {name: 2 * linear(self.gates[name], x).sigmoid() for name in self.names}  # type: ignore[arg-type]
+        gates = {name: 2 * linear(self.gates[name], x).sigmoid() for name in self.names}
         return Modulation(x.new_zeros(summaries.present.shape), gates)

@@ -8,12 +8,14 @@ Shapes: features in their layouts, presence (B, M).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 
+from concordant.calibration.base import SharedOptions
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import Rival, keep_one, register, require, ungated
+from concordant.errors import checks
+from concordant.rivals.base import Rival, keep_one, register, ungated
 
 
 @register("modality-dropout", "whole modalities left out while training (ModDrop)", "Neverova et al., TPAMI 2016")
@@ -31,10 +33,10 @@ class ModalityDropout(Rival):
     reads_summaries = False
     scales_features = False
 
-    def __init__(self, sizes: Mapping[str, int], *, probability: float = 0.2, **options: Any) -> None:  # noqa: ANN401
-        require((0 <= probability < 1, f"probability must lie in [0, 1); found {probability}"))
+    def __init__(self, sizes: Mapping[str, int], *, probability: float = 0.2, **options: Unpack[SharedOptions]) -> None:
         super().__init__(sizes, **options)
-        self.probability = probability
+        with checks() as check:
+            self.probability = check.number("probability", probability, 0, 1)
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return a shift of 0 and gates of 1, and in training which modalities are kept."""

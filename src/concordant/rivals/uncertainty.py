@@ -11,16 +11,17 @@ Shapes: summaries (B, S_m) -> logits (B, M, C) -> confidence (B, M) -> reliabili
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from concordant.calibration.base import linear, zero_linear
+from concordant.calibration.base import SharedOptions, linear, zero_linear
 from concordant.calibration.modulation import shift_from_reliability
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import Rival, register, require, summary_of, ungated
+from concordant.errors import checks
+from concordant.rivals.base import Rival, register, summary_of, ungated
 
 LEAST = 1e-3  # confidence
 
@@ -40,7 +41,7 @@ class ConfidenceWeights(Rival):
         temperature: of the energy; its logits are divided by it.
 
     Raises:
-        UsageError: fewer than two classes, a weight below 0, or a temperature that is not positive.
+        UsageError: fewer than two classes, a weight below 0, or a temperature outside of [1e-6, 1e6].
     """
 
     needs_classes = True
@@ -53,21 +54,21 @@ class ConfidenceWeights(Rival):
         task_weight: float = 1.0,
         rank_weight: float = 0.1,
         temperature: float = 1.0,
-        **options: Any,  # noqa: ANN401
+        **options: Unpack[SharedOptions],
     ) -> None:
         super().__init__(sizes, **options)
-        require(
-            (classes >= 2, f"classes must be 2 or more; found {classes}"),
-            (task_weight >= 0, f"task_weight must not be negative; found {task_weight}"),
-            (rank_weight >= 0, f"rank_weight must not be negative; found {rank_weight}"),
-            (temperature > 0, f"temperature must be positive; found {temperature}"),
-        )
-        self.task_weight, self.rank_weight, self.temperature = task_weight, rank_weight, temperature
+        with checks() as check:
+            self.classes = classes = check.integer("classes", classes, 2)
+            self.task_weight = check.number("task_weight", task_weight)
+            self.rank_weight = check.number("rank_weight", rank_weight)
+            self.temperature = check.number("temperature", temperature, 1e-6, 1e6, ends="[]")
         self.heads = nn.ModuleDict({name: zero_linear(self.summary_size(name), classes) for name in self.names})
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return each modality's logits, and the shift that its relative confidence makes."""
-        logits = torch.stack([linear(self.heads[n], summary_of(self, summaries, n)) for n in self.names], 1)  # type: ignore[arg-type]  # (B, M, C)
+        logits = torch.stack(
+            [linear(self.heads[n], summary_of(self, summaries, n)) for n in self.names], 1
+        )  # (B, M, C)
         # Detached: the classifiers are trained by their own losses alone.
         energy = confidence(logits, self.temperature).detach()
         shift = shift_from_reliability(share_of_best(energy, summaries.present))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from concordant.fusion.base import Specs, Tensors, mean_of, register
 from concordant.fusion.convolutional.stages import StagedFusion
-from concordant.modalities import over_features
+from concordant.modalities import over
 
 
 class TransferModule(nn.Module):
@@ -84,7 +84,7 @@ class TransferFusion(StagedFusion):
             gates = transfer(self.means(state))
             for name, (x, valid) in state.items():
                 layout = self.specs[name].layout
-                gate = gates[name].unsqueeze(1) if x.dim() == 3 else over_features(gates[name], layout)
+                gate = gates[name].unsqueeze(1) if x.dim() == 3 else over(gates[name].unsqueeze(1), x, layout)
                 state[name] = x * gate, valid
             state = self.advance(number, state)
         own = self.classify(state).values()

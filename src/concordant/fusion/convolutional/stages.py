@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from concordant.encoders.resnet import frame_by_frame
 from concordant.errors import ConcordantError, UsageError
 from concordant.fusion.base import FeatureSpec, Fusion, Specs, Tensors, masked_mean
-from concordant.modalities import over_positions, to_positions
+from concordant.modalities import over, to_positions
 
 BLOCKS = ("resnet", "small")
 MAPS = ("bchw", "bcthw")
@@ -66,7 +66,7 @@ class Stage(nn.Module):
         if not self.map:
             known = x if valid is None else torch.where(valid.unsqueeze(2), x, 0)
             return self.layers(known), valid
-        known = x if valid is None else torch.where(over_positions(valid, x, self.spec.layout), x, 0)
+        known = x if valid is None else torch.where(over(valid.unsqueeze(2), x, self.spec.layout), x, 0)
         frames = known if x.dim() == 4 else known.transpose(1, 2).flatten(0, 1)  # (B*T, D, H, W)
         if self.normalises_by_batch:
             keep = None if valid is None else valid.reshape(frames.shape[0], -1).any(1)
