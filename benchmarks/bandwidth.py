@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from concordant.rivals import CALIBRATORS
-from concordant.speed import Clock, interleaved, ratios
+from concordant.speed import Clock, interleaved, ratios, spread
 
 
 def measure(
@@ -86,8 +86,8 @@ def measure(
         "compiled": compiled,
         **({} if mode is None else {"mode": mode}),
         **({} if device == "cpu" else {"device": device}),
-        **ratios(times["calibrator"], bound).record("ratio"),
-        **ratios(times["calibrator"], warm_bound).record("warm_ratio"),
+        **spread("ratio", ratios(times["calibrator"], bound)),
+        **spread("warm_ratio", ratios(times["calibrator"], warm_bound)),
         "milliseconds": round(1e3 * taken, 3),
         "bound_milliseconds": round(1e3 * statistics.median(bound), 3),
         "nanoseconds_a_byte": round(1e9 * taken / (modalities * 4 * shape[0] * shape[1] * shape[2]), 4),

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from concordant.speed import PHASES, Setting, actions_of, configure, fitting
+from concordant.speed import PHASES, Setting, actions_of, fitting
 
 _MARK = "concordant: warm"
 
@@ -88,36 +88,31 @@ def peak_bytes(work: Callable[[], object]) -> int:
     return most
 
 
-def measure_operators(
-    setting: Setting, fusion: str, *, preset: str = "small", calibrators: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
+def measure_operators(setting: Setting, fusion: str, calibrators: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return one record per phase and calibrator: number of operators, and their ratio to those of "none"."""
-    counts = _count(setting, fusion, preset, calibrators, lambda work: operators_of(work).total())
-    return [{**record, "operators": count, "ratio": ratio} for record, count, ratio in counts]
+    return _count(setting, fusion, calibrators, "operators", lambda work: operators_of(work).total())
 
 
-def measure_memory(
-    setting: Setting, fusion: str, *, preset: str = "small", calibrators: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
+def measure_memory(setting: Setting, fusion: str, calibrators: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return one record per phase and calibrator: peak of memory in MiB, and its ratio to that of "none"."""
-    peaks = _count(setting, fusion, preset, calibrators, peak_bytes)
-    return [{**record, "peak_mebibytes": round(peak / 2**20, 3), "ratio": ratio} for record, peak, ratio in peaks]
+    return _count(setting, fusion, calibrators, "peak_mebibytes", lambda work: peak_bytes(work) / 2**20)
 
 
 def _count(
     setting: Setting,
     fusion: str,
-    preset: str,
     calibrators: Sequence[str] | None,
-    count: Callable[[Callable[[], object]], int],
-) -> list[tuple[dict[str, str], int, float]]:
-    chosen = fitting(fusion) if calibrators is None else ["none", *(name for name in calibrators if name != "none")]
-    config, found = configure(setting, fusion, preset), []
+    field: str,
+    count: Callable[[Callable[[], object]], float],
+) -> list[dict[str, Any]]:
+    found = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for phase in PHASES:
-            numbers = {name: count(work) for name, work in actions_of(setting, config, chosen, phase).items()}
+            actions = actions_of(setting, fusion, fitting(fusion, calibrators), phase)
+            numbers = {name: count(work) for name, work in actions.items()}
             for name, number in numbers.items():
-                record = {"setting": setting.name, "fusion": fusion, "preset": preset, "calibrator": name}
-                found.append(({**record, "phase": phase}, number, round(number / numbers["none"], 3)))
+                place = {"setting": setting.name, "fusion": fusion, "preset": "small", "calibrator": name}
+                ratio = round(number / numbers["none"], 3)
+                found.append({**place, "phase": phase, field: round(number, 3), "ratio": ratio})
     return found

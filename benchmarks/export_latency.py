@@ -1,42 +1,43 @@
 """What an exported model saves: the time of one instance by ONNX Runtime and by PyTorch, and their ratio.
 
 `python -m benchmarks.export_latency [RUN...] [--repetitions R] [--out FILE]` exports each folder of `concordant run`
-(by default one short run on the embedded digits and, where the data folder is there, one on UTD-MHAD), then runs both
-on single test instances in turn, on one thread each. Printed as JSON: medians and
-quartiles in milliseconds, and the ratio of the medians, PyTorch's over ONNX Runtime's. PyTorch runs the model eagerly,
-in evaluation mode without gradients, as `PretrainedModel` does; both take unscaled inputs.
+(by default short runs on the embedded digits and, where the data folder is there, on UTD-MHAD), then runs both on
+single test instances in turn, on one thread each. Printed as JSON: medians and quartiles in milliseconds, and those of
+the ratio, PyTorch's over ONNX Runtime's. PyTorch runs the model eagerly, in evaluation mode without gradients, as
+`PretrainedModel` does; both take unscaled inputs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import numpy as np
 import torch
+import typer
 
+from benchmarks import put, run
 from concordant.deploy.export import cases, write_checked
-from concordant.deploy.graph import Inputs, changed
+from concordant.deploy.graph import changed
 from concordant.deploy.onnx_file import named, runtime
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError
 from concordant.files import write_json
+from concordant.speed import interleaved
 from concordant.study.experiment import study
 from concordant.training.config import make_config
-from concordant.training.provenance import hardware, versions
 from concordant.training.runs import RunFolder, open_runs
 
 WARM = 20
 INSTANCES = 16
+ROUTES = ("pytorch", "onnxruntime")
 
 
 def default_runs(folder: Path) -> list[Path]:
-    """Train a short run of each benchmark that is at hand; its quality does not change its speed."""
+    """Train a short run of each benchmark whose data are there; its quality does not change its speed."""
     found = []
     for benchmark, fusion in (("digits", "concat"), ("utd-mhad", "transformer"), ("utd-mhad", "lf-dnn")):
         config = make_config(benchmark, fusion=fusion, calibrators=("context",), seeds=1, recipe={"steps": 20})
@@ -48,49 +49,40 @@ def default_runs(folder: Path) -> list[Path]:
     return found
 
 
-def seconds(call: Callable[[Inputs], Any], given: Inputs) -> tuple[float, float]:
-    """Return the wall-clock and processor seconds of one call."""
-    start, start_of_work = time.perf_counter(), time.process_time()
-    call(given)
-    return time.perf_counter() - start, time.process_time() - start_of_work
+def clocks() -> Any:  # noqa: ANN401 - an array, which `interleaved` subtracts and divides like a number
+    """Return wall-clock and processor seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
-def spread(values: list[float], unit: str = "", scale: float = 1.0) -> dict[str, float]:
+def quartiles(values: Any, unit: str = "") -> dict[str, float]:  # noqa: ANN401
     """Return median and quartiles."""
-    low, median, high = statistics.quantiles([scale * value for value in values], n=4)
+    low, median, high = (float(value) for value in np.quantile(values, (0.25, 0.5, 0.75), method="weibull"))
     return {f"median{unit}": median, f"quarter{unit}": low, f"three_quarters{unit}": high}
 
 
 def measure(runs: RunFolder, folder: Path, repetitions: int) -> dict[str, Any]:
-    """Export one run and time both of single instances, in turn."""
+    """Export one run and time both routes of single instances, in turn."""
     found = open_deployed(runs)
     model, about = found.model, found.model.description
-    path = folder / "model.onnx"
-    asked = cases(model, found.parts.test, INSTANCES, fixed_time=False)
-    fixed = False
+    path, fixed = folder / "model.onnx", False
+    given = cases(model, found.parts.test, INSTANCES, fixed_time=fixed)
     try:
-        difference, size = write_checked(model, path, asked)
+        difference, size = write_checked(model, path, given)
     except ConcordantError:
         fixed = True
-        asked = cases(model, found.parts.test, INSTANCES, fixed_time=True)
-        difference, size = write_checked(model, path, asked, fixed_time=True)
+        given = cases(model, found.parts.test, INSTANCES, fixed_time=fixed)
+        difference, size = write_checked(model, path, given, fixed_time=fixed)
     ones = [
-        changed(asked[0], lambda kind, name, x, row=row: x[row : row + 1])  # type: ignore[misc]
-        for row in range(len(asked[0][0][about.names[0]]))
+        changed(given[0], lambda kind, name, x, row=row: x[row : row + 1])  # type: ignore[misc]
+        for row in range(len(given[0][0][about.names[0]]))
     ]
-    by_onnx = runtime(path, threads=1)
-
-    def by_torch(given: Inputs) -> None:
-        with torch.inference_mode():
-            model(*given)
-
-    times: dict[str, list[tuple[float, float]]] = {"pytorch": [], "onnxruntime": []}
-    for turn in range(WARM + repetitions):
-        given = ones[turn % len(ones)]
-        for name, call in (("pytorch", by_torch), ("onnxruntime", by_onnx)):
-            took = seconds(call, given)
-            if turn >= WARM:
-                times[name].append(took)
+    by_onnx, torch_ones, onnx_ones = runtime(path, threads=1), cycle(ones), cycle(ones)
+    actions = {
+        "pytorch": torch.inference_mode()(lambda: model(*next(torch_ones))),
+        "onnxruntime": lambda: by_onnx(next(onnx_ones)),
+    }
+    seconds = interleaved(actions, repetitions=repetitions, warm=WARM, clock=clocks)
+    times = {name: np.stack(seconds[name]).T for name in ROUTES}  # (2, R)
     return {
         "benchmark": about.config.benchmark,
         "fusion": about.config.fusion,
@@ -103,37 +95,27 @@ def measure(runs: RunFolder, folder: Path, repetitions: int) -> dict[str, Any]:
         "repetitions": repetitions,
         **{
             what: {
-                **{name: spread([pair[which] for pair in pairs], "_ms", 1e3) for name, pairs in times.items()},
-                "ratio": spread([a[which] / b[which] for a, b in zip(*times.values(), strict=True)]),
+                **{name: quartiles(1e3 * times[name][which], "_ms") for name in ROUTES},
+                "ratio": quartiles(times["pytorch"][which] / times["onnxruntime"][which]),
             }
             for which, what in enumerate(("clock", "processor"))
         },
     }
 
 
-def main() -> None:
+def main(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...")] = None,
+    repetitions: int = 300,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON here as well.")] = None,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
-    parser.add_argument("--repetitions", type=int, default=300)
-    parser.add_argument("--out", type=Path, help="write the JSON here as well")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs = given.runs or default_runs(folder)
-        found = {
-            "schema": "concordant.export-latency/2",
-            "batch": 1,
-            "threads": 1,
-            "runs": [measure(open_runs(run), folder, given.repetitions) for run in runs],
-            "versions": versions(),
-            "hardware": hardware(),
-        }
-    print(json.dumps(found, indent=2))
-    if given.out is not None:
-        write_json(given.out, found)
+        measured = [measure(open_runs(one), folder, repetitions) for one in runs or default_runs(folder)]
+    found = put({"schema": "concordant.export-latency/2", "batch": 1, "threads": 1, "runs": measured})
+    if out is not None:
+        write_json(out, found)
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

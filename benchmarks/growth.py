@@ -7,9 +7,12 @@ Shapes: features (B, T, D) of each of M modalities.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -18,18 +21,8 @@ from benchmarks.counts import peak_bytes
 from concordant import seeding
 from concordant.calibration import Calibrator
 from concordant.rivals import CALIBRATORS
-from concordant.speed import (
-    PHASES,
-    VECTORS,
-    Clock,
-    actions_of,
-    calls_for,
-    configure,
-    example_split,
-    interleaved,
-    ratios,
-)
-from concordant.training.batches import to_tensors
+from concordant.speed import PHASES, VECTORS, Clock, actions_of, calls_for, example_split, interleaved, ratios
+from concordant.training.batches import Tensors, to_tensors
 
 ROWS = (1_000, 10_000, 100_000)
 
@@ -91,30 +84,29 @@ def measure(
     between the two largest values; and `peak_over_features`, the peak of memory over the bytes of the features.
     """
     found = []
-    for calibrator in calibrators:
-        for phase in PHASES:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                work = {str(value): work_of(calibrator, phase, axis.shape(value)) for value in axis.values}
-            calls = {name: calls_for(action, seconds=seconds) for name, action in work.items()}
-            times = interleaved(work, repetitions=repetitions, calls=calls, clock=clock)
-            last, before = axis.values[-1], axis.values[-2]
-            step = ratios(times[str(last)], times[str(before)]).median
-            peaks = [
-                peak_bytes(work[str(value)]) / (4 * math.prod(axis.shape(value).values())) for value in axis.values
-            ]
-            found.append(
-                {
-                    "axis": axis.name,
-                    "values": list(axis.values),
-                    "fixed": dict(axis.fixed),
-                    "calibrator": calibrator,
-                    "phase": phase,
-                    "ratio": _over_smallest(times),
-                    "exponent": round(math.log(step) / math.log(last / before), 3),
-                    "peak_over_features": [round(value, 3) for value in peaks],
-                }
-            )
+    *_, before, last = axis.values
+    for calibrator, phase in product(calibrators, PHASES):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            work = {str(value): work_of(calibrator, phase, axis.shape(value)) for value in axis.values}
+        calls = {name: calls_for(action, seconds=seconds) for name, action in work.items()}
+        times = interleaved(work, repetitions=repetitions, calls=calls, clock=clock)
+        step = statistics.median(ratios(times[str(last)], times[str(before)]))
+        sizes = [4 * math.prod(axis.shape(value).values()) for value in axis.values]  # bytes of the features
+        found.append(
+            {
+                "axis": axis.name,
+                "values": list(axis.values),
+                "fixed": dict(axis.fixed),
+                "calibrator": calibrator,
+                "phase": phase,
+                "ratio": _over_smallest(times),
+                "exponent": round(math.log(step) / math.log(last / before), 3),
+                "peak_over_features": [
+                    round(peak_bytes(action) / size, 3) for action, size in zip(work.values(), sizes, strict=True)
+                ],
+            }
+        )
     return found
 
 
@@ -122,23 +114,20 @@ def measure_rows(
     *, rows: Sequence[int] = ROWS, repetitions: int = 9, clock: Clock = time.perf_counter
 ) -> dict[str, Any]:
     """Time a training step on vectors (lf-dnn, context) with a batch taken from datasets of growing size."""
-    config = configure(VECTORS, "lf-dnn", "small")
-    work = {}
+    draws = seeding.generator(0, "growth", "rows")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        step = actions_of(VECTORS, config, ["context"], "train")["context"]
-        for count in rows:
-            data, draws = to_tensors(example_split(VECTORS, instances=count)), seeding.generator(0, "growth", "rows")
+        step = actions_of(VECTORS, "lf-dnn", ["context"], "train")["context"]
 
-            def work_on(data: Any = data, draws: torch.Generator = draws) -> None:  # noqa: ANN401
-                data.take(torch.randint(len(data), (config.recipe.batch,), generator=draws))
-                step()
+        def work_on(data: Tensors) -> None:
+            data.take(torch.randint(len(data), (VECTORS.batch,), generator=draws))
+            step()
 
-            work[str(count)] = work_on
+        work = {str(count): partial(work_on, to_tensors(example_split(VECTORS, instances=count))) for count in rows}
         times = interleaved(work, repetitions=repetitions, calls=calls_for(step, seconds=0.1), clock=clock)
     return {"rows": list(rows), "setting": VECTORS.name, "ratio": _over_smallest(times)}
 
 
 def _over_smallest(times: Mapping[str, Sequence[float]]) -> list[float]:
     smallest, *_ = times.values()
-    return [round(ratios(values, smallest).median, 3) for values in times.values()]
+    return [round(statistics.median(ratios(values, smallest)), 3) for values in times.values()]

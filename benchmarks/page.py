@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from concordant.report.record import Cell
-from concordant.speed import overhead_section, table
+from concordant.speed import PHASES, overhead_section, table
 
 Document = Mapping[str, Any]
 Record = Mapping[str, Any]
+Columns = Mapping[str, Callable[[Record], Any]]  # heading -> function from a record to a cell
 
 HEAD = """# Performance
 
@@ -72,7 +74,7 @@ class Target:
     field: str = "ratio"
     at_least: bool = False
 
-    def measured(self, document: Mapping[str, Any]) -> list[float]:
+    def measured(self, document: Document) -> list[float]:
         """Return the numbers that the bound is for; none where they were not measured."""
         return [
             record[self.field]
@@ -81,59 +83,54 @@ class Target:
         ]
 
     def kept(self, value: float) -> bool:
-        """Say whether a number keeps to the bound."""
+        """Return whether a number keeps to the bound."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
-def _overheads(what: str, phase: str, limit: float, **where: str) -> Target:
-    step = "training step" if phase == "train" else "inference"
-    fields = {"preset": "small", "calibrator": "context", "phase": phase, **where}
-    return Target(f"{what}, {step}, `context` over `none`", "overhead", fields, limit)
-
-
-_MULT = {"fusion": "mult", "setting": "unaligned"}
-_VECTORS = {"fusion": "lf-dnn", "setting": "vectors"}
-_MAPS = [
-    {"fusion": fusion, "setting": "audio-visual"}
-    for fusion in ("sum", "concat", "film", "gated", "mmtm", "centralnet", "attention")
-]
+MAPS = ("sum", "concat", "film", "gated", "mmtm", "centralnet", "attention")
+# Model, fusion, setting, and the bounds on a training step and on inference.
+OVERHEADS = (
+    *((f"`{fusion}` of ResNet-18 at 112 pixels", fusion, "audio-visual", 1.05, 1.03) for fusion in MAPS),
+    ("`mult` at the lengths of CMU-MOSI", "mult", "unaligned", 1.08, 1.05),
+    ("`lf-dnn` on vectors", "lf-dnn", "vectors", 1.5, 1.4),
+)
 TARGETS = (
-    *(_overheads(f"`{where['fusion']}` of ResNet-18 at 112 pixels", "train", 1.05, **where) for where in _MAPS),
-    _overheads("`mult` at the lengths of CMU-MOSI", "train", 1.08, **_MULT),
-    _overheads("`lf-dnn` on vectors", "train", 1.5, **_VECTORS),
-    *(_overheads(f"`{where['fusion']}` of ResNet-18 at 112 pixels", "inference", 1.03, **where) for where in _MAPS),
-    _overheads("`mult` at the lengths of CMU-MOSI", "inference", 1.05, **_MULT),
-    _overheads("`lf-dnn` on vectors", "inference", 1.4, **_VECTORS),
+    *(
+        Target(
+            f"{model}, {PHASES[phase].lower()}, `context` over `none`",
+            "overhead",
+            {"preset": "small", "calibrator": "context", "phase": phase, "fusion": fusion, "setting": setting},
+            limits[place],
+        )
+        for place, phase in enumerate(PHASES)
+        for model, fusion, setting, *limits in OVERHEADS
+    ),
     *(
         Target(
             f"the calibrator alone on three modalities of (64, 500, 512), evaluation, over the bound {memory}",
             "bandwidth_bound",
             {"calibrator": "context", "shape": [64, 500, 512], "masked": False, "compiled": False},
             1.5,
-            field=field,
+            field,
         )
         for field, memory in (("ratio", "with results in new memory"), ("warm_ratio", "in memory written before"))
     ),
-    Target(
-        "ten seeds at once over one after another, `lf-dnn` on `cmu-mosi-utterance`",
-        "vectorised_seeds",
-        {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "calibrator": "context", "seeds": 10},
-        4.0,
-        field="speedup",
-        at_least=True,
-    ),
-    Target(
-        "ten seeds at once over one after another, `transformer` on `utd-mhad`",
-        "vectorised_seeds",
-        {
-            "benchmark": "utd-mhad",
-            "fusion": "transformer",
-            "modalities": ["skeleton", "inertial", "depth"],
-            "seeds": 10,
-        },
-        2.5,
-        field="speedup",
-        at_least=True,
+    *(
+        Target(
+            f"ten seeds at once over one after another, `{where['fusion']}` on `{where['benchmark']}`",
+            "vectorised_seeds",
+            {**where, "seeds": 10},
+            limit,
+            "speedup",
+            at_least=True,
+        )
+        for where, limit in (
+            ({"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "calibrator": "context"}, 4.0),
+            (
+                {"benchmark": "utd-mhad", "fusion": "transformer", "modalities": ["skeleton", "inertial", "depth"]},
+                2.5,
+            ),
+        )
     ),
 )
 
@@ -144,20 +141,15 @@ def page(document: Document) -> str:
     hardware = document["hardware"]
     made = [f"{hardware['processor']}, {hardware['cores']} cores, accelerator {hardware['accelerator']}"]
     made += [f"{name} {version}" for name, version in document["versions"].items()]
-    head = (GPU_HEAD if gpu else HEAD).format(command=document["command"], made=f"Here: {', '.join(made)}.")
-    names = ("bandwidth_bound", "vectorised_seeds", "overhead") if gpu else tuple(SECTIONS)
-    makers = {**SECTIONS, "bandwidth_bound": _bound_of_accelerator} if gpu else SECTIONS
-    texts = [head]
+    texts = [(GPU_HEAD if gpu else HEAD).format(command=document["command"], made=f"Here: {', '.join(made)}.")]
     texts += [f"{document['remark_of_all']}\n"] if document.get("remark_of_all") else []
     texts += [] if gpu else [_targets(document)]
-    for name in names:
+    for name, section in (GPU_SECTIONS if gpu else SECTIONS).items():
         if document.get(name):
-            texts.append(makers[name](document[name]))
-            if name == "bandwidth_bound":
-                texts += [f"{document['remark']}\n"] if document.get("remark") else []
-                texts += [READ] if gpu else []
-            if name == "vectorised_seeds" and gpu:
-                texts.append(_apart(document[name]))
+            texts.append(section(document[name]))
+            texts += [f"{document['remark']}\n"] if name == "bandwidth_bound" and document.get("remark") else []
+            texts += [READ] if name == "bandwidth_bound" and gpu else []
+            texts += [_apart(document[name])] if name == "vectorised_seeds" and gpu else []
     texts.append("".join(f"Not measured: {line}.\n" for line in document.get("skipped", [])))
     texts += [COMPILE] if document.get("overhead") else []
     return "\n".join(text for text in texts if text).rstrip("\n") + "\n"
@@ -165,24 +157,16 @@ def page(document: Document) -> str:
 
 def _targets(document: Document) -> str:
     rows: list[list[Any]] = []
-
-    def row(what: str, bound: str, kept: bool, value: float) -> None:
-        rows.append([what, bound, Cell("kept") if kept else Cell("missed", strong=True), value])
-
     for target in TARGETS:
-        for value in target.measured(document):
-            row(
-                target.what,
-                f"{'at least' if target.at_least else 'at most'} {target.limit:g}",
-                target.kept(value),
-                value,
-            )
+        bound = f"{'at least' if target.at_least else 'at most'} {target.limit:g}"
+        rows += [[target.what, bound, _kept(target.kept(value)), value] for value in target.measured(document)]
     over = [one for one in dearer_than_joint(document) if one["preset"] == "small"]
-    for phase, step in (("train", "training step"), ("inference", "inference")):
-        dearest = max((one for one in over if one["phase"] == phase), key=lambda one: one["ratio"], default=None)
+    for phase, title in PHASES.items():
+        dearest = max((one for one in over if one["phase"] == phase), key=itemgetter("ratio"), default=None)
         if dearest is not None:
-            what = f"{step}, `context` over `joint`, at its dearest (`{dearest['fusion']}`, {dearest['setting']})"
-            row(what, "at most 1.1", dearest["ratio"] <= 1.1, dearest["ratio"])
+            place = f"`{dearest['fusion']}`, {dearest['setting']}"
+            what = f"{title.lower()}, `context` over `joint`, at its dearest ({place})"
+            rows.append([what, "at most 1.1", _kept(dearest["ratio"] <= 1.1), dearest["ratio"]])
     lines = table(["what", "bound", "", "measured"], rows, words=3)
     return f"## What it is held to\n\n{lines}" if rows else ""
 
@@ -199,68 +183,73 @@ def dearer_than_joint(document: Document) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, and a table with one row per record.
+
+    Args:
+        title: the heading.
+        text: the paragraph, in which {field} stands for a field of the first record.
+        words: leading columns that hold text.
+        columns: heading -> function from a record to a cell.
+    """
+
+    title: str
+    text: str
+    words: int
+    columns: Columns
+
+    def __call__(self, records: Sequence[Record]) -> str:
+        """Return the section as Markdown."""
+        rows = [[cell(record) for cell in self.columns.values()] for record in records]
+        text = self.text.format(**records[0])
+        return f"## {self.title}\n\n{text}\n\n{table(list(self.columns), rows, words=self.words)}"
+
+
+def _kept(kept: bool) -> Cell:
+    return Cell("kept") if kept else Cell("missed", strong=True)
+
+
+def _code(record: Record) -> str:
+    return f"`{record['fusion']}`"
+
+
+def _yes(field: str) -> Callable[[Record], str]:
+    return lambda record: "yes" if record[field] else ""
+
+
+def _shape(record: Record) -> str:
+    return f"({', '.join(map(str, record['shape']))})"
+
+
+def _number(field: str) -> Callable[[Record], float]:
+    return lambda record: float(record[field])
+
+
+def _spread(field: str = "ratio") -> Callable[[Record], str]:
+    def cell(record: Record) -> str:
+        if f"{field}_low" not in record:
+            return f"{record[field]:.2f}"
+        return f"{record[field]:.2f} ({record[f'{field}_low']:.2f} to {record[f'{field}_high']:.2f})"
+
+    return cell
+
+
 def _overhead(records: Sequence[Record]) -> str:
-    rows = [
-        [
-            *(f"`{r['fusion']}`", r["preset"], r["setting"], r["calibrator"]),
-            *(_spread(r, field) for field in ("compiled", "compiled_over_none")),
-        ]
-        for r in records
-        if "compiled" in r
-    ]
+    compiled = [record for record in records if "compiled" in record]
     columns = ["fusion", "preset", "inputs", "calibrator", "over `none` as it is", "over `none` compiled"]
-    compiled = [
+    spreads = (_spread("compiled"), _spread("compiled_over_none"))
+    rows = [[_code(r), r["preset"], r["setting"], r["calibrator"], *(cell(r) for cell in spreads)] for r in compiled]
+    beside = [
         "Inference compiled as a whole by `torch.compile`, which joins small operators, over that of `none` as it is",
         "and compiled too:\n",
         table(columns, rows, words=4),
     ]
-    return "\n".join([overhead_section(records), *(compiled if rows else [])])
+    return "\n".join([overhead_section(records), *(beside if rows else [])])
 
 
-def _bandwidth(records: Sequence[Record]) -> str:
-    rows = [[_shape(r), _yes(r["masked"]), _yes(r["compiled"]), _spread(r), _spread(r, "warm_ratio")] for r in records]
-    return _section(
-        "The calibrator alone, against memory",
-        "Evaluation, float32, three modalities of each shape. The bound is what no calibrator can do without: read\n"
-        "every feature to summarise it, read it again to scale it, and write the result, measured beside it as one\n"
-        "read and one copy into new memory, as any result; *warm*: into memory that was written before, which is\n"
-        "faster by what the system takes to provide new pages.",
-        ["shape", "masked", "compiled", "over the bound", "over the warm bound"],
-        rows,
-        words=3,
-    )
-
-
-def _bound_of_accelerator(records: Sequence[Record]) -> str:
-    def how(r: Record) -> str:
-        return "eager" if not r["compiled"] else ", ".join(["compiled", *([r["mode"]] if r.get("mode") else [])])
-
-    return _section(
-        "The calibrator alone, against memory",
-        "Evaluation, float32, `context`, three modalities of each shape, over one read of all features and one copy.",
-        ["shape", "masked", "run", "over the bound", "bound, ms"],
-        [[_shape(r), _yes(r["masked"]), how(r), _spread(r), float(r["bound_milliseconds"])] for r in records],
-        words=3,
-    )
-
-
-def _vectorised(records: Sequence[Record]) -> str:
-    rows = [
-        [
-            *(r["benchmark"], f"`{r['fusion']}`", ", ".join(r["modalities"]), r["calibrator"], r["seeds"], r["steps"]),
-            *(_spread(r, "speedup"), "yes" if r["chosen"] else "no"),
-        ]
-        for r in records
-    ]
-    return _section(
-        "Many seeds at once",
-        "Whole trainings in one vectorised pass, over the same trainings one after another (median, least, most).\n"
-        "Where operators are large, sharing their start saves nothing, and `concordant run` trains run by run\n"
-        "(*auto*: no).",
-        ["benchmark", "fusion", "modalities", "calibrator", "seeds", "steps", "times faster", "auto"],
-        rows,
-        words=4,
-    )
+def _how(record: Record) -> str:
+    return ", ".join(["compiled", *filter(None, [record.get("mode")])]) if record["compiled"] else "eager"
 
 
 def _apart(records: Sequence[Record]) -> str:
@@ -272,47 +261,6 @@ def _apart(records: Sequence[Record]) -> str:
         "less that weighs. Draws are those of single runs to the last bit; sums are not, and what rounding there does\n"
         f"grows with training: a mean loss was {loss:.2g} apart at the most, and a validation score {score:.2g}.\n"
     )
-
-
-def _epoch(records: Sequence[Record]) -> str:
-    first = records[0]
-    return _section(
-        "Loading",
-        f"An epoch (`{first['fusion']}`, `context`, {first['instances']} sequences of CMU-MOSI's sizes)\n"
-        "by how its batches come, by the clock: over the epoch with the data in memory, and the share of it\n"
-        "that is spent waiting for data. The plain loop is PyTorch's DataLoader over tensors in memory.",
-        ["data", "over in memory", "waiting"],
-        [[r["route"], _spread(r), f"{r['loading_share']:.1%}"] for r in records],
-        words=1,
-    )
-
-
-def _operators(records: Sequence[Record]) -> str:
-    return (
-        _counted(
-            records,
-            "Operators",
-            "PyTorch takes some microseconds to start an operator, whatever its size. A model on vectors is bound by\n"
-            "that, and there a calibrator's cost is the number of its operators; on sequences and maps they vanish\n"
-            "beside the model's own work.",
-            "operators",
-            "operators",
-        )
-        + f"\n{TRIED}"
-    )
-
-
-def _memory(records: Sequence[Record]) -> str:
-    text = "What the allocator had handed out at most, beyond what was there before the step or call."
-    return _counted(records, "Peaks of memory", text, "peak_mebibytes", "peak, MiB")
-
-
-def _counted(records: Sequence[Record], title: str, text: str, field: str, column: str) -> str:
-    rows = [
-        [f"`{r['fusion']}`", r["setting"], r["phase"], r["calibrator"], r[field], float(r["ratio"])] for r in records
-    ]
-    columns = ["fusion", "inputs", "phase", "calibrator", column, "over `none`"]
-    return _section(title, text, columns, rows, words=4)
 
 
 def _growth(records: Sequence[Record]) -> str:
@@ -340,31 +288,90 @@ def _rows(records: Sequence[Record]) -> str:
     return f"A training step (`lf-dnn`, `context`, data in memory) over that on the smallest dataset:\n\n{lines}"
 
 
-SECTIONS = {
+_PLACE: Columns = {"fusion": _code, "inputs": itemgetter("setting")}
+_COUNTED: Columns = {**_PLACE, "phase": itemgetter("phase"), "calibrator": itemgetter("calibrator")}
+_BANDWIDTH: Columns = {"shape": _shape, "masked": _yes("masked")}
+_OPERATORS = Section(
+    "Operators",
+    "PyTorch takes some microseconds to start an operator, whatever its size. A model on vectors is bound by\n"
+    "that, and there a calibrator's cost is the number of its operators; on sequences and maps they vanish\n"
+    "beside the model's own work.",
+    4,
+    {**_COUNTED, "operators": itemgetter("operators"), "over `none`": _number("ratio")},
+)
+_SEEDS = Section(
+    "Many seeds at once",
+    "Whole trainings in one vectorised pass, over the same trainings one after another (median, least, most).\n"
+    "Where operators are large, sharing their start saves nothing, and `concordant run` trains run by run\n"
+    "(*auto*: no).",
+    4,
+    {
+        "benchmark": itemgetter("benchmark"),
+        "fusion": _code,
+        "modalities": lambda record: ", ".join(record["modalities"]),
+        "calibrator": itemgetter("calibrator"),
+        "seeds": itemgetter("seeds"),
+        "steps": itemgetter("steps"),
+        "times faster": _spread("speedup"),
+        "auto": lambda record: "yes" if record["chosen"] else "no",
+    },
+)
+SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
+    "whole_step": Section(
+        "Whole training steps",
+        "Forward, backward and optimiser with `context` over those with `none`, on the same perturbed batch;\n"
+        "*compiled*: the calibrator alone, by `torch.compile`.",
+        4,
+        {
+            **_PLACE,
+            "calibrator": itemgetter("calibrator"),
+            "bound": lambda r: (
+                "" if r["limit"] is None else Cell(f"at most {r['limit']:g}", strong=r["ratio"] > r["limit"])
+            ),
+            "over `none`": _spread(),
+        },
+    ),
     "overhead": _overhead,
-    "bandwidth_bound": _bandwidth,
-    "vectorised_seeds": _vectorised,
-    "epoch": _epoch,
-    "operators": _operators,
-    "memory": _memory,
+    "bandwidth_bound": Section(
+        "The calibrator alone, against memory",
+        "Evaluation, float32, three modalities of each shape. The bound is what no calibrator can do without: read\n"
+        "every feature to summarise it, read it again to scale it, and write the result, measured beside it as one\n"
+        "read and one copy into new memory, as any result; *warm*: into memory that was written before, which is\n"
+        "faster by what the system takes to provide new pages.",
+        3,
+        {
+            **_BANDWIDTH,
+            "compiled": _yes("compiled"),
+            "over the bound": _spread(),
+            "over the warm bound": _spread("warm_ratio"),
+        },
+    ),
+    "vectorised_seeds": _SEEDS,
+    "epoch": Section(
+        "Loading",
+        "An epoch (`{fusion}`, `context`, {instances} sequences of CMU-MOSI's sizes)\n"
+        "by how its batches come, by the clock: over the epoch with the data in memory, and the share of it\n"
+        "that is spent waiting for data. The plain loop is PyTorch's DataLoader over tensors in memory.",
+        1,
+        {"data": itemgetter("route"), "over in memory": _spread(), "waiting": lambda r: f"{r['loading_share']:.1%}"},
+    ),
+    "operators": lambda records: f"{_OPERATORS(records)}\n{TRIED}",
+    "memory": Section(
+        "Peaks of memory",
+        "What the allocator had handed out at most, beyond what was there before the step or call.",
+        4,
+        {**_COUNTED, "peak, MiB": itemgetter("peak_mebibytes"), "over `none`": _number("ratio")},
+    ),
     "growth": _growth,
     "rows": _rows,
 }
-
-
-def _section(title: str, text: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int) -> str:
-    return f"## {title}\n\n{text}\n\n{table(columns, rows, words=words)}"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else ""
-
-
-def _shape(record: Record) -> str:
-    return f"({', '.join(map(str, record['shape']))})"
-
-
-def _spread(record: Record, field: str = "ratio") -> str:
-    if f"{field}_low" not in record:
-        return f"{record[field]:.2f}"
-    return f"{record[field]:.2f} ({record[f'{field}_low']:.2f} to {record[f'{field}_high']:.2f})"
+GPU_SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
+    "bandwidth_bound": Section(
+        "The calibrator alone, against memory",
+        "Evaluation, float32, `context`, three modalities of each shape, over one read of all features and one copy.",
+        3,
+        {**_BANDWIDTH, "run": _how, "over the bound": _spread(), "bound, ms": _number("bound_milliseconds")},
+    ),
+    "vectorised_seeds": _SEEDS,
+    "overhead": _overhead,
+}

@@ -3,54 +3,49 @@
 `--json` writes the document, `--page` a page of Markdown made of it. All numbers are ratios of things that took turns,
 since machines are shared. On a CPU one thread computes, timed in processor seconds, which exclude other programs. On an
 accelerator the start of an operator costs the host more than the device; there calibrators are also compiled with mode
-"reduce-overhead", as one CUDA graph.
+"reduce-overhead", as one CUDA graph. Sections: whole_step, overhead, bandwidth_bound, vectorised_seeds, epoch,
+operators, memory, growth, rows; on an accelerator bandwidth_bound, vectorised_seeds and overhead.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import typer
 
-from benchmarks import bandwidth, compiled, counts, data_path, growth, many_seeds
-from benchmarks.page import page
+from benchmarks import bandwidth, compiled, counts, data_path, growth, many_seeds, run
+from benchmarks.page import OVERHEADS, page
 from concordant import speed
-from concordant.errors import ConcordantError, DataError, UsageError
+from concordant.errors import UsageError
 from concordant.files import write_json, write_text
-from concordant.training.provenance import hardware, versions
+from concordant.training.processes import Progress
 
 COMPILED = "lf-dnn"  # bound by the start of operators, which compiling spares
 GRAPH = "reduce-overhead"
 SHAPES = ((64, 500, 512), (64, 50, 512), (64, 500, 64), (512, 1, 512))
 SHAPES_OF_ACCELERATOR = ((64, 500, 512), (256, 500, 512), (64, 50, 512), (64, 500, 64))
-SEEDS: tuple[Mapping[str, Any], ...] = (
-    {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "repetitions": 2},
-    {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "calibrator": "none", "repetitions": 1},
-    # A step of these takes long enough for the ratio to show in twenty.
-    {"benchmark": "utd-mhad", "fusion": "transformer", "steps": 20, "repetitions": 1},
-    {
-        "benchmark": "utd-mhad",
-        "fusion": "transformer",
-        "steps": 20,
-        "modalities": ("skeleton", "inertial"),
-        "repetitions": 1,
-    },
+# Benchmark, fusion and the other arguments of `measure_seeds`. A step of the transformer takes long enough for the
+# ratio to show in twenty; on an accelerator, the fewer steps there are, the more the preparation of a pass weighs.
+Seeds = tuple[tuple[str, str, Mapping[str, Any]], ...]
+SEEDS: Seeds = (
+    ("cmu-mosi-utterance", "lf-dnn", {"repetitions": 2}),
+    ("cmu-mosi-utterance", "lf-dnn", {"calibrator": "none"}),
+    ("utd-mhad", "transformer", {"steps": 20}),
+    ("utd-mhad", "transformer", {"steps": 20, "modalities": ("skeleton", "inertial")}),
 )
-# Hundreds of sequential steps take minutes; the fewer there are, the more the preparation of a pass weighs.
-SEEDS_OF_ACCELERATOR: tuple[Mapping[str, Any], ...] = (
-    {"benchmark": "cmu-mosi-utterance", "fusion": "lf-dnn", "steps": 300, "repetitions": 1},
-    {"benchmark": "utd-mhad", "fusion": "transformer", "steps": 100, "repetitions": 1},
-    {"benchmark": "utd-mhad", "fusion": "mult", "steps": 60, "repetitions": 1},
-    {"benchmark": "av-digits", "fusion": "concat", "steps": 60, "repetitions": 1},
+SEEDS_OF_ACCELERATOR: Seeds = (
+    ("cmu-mosi-utterance", "lf-dnn", {"steps": 300}),
+    ("utd-mhad", "transformer", {"steps": 100}),
+    ("utd-mhad", "mult", {"steps": 60}),
+    ("av-digits", "concat", {"steps": 60}),
 )
-SEEDS_QUICK = ({"benchmark": "digits", "fusion": "lf-dnn", "steps": 60, "repetitions": 1},)  # part of scikit-learn
-Section = dict[str, Callable[[], Any]]  # description -> function that returns a record, or a list of records
+SEEDS_QUICK: Seeds = (("digits", "lf-dnn", {"steps": 60}),)  # part of scikit-learn
 
 
 def measure_all(
@@ -59,7 +54,7 @@ def measure_all(
     only: Sequence[str] = (),
     device: str = "cpu",
     data: Path | str | None = None,
-    progress: speed.Progress | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure every section; return the document.
 
@@ -73,47 +68,29 @@ def measure_all(
     Raises:
         UsageError: a section is unknown, or the device is not available.
     """
-    speed.check_device(device)
     sections = sections_of(device, quick=quick, data=data)
     unknown = [name for name in only if name not in sections]
     if unknown:
         raise UsageError(f"unknown section {unknown[0]!r}; choose from: {', '.join(sections)}")
     chosen = {name: section for name, section in sections.items() if not only or name in only}
-    found, skipped = _measured(chosen, progress)
-    if "overhead" in chosen and not quick and device == "cpu":
-        skipped += speed.too_large()
-    words = [*([] if device == "cpu" else ["--device", device]), *(["--quick"] if quick else [])]
-    words += ["--only", ",".join(only)] if only else []
-    return {
-        "schema": speed.SCHEMA,
-        "quick": quick,
-        "device": device,
-        "threads": 1,
-        **found,
-        "skipped": skipped,
-        "versions": versions(),
-        "hardware": hardware(),
-        "command": " ".join(["python -m benchmarks.speed", *words]),
-    }
+    how: dict[str, Any] = {"quick": quick, "device": device, "progress": progress}
+    document = speed.measure_sections(chosen, "python -m benchmarks.speed", **how)
+    document["command"] += f" --only {','.join(only)}" if only else ""
+    return document
 
 
-def sections_of(device: str, *, quick: bool, data: Path | str | None = None) -> dict[str, Section]:
+def sections_of(device: str, *, quick: bool, data: Path | str | None = None) -> dict[str, speed.Section]:
     """Return section -> description -> function that measures."""
-    cpu = device == "cpu"
-    seeds: Sequence[Mapping[str, Any]] = SEEDS_QUICK if quick else SEEDS if cpu else SEEDS_OF_ACCELERATOR
-    common: dict[str, Section] = {
+    common: dict[str, speed.Section] = {
+        "bandwidth_bound": dict(_bandwidth(quick, device)),
+        "vectorised_seeds": dict(_seeds(quick, device, data)),
         "overhead": _overhead(quick, device),
-        "bandwidth_bound": _bandwidth(quick, device),
-        "vectorised_seeds": {
-            ", ".join(
-                filter(None, [one["benchmark"], one["fusion"], *one.get("modalities", ()), one.get("calibrator")])
-            ): (partial(many_seeds.measure_seeds, **one, device=device, data=data))
-            for one in seeds
-        },
     }
-    if not cpu:
-        return {name: common[name] for name in ("bandwidth_bound", "vectorised_seeds", "overhead")}
+    if device != "cpu":
+        return common
     return {
+        "whole_step": dict(_steps(quick)),
+        "overhead": common.pop("overhead"),
         **common,
         "epoch": {"by route of the data": partial(_epoch, quick)},
         "operators": _of_brief(counts.measure_operators),
@@ -133,70 +110,51 @@ def sections_of(device: str, *, quick: bool, data: Path | str | None = None) -> 
     }
 
 
-def _measured(sections: Mapping[str, Section], progress: speed.Progress | None) -> tuple[dict[str, Any], list[str]]:
-    """Return section -> records, and a line per measurement whose data are absent."""
-    total, done = sum(len(section) for section in sections.values()), 0
-    found: dict[str, Any] = {}
-    skipped: list[str] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for name, section in sections.items():
-            found[name] = []
-            for what, measure in section.items():
-                if progress is not None:
-                    progress(done, total, f"{name}: {what}")
-                try:
-                    records = measure()
-                except DataError as error:
-                    skipped.append(f"{name}, {what} ({error})")
-                    records = []
-                found[name] += records if isinstance(records, list) else [records]
-                done += 1
-    finally:
-        torch.set_num_threads(threads)
-    return found, skipped
+def _steps(quick: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield every whole training step that has a bound; that on vectors also with the calibrator compiled."""
+    for _, fusion, setting, limit, _ in OVERHEADS:
+        if not quick or fusion in speed.BRIEF:
+            how: dict[str, Any] = {"limit": limit, "compiled": fusion == COMPILED, "repetitions": 7 if quick else 15}
+            yield f"{fusion}, {setting}", partial(compiled.measure_step, speed.SETTINGS[setting], fusion, **how)
 
 
-def _overhead(quick: bool, device: str) -> Section:
-    section: Section = dict(speed.overhead(quick=quick, device=device))
+def _overhead(quick: bool, device: str) -> speed.Section:
+    section = dict(speed.overhead(quick=quick, device=device))
     setting = speed.BRIEF[COMPILED]
     what = f"{COMPILED}, small, {setting.name}, inference"
     eager = section[what]
 
     def beside() -> list[dict[str, Any]]:
-        clock = time.process_time if device == "cpu" else speed.device_clock
-        found = compiled.measure(setting, COMPILED, calibrators=speed.NEAREST, device=device, clock=clock)
+        how: dict[str, Any] = {"device": device, "clock": speed.clock_of(device)}
+        found = compiled.measure(setting, COMPILED, calibrators=speed.NEAREST, **how)
         return [{**record, **found.get(record["calibrator"], {})} for record in eager()]
 
     return section if quick else {**section, what: beside}
 
 
-def _bandwidth(quick: bool, device: str) -> Section:
-    cpu, section = device == "cpu", Section()
+def _bandwidth(quick: bool, device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield every shape; the first one also compiled, and on an accelerator all of them as a graph."""
+    cpu = device == "cpu"
     shapes = SHAPES if cpu else SHAPES_OF_ACCELERATOR
-    # The first shape also masked, and compiled in every mode; on an accelerator all shapes as a graph.
-    modes: tuple[str | None, ...] = (None,) if cpu else (None, GRAPH)
-    for shape in shapes[:1] if quick else shapes:
-        first = shape == shapes[0]
-        for masked in (False, True) if first or cpu else (False,):
-            how: list[tuple[bool, str | None]] = [(False, None)]
-            if not quick:
-                how += [(True, mode) for mode in modes if (first and not masked) or mode == GRAPH]
-            for by_compiler, mode in how:
-                words = [str(shape), *(["masked"] if masked else []), *(["compiled"] if by_compiler else [])]
-                section[", ".join([*words, *([mode] if mode else [])])] = partial(
-                    bandwidth.measure,
-                    shape=shape,
-                    masked=masked,
-                    compiled=by_compiler,
-                    mode=mode,
-                    device=device,
-                    repetitions=15 if not cpu else 5 if quick else 9,
-                    calls=1 if cpu else 20,
-                    clock=time.process_time if cpu else speed.device_clock,
-                )
-    return section
+    repetitions = 15 if not cpu else 5 if quick else 9
+    common = {"device": device, "repetitions": repetitions, "calls": 1 if cpu else 20, "clock": speed.clock_of(device)}
+    for place, (shape, masked) in enumerate(product(shapes[:1] if quick else shapes, (False, True))):
+        if masked and place > 1 and not cpu:
+            continue
+        ways: list[dict[str, Any]] = [{}]
+        ways += [{"compiled": True}] if place == 0 and not quick else []
+        ways += [{"compiled": True, "mode": GRAPH}] if not cpu and not quick else []
+        for way in ways:
+            words = [str(shape), "masked" if masked else "", "compiled" if way else "", way.get("mode", "")]
+            how = {"shape": shape, "masked": masked, **way, **common}
+            yield ", ".join(filter(None, words)), partial(bandwidth.measure, **how)
+
+
+def _seeds(quick: bool, device: str, data: Path | str | None) -> Iterator[tuple[str, Callable[[], Any]]]:
+    for benchmark, fusion, more in SEEDS_QUICK if quick else SEEDS if device == "cpu" else SEEDS_OF_ACCELERATOR:
+        words = (benchmark, fusion, *more.get("modalities", ()), more.get("calibrator"))
+        how = {"fusion": fusion, "repetitions": 1, **more, "device": device, "data": data}
+        yield ", ".join(filter(None, words)), partial(many_seeds.measure_seeds, benchmark, **how)
 
 
 def _epoch(quick: bool) -> list[dict[str, Any]]:
@@ -205,43 +163,34 @@ def _epoch(quick: bool) -> list[dict[str, Any]]:
     return [{"fusion": found["fusion"], "instances": found["instances"], **route} for route in found["routes"]]
 
 
-def _of_brief(measure: Callable[..., list[dict[str, Any]]]) -> Section:
+def _of_brief(measure: Callable[..., list[dict[str, Any]]]) -> speed.Section:
     return {
         f"{fusion}, {setting.name}": partial(measure, setting, fusion, calibrators=speed.BRIEF_CALIBRATORS)
         for fusion, setting in speed.BRIEF.items()
     }
 
 
-def main() -> int:
+def main(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer fusions and repetitions: about two minutes.")] = False,
+    only: Annotated[str, typer.Option(metavar="SECTION,...", help="Some of the sections.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, or an accelerator such as cuda.")] = "cpu",
+    page_to: Annotated[Path | None, typer.Option("--page", help="Write a page of Markdown here.")] = None,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Write the document here.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or ../shared/data.")] = None,
+) -> None:
     """Measure, print, and write what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer fusions and repetitions: about two minutes")
-    parser.add_argument(
-        "--only", default="", metavar="SECTION,...", help=f"some of {', '.join(sections_of('cpu', quick=True))}"
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="cpu, or cuda: it has bandwidth_bound, vectorised_seeds, overhead"
-    )
-    parser.add_argument("--page", type=Path, help="write a page of Markdown here")
-    parser.add_argument("--json", type=Path, help="write the document here")
-    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
-    given = parser.parse_args()
 
     def progress(done: int, total: int, what: str) -> None:
         print(f"{done}/{total}  {what}", file=sys.stderr, flush=True)
 
-    only = tuple(filter(None, given.only.split(",")))
-    document = measure_all(quick=given.quick, only=only, device=given.device, data=given.data, progress=progress)
+    names = tuple(filter(None, only.split(",")))
+    document = measure_all(quick=quick, only=names, device=device, data=data, progress=progress)
     print(page(document))
-    if given.page is not None:
-        write_text(given.page, page(document))
-    if given.json is not None:
-        write_json(given.json, document)
-    return 0
+    if page_to is not None:
+        write_text(page_to, page(document))
+    if json_to is not None:
+        write_json(json_to, document)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConcordantError as error:
-        sys.exit(f"benchmarks.speed: {error}")
+    run(main, __doc__)

@@ -15,42 +15,40 @@ open.
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import pickle
 import resource
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
+from benchmarks import put, run
 from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.store import Instance, Store
 from concordant.data.stored import Collate
 from concordant.data.writing import write_store
-from concordant.speed import interleaved, ratios
-from concordant.training.provenance import hardware, versions
+from concordant.speed import interleaved, ratios, spread
 
 Sizes = Mapping[str, tuple[int, int]]  # modality -> longest T, D
 MOSEI: Sizes = {"text": (50, 768), "audio": (500, 74), "vision": (500, 35)}
 MOSI: Sizes = {"text": (50, 768), "audio": (375, 5), "vision": (500, 20)}
+CLASSES = ("negative", "neutral", "positive")
 LIMIT = 1.5 * 2**30
 BATCH = 64
-Arrays = dict[str, NDArray[np.float32]]
-Epoch = Callable[[torch.Generator], float]
+Epoch = Callable[[torch.Generator], object]
 
 
-def write(folder: Path, sizes: Sizes, count: int, seed: int, *, shortest: int) -> None:
+def write(folder: Path, sizes: Sizes, count: int, *, shortest: int = 10, seed: int = 0) -> None:
     """Write random sequences as a store, each with its own length: a `shortest`-th of the longest, or more."""
     draws = np.random.default_rng(seed)
 
@@ -60,84 +58,76 @@ def write(folder: Path, sizes: Sizes, count: int, seed: int, *, shortest: int) -
                 name: draws.standard_normal((int(draws.integers(most // shortest, most + 1)), size), dtype=np.float32)
                 for name, (most, size) in sizes.items()
             }
-            split = "train" if row < 0.72 * count else "valid" if row < 0.8 * count else "test"
-            yield Instance(f"i{row}", split, float(draws.uniform(-3, 3)), features, f"v{row // 7}")
+            yield Instance(f"i{row}", "train", row % len(CLASSES), features)
 
     modalities = {name: ModalityCard(layout="btd", shape=(None, size)) for name, (_, size) in sizes.items()}
-    write_store(
-        folder, Card(name="random", modalities=modalities, label=LabelCard(kind="real"), groups="video"), instances()
-    )
+    label = LabelCard(kind="class", classes=CLASSES)
+    write_store(folder, Card(name="own", modalities=modalities, label=label, splits=("train",)), instances())
 
 
-def store_epoch(store: Store) -> Epoch:
+def store_epoch(folder: Path) -> Epoch:
     """Return a function that reads all instances of a store once, in batches."""
+    store = Store(folder)
 
     def epoch(generator: torch.Generator) -> float:
-        data = cast("Dataset[Instance]", store)
         order = RandomSampler(store, generator=generator)
+        data = cast("Dataset[Instance]", store)
         loader: DataLoader[Any] = DataLoader(data, BATCH, sampler=order, collate_fn=Collate(store.card))
         return sum(float(batch.inputs["text"][0, 0, 0]) for batch in loader)
 
     return epoch
 
 
-def _prepare(folder: Path, count: int) -> dict[str, float]:
-    write(folder, MOSEI, count, 0, shortest=2)
-    return {}
+def _prepare(folder: Path, count: int) -> None:
+    write(folder, MOSEI, count, shortest=2)
 
 
-def _read(folder: Path, count: int) -> dict[str, float]:
-    store = Store(folder)
-    if len(store) != count:
-        raise SystemExit(f"the store has {len(store)} of {count} instances")
-    store_epoch(store)(torch.Generator().manual_seed(0))
-    return {"bytes": float(store.nbytes)}
+def _read(folder: Path, count: int) -> None:
+    found = len(Store(folder))
+    if found != count:
+        raise SystemExit(f"the store has {found} of {count} instances")
+    store_epoch(folder)(torch.Generator().manual_seed(0))
 
 
-def _import_alone(folder: Path, count: int) -> dict[str, float]:
+def _import_alone(folder: Path, count: int) -> None:
     import datasets  # noqa: F401 - imported by writing
 
-    return {}
 
-
-def peak_of(work: Callable[[Path, int], dict[str, float]], *arguments: object) -> dict[str, float]:
-    """Return the result of `work` in a process of its own, with that process's highest resident memory in bytes."""
+def peak_of(work: Callable[[Path, int], None], folder: Path, count: int) -> int:
+    """Return the highest resident memory, in bytes, of a process that does `work`."""
     context = multiprocessing.get_context("spawn")
     queue: Any = context.Queue()
-    process = context.Process(target=_report, args=(queue, work, *arguments))
+    process = context.Process(target=_report, args=(queue, work, folder, count))
     process.start()
-    found: dict[str, float] = queue.get()
+    peak: int = queue.get()
     process.join()
-    return found
+    return peak
 
 
-def _report(queue: Any, work: Callable[..., dict[str, float]], *arguments: object) -> None:  # noqa: ANN401
+def _report(queue: Any, work: Callable[[Path, int], None], folder: Path, count: int) -> None:  # noqa: ANN401
     torch.set_num_threads(1)
-    found = work(*arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    queue.put({**found, "peak_bytes": float(peak)})
+    work(folder, count)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 
 def memory(instances: int, folder: Path | None) -> dict[str, Any]:
     """Return the peaks of resident memory, in GiB."""
-    base = Path(tempfile.mkdtemp(dir=folder))
-    try:
-        works = (_import_alone, _prepare, _read)
-        idle, written, read = (peak_of(work, base / "store", instances) for work in works)
-    finally:
-        shutil.rmtree(base)
-    peaks = {"imports alone": idle, "prepare": written, "read": read}
+    works = {"imports alone": _import_alone, "prepare": _prepare, "read": _read}
+    with tempfile.TemporaryDirectory(dir=folder) as base:
+        peaks = {name: peak_of(work, Path(base) / "store", instances) for name, work in works.items()}
+        size = Store(Path(base) / "store").nbytes
     return {
         "instances": instances,
-        "dataset_gib": round(read["bytes"] / 2**30, 2),
-        "peak_gib": {name: round(one["peak_bytes"] / 2**30, 3) for name, one in peaks.items()},
+        "dataset_gib": round(size / 2**30, 2),
+        "peak_gib": {name: round(peak / 2**30, 3) for name, peak in peaks.items()},
         "limit_gib": LIMIT / 2**30,
-        "below_limit": max(written["peak_bytes"], read["peak_bytes"]) < LIMIT,
+        "below_limit": max(peaks["prepare"], peaks["read"]) < LIMIT,
     }
 
 
-def padded(store: Store) -> Arrays:
-    """Return all sequences of a store as arrays, padded to the longest possible."""
+def padded(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Return all sequences of a store of MOSI's sizes as arrays, padded to the longest possible."""
+    store = Store(folder)
     arrays = {name: np.zeros((len(store), *shape), np.float32) for name, shape in MOSI.items()}
     for row in range(len(store)):
         for name, x in store[row].features.items():
@@ -150,8 +140,7 @@ class Plain(Dataset[dict[str, torch.Tensor]]):
     """Instances of padded arrays, one by one."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self.arrays: Arrays = pickle.load(file)  # noqa: S301 - written below
+        self.arrays: dict[str, NDArray[np.float32]] = pickle.loads(path.read_bytes())  # noqa: S301 - written below
 
     def __len__(self) -> int:
         return len(self.arrays["text"])
@@ -183,44 +172,34 @@ def _pickle(path: Path) -> Epoch:
 def throughput(instances: int, epochs: int) -> dict[str, Any]:
     """Return instances per second relative to tensors in memory, and the time to open relative to the pickle."""
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name)
-        write(path / "store", MOSI, instances, 0, shortest=10)
-        (path / "plain.pkl").write_bytes(pickle.dumps(padded(Store(path / "store")), protocol=4))
-        routes: dict[str, Callable[[], Epoch]] = {
-            "tensors in memory": partial(_tensors, path / "plain.pkl"),
-            "store": lambda: store_epoch(Store(path / "store")),
-            "pickle": partial(_pickle, path / "plain.pkl"),
-        }
+        store, plain = Path(name) / "store", Path(name) / "plain.pkl"
+        write(store, MOSI, instances)
+        plain.write_bytes(pickle.dumps(padded(store), protocol=4))
+        routes = {"tensors in memory": (_tensors, plain), "store": (store_epoch, store), "pickle": (_pickle, plain)}
         actions: dict[str, Callable[[], object]] = {}
         opening = {}
-        for route, opened in routes.items():
+        for route, (opened, path) in routes.items():
             start = time.perf_counter()
-            actions[route] = partial(opened(), torch.Generator().manual_seed(0))
+            actions[route] = partial(opened(path), torch.Generator().manual_seed(0))
             opening[route] = time.perf_counter() - start
         seconds = interleaved(actions, repetitions=epochs, warm=1)
     base = seconds["tensors in memory"]
     return {
         "instances": instances,
-        "throughput_to_tensors_in_memory": {name: ratios(base, own).record("ratio") for name, own in seconds.items()},
+        "throughput_to_tensors_in_memory": {name: spread("ratio", ratios(base, own)) for name, own in seconds.items()},
         "opening_to_pickle": {name: round(opening[name] / opening["pickle"], 4) for name in list(routes)[:2]},
     }
 
 
-def main() -> None:
+def main(
+    what: Literal["memory", "throughput"],
+    instances: Annotated[int | None, typer.Option(help="Default: 22856 for memory, 2199 for throughput.")] = None,
+    epochs: int = 7,
+    folder: Annotated[Path | None, typer.Option(help="Where some 6 GB may be written; default: temporary.")] = None,
+) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "throughput"))
-    parser.add_argument("--instances", type=int, help="default: 22856 for memory, 2199 for throughput")
-    parser.add_argument("--epochs", type=int, default=7)
-    parser.add_argument("--folder", type=Path, help="where some 6 GB may be written; default: a temporary folder")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    if given.what == "memory":
-        found = memory(given.instances or 22_856, given.folder)
-    else:
-        found = throughput(given.instances or 2_199, given.epochs)
-    print(json.dumps({**found, "versions": versions(), "hardware": hardware()}, indent=2))
+    put(memory(instances or 22_856, folder) if what == "memory" else throughput(instances or 2_199, epochs))
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -16,11 +16,9 @@ from concordant.speed import (
     SETTINGS,
     UNALIGNED,
     VECTORS,
-    Spread,
     actions_of,
+    batch_of,
     calls_for,
-    configure,
-    example,
     example_split,
     fitting,
     interleaved,
@@ -28,13 +26,12 @@ from concordant.speed import (
     ratios,
     spread,
 )
-from concordant.training.batches import to_tensors
+from concordant.training.config import Recipe
 
 
 def test_every_fusion_has_inputs_of_its_kind():
     assert set(BY_FUSION) == {entry.setting for entry in (FUSIONS[name] for name in FUSIONS)}
-    for setting in SETTINGS.values():
-        assert set(setting.layouts) == set(setting.shapes)
+    assert {setting.layout for setting in SETTINGS.values()} == {"bd", "btd", "bchw"}
 
 
 def test_inputs_have_the_shapes_and_masks_of_their_setting():
@@ -68,30 +65,28 @@ def test_actions_run_the_named_models_in_the_named_mode(phase, monkeypatch):
         return out
 
     monkeypatch.setattr(speed.MultimodalModel, "forward", watched)
-    config = configure(VECTORS, "lf-dnn", "small")
-    actions = actions_of(VECTORS, config, ["none", "context"], phase)
+    actions = actions_of(VECTORS, "lf-dnn", ["none", "context"], phase)
     for action in actions.values():
         action()
     if phase == "train":
         assert list(actions) == ["none", "context", CLEAN]
-        rows = 2 * config.recipe.batch
+        rows = 2 * VECTORS.batch
         assert seen == [
             ("NoCalibrator", True, rows, True),
             ("ContextualCalibrator", True, rows, True),
-            ("NoCalibrator", True, config.recipe.batch, True),
+            ("NoCalibrator", True, VECTORS.batch, True),
         ]
     else:
         assert seen == [
-            ("NoCalibrator", False, config.recipe.batch, False),
-            ("ContextualCalibrator", False, config.recipe.batch, False),
+            ("NoCalibrator", False, VECTORS.batch, False),
+            ("ContextualCalibrator", False, VECTORS.batch, False),
         ]
 
 
 def test_training_steps_change_the_weights():
-    config = configure(VECTORS, "lf-dnn", "small")
-    model = speed.build_model(example(VECTORS, instances=64), config, speed.Variant("context", True), 0)
+    model = speed.models_of(VECTORS, "lf-dnn", ["context"])["context"]
     before = [weight.clone() for weight in model.calibrator.parameters()]
-    speed.training_step(model, config.recipe, perturbed=True)(to_tensors(example_split(VECTORS, instances=64)))
+    speed.training_step(model, Recipe(batch=64), perturbed=True)(batch_of(VECTORS))
     assert not any(torch.equal(one, two) for one, two in zip(before, model.calibrator.parameters(), strict=True))
 
 
@@ -144,22 +139,21 @@ def test_an_unavailable_device_is_refused(monkeypatch):
 
 def test_an_accelerator_is_timed_by_a_clock_that_waits(monkeypatch):
     clocks = []
-    monkeypatch.setattr(speed, "actions_of", lambda *_, device: {"none": lambda: None})
+    monkeypatch.setattr(speed, "actions_of", lambda *_, **how: {"none": lambda: None})
     monkeypatch.setattr(speed, "device_clock", lambda: clocks.append(1) or float(len(clocks)))
     measure(VECTORS, "lf-dnn", calibrators=[], device="cuda", seconds=1.0)
     assert clocks
 
 
 def test_spread_is_median_and_quartiles():
-    assert spread([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3.0, 2.0, 4.0)
-    assert spread([7.0]) == Spread(7.0, 7.0, 7.0)
-    assert spread([1.0, 2.0]).median == 1.5
-    assert Spread(1.23456, 1.0, 2.0).record("ratio") == {"ratio": 1.2346, "ratio_low": 1.0, "ratio_high": 2.0}
+    assert spread("x", [1.0, 2.0, 3.0, 4.0, 5.0]) == {"x": 3.0, "x_low": 2.0, "x_high": 4.0}
+    assert spread("x", [7.12345]) == {"x": 7.1235, "x_low": 7.1235, "x_high": 7.1235}
+    assert spread("x", [1.0, 2.0])["x"] == 1.5
 
 
 def test_ratios_are_formed_turn_by_turn():
     # Noise that triples both times of one turn leaves the ratio as it is.
-    assert ratios([2.0, 6.0, 2.0], [1.0, 3.0, 1.0]) == Spread(2.0, 2.0, 2.0)
+    assert ratios([2.0, 6.0, 2.0], [1.0, 3.0, 1.0]) == [2.0, 2.0, 2.0]
     with pytest.raises(ValueError, match="longer"):
         ratios([1.0], [1.0, 2.0])
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -24,13 +25,14 @@ from concordant import seeding
 from concordant.calibration import Perturbation
 from concordant.data.split import LabelKind, Split, Task
 from concordant.encoders import Encoder
-from concordant.errors import UsageError
+from concordant.errors import DataError, UsageError
 from concordant.fusion import FUSIONS
 from concordant.report.record import Cell, Table, markdown, number
 from concordant.rivals import CALIBRATORS
 from concordant.training.batches import Tensors, to_tensors
-from concordant.training.config import Config, Recipe, Variant
+from concordant.training.config import Recipe, Variant, make_config
 from concordant.training.model import MultimodalModel, build_model
+from concordant.training.processes import Progress
 from concordant.training.provenance import hardware, versions
 from concordant.training.step import LOSSES, TrainingStep
 
@@ -41,9 +43,8 @@ LARGEST = 30_000_000  # parameters; several models of one size are held at once
 BRIEF_CALIBRATORS = ("none", "self", "joint", "context")
 NEAREST = ("none", "joint", "context")
 
-Actions = Mapping[str, Callable[[], object]]
 Clock = Callable[[], float]
-Progress = Callable[[int, int, str], None]
+Section = Mapping[str, Callable[[], Any]]  # description -> function that returns a record, or a list of records
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Setting:
 
     Args:
         name: as tables show it.
-        layouts: modality -> layout.
+        layout: of every modality.
         shapes: modality -> shape of one instance.
         classes: number of logits.
         source: the benchmark.
@@ -62,7 +63,7 @@ class Setting:
     """
 
     name: str
-    layouts: Mapping[str, str]
+    layout: str
     shapes: Mapping[str, tuple[int, ...]]
     classes: int
     source: str
@@ -71,41 +72,15 @@ class Setting:
     batch: int = 64
 
 
-_MOSI = dict.fromkeys(("text", "audio", "vision"), "btd")
-VECTORS = Setting(
-    "vectors",
-    dict.fromkeys(("text", "audio", "video"), "bd"),
-    {"text": (100,), "audio": (73,), "video": (100,)},
-    classes=2,
-    source="cmu-mosi-utterance",
-)
-ALIGNED = Setting(
-    "aligned",
-    _MOSI,
-    {"text": (50, 300), "audio": (50, 5), "vision": (50, 20)},
-    classes=2,
-    source="CMU-MOSI of MulT, aligned",
-    masked=True,
-    batch=16,
-)
-UNALIGNED = Setting(
-    "unaligned",
-    _MOSI,
-    {"text": (50, 300), "audio": (375, 5), "vision": (500, 20)},
-    classes=2,
-    source="CMU-MOSI of MulT, unaligned",
-    masked=True,
-    batch=8,
-)
-AUDIO_VISUAL = Setting(
-    "audio-visual",
-    {"audio": "bchw", "image": "bchw"},
-    {"audio": (1, 112, 112), "image": (3, 112, 112)},
-    classes=6,
-    source="spectrograms and frames of 112 pixels",
-    encoders="resnet18",
-    batch=8,
-)
+_VECTORS = {"text": (100,), "audio": (73,), "video": (100,)}
+_ALIGNED = {"text": (50, 300), "audio": (50, 5), "vision": (50, 20)}
+_UNALIGNED = {"text": (50, 300), "audio": (375, 5), "vision": (500, 20)}
+_MAPS = {"audio": (1, 112, 112), "image": (3, 112, 112)}
+_FRAMES = "spectrograms and frames of 112 pixels"
+VECTORS = Setting("vectors", "bd", _VECTORS, 2, "cmu-mosi-utterance")
+ALIGNED = Setting("aligned", "btd", _ALIGNED, 2, "CMU-MOSI of MulT, aligned", masked=True, batch=16)
+UNALIGNED = Setting("unaligned", "btd", _UNALIGNED, 2, "CMU-MOSI of MulT, unaligned", masked=True, batch=8)
+AUDIO_VISUAL = Setting("audio-visual", "bchw", _MAPS, 6, _FRAMES, encoders="resnet18", batch=8)
 SETTINGS = {setting.name: setting for setting in (VECTORS, ALIGNED, UNALIGNED, AUDIO_VISUAL)}
 BY_FUSION = {"vector": VECTORS, "sequence": ALIGNED, "convolutional": AUDIO_VISUAL}
 BRIEF = {"lf-dnn": VECTORS, "mult": UNALIGNED, "concat": AUDIO_VISUAL}  # one fusion of each kind
@@ -122,29 +97,69 @@ def measure_all(*, quick: bool = False, device: str = "cpu", progress: Progress 
     Raises:
         UsageError: the device is not available.
     """
+    sections = {"overhead": overhead(quick=quick, device=device)}
+    return measure_sections(sections, "concordant speed", quick=quick, device=device, progress=progress)
+
+
+def measure_sections(
+    sections: Mapping[str, Section],
+    command: str,
+    *,
+    quick: bool,
+    device: str,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure sections on one thread; return the document.
+
+    Args:
+        sections: name -> its measurements; "skipped" lists those whose data are absent.
+        command: that measures, without its options.
+        quick: whether less than everything is measured.
+        device: where.
+        progress: as for `measure_all`.
+
+    Raises:
+        UsageError: the device is not available.
+    """
     check_device(device)
-    pieces = overhead(quick=quick, device=device)
-    threads, records = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        for done, (what, piece) in enumerate(pieces.items()):
+    steps = [(name, what, action) for name, section in sections.items() for what, action in section.items()]
+    found: dict[str, Any] = {name: [] for name in sections}
+    skipped: list[str] = []
+    with one_thread():
+        for done, (name, what, action) in enumerate(steps):
             if progress is not None:
-                progress(done, len(pieces), what)
-            records += piece()
-    finally:
-        torch.set_num_threads(threads)
-    words = [*([] if device == "cpu" else ["--device", device]), *(["--quick"] if quick else [])]
+                progress(done, len(steps), f"{name}: {what}")
+            try:
+                records = action()
+            except DataError as error:
+                skipped.append(f"{name}, {what} ({error})")
+                continue
+            found[name] += records if isinstance(records, list) else [records]
+    if "overhead" in sections and not quick and device == "cpu":
+        skipped += too_large()
+    words = [command, *([] if device == "cpu" else ["--device", device]), *(["--quick"] if quick else [])]
     return {
         "schema": SCHEMA,
         "quick": quick,
         "device": device,
         "threads": 1,
-        "overhead": records,
-        "skipped": [] if quick or device != "cpu" else too_large(),
+        **found,
+        "skipped": skipped,
         "versions": versions(),
         "hardware": hardware(),
-        "command": " ".join(["concordant speed", *words]),
+        "command": " ".join(words),
     }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute a block with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check_device(device: str) -> None:
@@ -183,14 +198,14 @@ def _plan(quick: bool, device: str) -> list[tuple[str, Setting, str, Sequence[st
         setting = BY_FUSION[FUSIONS[fusion].setting]
         heavy = setting is AUDIO_VISUAL
         found.append((fusion, setting, "small", NEAREST if heavy else fitting(fusion)))
-        if not heavy and parameters_of(setting, fusion, "paper") <= LARGEST:
+        if not heavy and parameters_of(setting, fusion) <= LARGEST:
             found.append((fusion, setting, "paper", NEAREST))
     return [*found, *(("mult", UNALIGNED, preset, NEAREST) for preset in ("small", "paper"))]
 
 
 def too_large() -> list[str]:
     """Return one line per published size that is not measured."""
-    counts = {name: parameters_of(BY_FUSION[FUSIONS[name].setting], name, "paper") for name in FUSIONS}
+    counts = {name: parameters_of(BY_FUSION[FUSIONS[name].setting], name) for name in FUSIONS}
     return [
         f"overhead, {fusion}, paper (a model of {count / 1e6:.0f} million parameters)"
         for fusion, count in counts.items()
@@ -221,14 +236,12 @@ def measure(
         device: where.
         repetitions: turns.
         seconds: approximate time of each calibrator per turn.
-        clock: None = processor time on the CPU, which excludes other programs, else `device_clock`.
+        clock: None = `clock_of` the device.
     """
-    chosen = fitting(fusion) if calibrators is None else ["none", *(name for name in calibrators if name != "none")]
-    clock = clock or (time.process_time if device == "cpu" else device_clock)
-    config = configure(setting, fusion, preset)
+    clock = clock or clock_of(device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        actions = actions_of(setting, config, chosen, phase, device=device)
+        actions = actions_of(setting, fusion, fitting(fusion, calibrators), phase, preset=preset, device=device)
         count = calls_for(actions["none"], seconds=seconds, clock=clock)
         times = interleaved(actions, repetitions=repetitions, calls=count, clock=clock)
     return [
@@ -238,11 +251,18 @@ def measure(
             "preset": preset,
             "calibrator": name,
             "phase": phase,
-            **ratios(values, times["none"]).record("ratio"),
+            **spread("ratio", ratios(values, times["none"])),
             "milliseconds": round(1e3 * statistics.median(values), 4),
         }
         for name, values in times.items()
     ]
+
+
+def fitting(fusion: str, calibrators: Sequence[str] | None = None) -> list[str]:
+    """Return calibrators, "none" first; None = all that can stand before a fusion."""
+    if calibrators is None:
+        calibrators = [name for name in CALIBRATORS if FUSIONS[fusion].late or not CALIBRATORS[name].late]
+    return ["none", *(name for name in calibrators if name != "none")]
 
 
 def example_split(setting: Setting, *, instances: int, seed: int = 0) -> Split:
@@ -257,72 +277,60 @@ def example_split(setting: Setting, *, instances: int, seed: int = 0) -> Split:
     return Split(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
 
 
-def example(setting: Setting, *, instances: int) -> Task:
-    """Return a task of random inputs; its three splits are identical."""
-    split = example_split(setting, instances=instances)
-    return Task(tuple(str(n) for n in range(setting.classes)), dict(setting.layouts), split, split, split)
+def model_of(setting: Setting, fusion: str, preset: str, variant: Variant) -> MultimodalModel:
+    """Return the model of a variant for the inputs of a setting, calibrated at the first point of the fusion."""
+    split = example_split(setting, instances=2)
+    layouts = dict.fromkeys(setting.shapes, setting.layout)
+    task = Task(tuple(str(n) for n in range(setting.classes)), layouts, split, split, split)
+    chosen: dict[str, Any] = {"modalities": tuple(setting.shapes), "recipe": {"batch": setting.batch}}
+    config = make_config("own", fusion=fusion, preset=preset, encoders=setting.encoders, **chosen)
+    return build_model(task, config, variant, seed=0)
 
 
-def configure(setting: Setting, fusion: str, preset: str, calibrate: str | None = None) -> Config:
-    """Return the configuration of the models that are timed."""
-    # Not validated: the modalities of the setting are not those of a registered benchmark.
-    return Config.model_construct(
-        benchmark=setting.source,
-        fusion=fusion,
-        calibrators=tuple(CALIBRATORS),
-        seeds=1,
-        protocol="",
-        modalities=tuple(setting.shapes),
-        calibrate=calibrate if calibrate is not None else FUSIONS[fusion].points[0],
-        preset=preset,
-        encoders=setting.encoders,
-        method="none",
-        recipe=Recipe(batch=setting.batch),
-    )
-
-
-def fitting(fusion: str) -> list[str]:
-    """Return the calibrators that can stand before a fusion, "none" first."""
-    names = [name for name in CALIBRATORS if FUSIONS[fusion].late or not CALIBRATORS[name].late]
-    return ["none", *(name for name in names if name != "none")]
-
-
-def parameters_of(setting: Setting, fusion: str, preset: str) -> int:
-    """Return the number of parameters of the model without a calibrator; no memory is allocated for it."""
+def parameters_of(setting: Setting, fusion: str) -> int:
+    """Return the number of parameters of a published size without a calibrator; no memory is allocated for it."""
     with torch.device("meta"):
-        variant = Variant("none", perturbed=False)
-        model = build_model(example(setting, instances=2), configure(setting, fusion, preset), variant, seed=0)
+        model = model_of(setting, fusion, "paper", Variant("none", perturbed=False))
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def models_of(setting: Setting, config: Config, calibrators: Sequence[str]) -> dict[str, MultimodalModel]:
+def models_of(
+    setting: Setting, fusion: str, calibrators: Sequence[str], *, preset: str = "small", device: str = "cpu"
+) -> dict[str, MultimodalModel]:
     """Return calibrator -> model; encoders and fusion are shared, since where weights lie in memory affects times."""
-    task = example(setting, instances=config.recipe.batch)
-    base = build_model(task, config, Variant("none", perturbed=True), seed=0)
+    base = model_of(setting, fusion, preset, Variant("none", perturbed=True))
     return {
         name: MultimodalModel(
             encoders=cast(dict[str, Encoder], dict(base.encoders.items())),
-            calibrator=build_model(task, config, Variant(name, perturbed=True), seed=0).calibrator,
+            calibrator=model_of(setting, fusion, preset, Variant(name, perturbed=True)).calibrator,
             fusion=base.fusion,
-        )
+        ).to(device)
         for name in calibrators
     }
+
+
+def batch_of(setting: Setting, device: str = "cpu") -> Tensors:
+    """Return one batch of random inputs."""
+    return to_tensors(example_split(setting, instances=setting.batch)).to(device)
 
 
 def actions_of(
-    setting: Setting, config: Config, calibrators: Sequence[str], phase: str, *, device: str = "cpu"
+    setting: Setting,
+    fusion: str,
+    calibrators: Sequence[str],
+    phase: str,
+    *,
+    preset: str = "small",
+    device: str = "cpu",
 ) -> dict[str, Callable[[], object]]:
     """Return calibrator -> the action that is timed; in training "none, clean" beside "none"."""
-    batch = to_tensors(example_split(setting, instances=config.recipe.batch)).to(device)
-    models = {name: one.to(device) for name, one in models_of(setting, config, [*calibrators, "none"]).items()}
+    batch, recipe = batch_of(setting, device), Recipe(batch=setting.batch)
+    models = models_of(setting, fusion, [*calibrators, "none"], preset=preset, device=device)
     if phase == "inference":
         return {name: inference(models[name], batch) for name in calibrators}
-    found = {
-        name: partial(training_step(models[name], config.recipe, perturbed=True, device=device), batch)
-        for name in calibrators
-    }
-    clean = training_step(models["none"], config.recipe, perturbed=False, device=device)
-    return {**found, CLEAN: partial(clean, batch)}
+    steps = {name: training_step(models[name], recipe, perturbed=True, device=device) for name in calibrators}
+    steps[CLEAN] = training_step(models["none"], recipe, perturbed=False, device=device)
+    return {name: partial(step, batch) for name, step in steps.items()}
 
 
 def training_step(
@@ -348,50 +356,30 @@ def training_step(
 def inference(model: MultimodalModel, batch: Tensors) -> Callable[[], object]:
     """Return one call of the model in evaluation mode, without gradients."""
     model.eval()
-
-    def call() -> None:
-        with torch.inference_mode():
-            model(batch.inputs, batch.masks, batch.present)
-
-    return call
+    return torch.inference_mode()(lambda: model(batch.inputs, batch.masks, batch.present))
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Median and quartiles of repeated measurements."""
+def ratios(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Return values over base, turn by turn.
 
-    median: float
-    low: float
-    high: float
-
-    def record(self, name: str) -> dict[str, float]:
-        """Return `name` (median), `name_low` and `name_high` (quartiles), rounded."""
-        return {name: round(self.median, 4), f"{name}_low": round(self.low, 4), f"{name}_high": round(self.high, 4)}
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Return median and quartiles; a single value stands for all three.
-
-    >>> spread([3.0, 1.0, 2.0, 5.0, 4.0])
-    Spread(median=3.0, low=2.0, high=4.0)
+    >>> ratios([2.0, 9.0, 4.0], [1.0, 3.0, 2.0])
+    [2.0, 3.0, 2.0]
     """
-    if len(values) == 1:
-        return Spread(values[0], values[0], values[0])
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, low, high)
+    return [value / other for value, other in zip(values, base, strict=True)]
 
 
-def ratios(values: Sequence[float], base: Sequence[float]) -> Spread:
-    """Return the spread of values over base, formed within each turn.
+def spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return `name` (median), `name_low` and `name_high` (quartiles), rounded; a single value stands for all three.
 
-    >>> ratios([2.0, 9.0, 4.0], [1.0, 3.0, 2.0]).median
-    2.0
+    >>> spread("ratio", [3.0, 1.0, 2.0, 5.0, 4.0])
+    {'ratio': 3.0, 'ratio_low': 2.0, 'ratio_high': 4.0}
     """
-    return spread([value / other for value, other in zip(values, base, strict=True)])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {name: round(median, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
 
 
 def interleaved(
-    actions: Actions,
+    actions: Mapping[str, Callable[[], object]],
     *,
     repetitions: int,
     calls: Mapping[str, int] | int = 1,
@@ -414,10 +402,11 @@ def interleaved(
     found: dict[str, list[float]] = {name: [] for name in names}
     enabled = gc.isenabled()
     gc.disable()
+    gc.freeze()  # what is there already needs no look at every turn
     try:
         for turn in range(warm + repetitions):
             gc.collect()
-            shift = turn % len(names) if names else 0
+            shift = turn % max(1, len(names))
             for name in (*names[shift:], *names[:shift]):
                 count = calls if isinstance(calls, int) else calls[name]
                 action = actions[name]
@@ -428,6 +417,7 @@ def interleaved(
                 if turn >= warm:
                     found[name].append(took)
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
     return found
@@ -443,6 +433,11 @@ def calls_for(
     return max(1, min(most, round(seconds / max(clock() - start, 1e-9))))
 
 
+def clock_of(device: str) -> Clock:
+    """Return processor time on the CPU, which excludes other programs, else `device_clock`."""
+    return time.process_time if device == "cpu" else device_clock
+
+
 def device_clock() -> float:
     """Return wall-clock seconds after the accelerator has finished its queue: its work is asynchronous."""
     torch.accelerator.synchronize()
@@ -451,22 +446,25 @@ def device_clock() -> float:
 
 def page(document: Mapping[str, Any]) -> str:
     """Return a document of `measure_all` as Markdown."""
-    return "\n".join(
-        [
-            overhead_section(document["overhead"]),
-            *(f"Not measured: {line}." for line in document["skipped"]),
-        ]
-    )
+    skipped = [f"Not measured: {line}." for line in document["skipped"]]
+    return "\n".join([overhead_section(document["overhead"]), *skipped])
 
 
 def overhead_section(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the ratios of all calibrators as Markdown, one table per phase."""
     calibrators = list(dict.fromkeys(record["calibrator"] for record in records if record["calibrator"] != "none"))
+    inputs = "; ".join(
+        f"*{one.name}* of {one.source} ("
+        + ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in one.shapes.items())
+        + f"; batches of {one.batch})"
+        for one in map(SETTINGS.get, dict.fromkeys(record["setting"] for record in records))
+        if one is not None
+    )
     text = [
         "## What a calibrator adds to a model\n",
         "A whole training step, or a call in inference, over that of the same model with `none` in the calibrator's",
         "place, trained with the same perturbations on the same rows (the batch untouched and perturbed).",
-        "`none, clean` is the twin trained on the untouched half alone. Inputs: " + _inputs(records) + ".\n",
+        f"`none, clean` is the twin trained on the untouched half alone. Inputs: {inputs}.\n",
     ]
     for phase, title in PHASES.items():
         rows: dict[tuple[str, str, str], dict[str, float]] = {}
@@ -478,16 +476,6 @@ def overhead_section(records: Sequence[Mapping[str, Any]]) -> str:
         cells = [[*key, *(row.get(name) for name in shown)] for key, row in rows.items()]
         text += [f"{title}:\n", table(["fusion", "preset", "inputs", *shown], cells, words=3)]
     return "\n".join(text)
-
-
-def _inputs(records: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(record["setting"] for record in records)
-    return "; ".join(
-        f"*{one.name}* of {one.source} ("
-        + ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in one.shapes.items())
-        + f"; batches of {one.batch})"
-        for one in (SETTINGS[name] for name in names if name in SETTINGS)
-    )
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1) -> str:

@@ -29,6 +29,18 @@ def test_the_whole_model_is_one_graph():
     assert len(graphs) == 2  # one a calibrator; "none, as it is" is not compiled
 
 
+def test_a_whole_step_stands_beside_its_bound_and_that_with_the_calibrator_compiled():
+    how = {"backend": "aot_eager", "repetitions": 3, "seconds": 0.0}
+    eager, fast = compiled.measure_step(VECTORS, "lf-dnn", limit=1.5, compiled=True, **how)
+    assert (eager["calibrator"], eager["limit"]) == ("context", 1.5)
+    assert (fast["calibrator"], fast["limit"]) == ("context, compiled", None)
+    for record in (eager, fast):
+        assert record["ratio_low"] <= record["ratio"] <= record["ratio_high"]
+        assert (record["setting"], record["fusion"]) == ("vectors", "lf-dnn")
+    (only,) = compiled.measure_step(VECTORS, "lf-dnn", **how)
+    assert only["calibrator"] == "context"
+
+
 @pytest.fixture(autouse=True)
 def _forget():
     yield

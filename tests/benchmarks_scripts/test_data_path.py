@@ -7,6 +7,7 @@ import torch
 pytest.importorskip("datasets")
 
 from benchmarks import data_path
+from benchmarks.store import MOSI, write
 from concordant.data.store import Store
 from concordant.data.stored import everything
 from concordant.training.batches import Clock
@@ -20,7 +21,7 @@ def small():
 
 
 def test_all_routes_give_the_same_batches_but_for_padding(tmp_path):
-    data_path.write_dataset(tmp_path / "d", 10, 0)
+    write(tmp_path / "d", MOSI, 10)
     stored = everything(Store(tmp_path / "d"))
     routes = data_path.routes_of(stored, stored.take(np.arange(10)))
     clocks = {name: Clock() for name in routes}

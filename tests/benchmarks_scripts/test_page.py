@@ -125,6 +125,19 @@ def test_what_was_compiled_stands_beside_both_bases():
     assert "compiled as a whole" not in page({**MADE, "overhead": records[:1]})
 
 
+def test_whole_steps_stand_beside_their_bounds():
+    steps = [
+        {"fusion": "mult", "setting": "unaligned", "calibrator": "context", "limit": 1.08, "ratio": ratio}
+        for ratio in (1.05, 1.1)
+    ]
+    steps.append({**steps[0], "calibrator": "context, compiled", "limit": None})
+    assert rows_of(page({**MADE, "whole_step": steps}), "## Whole training steps") == [
+        ["`mult`", "unaligned", "context", "at most 1.08", "1.05"],
+        ["`mult`", "unaligned", "context", "**at most 1.08**", "1.10"],
+        ["`mult`", "unaligned", "context, compiled", "", "1.05"],
+    ]
+
+
 GPU = {
     "schema": "concordant.speed/1",
     "quick": False,

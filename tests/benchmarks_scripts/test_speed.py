@@ -13,7 +13,9 @@ from concordant.fusion import FUSIONS
 
 
 def test_unknown_sections_are_refused_with_the_choices():
-    with pytest.raises(UsageError, match=r"^unknown section 'warp'; choose from: overhead, bandwidth_bound, vectori"):
+    with pytest.raises(
+        UsageError, match=r"^unknown section 'warp'; choose from: whole_step, overhead, bandwidth_bound, v"
+    ):
         measure_all(only=["rows", "warp"])
 
 
@@ -107,11 +109,19 @@ def test_the_whole_command_runs_on_a_device_with_a_clock_of_its_own(monkeypatch)
     assert {r["calibrator"] for r in found["overhead"]} == {"none", "joint", "context", "none, clean"}
 
 
+def test_whole_steps_are_measured_at_their_bounds():
+    found = sections_of("cpu", quick=False)["whole_step"]
+    limits = {what: one.keywords["limit"] for what, one in found.items()}
+    assert limits["mult, unaligned"] == 1.08
+    assert limits["lf-dnn, vectors"] == 1.5
+    assert {limit for what, limit in limits.items() if "audio-visual" in what} == {1.05}
+    assert [what for what, one in found.items() if one.keywords["compiled"]] == ["lf-dnn, vectors"]
+    assert len(limits) == 9
+
+
 def test_the_script_writes_the_document_and_the_page_that_it_prints(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(speed, "BRIEF", {"lf-dnn": speed.VECTORS})
-    files = ("--json", f"{tmp_path}/a.json", "--page", f"{tmp_path}/page.md")
-    monkeypatch.setattr("sys.argv", ["speed", "--quick", "--only", "operators", *files])
-    assert script.main() == 0
+    script.main(quick=True, only="operators", json_to=tmp_path / "a.json", page_to=tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert text in capsys.readouterr().out
     assert page(read_json(tmp_path / "a.json")) == text
