@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.reading import LARGEST, Findings, Repairs, finite_float32
+from concordant.data.reading import LARGEST, Findings, Repairs, finite
 from concordant.errors import DataError
 
 CARD = Card(
@@ -69,7 +69,7 @@ def test_findings_of_two_readers_are_their_own():
 def test_every_value_is_finite_afterwards_and_every_replacement_counted(values):
     array = np.array(values, dtype=np.float64)
     with np.errstate(all="raise", under="ignore"):
-        found, repairs = finite_float32(array, "x")
+        found, repairs = finite(array, "x")
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
     counts = {"nan": 0, "infinite": 0, "overflow": 0}
@@ -89,7 +89,7 @@ def test_every_value_is_finite_afterwards_and_every_replacement_counted(values):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, np.uint8, np.bool_])
 def test_other_numbers_are_cast(dtype):
-    found, repairs = finite_float32(np.array([[0, 1]], dtype=dtype), "x")
+    found, repairs = finite(np.array([[0, 1]], dtype=dtype), "x")
     assert found.tolist() == [[0.0, 1.0]]
     assert repairs == Repairs(values=2)
 
@@ -104,4 +104,4 @@ def test_repairs_add_up():
 @pytest.mark.parametrize("values", [np.array(["a"]), np.array([1j]), np.array([None])])
 def test_what_is_no_number_is_refused(values):
     with pytest.raises(DataError, match=r"audio of x\.pkl must hold real numbers; found"):
-        finite_float32(values, "audio of x.pkl")
+        finite(values, "audio of x.pkl")

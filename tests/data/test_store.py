@@ -206,12 +206,6 @@ def test_a_dataset_needs_an_instance(tmp_path):
         write_store(tmp_path / "toy", CARD, [])
 
 
-def test_names_of_the_store_s_own_columns_are_taken(tmp_path):
-    card = CARD.model_copy(update={"modalities": {"label": CARD.modalities["text"]}})
-    with pytest.raises(UsageError, match="a modality cannot be called 'label'"):
-        write_store(tmp_path / "toy", card, [])
-
-
 def test_what_is_there_already_is_kept(tmp_path):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "thesis.tex").write_text("dear")

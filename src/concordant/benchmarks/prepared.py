@@ -96,6 +96,8 @@ def split(whole: StoredSplit, seed: int, protocol: str) -> Task:
         DataError: the dataset has no training or no test split, or too few groups for a validation split.
     """
     card, splits = whole.store.card, whole.store.splits[whole.index]
+    if card.label.kind == "none":
+        raise DataError(f"{whole.store.folder} has no labels to train or test on; `concordant predict` reads it")
     real = card.label.kind == "real"
     if protocol == "folds" or set(splits.tolist()) == {"all"}:
         fold = _folds(whole, real, seed // FOLDS)

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from concordant.benchmarks.benchmark import VALID, Benchmark, Waves, hold_out
-from concordant.data.archives import Array, Column, read_archive
+from concordant.data.archives import Column, read_archive
+from concordant.data.arrays import Array
 from concordant.data.split import Floats, Integers, Split, Strings, Task, shuffled, stratified
 
 TEST = 0.2  # share of a random split

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from concordant.cli.terminal import JsonOption, Progress, make_console, progress_bar, put_json
-from concordant.errors import UsageError
+from concordant.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from concordant.data.formats.own import Labels
     from concordant.data.reading import Reading
     from concordant.data.store import Instance
 
@@ -25,6 +26,9 @@ data_app = typer.Typer(
 
 OUT = Annotated[Path, typer.Option(help="Folder of the dataset; must not exist, or be empty.")]
 NAME = Annotated[str | None, typer.Option(help="Name of the dataset; default: the file's.")]
+LABELS = Annotated[
+    str, typer.Option(help="What labels are: classes, numbers to predict, or auto: numbers where one has a fraction.")
+]
 FOLDER = Annotated[Path, typer.Argument(help="Folder of a prepared dataset.")]
 
 
@@ -113,13 +117,14 @@ def from_numpy_command(
     path: Annotated[Path, typer.Argument(help="An .npz archive, or a folder of .npy files.")],
     out: OUT,
     name: NAME = None,
+    labels: LABELS = "auto",
     json_to: JsonOption = None,
 ) -> None:
     """Make a dataset from your own arrays; docs/own-data.md has the names."""
     from concordant.data.formats.own import read_numpy
 
     start = time.perf_counter()
-    _store(read_numpy(path, name=name), out, json_to, start)
+    _store(read_numpy(path, name=name, labels=_labels(labels)), out, json_to, start)
 
 
 @data_app.command("from-csv")
@@ -127,13 +132,14 @@ def from_csv_command(
     path: Annotated[Path, typer.Argument(help="A CSV file with a line of column names.")],
     out: OUT,
     name: NAME = None,
+    labels: LABELS = "auto",
     json_to: JsonOption = None,
 ) -> None:
     """Make a dataset from your own table; docs/own-data.md has the names of columns."""
     from concordant.data.formats.own import read_csv
 
     start = time.perf_counter()
-    _store(read_csv(path, name=name), out, json_to, start)
+    _store(read_csv(path, name=name, labels=_labels(labels)), out, json_to, start)
 
 
 @data_app.command("check")
@@ -178,7 +184,16 @@ def describe_command(folder: FOLDER) -> None:
     """Print a data card in Markdown."""
     from concordant.data.description import describe
 
-    typer.echo(describe(folder))
+    typer.echo(printable(describe(folder)))
+
+
+def _labels(text: str) -> Labels:
+    from concordant.data.formats.own import LABELS
+
+    for known in LABELS:
+        if text == known:
+            return known
+    raise UsageError(f"--labels must be one of {', '.join(LABELS)}; found {text!r}")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -1,28 +1,20 @@
-"""The data folder and its NumPy archives, with every fault of a file as one sentence.
-
-Archives are read without pickle: nothing in a file is ever executed.
-"""
+"""The data folder and its NumPy archives, with every fault of a file as one sentence."""
 
 from __future__ import annotations
 
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from concordant.data.arrays import Array, read_npz
 from concordant.errors import DataError
 
 VARIABLE = "CONCORDANT_DATA"
 FALLBACK = Path("..") / "shared" / "data"
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -89,20 +81,7 @@ def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict
         raise DataError(
             f"{file} is expected in {folder}, and is not there; name another folder with --data or {VARIABLE}"
         )
-    try:
-        opened = np.load(path, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} must be a NumPy archive (.npz); found a single array")
-        with opened as archive:
-            missing = [name for name in columns if name not in archive.files]
-            if missing:
-                raise DataError(
-                    f"{path} has no array {', '.join(missing)}; found {', '.join(archive.files) or 'none'}; "
-                    "is it another file under this name?"
-                )
-            arrays = {name: archive[name] for name in columns}
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as a NumPy archive ({error}); copy or download it again") from None
+    arrays = read_npz(path, "a NumPy archive", columns)
     first: dict[str, str] = {}
     for name, column in columns.items():
         _check(f"{path}: {name}", arrays[name], column)
@@ -116,8 +95,6 @@ def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict
 
 def _check(where: str, array: Array, column: Column) -> None:
     """Raise DataError on the first fault of one array."""
-    if not isinstance(array, np.ndarray):  # NumPy returns members of an archive that are not arrays as bytes
-        raise DataError(f"{where} must be an array; found {type(array).__name__}")
     fits = array.ndim == 1 + len(column.shape) and all(
         size in (None, found) for size, found in zip(column.shape, array.shape[1:], strict=True)
     )

@@ -6,21 +6,36 @@ axis.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from concordant.errors import DataError, explain
+from concordant.errors import DataError, explain, quoted
 from concordant.files import read_json, sha256, write_json
 
 CARD = "concordant.json"
 VERSION = 1
+BARE = ("id", "split", "group", "label")  # columns of the store beside the modalities
+LONGEST = 100  # characters of a name
 WHOLE = "all"  # the split of a dataset without splits
 Layout = Literal["bd", "btd", "bchw", "bcthw"]
 Kind = Literal["text", "audio", "vision", "motion", "other"]
+# Public attributes of torch.nn.ModuleDict, which cannot be its keys; a test compares.
+_OF_PYTORCH = re.compile(
+    "T_destination|add_module|apply|bfloat16|buffers|call_super_init|children|clear|compile|cpu|cuda|"
+    "double|dump_patches|eval|extra_repr|float|forward|get_buffer|get_extra_state|get_parameter|"
+    "get_submodule|half|ipu|items|keys|load_state_dict|modules|mtia|named_buffers|named_children|"
+    "named_modules|named_parameters|parameters|pop|register_backward_hook|register_buffer|"
+    "register_forward_hook|register_forward_pre_hook|register_full_backward_hook|"
+    "register_full_backward_pre_hook|register_load_state_dict_post_hook|register_load_state_dict_pre_hook|"
+    "register_module|register_parameter|register_state_dict_post_hook|register_state_dict_pre_hook|"
+    "requires_grad_|set_extra_state|set_submodule|share_memory|state_dict|to|to_empty|train|training|"
+    "type|update|values|xpu|zero_grad"
+)
 
 
 class _Frozen(BaseModel):
@@ -34,7 +49,8 @@ class ModalityCard(_Frozen):
         kind: of its source.
         layout: "bd", "btd", "bchw" or "bcthw".
         shape: of one instance, in the layout without its batch axis; None in the place of T.
-        dtype: in the store; batches are float32.
+        dtype: in the store; batches are float32. float64 is for values that float32 could not tell apart before they
+            are standardised.
         unit: of its values, if any: "g", "log power".
         rate: steps per second (Hz), where known.
         preprocessing: how it was made from its source, with all parameters.
@@ -43,7 +59,7 @@ class ModalityCard(_Frozen):
     kind: Kind = "other"
     layout: Layout
     shape: tuple[int | None, ...]
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16", "float64"] = "float32"
     unit: str | None = None
     rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     preprocessing: dict[str, Any] = Field(default_factory=dict)
@@ -76,11 +92,11 @@ class LabelCard(_Frozen):
 
     Args:
         kind: "class", one class index per instance; "real", one number per instance; "segments", one class
-            index per step.
-        classes: class names, by index; none for "real".
+            index per step; "none", no labels: -1 per instance.
+        classes: class names, by index; none for "real" and "none".
     """
 
-    kind: Literal["class", "real", "segments"] = "class"
+    kind: Literal["class", "real", "segments", "none"] = "class"
     classes: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -88,9 +104,9 @@ class LabelCard(_Frozen):
         twice = [name for name, count in Counter(self.classes).items() if count > 1]
         if twice:
             raise ValueError(f"every class may be named once; found {', '.join(map(repr, twice))} again")
-        if self.kind == "real" and self.classes:
+        if self.kind in ("real", "none") and self.classes:
             raise ValueError("a real label has no classes; leave classes out")
-        if self.kind != "real" and len(self.classes) < 2:
+        if self.kind not in ("real", "none") and len(self.classes) < 2:
             raise ValueError(f"a label of kind {self.kind!r} needs two classes or more; found {len(self.classes)}")
         return self
 
@@ -142,6 +158,38 @@ class Card(_Frozen):
     repairs: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     version: int = VERSION
+
+    @field_validator("name")
+    @classmethod
+    def _is_no_path(cls, name: str) -> str:
+        """Refuse a name that could lead out of the folder in which it names another."""
+        if name.startswith(".") or re.search(r"[/\\]", name) or not name.isprintable() or len(name) > LONGEST:
+            raise ValueError(
+                f"a dataset cannot be called {quoted(name)}: use up to {LONGEST} printable characters without slashes, "
+                "not beginning with a dot"
+            )
+        return name
+
+    @field_validator("modalities")
+    @classmethod
+    def _are_names(cls, modalities: dict[str, ModalityCard]) -> dict[str, ModalityCard]:
+        for name in modalities:
+            if name in BARE:
+                raise ValueError(f"a modality cannot be called {name!r}; these names are taken: {', '.join(BARE)}")
+            plain = name.isprintable() and 0 < len(name) <= LONGEST and not re.search(r"[./\\]|^[_\s]|\s$", name)
+            if not plain or _OF_PYTORCH.fullmatch(name):
+                raise ValueError(
+                    f"a modality cannot be called {quoted(name)}: use a plain word, unknown to PyTorch, without "
+                    "dots and slashes"
+                )
+        return modalities
+
+    @field_validator("splits")
+    @classmethod
+    def _are_splits(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        if not splits or len(set(splits)) < len(splits):
+            raise ValueError(f"there must be a split, each named once; found {quoted(splits)}")
+        return splits
 
 
 def read_card(folder: Path) -> Card:

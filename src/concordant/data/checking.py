@@ -199,6 +199,11 @@ def _values(
 
 def _labels(store: Store) -> Iterator[Finding]:
     card = store.card
+    if card.label.kind == "none":
+        yield Finding(
+            "note", "labels", "there are none: `concordant predict` reads the dataset, `concordant run` cannot"
+        )
+        return
     if card.label.kind == "real":
         values = np.asarray(store.labels)
         if (values == values[0]).all():
@@ -238,6 +243,8 @@ def _classes(store: Store, split: str) -> Counter[str]:
 
 
 def _counts(store: Store) -> dict[str, dict[str, float]]:
+    if store.card.label.kind == "none":
+        return {split: {"instances": float(len(store.rows(split)))} for split in store.card.splits}
     if store.card.label.kind != "real":
         return {split: dict(_classes(store, split)) for split in store.card.splits}
     found, places = {}, (0, 25, 50, 75, 100)

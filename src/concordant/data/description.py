@@ -24,6 +24,7 @@ def describe(folder: Path) -> str:
         "class": f"{count}: {', '.join(card.label.classes)}",
         "segments": f"{count} per segment: {', '.join(card.label.classes)}",
         "real": "one real number",
+        "none": "none; for `concordant predict`",
     }[card.label.kind]
     groups = "instances are independent"
     if store.groups is not None:

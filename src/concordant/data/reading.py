@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from concordant.data.card import Card
-from concordant.data.store import Instance
+from concordant.data.store import LARGEST, Instance
 from concordant.errors import DataError
 
-LARGEST = float(np.finfo(np.float32).max)
+_PIECE = 8 << 20  # bytes of an array on disk that are looked at together
 
 
 @dataclass(frozen=True)
@@ -59,27 +59,53 @@ class Repairs:
         return f"{self.total:,} of {self.values:,} values replaced by 0 ({found})"
 
 
-def finite_float32(values: NDArray[Any], what: str) -> tuple[NDArray[np.float32], Repairs]:
-    """Return values as finite float32, and what was replaced by 0.
+def finite(values: NDArray[Any], what: str, dtype: str = "float32") -> tuple[NDArray[Any], Repairs]:
+    """Return values as finite numbers of a type, and what was replaced by 0.
 
     Args:
-        values: numbers of any shape.
+        values: numbers of any shape; masked ones count as NaN.
         what: names them in the error, for example a file and a key.
+        dtype: of the result: "float32" or "float64".
 
     Raises:
         DataError: they are not real numbers.
     """
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{what} must hold real numbers; found {array.dtype}")
-    if array.dtype.kind != "f":
-        return array.astype(np.float32), Repairs(values=array.size)
-    nan, infinite = np.isnan(array), np.isinf(array)
+    if array.dtype.kind != "f" and masked is None:
+        return array.astype(dtype), Repairs(values=array.size)
+    nan = np.isnan(array) if masked is None else np.isnan(array) | masked
+    infinite = np.isinf(array) & ~nan
     overflow = ~nan & ~infinite & (np.abs(array) > LARGEST) if array.dtype.itemsize > 4 else np.zeros_like(nan)
     repairs = Repairs(int(nan.sum()), int(infinite.sum()), int(overflow.sum()), array.size)
     if repairs.total:
         array = np.where(nan | infinite | overflow, 0, array)
-    return array.astype(np.float32), repairs
+    return array.astype(dtype), repairs
+
+
+def precise(values: NDArray[Any], layout: str) -> Literal["float32", "float64"]:
+    """Return the type that a modality needs: float64 where float32 could not tell its values apart.
+
+    Args:
+        values: of all instances.
+        layout: their axes; statistics are per feature ("c" or "d").
+    """
+    if values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32 or not values.size:
+        return "float32"
+    axes = tuple(axis for axis, letter in enumerate(layout) if letter not in "cd")
+    rows = max(1, len(values) * _PIECE // values.nbytes)
+    least, most = np.inf, -np.inf
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(values), rows):
+            piece = values[start : start + rows].astype(np.float64)
+            piece[~(np.abs(piece) <= LARGEST)] = np.nan
+            least, most = np.fmin(least, np.fmin.reduce(piece, axes)), np.fmax(most, np.fmax.reduce(piece, axes))
+        largest = np.maximum(np.abs(least), np.abs(most)).astype(np.float32)
+        # With fewer than a thousand float32 numbers between the least and the most, rounding would be felt.
+        coarse = (most > least) & (np.spacing(largest) * 1000.0 > most - least)
+    return "float64" if np.any(coarse) else "float32"
 
 
 @dataclass
@@ -96,9 +122,9 @@ class Findings:
     failures: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def clean(self, modality: str, values: NDArray[Any], what: str) -> NDArray[np.float32]:
-        """Return values of a modality as `finite_float32`, and count what was replaced."""
-        clean, repairs = finite_float32(values, what)
+    def clean(self, modality: str, values: NDArray[Any], what: str, dtype: str = "float32") -> NDArray[Any]:
+        """Return values of a modality as `finite` does, and count what was replaced."""
+        clean, repairs = finite(values, what, dtype)
         self.repairs[modality] = self.repairs.get(modality, Repairs()) + repairs
         return clean
 

@@ -8,8 +8,9 @@ Axis letters: N instances, T steps of one instance; the remaining axes follow th
 
 from __future__ import annotations
 
-import json
+import math
 import mmap
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import CARD, Card, read_card
-from concordant.errors import DataError, UsageError
+from concordant.data.card import BARE, CARD, Card, read_card
+from concordant.errors import DataError, UsageError, quoted
+from concordant.files import read_json, reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 STATE = "state.json"  # of `datasets`: names of the Arrow files
 # Bytes read before pages are returned. The system maps neighbouring pages too: several times as much is resident.
 RESIDENT_BYTES = 64 << 20
-BARE = ("id", "split", "group", "label")
+LONGEST_ID = 1000  # characters of an id or a group
+LARGEST = float(np.finfo(np.float32).max)
 
 Values = NDArray[Any]
 
@@ -40,7 +43,7 @@ class Instance:
     Args:
         id: its name, unique within the dataset.
         split: "train", "valid", "test", or the name of a fold.
-        label: a class index, a real number, or class indices (T,), by the kind of label.
+        label: a class index, a real number, class indices (T,), or -1, by the kind of label.
         features: modality -> its values in the modality's layout; None where it is absent.
         group: its group (speaker, video); None where instances are independent.
     """
@@ -109,12 +112,19 @@ class Store:
     @cached_property
     def ids(self) -> NDArray[np.str_]:
         """Names of the instances (N,)."""
-        return self._strings("id")
+        ids = self._strings("id")
+        if len(np.unique(ids)) < len(ids):
+            raise DataError(f"{self.folder}: every id may occur once; found one again: prepare the dataset again")
+        return ids
 
     @cached_property
     def splits(self) -> NDArray[np.str_]:
         """Splits of the instances (N,)."""
-        return self._strings("split")
+        splits = self._strings("split")
+        unknown = sorted(set(np.unique(splits).tolist()) - set(self.card.splits))
+        if unknown:
+            raise DataError(f"{self.folder}: {CARD} does not announce the split {unknown[0]!r}; prepare it again")
+        return splits
 
     @cached_property
     def groups(self) -> NDArray[np.str_] | None:
@@ -125,10 +135,19 @@ class Store:
     def labels(self) -> Values | list[Values]:
         """Labels: int64 or float32 (N,); for segments a list of int64 (T,)."""
         columns = [shard.table.column("label") for shard in self._shards]
+        found: Values | list[Values]
         if self.card.label.kind == "segments":
-            return [np.asarray(row, np.int64) for column in columns for row in column.to_pylist()]
-        dtype = np.float32 if self.card.label.kind == "real" else np.int64
-        return np.concatenate([column.to_numpy() for column in columns]).astype(dtype)
+            found = [np.asarray(row, np.int64) for column in columns for row in column.to_pylist()]
+            flat = np.concatenate([np.zeros(0, np.int64), *found])
+        else:
+            dtype = np.float32 if self.card.label.kind == "real" else np.int64
+            found = flat = np.concatenate([column.to_numpy() for column in columns]).astype(dtype)
+        least, most = {"real": (-LARGEST, LARGEST), "none": (-1, -1)}.get(
+            self.card.label.kind, (0, len(self.card.label.classes) - 1)
+        )
+        if not ((flat >= least) & (flat <= most)).all():
+            raise DataError(f"{self.folder}: labels must lie within {least} and {most}; prepare the dataset again")
+        return found
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the rows of a split, in order."""
@@ -157,7 +176,12 @@ class Store:
         self._read = 0
 
     def _strings(self, column: str) -> NDArray[np.str_]:
-        return np.array([value for shard in self._shards for value in shard.table.column(column).to_pylist()], np.str_)
+        values = [value for shard in self._shards for value in shard.table.column(column).to_pylist()]
+        if any(value is None or len(value) > LONGEST_ID for value in values):
+            raise DataError(
+                f"{self.folder}: every {column} must be text of up to {LONGEST_ID} characters; prepare it again"
+            )
+        return np.array(values, np.str_)
 
 
 class _Shard:
@@ -166,17 +190,35 @@ class _Shard:
     def __init__(self, path: Path, card: Card) -> None:
         import pyarrow as pa
 
-        try:
+        with reading(path, "Arrow", "prepare the dataset again"):
             with path.open("rb") as opened:
                 self.mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-            self.table: pa.Table = pa.ipc.open_stream(pa.py_buffer(self.mapped)).read_all()
-        except (OSError, ValueError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} cannot be read as Arrow ({error}); prepare the dataset again") from None
+            self.table: pa.Table = _batches(self.mapped)
+            # Offsets that point nowhere would be followed; values are not looked at.
+            self.table.validate(full=True)
         expected = [*BARE, *card.modalities]
         if self.table.column_names != expected:
             raise DataError(f"{path} must have the columns {expected}; found {self.table.column_names}")
-        self.starts = np.cumsum([0, *(len(chunk) for chunk in self.table.column("id").chunks)])
+        numbers = {name: pa.list_(pa.type_for_alias(known.dtype)) for name, known in card.modalities.items()}
+        label = {"real": pa.float32(), "segments": pa.list_(pa.int64())}.get(card.label.kind, pa.int64())
+        for name, kind in {
+            "id": pa.string(),
+            "split": pa.string(),
+            "group": pa.string(),
+            "label": label,
+            **numbers,
+        }.items():
+            column = self.table.column(name)
+            if column.type != kind or (column.null_count and name in ("id", "split", "label")):
+                raise DataError(f"{path}: {name} must be {kind}; found {column.type} with {column.null_count} absent")
         self.columns = {name: [_Chunk(part) for part in self.table.column(name).chunks] for name in card.modalities}
+        for name, known in card.modalities.items():
+            step = math.prod(size for size in known.shape if size is not None)
+            for chunk in self.columns[name]:
+                sizes = np.diff(chunk.offsets)[... if chunk.valid is None else chunk.valid]
+                if (sizes < 1).any() or (sizes % step if known.time is not None else sizes != step).any():
+                    raise DataError(f"{path}: {name} must have {step} numbers a step; prepare the dataset again")
+        self.starts = np.cumsum([0, *(len(chunk) for chunk in self.table.column("id").chunks)])
         self.shapes = {
             name: [-1 if size is None else size for size in known.shape] for name, known in card.modalities.items()
         }
@@ -203,17 +245,49 @@ class _Chunk:
         return self.values[self.offsets[place] : self.offsets[place + 1]]
 
 
+def _batches(mapped: mmap.mmap) -> pa.Table:
+    """Return the batches of a stream, which may not be compressed: a small file could unpack to any size.
+
+    Raises:
+        ValueError: one is, or the stream holds something else than batches.
+    """
+    import pyarrow as pa
+
+    messages = list(pa.ipc.MessageReader.open_stream(pa.py_buffer(mapped)))
+    if not messages or any(one.type != ("record batch" if place else "schema") for place, one in enumerate(messages)):
+        raise ValueError("it must hold a schema and then batches alone")
+    if any(_is_compressed(one.metadata.to_pybytes()) for one in messages[1:]):
+        raise ValueError("its batches are compressed")
+    schema = pa.ipc.read_schema(messages[0])
+    return pa.Table.from_batches([pa.ipc.read_record_batch(one, schema) for one in messages[1:]], schema)
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Return whether the metadata of a batch, a Flatbuffer of Arrow's Message, name a compression."""
+
+    def field(table: int, number: int) -> int:
+        """Return the place of a field of a table, 0 where it is absent."""
+        fields = table - int.from_bytes(metadata[table : table + 4], "little", signed=True)
+        size = int.from_bytes(metadata[fields : fields + 2], "little")
+        place = 4 + 2 * number
+        return int.from_bytes(metadata[fields + place : fields + place + 2], "little") if place < size else 0
+
+    message = int.from_bytes(metadata[:4], "little")
+    place = message + field(message, 2)
+    return field(place + int.from_bytes(metadata[place : place + 4], "little"), 3) != 0
+
+
 def data_files(folder: Path) -> list[str]:
     """Return the names of the Arrow files of a dataset.
 
     Raises:
         DataError: `state.json` cannot be used.
     """
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        files = [entry["filename"] for entry in state["_data_files"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / STATE} cannot be read ({error}); prepare the dataset again") from None
-    if not files or any(Path(file).name != file for file in files):
-        raise DataError(f"{folder / STATE} must name files of this folder; found {files}")
-    return files
+    entries = read_json(folder / STATE).get("_data_files")
+    files = (
+        [one.get("filename") if isinstance(one, dict) else None for one in entries] if isinstance(entries, list) else []
+    )
+    plain = [file for file in files if isinstance(file, str) and re.fullmatch(r"[\w-][\w.-]*", file)]
+    if not plain or len(set(plain)) < len(files):
+        raise DataError(f"{folder / STATE} must name files of this folder; found {quoted(entries)}: prepare it again")
+    return plain

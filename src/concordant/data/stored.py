@@ -171,7 +171,7 @@ def load_if_it_fits(task: Task) -> Task:
     return replace(task, train=train, valid=valid, test=test)
 
 
-def pad(rows: Sequence[Values | None], known: ModalityCard) -> tuple[Floats, Bools | None]:
+def pad(rows: Sequence[Values | None], known: ModalityCard) -> tuple[NDArray[Any], Bools | None]:
     """Stack the values of one modality, padded with 0 to the longest; an absent one is 0.
 
     Args:
@@ -179,12 +179,14 @@ def pad(rows: Sequence[Values | None], known: ModalityCard) -> tuple[Floats, Boo
         known: the modality.
 
     Returns:
-        Values (B, ...) float32, and the mask (B, T), True at valid steps; None for a modality without steps.
+        Values (B, ...) float32, or float64 as in the store, and the mask (B, T), True at valid steps; None without
+        steps.
     """
     axis = known.time
     lengths = np.array([0 if values is None or axis is None else values.shape[axis] for values in rows], np.int64)
     longest = max(1, int(lengths.max(initial=0)))
-    out = np.zeros((len(rows), *(longest if size is None else size for size in known.shape)), np.float32)
+    dtype = np.float64 if known.dtype == "float64" else np.float32
+    out = np.zeros((len(rows), *(longest if size is None else size for size in known.shape)), dtype)
     for row, values in enumerate(rows):
         if values is not None:
             place: list[Any] = [row] if axis is None else [row, *[slice(None)] * axis, slice(lengths[row])]
@@ -251,7 +253,7 @@ class Collate:
         for name, known in self.card.modalities.items():
             rows = [instance.features[name] for instance in instances]
             values, mask = pad(rows, known)
-            inputs[name] = torch.from_numpy(values)
+            inputs[name] = torch.from_numpy(values).float()
             present[name] = torch.tensor([values is not None for values in rows])
             if mask is not None:
                 masks[name] = torch.from_numpy(mask)

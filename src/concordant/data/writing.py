@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -13,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concordant.data.card import CARD, Card, ModalityCard, write_card
+from concordant.data.card import BARE, CARD, Card, ModalityCard, write_card
 from concordant.data.reading import Findings
-from concordant.data.store import BARE, STATE, Instance, Values
-from concordant.errors import DataError, UsageError
-from concordant.files import write_json
+from concordant.data.store import LONGEST_ID, STATE, Instance, Values
+from concordant.errors import DataError, UsageError, foreign, quoted
+from concordant.files import new_folder, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,35 +52,28 @@ def write_store(
         DataError: there are no instances, or one does not fit the card: an unknown split, a repeated id,
             values of another shape or not finite, a label out of range.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already and is not empty; name another folder, or remove it")
-    # An empty folder may be a link, a mount or the working directory: it stays, and is filled from within.
-    kept = folder.exists()
-    temporary = (folder if kept else folder.parent) / f".{folder.name}.{os.getpid()}.tmp"
     with _naming(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{folder} is there already and is not empty; name another folder, or remove it")
+    with _naming(folder), new_folder(folder, CARD) as temporary:
         writer = _Writer(temporary, card, shard_bytes)
-        for instance in instances:
-            with _naming(folder):
-                writer.add(instance)
-        with _naming(folder):
-            written = card.model_copy(update={"rows": writer.finish()})
-            if findings is not None:
-                written = findings.add_to(written)
-                if findings.failures:
-                    write_json(temporary / FAILURES, findings.failures)
-            write_card(temporary, written)
-            if not kept:
-                temporary.rename(folder)
-            else:  # the card comes last: without it a folder is not a dataset yet
-                for path in sorted(temporary.iterdir(), key=lambda path: path.name == CARD):
-                    path.rename(folder / path.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for instance in _from_reader(instances, card):
+            writer.add(instance)
+        written = card.model_copy(update={"rows": writer.finish()})
+        if findings is not None:
+            written = findings.add_to(written)
+            if findings.failures:
+                write_json(temporary / FAILURES, findings.failures)
+        write_card(temporary, written)
     return written
+
+
+def _from_reader(instances: Iterable[Instance], card: Card) -> Iterator[Instance]:
+    """Yield instances; what cannot be read is no fault of the folder that is written."""
+    try:
+        yield from instances
+    except OSError as error:
+        raise DataError(f"{card.name}: instances cannot be read ({foreign(error)})") from None
 
 
 @contextmanager
@@ -91,7 +82,7 @@ def _naming(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written ({error.strerror or error}); name another folder") from None
+        raise UsageError(f"{folder} cannot be written ({foreign(error)}); name another folder") from None
 
 
 class _Writer:
@@ -100,11 +91,10 @@ class _Writer:
     def __init__(self, folder: Path, card: Card, shard_bytes: int) -> None:
         from datasets import Features, List, Value
 
-        label = {"class": Value("int64"), "real": Value("float32"), "segments": List(Value("int64"))}[card.label.kind]
+        label = {"class": Value("int64"), "real": Value("float32"), "segments": List(Value("int64"))}.get(
+            card.label.kind, Value("int64")
+        )
         bare = {"id": Value("string"), "split": Value("string"), "group": Value("string"), "label": label}
-        clash = [name for name in card.modalities if name in BARE]
-        if clash:
-            raise UsageError(f"a modality cannot be called {clash[0]!r}; these names are taken: {', '.join(BARE)}")
         self.features = Features(bare | {name: List(Value(known.dtype)) for name, known in card.modalities.items()})
         self.folder, self.card, self.shard_bytes = folder, card, shard_bytes
         self.schema: pa.Schema = self.features.arrow_schema
@@ -184,10 +174,12 @@ def _column(rows: list[Values | None], dtype: str) -> pa.ListArray:
 
 def _check(instance: Instance, card: Card, ids: set[str]) -> None:
     """Raise DataError where an instance does not fit the card or repeats an id."""
-    where = f"{card.name}, instance {instance.id!r}"
+    where = f"{card.name}, instance {quoted(instance.id)}"
     for what, text in (("id", instance.id), ("group", instance.group)):
         if not _is_text(text) and not (what == "group" and text is None):
-            raise DataError(f"{where}: {what} must be text, in characters that UTF-8 has; found {text!r}")
+            raise DataError(
+                f"{where}: {what} must be text of up to {LONGEST_ID} characters that UTF-8 has; found {quoted(text)}"
+            )
     if instance.id in ids:
         raise DataError(f"{where}: every id may occur once, but this one occurs again")
     if instance.split not in card.splits:
@@ -203,17 +195,22 @@ def _check(instance: Instance, card: Card, ids: set[str]) -> None:
 
 def _is_text(text: object) -> bool:
     """Return whether text is read back from a file unchanged; NumPy drops trailing zeros."""
-    return isinstance(text, str) and not text.endswith("\0") and text.encode(errors="ignore").decode() == text
+    if not isinstance(text, str) or len(text) > LONGEST_ID or text.endswith("\0"):
+        return False
+    return text.encode(errors="ignore").decode() == text
 
 
 def _check_label(where: str, label: int | float | Values, card: Card) -> None:
     known, found = card.label, np.asarray(label)
     if found.ndim != (known.kind == "segments") or found.size == 0:
-        kinds = {"class": "one class index", "real": "one number", "segments": "class indices (T,)"}
+        kinds = {"class": "one class index", "real": "one number", "segments": "class indices (T,)", "none": "-1"}
         raise DataError(f"{where}: label must be {kinds[known.kind]}; found shape {found.shape}")
     if known.kind == "real":
         if found.dtype.kind not in "fiu" or not _is_finite(found, "float32"):
             raise DataError(f"{where}: label must be a number that is finite as float32; found {label!r}")
+    elif known.kind == "none":
+        if found.item() != -1:
+            raise DataError(f"{where}: label must be -1 in a dataset without labels; found {label!r}")
     elif found.dtype.kind not in "iu" or found.min() < 0 or found.max() >= len(known.classes):
         raise DataError(f"{where}: label must be class indices 0 to {len(known.classes) - 1}; found {label!r}")
 

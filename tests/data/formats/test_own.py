@@ -2,12 +2,15 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concordant.data.card import ModalityCard
 from concordant.data.formats.own import label_card, own_card, read_csv, read_numpy
+from concordant.data.scaling import apply, fit
 from concordant.data.store import Store
+from concordant.data.stored import Collate, everything
 from concordant.data.writing import write_store
 from concordant.errors import DataError
 
@@ -22,6 +25,9 @@ from concordant.errors import DataError
         (np.array([True, False]), (), [1, 0], ("False", "True")),
         (np.array([0, 0]), ("no", "yes"), [0, 0], ("no", "yes")),
         (np.array([0.5, -1.0]), (), [0.5, -1.0], ()),
+        (np.array([2.0, -1.0]), (), [1, 0], ("-1", "2")),
+        (np.array([0.0, 1.0]), ("a", "b"), [0, 1], ("a", "b")),
+        (np.array([b"b", b"a"]), (), [1, 0], ("a", "b")),
     ],
 )
 def test_labels_become_class_indices_or_numbers(values, classes, wanted, names):
@@ -36,7 +42,8 @@ def test_labels_become_class_indices_or_numbers(values, classes, wanted, names):
     [
         (np.array([0.5, np.nan]), (), "here: every label must be finite as float32; found 1 that are not"),
         (np.array([0.5, 1e39, -1e300, np.inf]), (), "here: every label must be finite as float32; found 3 that are"),
-        (np.array([0.0, 1.0]), ("a", "b"), "here: labels are float64, so they are numbers to predict and have no"),
+        (np.array([0.5, 1.0]), ("a", "b"), "here: labels are float64, which do not go with classes"),
+        (np.array([b"\xff", b"a"]), (), "here holds bytes that are no UTF-8 text"),
         (np.array([1, 1]), (), "here: labels must be of two classes at least; found only [1]"),
         (np.array([0, 2]), ("a", "b"), "here: labels must be 0 to 1; found 0 to 2"),
         (np.array(["a", "c"]), ("a", "b"), "here: c is no class; choose from: a, b"),
@@ -60,16 +67,21 @@ def test_cards_say_which_splits_there_are():
     audio = {"audio": ModalityCard(layout="bd", shape=(3,))}
     assert card(audio).splits == ("all",)
     assert card(audio).notes == ("the data have no splits: every seed tests on one of five folds",)
-    assert card(audio, np.array(["test", "train"])).splits == ("train", "test")
-    with pytest.raises(DataError, match=r"here: split must be one of train, valid, test; found dev"):
-        card(audio, np.array(["dev", "train"]))
+    assert card(audio, ["test", "train"]).splits == ("train", "test")
+    with pytest.raises(DataError, match=r"here: split must be one of train, valid, test; found 'dev'"):
+        card(audio, ["dev", "train"])
 
 
 def test_modalities_need_a_name_that_is_free():
     with pytest.raises(DataError, match=r"here has no modality; docs/own-data\.md says how"):
         card({})
-    with pytest.raises(DataError, match=r"here: a modality cannot be called 'label'; these names are taken"):
+    with pytest.raises(
+        DataError, match=r"here: modalities: a modality cannot be called 'label'; these names are taken"
+    ):
         card({"label": ModalityCard(layout="bd", shape=(3,))})
+    for name in ("a.b", "../a", "a/b", "type", "_a", "a ", "\x1b[31m", "", "x" * 101):
+        with pytest.raises(DataError, match=r"a modality cannot be called .*: use a plain word, unknown to PyTorch"):
+            card({name: ModalityCard(layout="bd", shape=(3,))})
 
 
 pytest.importorskip("datasets")
@@ -132,8 +144,7 @@ def test_an_empty_cell_among_numbers_is_counted(tmp_path):
     ("text", "said"),
     [
         ("", "cannot be read as CSV (Empty CSV file)"),
-        ("audio.0,video.0\n1,2\n", "must have a column label, and rows; found audio.0, video.0 and 1 rows"),
-        ("label,a.0\n", "must have a column label, and rows; found label, a.0 and 0 rows"),
+        ("label,a.0\n", "must have rows; found label, a.0 and 0 rows"),
         ("label,age,.x\n1,2,3\n", "age, .x is no column that is known: features are named <modality>.<feature>"),
         ("label,a.0,a.0\n1,2,3\n", "every column may occur once; found a.0 again"),
         ("label,a.0\n1,2\n,3\n", "line 3: label is empty, as in 1 lines; give it or drop them"),
@@ -146,8 +157,21 @@ def test_an_empty_cell_among_numbers_is_counted(tmp_path):
         ("label,a.0,step\n1,2,0\n", "has a column step and needs id too"),
         ("label,a.0,step,id\n1,2,0,i\n0,2,1,i\n", "id 'i' must have one label on all its lines; found ['0', '1']"),
         ("label,a.0,step,id\n1,2,0,i\n1,2,0,i\n", "id 'i' has a step twice"),
-        ("label,a.0,step,id\n1,2,,i\n", "line 2: step is empty"),
-        ("label,a.0,split\n1,2,train\n0,2,dev\n", "split must be one of train, valid, test; found dev"),
+        ("label,a.0,step,id\n1,2,,i\n", "line 2: step is empty, as in 1 lines"),
+        ("label,a.0,split\n1,2,train\n0,2,dev\n", "split must be one of train, valid, test; found 'dev'"),
+        ("label;a.0\n1;2\n", "cannot be read as CSV (its first line separates by ';')"),
+        ("label\ta.0\n1\t2\n", r"cannot be read as CSV (its first line separates by '\t')"),
+        ("label,a.0\n1,2\n0,1_000\n", "line 3: a.0 must be a number; found '1_000'"),
+        ("label,a.0\n1,2\n0,\u0661\n", "line 3: a.0 must be a number; found"),
+        ("label,a.0\n1,2\n\n\n0,x\n", "line 5: a.0 must be a number; found 'x'"),
+        ('label,a.0\n"a\nb",2\n0,x\n', "line 4: a.0 must be a number; found 'x'"),
+        ('label,a.0\n"a,2\n', "cannot be read as CSV (unexpected end of data)"),
+        ("label,group,a.0\na,g,2\nb, ,2\na,,2\n", "line 3: group is empty, as in 2 lines"),
+        ("label,id,a.0\na,x,2\nb,,2\n", "line 3: id is empty, as in 1 lines"),
+        ("label,a.0\nnan,2\n1,2\n", "every label must be finite; found 'nan', as in 1 rows"),
+        ("label,a.0\n0.5,2\n1e-05,2\n", "'1e-05' is a number, but not a plain decimal as the others"),
+        ("label,id,step,a.0\n1,x,inf,2\n", "line 2: step must be a finite number"),
+        ("label,type.0\n1,2\n0,2\n", "a modality cannot be called 'type'"),
         ("label\n1\n0\n", "has no modality"),
     ],
 )
@@ -160,9 +184,65 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, text, said):
 def test_a_file_that_is_absent_or_no_text_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"gone\.csv cannot be read as CSV"):
         read_csv(tmp_path / "gone.csv")
-    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x01\n")
-    with pytest.raises(DataError, match=r"b\.csv cannot be read as CSV"):
-        read_csv(tmp_path / "b.csv")
+    for content, said in (
+        (b"\xff\xfe\x00\x01\n", "it is UTF-16"),
+        (b"label,a.0\n\xe9,1\n", "'utf-8' codec can't decode"),
+    ):
+        (tmp_path / "b.csv").write_bytes(content)
+        with pytest.raises(DataError, match=rf"b\.csv cannot be read as CSV \({said}"):
+            read_csv(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels", "classes"),
+    [
+        (["1_1", "11", "1_1"], "auto", ("11", "1_1")),
+        (["01", "1", "02"], "auto", ("01", "02", "1")),
+        (["1e5", "2e3", "1E5"], "auto", ("1E5", "1e5", "2e3")),
+        (["\u0661", "1"], "auto", ("1", "\u0661")),
+        (["2", " 10"], "auto", ("2", "10")),
+        (["1.0", "2.0"], "auto", ("1", "2")),
+        (["1" * 30, "2"], "auto", None),
+        (["1.5", "2"], "auto", None),
+        (["1.0", "2.0"], "numbers", None),
+        (["1e5", "2"], "numbers", None),
+        (["1.5", "2.5"], "classes", ("1.5", "2.5")),
+        (["nan", "a"], "auto", ("a", "nan")),
+    ],
+)
+def test_only_plain_decimals_are_numbers(tmp_path, cells, labels, classes):
+    (tmp_path / "x.csv").write_text("label,a.0\n" + "".join(f"{cell},1\n" for cell in cells))
+    found = read_csv(tmp_path / "x.csv", labels=labels).card
+    assert found.label.classes == (classes or ())
+    assert found.label.kind == ("class" if classes else "real")
+    noted = any("--labels numbers makes them numbers" in note for note in found.notes)
+    assert noted == (cells == ["1.0", "2.0"] and labels == "auto")
+
+
+def test_line_ends_of_any_system_are_read(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        (tmp_path / "x.csv").write_bytes(end.join(["\ufefflabel, a.0", "x,1", "", "y,2"]).encode())
+        assert [one.features["a"].tolist() for one in read_csv(tmp_path / "x.csv").instances] == [[1], [2]]
+
+
+def test_data_without_labels_are_read_for_prediction(tmp_path):
+    (tmp_path / "x.csv").write_text("id,a.0,b.0\n1,2,3\n2,3,4\n")
+    store = stored(tmp_path / "x.csv", tmp_path / "store")
+    assert store.card.label.kind == "none"
+    assert store.labels.tolist() == [-1, -1]
+    assert "there are no labels" in store.card.notes[0]
+
+
+def test_values_that_float32_cannot_tell_apart_keep_their_precision(tmp_path):
+    (tmp_path / "x.csv").write_text("label,time.s,a.0\n0,1600000000.5,1\n1,1600000001.5,2\n")
+    store = stored(tmp_path / "x.csv", tmp_path / "store")
+    assert {name: known.dtype for name, known in store.card.modalities.items()} == {"time": "float64", "a": "float32"}
+    assert store[0].features["time"].tolist() == [1600000000.5]
+    batch = Collate(store.card)(list(store))
+    assert batch.inputs["time"].dtype == torch.float32
+    whole = everything(store).take(slice(None))
+    scale = fit(whole.inputs["time"], "bd")
+    assert apply(scale, whole.inputs["time"], "bd").ravel().tolist() == [-1, 1]
 
 
 @pytest.mark.data
@@ -249,7 +329,6 @@ GOOD = {"label": np.array([0, 1, 1]), "audio": np.ones((3, 4, 2), np.float32), "
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"label": None}, "has no array label; found audio, video (docs/own-data.md)"),
         ({"label": np.zeros((3, 1), int)}, "label must have shape (N,) with rows; found (3, 1)"),
         ({"audio": np.ones((2, 4, 2))}, "audio must have 3 rows, as label has; found 2"),
         (
@@ -266,9 +345,18 @@ GOOD = {"label": np.array([0, 1, 1]), "audio": np.ones((3, 4, 2), np.float32), "
         ),
         (
             {"split": np.array(["train", "test"])},
-            "split must be text or whole numbers (3,), as label has rows; found (2,)",
+            "split must be text or whole numbers (3,), as label has rows; found <U5 (2,)",
         ),
-        ({"split": np.array(["train", "dev", "test"])}, "split must be one of train, valid, test; found dev"),
+        ({"split": np.array(["train", "dev", "test"])}, "split must be one of train, valid, test; found 'dev'"),
+        ({"group": np.array(["g", "", ""])}, "group is empty in 2 rows; give it, or leave the array out"),
+        (
+            {"group": np.array([0.5, 1, 1])},
+            "group must be text or whole numbers (3,), as label has rows; found float64",
+        ),
+        ({"id": np.array([1, 2, 3], "M8[s]")}, "Object arrays, dates and records cannot be loaded"),
+        ({"id": np.array([b"a", b"b", b"\xff"])}, "id holds bytes that are no UTF-8 text"),
+        ({"type": np.ones((3, 2))}, "a modality cannot be called 'type'"),
+        ({"a/b": np.ones((3, 2))}, "a modality cannot be called 'a/b'"),
         ({"audio": None, "video": None}, "has no modality; docs/own-data.md says how columns are named"),
     ],
 )
@@ -284,15 +372,46 @@ def test_files_that_are_no_arrays_are_refused(tmp_path):
         with pytest.raises(DataError, match=r"x\.npz cannot be read as NumPy arrays"):
             read_numpy(tmp_path / "x.npz")
     np.save(tmp_path / "x.npy", np.ones(3))
-    with pytest.raises(
-        DataError, match=r"must be an archive \(\.npz\) or a folder of \.npy files; found a single array"
-    ):
+    with pytest.raises(DataError, match=r"x\.npy must be a NumPy archive \(\.npz\); found a single array"):
         read_numpy(tmp_path / "x.npy")
     with pytest.raises(DataError, match=r"gone\.npz cannot be read as NumPy arrays"):
         read_numpy(tmp_path / "gone.npz")
     np.savez(tmp_path / "o.npz", label=np.array([0, 1]), audio=np.array([{}, {}], object))
-    with pytest.raises(DataError, match=r"o\.npz cannot be read as NumPy arrays \(Object arrays cannot be loaded"):
+    with pytest.raises(DataError, match=r"o\.npz cannot be read as NumPy arrays \(Object arrays, dates and records"):
         read_numpy(tmp_path / "o.npz")
+
+
+def test_bytes_and_whole_numbers_name_things(tmp_path):
+    names = {"id": np.array([b"a", b"b", b"c"]), "group": np.array([1.0, 1, 2]), "classes": np.array([b"no", b"yes"])}
+    np.savez(tmp_path / "x.npz", **GOOD, **names)
+    store = stored_arrays(tmp_path / "x.npz", tmp_path / "store")
+    assert store.ids.tolist() == ["a", "b", "c"]
+    assert store.groups.tolist() == ["1", "1", "2"]
+    assert store.card.label.classes == ("no", "yes")
+
+
+@pytest.mark.parametrize(("shape", "wanted"), [((8, 9, 3), (3, 8, 9)), ((5, 8, 9, 3), (3, None, 8, 9))])
+def test_channels_that_come_last_are_moved_and_noted(tmp_path, shape, wanted):
+    image = np.arange(2 * np.prod(shape)).reshape(2, *shape).astype(np.float32)
+    np.savez(tmp_path / "x.npz", label=np.array([0, 1]), image=image)
+    store = stored_arrays(tmp_path / "x.npz", tmp_path / "store")
+    assert store.card.modalities["image"].shape == wanted
+    np.testing.assert_array_equal(store[1].features["image"], np.moveaxis(image[1], -1, 0))
+    assert any("image has its channels last" in note for note in store.card.notes)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 2, 3), (3, 4, 4), (8, 4, 3), (2, 3, 8, 8)])
+def test_channels_that_come_first_stay(tmp_path, shape):
+    np.savez(tmp_path / "x.npz", label=np.array([0, 1]), image=np.zeros((2, *shape), np.float32))
+    card = read_numpy(tmp_path / "x.npz").card
+    assert [
+        known if size is None else size for size, known in zip(card.modalities["image"].shape, shape, strict=True)
+    ] == list(shape)
+
+
+def test_arrays_without_labels_are_read_for_prediction(tmp_path):
+    np.savez(tmp_path / "x.npz", a_offsets=np.array([0, 2, 3]), a=np.zeros((3, 2)), b=np.zeros((2, 2)))
+    assert len(stored_arrays(tmp_path / "x.npz", tmp_path / "store")) == 2
 
 
 def test_single_values_that_are_not_finite_are_counted(tmp_path):

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from concordant.data.arrays import Array
 from concordant.data.card import Card, LabelCard, ModalityCard, sources
 from concordant.data.formats.clips import MediaOptions, audio_visual_reading
+from concordant.data.formats.hdf5 import open_dataset, read_rows
 from concordant.data.formats.listing import FILMS, Row, find_lists, first, index_media, read_lines
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
@@ -40,8 +41,6 @@ LABELS = ("right_labels.h5", "labels.h5")  # the former is the corrected one
 BLOCK = 16  # rows that are read at once: 31 MB of the visual features
 LISTS = {"train": "trainSet.txt", "valid": "valSet.txt", "test": "testSet.txt"}
 DEFAULT = MediaOptions("pmr-10s", fps=1, frames=4)  # as PMR decodes the clips
-
-Array = NDArray[Any]
 
 
 class Annotation(NamedTuple):
@@ -216,10 +215,13 @@ def _shared(annotations: Sequence[Annotation], split_of: Mapping[int, str]) -> l
 def _rows(folder: Path, split_of: Mapping[int, str]) -> Iterator[tuple[int, dict[str, Array]]]:
     """Yield the rows that are in a split, with their audio and visual features; they are read in blocks."""
     with ExitStack() as opened:
-        sets = {name: _open(opened, folder / file) for name, file in FEATURES.items()}
+        sets = {name: opened.enter_context(open_dataset(folder / file, KEY)) for name, file in FEATURES.items()}
         for start in range(0, len(sets["audio"]), BLOCK):
             rows = [row for row in range(start, start + BLOCK) if row in split_of]
-            blocks = {name: _block(folder / FEATURES[name], one, start) for name, one in sets.items()} if rows else {}
+            blocks = {
+                name: read_rows(folder / FEATURES[name], one, start, start + BLOCK if rows else start)
+                for name, one in sets.items()
+            }
             for row in rows:
                 yield row, {name: block[row - start] for name, block in blocks.items()}
 
@@ -227,8 +229,8 @@ def _rows(folder: Path, split_of: Mapping[int, str]) -> Iterator[tuple[int, dict
 def _shape(folder: Path, modality: str, rows: int) -> tuple[int, ...]:
     """Return the shape of a second, after a check of rows and seconds."""
     path = folder / FEATURES[modality]
-    with ExitStack() as opened:
-        shape: tuple[int, ...] = _open(opened, path).shape
+    with open_dataset(path, KEY) as opened:
+        shape: tuple[int, ...] = opened.shape
     wanted = {"audio": 3, "visual": 5}[modality]
     axes = "clips, seconds, features" if modality == "audio" else "clips, seconds, height, width, channels"
     if len(shape) != wanted or shape[:2] != (rows, SECONDS) or 0 in shape:
@@ -240,29 +242,8 @@ def _shape(folder: Path, modality: str, rows: int) -> tuple[int, ...]:
 
 
 def _read(path: Path, key: str) -> Array:
-    with ExitStack() as opened:
-        return _block(path, _open(opened, path, key), 0, None)
-
-
-def _open(opened: ExitStack, path: Path, key: str = KEY) -> Any:  # noqa: ANN401 - h5py has no types
-    """Return a dataset of an HDF5 file, open as long as the stack."""
-    import h5py
-
-    try:
-        file = opened.enter_context(h5py.File(path, "r"))
-        found = file.get(key)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path} cannot be read as HDF5 ({error}); copy or download it again") from None
-    if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{path} has no dataset {key!r}; found {', '.join(file) or 'none'}")
-    return found
-
-
-def _block(path: Path, dataset: Any, start: int, count: int | None = BLOCK) -> Array:  # noqa: ANN401
-    try:
-        return np.asarray(dataset[start : None if count is None else start + count])
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged at row {start} or behind ({error}); copy or download it again") from None
+    with open_dataset(path, key) as opened:
+        return read_rows(path, opened)
 
 
 def read_ave_media(folder: Path, *, options: MediaOptions = DEFAULT) -> Reading:

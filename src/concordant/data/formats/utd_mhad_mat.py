@@ -8,24 +8,26 @@ Shapes: skeleton (T, 60), inertial (T, 6), depth (1, T, H, W), blocks of pixels 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from concordant.data.arrays import Array
 from concordant.data.card import Card, LabelCard, ModalityCard, sources
+from concordant.data.formats.hdf5 import open_dataset, read_rows
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
+from concordant.files import check_size, reading
 
 ACTIONS = 27
 KEYS = {"skeleton": "d_skel", "inertial": "d_iner", "depth": "d_depth"}
 BLOCK = 4  # pixels of depth, in both directions, that are averaged
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_(skeleton|inertial|depth)\.mat")
-
-Array = NDArray[Any]
+_COMPRESSED = 15  # type of an element of a file
 
 
 def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
@@ -98,17 +100,55 @@ def _instances(
     findings.notes += [f"{count} recordings have no {sensor}" for sensor, count in absent.items() if count]
 
 
+def _level_5(path: Path, key: str) -> Array:
+    """Return an array of numbers of a file up to MATLAB 7.2.
+
+    Raises:
+        DataError: it is damaged, has no such array, or unpacks to more than CONCORDANT_LIMIT allows.
+    """
+    from scipy.io import loadmat, whosmat
+
+    with reading(path, "a MATLAB file") as size:
+        _check_packed(path, size)
+        kinds = {name: kind for name, _, kind in whosmat(path)}
+        if key not in kinds:
+            raise DataError(f"{path} has no {key}; found {', '.join(kinds) or 'none'}")
+        if kinds[key] not in (
+            "double",
+            "single",
+            *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+        ):
+            raise DataError(f"{path}: {key} must be numbers; found {kinds[key]}")
+        return np.asarray(loadmat(path, variable_names=[key])[key])
+
+
+def _check_packed(path: Path, size: int) -> None:
+    """Unpack the compressed elements of a file without keeping them, up to what CONCORDANT_LIMIT allows."""
+    total = 0
+    with path.open("rb") as opened:
+        order: Literal["little", "big"] = "little" if opened.read(128)[126:] == b"IM" else "big"
+        while tag := opened.read(8):
+            count, place = int.from_bytes(tag[4:], order), opened.tell()
+            if int.from_bytes(tag[:4], order) == _COMPRESSED:
+                unpacker = zlib.decompressobj()
+                rest = opened.read(min(count, size))
+                while rest and not unpacker.eof:
+                    total += len(unpacker.decompress(rest, 1 << 20))
+                    rest = unpacker.unconsumed_tail
+                    check_size(f"{path}", total, size)
+            opened.seek(place + count)
+
+
 def _sensor(path: Path, sensor: str, depth_frames: int) -> Array:
     """Return the values of one file, in the layout of its modality."""
-    from scipy.io import loadmat
-
     key = KEYS[sensor]
-    try:
-        values = loadmat(path, variable_names=[key]).get(key)
-    except Exception as error:  # a damaged file can raise anything in the reader
-        raise DataError(f"{path} cannot be read as a MATLAB file ({error})") from None
-    if values is None:
-        raise DataError(f"{path} has no {key}")
+    with path.open("rb") as opened:
+        start = opened.read(128)
+    if start.startswith((b"MATLAB 7.3", b"\x89HDF")):
+        with open_dataset(path, key) as dataset:
+            values = read_rows(path, dataset).T  # MATLAB counts the first axis fastest
+    else:
+        values = _level_5(path, key)
     wanted = {"skeleton": (20, 3, None), "inertial": (None, 6), "depth": (240, 320, None)}[sensor]
     shape = values.shape
     if (
