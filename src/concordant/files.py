@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from concordant.errors import ConcordantError, DataError, UsageError, foreign
+from concordant.errors import ConcordantError, DataError, UsageError, foreign, printable
 
 LIMIT = "CONCORDANT_LIMIT"
 DEFAULT_LIMIT = 1 << 30
@@ -253,6 +253,26 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file atomically; NaN and infinity are refused, since JSON has neither."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def markdown_text(text: str) -> str:
+    r"""Return text from elsewhere for a line or a cell of Markdown: without tags of HTML, links, and ends of cells.
+
+    >>> markdown_text("a<b> | <script>[x](y)"), markdown_text("p < 0.05 [1]")
+    ('a&lt;b> \\| &lt;script>\\[x](y)', 'p < 0.05 [1]')
+    """
+    line = " ".join(printable(text).splitlines()).replace("|", "\\|")
+    return re.sub(r"\[(?=[^\]]*\]\s*[(\[:])", r"\[", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line))
+
+
+def csv_cell(text: str) -> str:
+    """Return text from elsewhere as a cell of CSV that no spreadsheet takes for a formula.
+
+    >>> csv_cell("=1+1"), csv_cell("-1.5"), csv_cell("anna")
+    ("'=1+1", '-1.5', 'anna')
+    """
+    number = re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?", text, re.IGNORECASE)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not number else text
 
 
 def shown(path: Path) -> Path:

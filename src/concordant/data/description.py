@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from concordant.data.store import Store
+from concordant.files import markdown_text
 
 
 def describe(folder: Path) -> str:
@@ -35,9 +36,9 @@ def describe(folder: Path) -> str:
             ("modality", "kind", "layout", "shape", "stored as", "unit", "rate", "absent", "length"),
             (_modality(store, name) for name in card.modalities),
         ),
-        "How they were made": [f"- {name}: `{json.dumps(options, sort_keys=True)}`" for name, options in made.items()],
-        "What was repaired": [f"- {name}: {text}" for name, text in card.repairs.items()],
-        "What to know": [f"- {_escaped(note)}" for note in card.notes],
+        "How they were made": [f"- {name}: `{_code(options)}`" for name, options in made.items()],
+        "What was repaired": [f"- {markdown_text(f'{name}: {text}')}" for name, text in card.repairs.items()],
+        "What to know": [f"- {markdown_text(note)}" for note in card.notes],
         "Made of": _table(("file", "SHA-256"), ((f"`{one.file}`", f"`{one.sha256}`") for one in card.sources)),
         "Reading it": [
             *("```python", "from concordant.data.store import Store", ""),
@@ -45,10 +46,10 @@ def describe(folder: Path) -> str:
         ],
     }
     lines = [
-        *(f"# {card.name}", ""),
-        *(f"{len(store):,} instances of {len(card.modalities)} modalities; label: {_escaped(label)}.", ""),
+        *(f"# {markdown_text(card.name)}", ""),
+        *(f"{len(store):,} instances of {len(card.modalities)} modalities; label: {markdown_text(label)}.", ""),
         *_table(("split", "instances"), ((split, f"{len(store.rows(split)):,}") for split in card.splits)),
-        *("", f"Groups: {groups}.", ""),
+        *("", f"Groups: {markdown_text(groups)}.", ""),
     ]
     for title, content in sections.items():
         lines += [f"## {title}", "", *content, ""] if content else []
@@ -67,11 +68,11 @@ def _modality(store: Store, name: str) -> tuple[str, ...]:
     return name, known.kind, known.layout, shape, known.dtype, known.unit or "-", rate, absent, length
 
 
+def _code(options: object) -> str:
+    return markdown_text(json.dumps(options, sort_keys=True)).replace("`", "'")
+
+
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     found = list(rows)
     lines = [header, ("---",) * len(header), *found] if found else []
-    return ["| " + " | ".join(map(_escaped, line)) + " |" for line in lines]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|")
+    return ["| " + " | ".join(map(markdown_text, line)) + " |" for line in lines]

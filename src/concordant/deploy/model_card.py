@@ -5,7 +5,11 @@ Markdown with the metadata of the Hugging Face Hub.
 
 from __future__ import annotations
 
+import re
+
 from concordant.deploy.deployed import Description
+from concordant.errors import printable
+from concordant.files import markdown_text
 from concordant.report.format import shown
 from concordant.rivals import CALIBRATORS
 
@@ -72,6 +76,8 @@ def model_card(about: Description, parameters: int) -> str:
     what = NONE
     if calibrator != "none":
         what = RELIABILITY.format(label=calibrator, summary=entry.summary, paper=paper)
+    names = printable(", ".join(about.names)).replace("\n", " ").replace("`", "'")
+    table = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", about.table)
     outputs = len(about.classes) if about.kind == "class" else 1
     recipe = ", ".join(f"{key} {value}" for key, value in about.config.of(variant).recipe.model_dump().items())
     parts = [
@@ -80,9 +86,13 @@ def model_card(about: Description, parameters: int) -> str:
         f"{about.config.protocol}, seed {about.seed}).\n",
         _inputs(about),
         _outputs(about),
-        USE.format(outputs=outputs, count=len(about.names), names=", ".join(about.names)),
+        USE.format(
+            outputs=outputs,
+            count=len(about.names),
+            names=names,
+        ),
         what,
-        f"## Results\n\nOf all seeds of the experiment; this model is seed {about.seed}.\n\n{about.table}"
+        f"## Results\n\nOf all seeds of the experiment; this model is seed {about.seed}.\n\n{table}"
         if about.table
         else "",
         f"## Training\n\n{recipe}; encoders {about.config.encoders}, sizes {about.config.preset}, method "
@@ -97,12 +107,12 @@ def _inputs(about: Description) -> str:
         time, sizes = about.time(name), about.shapes[name]
         shape = ["B", *("T" if axis + 1 == time else str(size) for axis, size in enumerate(sizes))]
         longest = f", up to {sizes[time - 1]} steps in the dataset" if time is not None else ""
-        cell = name.replace("|", "\\|")
-        rows.append(f"| {cell} | {WORDS[about.layouts[name]]}{longest} | ({', '.join(shape)}) |")
+        rows.append(f"| {markdown_text(name)} | {WORDS[about.layouts[name]]}{longest} | ({', '.join(shape)}) |")
     return "\n".join(["## Inputs\n", "| modality | what | shape |", "| --- | --- | --- |", *rows]) + "\n"
 
 
 def _outputs(about: Description) -> str:
+    names = [markdown_text(name) for name in about.classes]
     if about.kind == "real":
-        return f"It predicts one number: below 0 {about.classes[0]}, else {about.classes[-1]}.\n"
-    return f"Classes, in the order of the logits: {', '.join(about.classes)}.\n"
+        return f"It predicts one number: below 0 {names[0]}, else {names[-1]}.\n"
+    return f"Classes, in the order of the logits: {', '.join(names)}.\n"

@@ -24,7 +24,7 @@ from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
 from concordant.errors import UsageError
-from concordant.files import write_atomically
+from concordant.files import csv_cell, write_atomically
 from concordant.robustness.predict import predict
 from concordant.training.provenance import digests, versions
 from concordant.training.runs import open_runs
@@ -162,7 +162,8 @@ def schema_of(asked: Asked) -> pa.Schema:
 
     about = asked.model.description
     said = pa.string() if about.kind == "class" else pa.float32()
-    known = pa.string() if asked.instances.classes else pa.float32()
+    named = asked.instances.classes or not asked.instances.labelled
+    known = pa.string() if named else pa.float32()
     fixed = [("id", pa.string()), ("group", pa.string()), ("label", known), ("prediction", said)]
     return pa.schema([*fixed, ("confidence", pa.float32()), *((f"reliability_{n}", pa.float32()) for n in about.names)])
 
@@ -201,13 +202,17 @@ def _table(asked: Asked, part: Split, totals: Totals) -> pa.Table:
     names = np.array(about.classes, dtype=object)
     said = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]
     labels = np.array(classes, dtype=object)[part.labels] if classes else part.labels
+    if not asked.instances.labelled:
+        labels = np.full(len(part), None)
     right = None if real or not classes else said == labels
     reliability = answer.reliability if asked.model.has_reliability else None
     totals.add(right, reliability, answer.present)
     columns = [
         pa.array(part.ids.tolist(), pa.string()),
         pa.array([None] * len(part) if part.groups is None else part.groups.tolist(), pa.string()),
-        pa.array(labels.tolist(), pa.string() if classes else pa.float32()),
+        pa.array(
+            labels.tolist() if asked.instances.labelled else [None] * len(part), schema_of(asked).field("label").type
+        ),
         pa.array(said.tolist(), pa.float32() if real else pa.string()),
         pa.nulls(len(part), pa.float32()) if real else pa.array(_confidence(answer.logits), pa.float32()),
     ]
@@ -223,6 +228,22 @@ def _confidence(logits: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1))
 
 
+class _WithoutFormulas:
+    """Writes a table as CSV whose names no spreadsheet takes for formulas."""
+
+    def __init__(self, writer: _Writer) -> None:
+        self._writer = writer
+
+    def write_table(self, table: pa.Table) -> None:
+        import pyarrow as pa
+
+        for place, field in enumerate(table.schema):
+            if field.type == pa.string():
+                cells = [None if cell is None else csv_cell(cell) for cell in table.column(place).to_pylist()]
+                table = table.set_column(place, field, pa.array(cells, pa.string()))
+        self._writer.write_table(table)
+
+
 @contextmanager
 def _writer(path: Path, schema: pa.Schema) -> Iterator[_Writer]:
     """Open a table writer by the suffix of the file."""
@@ -230,7 +251,7 @@ def _writer(path: Path, schema: pa.Schema) -> Iterator[_Writer]:
         from pyarrow.csv import CSVWriter
 
         with CSVWriter(str(path), schema) as writer:
-            yield writer
+            yield _WithoutFormulas(writer)
         return
     from pyarrow.parquet import ParquetWriter
 

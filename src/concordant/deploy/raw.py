@@ -25,10 +25,12 @@ class Instances:
     Args:
         part: the instances.
         classes: the names of their labels, by index; none where labels are numbers.
+        labelled: whether there are labels.
     """
 
     part: AnySplit
     classes: tuple[str, ...]
+    labelled: bool = True
 
 
 def raw_parts(config: Config, seed: int, source: Path | None) -> Task:
@@ -68,7 +70,7 @@ def all_instances(folder: Path, about: Description) -> Instances:
             faults.append(f"{name} must be {wanted} an instance; found {found}")
     if faults:
         raise DataError(f"{folder} does not fit the model: {'; '.join(faults)}; prepare it as the training data were")
-    return Instances(part, whole.store.card.label.classes)
+    return Instances(part, whole.store.card.label.classes, whole.store.card.label.kind != "none")
 
 
 def _said(layout: str, shape: tuple[int, ...]) -> str:

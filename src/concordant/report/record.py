@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
+from concordant.files import csv_cell
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -205,7 +207,8 @@ def csv_text(table: Table) -> str:
     """Return the table as CSV, with the texts that are shown."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([table.columns, *([str(cell) for cell in row] for row in table.cells)])
+    rows = [[*map(csv_cell, map(str, row[: table.left])), *map(str, row[table.left :])] for row in table.cells]
+    writer.writerows([table.columns, *rows])
     return text.getvalue()
 
 

@@ -314,7 +314,7 @@ WHOLE = "audio_lengths must be 3 whole numbers from 0 to 9; found"
         ({"audio_lengths": [1, np.inf, 2]}, f"{WHOLE} 3 of float64, such as inf"),
         ({"audio_lengths": [1, 2, -1]}, f"{WHOLE} 3 of int64, such as -1"),
         ({"audio_lengths": [10, 2, 1]}, f"{WHOLE} 3 of int64, such as 10"),
-        ({"audio_lengths": ["1", "2", "3"]}, f"{WHOLE} 3 of <U1, such as 1"),
+        ({"audio_lengths": ["1", "2", "3"]}, f"{WHOLE} 3 of object, such as 1"),
         ({"audio_lengths": [1, 2]}, f"{WHOLE} 2 of int64"),
         ({"audio_lengths": 5}, f"{WHOLE} 1 of int64"),
         ({"audio_lengths": [[1], [1, 2], [1]]}, "audio_lengths must be one array; found rows that differ in length"),
@@ -428,7 +428,7 @@ def read_mult(path, **changes):
         ({"vision": [[[1.0]], [[2.0, 3.0]]]}, "vision must be one array; found rows that differ in length"),
         ({"labels": [[1], [1, 2]]}, "labels must be one array; found rows that differ in length"),
         ({"labels": 0.5}, "labels must be one number an instance; found float64 ()"),
-        ({"labels": ["1", "2"]}, "labels must be one number an instance; found <U1 (2,)"),
+        ({"labels": ["1", "2"]}, "labels must be one number an instance; found object (2,)"),
         ({"text": np.full((2, 4, 3), "a")}, "text must be numbers (N, T, D); found <U1 (2, 4, 3)"),
         ({"text": {"a": 1}}, "text must be numbers (N, T, D); found object ()"),
         ({"audio": np.ones((2, 4, 0))}, "audio must be numbers (N, T, D); found float64 (2, 4, 0)"),
@@ -443,3 +443,20 @@ def test_what_is_no_array_of_instances_is_named(tmp_path, changes, said):
 def test_lists_of_one_length_are_as_good_as_arrays(tmp_path):
     found = list(read_mult(tmp_path / "x.pkl", text=np.ones((2, 4, 3)).tolist(), labels=[1, -2]).instances)
     assert [(one.id, one.label, len(one.features["text"])) for one in found] == [("train-0", 1, 4), ("train-1", -2, 4)]
+
+
+@pytest.mark.parametrize("key", ["dev", "val", "Validation", "valid"])
+def test_a_validation_split_of_any_name_is_read(tmp_path, key):
+    content = mmsa(np.random.default_rng(0), {part: some() for part in PARTS}, aligned=False)
+    content[key] = content.pop("valid")
+    reading = read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi")
+    assert reading.card.splits == ("train", "valid", "test")
+    assert [one.split for one in reading.instances].count("valid") == 4
+
+
+@pytest.mark.parametrize("other", ["dev", "extra"])
+def test_no_split_is_left_out_silently(tmp_path, other):
+    content = mmsa(np.random.default_rng(0), {part: some() for part in PARTS}, aligned=False)
+    content[other] = content["valid"]
+    with pytest.raises(DataError, match=rf"must hold the splits train, valid, test, each once; found .*{other}"):
+        read_sentiment(write(tmp_path / "x.pkl", content), name="cmu-mosi")

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from concordant.data.arrays import check_text
 from concordant.errors import DataError, quoted
 from concordant.files import reading
 
@@ -244,6 +245,7 @@ class _Machine:
         else:
             dtype, data = _plain(kind), _raw(data)
             found = len(data)
+            check_text(dtype, data)
         _check_shape(shape, 1 if dtype.kind == "O" else dtype.itemsize, found)
         # NumPy's own method, given a plain type, whole numbers and as many bytes as they ask for.
         target.__setstate__((1, shape, dtype, bool(fortran), data if dtype.kind == "O" else bytes(data)))
@@ -262,6 +264,7 @@ class _Machine:
         dtype, raw = _plain(kind), _raw(data)
         _check_shape(shape, dtype.itemsize, len(raw))
         self.spend(len(raw))
+        check_text(dtype, raw)
         made = np.frombuffer(raw, dtype) if raw else np.zeros(0, dtype)
         return made.reshape(shape, order="F" if order == "F" else "C")  # type: ignore[call-overload,no-any-return]
 
@@ -269,6 +272,7 @@ class _Machine:
         dtype, raw = _plain(kind), _raw(data)
         _check_shape((), dtype.itemsize, len(raw))
         self.spend(len(raw))
+        check_text(dtype, raw)
         return np.frombuffer(raw, dtype)[0] if raw else dtype.type()
 
     def encode(self, text: object, encoding: object = "latin1") -> bytes:

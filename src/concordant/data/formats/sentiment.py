@@ -31,6 +31,8 @@ from concordant.errors import DataError
 KINDS: dict[str, Kind] = {"text": "text", "audio": "audio", "vision": "vision"}
 SPLITS = ("train", "valid", "test")
 MOST = 3.0  # sentiment is from -3 to 3
+# As files call them.
+_SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 _OPTIONAL = ("id", "audio_lengths", "vision_lengths")  # keys of some files
 _TEXTS = {768: "BERT features (bert-base)", 300: "GloVe word vectors"}
 
@@ -89,7 +91,7 @@ def read_sentiment(path: Path, *, name: str) -> Reading:
     Raises:
         DataError: it is not one of these pickles, or keys, shapes, lengths or labels do not fit each other.
     """
-    content = read_pickle(path)
+    content = _by_split(read_pickle(path), path)
     found = _recognise(content, path)
     splits = {part: _split(content[part], found, f"{path}, {part}") for part in SPLITS if part in content}
     first = next(iter(splits.values()))
@@ -127,6 +129,46 @@ def read_sentiment(path: Path, *, name: str) -> Reading:
     return Reading(card, _instances(splits, found, findings, grouped), findings)
 
 
+def _by_split(content: Any, path: Path) -> Any:  # noqa: ANN401 - the content of a pickle
+    """Return the content of a file with its splits by our names.
+
+    Raises:
+        DataError: it has a split twice, or a dictionary beside the splits, which would be left out.
+    """
+    if not isinstance(content, dict):
+        return content
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        split = _SPLITS.get(str(key).lower())
+        if split in found or (split is None and isinstance(value, dict)):
+            raise DataError(
+                f"{path} must hold the splits {', '.join(SPLITS)}, each once; found {', '.join(map(str, content))}"
+            )
+        found[split or key] = value
+    return found
+
+
+def _array(value: object) -> Array:
+    """Return a value of a split as an array: text stays as it is, since a long one would widen all others.
+
+    Raises:
+        ValueError: rows differ in length.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    leaves = [value]
+    while leaves and isinstance(leaves[0], (list, tuple)):
+        leaves = [leaf for one in leaves for leaf in (one if isinstance(one, (list, tuple)) else [one])]
+    numbers = all(
+        leaf.dtype.kind in "fiub" if isinstance(leaf, (np.ndarray, np.generic)) else isinstance(leaf, (int, float))
+        for leaf in leaves
+    )
+    found = np.asarray(value, None if numbers else object)
+    if found.dtype == object and any(isinstance(leaf, (list, tuple)) for leaf in found.ravel()):
+        raise ValueError("rows differ in length")
+    return found
+
+
 def _recognise(content: object, path: Path) -> Format:
     """Return the format of the content of a pickle.
 
@@ -155,8 +197,8 @@ def _recognise(content: object, path: Path) -> Format:
 def _padded_at_start(split: Mapping[str, Any]) -> bool:
     """Return whether more texts begin than end with a step of zeros."""
     try:
-        text = np.asarray(split["text"])
-    except ValueError:  # not one array; `_split` names the fault
+        text = _array(split["text"])
+    except (ValueError, OverflowError):  # not one array; `_split` names the fault
         return False
     if text.ndim != 3 or text.size == 0:
         return False
@@ -173,8 +215,8 @@ def _split(content: object, found: Format, where: str) -> _Checked:
     held: dict[str, Array] = {}
     for key in (*found.keys, *(key for key in _OPTIONAL if key in content)):
         try:
-            held[key] = np.asarray(content[key])
-        except ValueError:
+            held[key] = _array(content[key])
+        except (ValueError, OverflowError):
             raise DataError(f"{where}: {key} must be one array; found rows that differ in length") from None
     arrays, labels = {modality: held[modality] for modality in KINDS}, held[found.labels]
     for modality, array in arrays.items():
