@@ -22,7 +22,7 @@ from concordant.errors import ConcordantError, UsageError
 from concordant.sweep import ray_engine
 from concordant.sweep.grid_file import Grid, Resources, make_plan, read_grid
 from concordant.sweep.ray_engine import RayEngine, code_of, signature
-from concordant.sweep.sweeping import run_sweep
+from concordant.sweep.sweeping import Sweep
 from concordant.training.provenance import versions
 
 pytestmark = pytest.mark.process
@@ -68,6 +68,12 @@ def address():
     yield lines[-1].strip()
     started.stdin.close()
     assert started.wait(60) == 0
+
+
+def sweep(grid, out, address, **options):
+    return Sweep(grid, make_plan(grid), out, command="concordant sweep", **options).run(
+        lambda: RayEngine(address=address)
+    )
 
 
 def marks(folder):
@@ -151,14 +157,7 @@ def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
     killer = threading.Thread(target=kill_one, args=("digits/concat: ", killed, stop))
     killer.start()
     try:
-        found = run_sweep(
-            grid,
-            make_plan(grid),
-            tmp_path / "s",
-            engine=lambda: RayEngine(address=address),
-            command="concordant sweep",
-            progress=lambda done, total, line: lines.append(line),
-        )
+        found = sweep(grid, tmp_path / "s", address, progress=lambda done, total, line: lines.append(line))
     finally:
         stop.set()
         killer.join()
@@ -189,9 +188,7 @@ def test_a_trial_that_kills_every_worker_fails_after_its_retries(tmp_path, addre
 
     monkeypatch.setattr(ray_engine, "_body", deadly)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=1, retries=1)
-    found = run_sweep(
-        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concordant sweep"
-    )
+    found = sweep(grid, tmp_path / "s", address)
     assert (found["state"], found["retried"]) == ("failed", 1)
     assert found["failed"] == [{"trial": "digits/concat: none, seed 0", "error": "its worker process died, 2 times"}]
 
@@ -205,9 +202,7 @@ def test_what_was_not_foreseen_is_a_failed_trial_with_its_trace(tmp_path, addres
 
     monkeypatch.setattr(ray_engine, "_body", broken)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
-    found = run_sweep(
-        grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concordant sweep"
-    )
+    found = sweep(grid, tmp_path / "s", address)
     assert sorted((one["trial"], one["error"]) for one in found["failed"]) == [
         (f"digits/concat: none, seed {seed}", "unexpected: TypeError: a bug") for seed in (0, 1)
     ]
@@ -225,9 +220,7 @@ def test_a_worker_that_refuses_ends_the_sweep(tmp_path, address, monkeypatch):
     monkeypatch.setattr(ray_engine, "_body", other)
     grid = Grid(benchmarks=("digits",), calibrators=("none",), modalities=("left",), seeds=2)
     with pytest.raises(ConcordantError, match="a worker has another installation"):
-        run_sweep(
-            grid, make_plan(grid), tmp_path / "s", engine=lambda: RayEngine(address=address), command="concordant sweep"
-        )
+        sweep(grid, tmp_path / "s", address)
     assert json.loads((tmp_path / "s" / "sweep.json").read_text())["state"] == "stopped"
 
 

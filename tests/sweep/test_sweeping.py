@@ -10,7 +10,7 @@ from concordant.study.experiment import study
 from concordant.sweep import trial as trials
 from concordant.sweep.grid_file import Grid, Resources, make_plan
 from concordant.sweep.search import draw
-from concordant.sweep.sweeping import Sweep, failures, run_sweep
+from concordant.sweep.sweeping import Sweep, failures
 from concordant.sweep.trial import ABOUT, MARK
 from concordant.training.runs import RunFolder, identity, lock
 
@@ -29,7 +29,7 @@ COMMAND = "concordant sweep grid.yaml"
 
 
 def sweep(grid, out, engine, **options):
-    return run_sweep(grid, make_plan(grid), out, engine=engine, command=COMMAND, **options)
+    return Sweep(grid, make_plan(grid), out, command=COMMAND, **options).run(engine)
 
 
 def state_of(out):
@@ -187,7 +187,7 @@ def test_faults_show_before_a_folder_is_taken(tmp_path, here):
     grid = Grid(benchmarks=("digits", "scene15"), **SHORT)
     plan = make_plan(grid, data=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere is not there"):
-        run_sweep(grid, plan, tmp_path / "s", engine=here(), command=COMMAND)
+        Sweep(grid, plan, tmp_path / "s", command=COMMAND).run(here())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -209,7 +209,7 @@ def test_the_document_says_on_what_machines_the_trials_ran(tmp_path, here):
 
 
 def opened(grid, out):
-    return Sweep(grid, make_plan(grid), out, COMMAND, None)
+    return Sweep(grid, make_plan(grid), out, command=COMMAND)
 
 
 def test_a_folder_belongs_to_one_grid(tmp_path):

@@ -35,18 +35,19 @@ def sweep_command(
     """
     from concordant.sweep.grid_file import make_plan, read_grid
     from concordant.sweep.ray_engine import RayEngine
-    from concordant.sweep.sweeping import failures, run_sweep
+    from concordant.sweep.sweeping import Sweep, failures
 
     start = time.perf_counter()
-    asked = read_grid(grid)
-    plan = make_plan(asked, data=data, file=grid)
+    read = read_grid(grid)
+    plan = make_plan(read, data=data, file=grid)
     folder = out if out is not None else Path("runs") / grid.stem
     engine = RayEngine(address=address, cpus=cpus)
     words = ["concordant", "sweep", str(grid), "--out", str(folder), *(["--data", data] if data is not None else [])]
     console = make_console(json_to)
     try:
         with progress_bar("sweep") as progress:
-            found = run_sweep(asked, plan, folder, engine=lambda: engine, command=shlex.join(words), progress=progress)
+            sweep = Sweep(read, plan, folder, command=shlex.join(words), progress=progress)
+            found = sweep.run(lambda: engine)
     except (KeyboardInterrupt, SystemExit):
         typer.echo(
             f"concordant: stopped; {folder}/log.txt says how far; give the same command again to go on", err=True

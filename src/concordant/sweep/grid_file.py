@@ -22,7 +22,7 @@ from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
 from concordant.study.grid import make_grid
-from concordant.sweep.search import read_space
+from concordant.sweep.search import draw, read_space
 from concordant.training.config import Config, Recipe
 from concordant.training.methods import METHODS
 
@@ -55,6 +55,11 @@ class Search(_Frozen):
     seed: int = Field(default=0, ge=0)
 
     _read = field_validator("space")(read_space)
+
+    @property
+    def candidates(self) -> list[dict[str, float | int]]:
+        """Recipe fields of each candidate."""
+        return [draw(self.space, number, seed=self.seed) for number in range(self.budget)]
 
 
 class Resources(_Frozen):

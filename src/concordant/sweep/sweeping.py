@@ -33,68 +33,34 @@ SCHEMA = "concordant.sweep/1"
 MAY_CHANGE = ("resources", "retries")  # between the first command and one that resumes the sweep
 
 
-def run_sweep(
-    grid: Grid,
-    plan: Sequence[Experiment],
-    out: Path,
-    *,
-    engine: Callable[[], RayEngine],
-    command: str,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Run or resume a sweep, and return the content of sweep.json.
+class Sweep:
+    """A sweep: its trials, their state, and the folder.
 
     Args:
         grid: of the sweep.
         plan: its experiments, as `make_plan` returns them.
         out: the sweep's folder, on storage that all machines share.
-        engine: starts the workers; not called if all trials are finished.
         command: written into the reports.
         progress: called with the number of finished trials, their total, and a line about the last one.
-
-    Raises:
-        UsageError: the folder belongs to another grid, or a trial asks for more than this machine has.
-        DataError: the data are absent or invalid; nothing has been trained then.
-        ConcordantError: the engine cannot start, or a worker has another installation of Concordant.
-    """
-    sweep = Sweep(grid, plan, out, command, progress)
-    with lock(out):
-        sweep.claim()
-        sweep.clean()
-        state = "stopped"
-        try:
-            todo = sweep.start()
-            if todo:
-                with engine() as workers:
-                    sweep.check(workers)
-                    workers.run(todo, resources=grid.resources, retries=grid.retries, done=sweep.done, lost=sweep.lost)
-            sweep.gather()
-            state = "finished" if not sweep.failed else "failed"
-        finally:
-            sweep.clean()  # incomplete results of killed workers
-            note(out, state)
-            found = sweep.document(state)
-            write_document(out / MARK, "sweep", found)
-    return found
-
-
-class Sweep:
-    """State of a sweep that is running.
-
-    Args:
-        grid, plan, out, command, progress: as for `run_sweep`.
 
     Raises:
         DataError: the data are absent or invalid.
     """
 
     def __init__(
-        self, grid: Grid, plan: Sequence[Experiment], out: Path, command: str, progress: Progress | None
+        self,
+        grid: Grid,
+        plan: Sequence[Experiment],
+        out: Path,
+        *,
+        command: str,
+        progress: Progress | None = None,
     ) -> None:
         self.files = {one.name: _checked(one) for one in plan}
         self.grid, self.out, self.command, self.progress = grid, out, command, progress
         self.path = out.absolute()  # as workers need it
         self.plan = {one.name: one for one in plan}
+        self.candidates = [] if grid.search is None else grid.search.candidates
         self.configs: dict[str, Config] = {}  # of the experiments that are searched or need no search
         self.open: dict[str, int] = {}  # experiment -> trials without a result or a failure
         self.failed: dict[str, str] = {}  # name of a trial -> why
@@ -102,11 +68,44 @@ class Sweep:
         searched = 0 if grid.search is None else grid.search.budget * grid.search.seeds
         self.total = sum((grid.seeds + searched) * len(one.config.variants) for one in plan)
 
+    def run(self, engine: Callable[[], RayEngine]) -> dict[str, Any]:
+        """Run or resume the sweep, and return the content of sweep.json.
+
+        Args:
+            engine: starts the workers; not called if all trials are finished.
+
+        Raises:
+            UsageError: the folder belongs to another grid, or a trial asks for more than this machine has.
+            ConcordantError: the engine cannot start, or a worker has another installation of Concordant.
+        """
+        with lock(self.out):
+            self.claim()
+            self.clean()
+            state = "stopped"
+            try:
+                todo = self.start()
+                if todo:
+                    with engine() as workers:
+                        self.check(workers)
+                        how: dict[str, Any] = {"resources": self.grid.resources, "retries": self.grid.retries}
+                        workers.run(todo, **how, done=self.done, lost=self.lost)
+                self.gather()
+                state = "finished" if not self.failed else "failed"
+            finally:
+                self.clean()  # incomplete results of killed workers
+                note(self.out, state)
+                found = self.document(state)
+                write_document(self.out / MARK, "sweep", found)
+        return found
+
     def claim(self) -> None:
         """Take the folder for this grid; raise UsageError where it belongs to another one, or holds other files."""
 
         def compared(document: Mapping[str, Any]) -> dict[str, Any]:
-            return {key: value for key, value in document["grid"].items() if key not in MAY_CHANGE}
+            grid = document.get("grid")
+            return (
+                {key: value for key, value in grid.items() if key not in MAY_CHANGE} if isinstance(grid, dict) else {}
+            )
 
         started = {"schema": SCHEMA, "state": "started", "experiments": [], "grid": self.grid.model_dump(mode="json")}
         claim(self.out / MARK, started, "grid", "sweep", compared=compared)
@@ -240,22 +239,22 @@ class Sweep:
 
     def _candidates(self, one: Experiment) -> list[Trial]:
         """Return the unfinished trials of an experiment's search: the same candidates for every variant."""
-        given, found = self.grid.search, []
-        if given is None:
-            return []
-        for number in range(given.budget):
-            fields = search.draw(given.space, number, seed=given.seed)
+        found = []
+        for number, fields in enumerate(self.candidates):
             recipe = Recipe.model_validate({**one.config.recipe.model_dump(), **fields})
             config = one.config.model_copy(update={"recipe": recipe})
             for variant in config.variants:
-                for seed in range(given.seeds):
-                    target = self._place(one, variant.label, number, seed)
+                for seed, target in enumerate(self._places(one, variant.label, number)):
                     found.append(self._trial(one, config, variant, seed, target, candidate=number, fields=fields))
         return [trial for trial in found if not trial.finished]
 
-    def _place(self, one: Experiment, label: str, number: int, seed: int) -> Path:
-        """Return the file of one candidate and seed."""
-        return self.path / "search" / one.name / label / f"candidate-{number}-seed-{seed}.json"
+    def _places(self, one: Experiment, label: str, number: int) -> list[Path]:
+        """Return the files of one candidate, one per seed."""
+        folder, seeds = (
+            self.path / "search" / one.name / label,
+            range(self.grid.search.seeds if self.grid.search else 0),
+        )
+        return [folder / f"candidate-{number}-seed-{seed}.json" for seed in seeds]
 
     def _trial(
         self,
@@ -307,14 +306,12 @@ class Sweep:
 
     def _table(self, one: Experiment, given: Search) -> dict[str, Any]:
         """Return the table of a finished search, search.json: every candidate with its scores, and the chosen one."""
-        rows, chosen = [], {}
-        for variant in one.config.variants:
-            label, mine = variant.label, []
-            for number in range(given.budget):
-                results = [read_json(self._place(one, label, number, seed)) for seed in range(given.seeds)]
-                mine.append(search.candidate_row(label, number, results[0]["recipe"], results))
-            chosen[label] = search.choose(mine)
-            rows += mine
+        labels = [variant.label for variant in one.config.variants]
+        rows = [
+            search.candidate_row(label, number, fields, list(map(read_json, self._places(one, label, number))))
+            for label in labels
+            for number, fields in enumerate(self.candidates)
+        ]
         return {
             "schema": search.SCHEMA,
             "benchmark": one.config.benchmark,
@@ -322,7 +319,7 @@ class Sweep:
             "method": one.config.method,
             **given.model_dump(include={"budget", "seeds", "seed", "space"}),
             "candidates": rows,
-            "chosen": chosen,
+            "chosen": {label: search.choose(row for row in rows if row["label"] == label) for label in labels},
             "versions": versions(),
         }
 
