@@ -77,3 +77,29 @@ def test_real_recordings(data_folder):
         wave, found = read_audio(data_folder / "raw" / path)
         assert found == rate
         assert 0.01 < np.abs(wave).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "full"), [(0.5, 1), (1.5, 1.5), (7.0, 7.0), (100.0, 128), (16000.0, 32768), (5e6, 8388608)]
+)
+def test_floats_beyond_one_are_scaled_and_never_clipped(tmp_path, scale, full):
+    samples = tone(8000) * 2 * np.float32(scale)
+    samples *= np.float32(scale) / np.abs(samples).max()
+    soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
+    wave, _ = read_audio(tmp_path / "x.wav")
+    np.testing.assert_allclose(wave, samples / full, atol=1e-6)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "PCM_24"])
+def test_a_wav_file_that_was_cut_off_is_noticed(tmp_path, subtype):
+    soundfile.write(tmp_path / "x.wav", tone(8000, 2.0), 8000, subtype=subtype)
+    whole = (tmp_path / "x.wav").read_bytes()
+    for share in (0.25, 0.9):
+        (tmp_path / "x.wav").write_bytes(whole[: round(share * len(whole))])
+        with pytest.raises(DataError, match=r"is truncated: it announces 2\.0 seconds of sound, which end after"):
+            read_audio(tmp_path / "x.wav")
+        assert len(read_audio(tmp_path / "x.wav", span=(0, 0.4))[0]) == 3200  # before the cut
+    # A writer into a pipe does not know the length.
+    place = whole.index(b"data") + 4
+    (tmp_path / "x.wav").write_bytes(whole[:place] + b"\xff\xff\xff\xff" + whole[place + 4 :])
+    assert len(read_audio(tmp_path / "x.wav")[0]) == 16000

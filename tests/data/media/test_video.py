@@ -103,6 +103,18 @@ def test_images_that_cannot_be_used_are_refused(tmp_path):
         load_images([])
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_images_that_were_cut_off_are_refused(tmp_path, suffix, share):
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
+    assert load_images([path]).shape == (1, 48, 64, 3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(share * len(whole))])
+    with pytest.raises(DataError, match="is no image that can be read, or is truncated"):
+        load_images([path])
+
+
 def test_places_are_the_middles_of_equal_stretches():
     assert pick(1, 1).tolist() == [0]
     assert pick(10, 2).tolist() == [2, 7]

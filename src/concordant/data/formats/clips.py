@@ -326,13 +326,9 @@ def _sound(place: Path, spectrogram: str, shape: Shape, span: Span | None) -> Ar
         return fitting(_read_npy(place)[None], shape, place)
     recipe = SPECTROGRAMS[spectrogram]
     try:
-        wave, rate = read_audio(place, rate=recipe.rate)
+        wave, _ = read_audio(place, rate=recipe.rate, span=span)
     except NoSoundError:
         return None
-    if span is not None:
-        wave = wave[round(span[0] * rate) : round(span[1] * rate)]
-        if not wave.size:
-            raise DataError(f"{place} has no sound from {span[0]:g} s to {span[1]:g} s")
     return fitting(recipe(wave), shape, place)
 
 

@@ -162,8 +162,8 @@ def first(paths: Iterable[Path], fits: Callable[[Path], bool]) -> Path | None:
 
 
 def frames_of(folder: Path) -> list[Path]:
-    """Return the images of a folder, in the order of the numbers in their names."""
-    names = (os.path.splitext(name) for name in os.listdir(folder))
+    """Return the images of a folder, in the order of the numbers in their names; hidden files (macOS `._`) are none."""
+    names = (os.path.splitext(name) for name in os.listdir(folder) if not name.startswith("."))
     images = [(stem, suffix) for stem, suffix in names if suffix.lower() in IMAGES]
     return [folder / f"{stem}{suffix}" for stem, suffix in sorted(images, key=lambda one: (len(one[0]), *one))]
 

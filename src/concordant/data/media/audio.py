@@ -12,41 +12,53 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.errors import DataError
+from concordant.data.media.timeline import Span, Stream, check_whole, opened, seconds_of
+from concordant.errors import DataError, foreign
 
 Wave = NDArray[np.float32]
+_GAP = 0.1  # seconds without sound that are more than the padding of codecs
+_LOUD = 8.0  # above it, samples are whole numbers
+_FULL_SCALES = (2**7, 2**15, 2**23, 2**31)
 
 
 class NoSoundError(DataError):
     """Raised for a film without a sound stream."""
 
 
-def read_audio(path: Path, *, rate: int | None = None) -> tuple[Wave, int]:
-    """Return the sound of a file, the mean of its channels, in [-1, 1], and its rate.
+def read_audio(path: Path, *, rate: int | None = None, span: Span | None = None) -> tuple[Wave, int]:
+    """Return the sound of a file, the mean of its channels, and its rate.
+
+    Samples are in [-1, 1], but for the ringing of resampling. Where those of a file of floats are not, all are divided:
+    by the largest one up to 8, beyond by that of whole numbers of 8, 16, 24 or 32 bits.
 
     Args:
         path: a sound file, or a film with sound.
         rate: to resample to by scipy.signal.resample_poly, in Hz; None = that of the file.
+        span: start and end in seconds, the end excluded; None = all. Time counts from the beginning of a film, of its
+            pictures or its sound; where there is no sound, there is silence.
 
     Raises:
         NoSoundError: it is a film without sound.
-        DataError: it cannot be read, is truncated before the first sample, or has NaN or infinite samples.
+        DataError: it cannot be read, is truncated, has no sound in the span, or has NaN or infinite samples.
     """
-    wave, own = _read(path)
+    wave, own = _read(path, span)
     if not len(wave):
         raise DataError(f"{path} holds no sound: not a single sample could be decoded")
     if not np.isfinite(wave).all():
         raise DataError(f"{path} holds {int((~np.isfinite(wave)).sum())} samples that are NaN or infinite")
-    if rate is None or rate == own:
-        return np.clip(wave, -1, 1), own
-    from scipy.signal import resample_poly
+    peak = float(np.abs(wave).max())
+    if peak > 1:
+        wave = wave / np.float32(peak if peak <= _LOUD else next((f for f in _FULL_SCALES if f >= peak), peak))
+    if rate is not None and rate != own:
+        wave, own = _resampled(wave, own, rate), rate
+    if span is not None:
+        wave = wave[round(span[0] * own) : round(span[1] * own)]
+        if not wave.size:
+            raise DataError(f"{path} has no sound from {span[0]:g} s to {span[1]:g} s")
+    return wave, own
 
-    common = gcd(rate, own)
-    resampled = resample_poly(wave.astype(np.float64), rate // common, own // common)
-    return np.clip(resampled, -1, 1).astype(np.float32), rate
 
-
-def _read(path: Path) -> tuple[Wave, int]:
+def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
     if not path.is_file():
         raise DataError(f"{path} is not there")
     if path.stat().st_size == 0:
@@ -55,34 +67,77 @@ def _read(path: Path) -> tuple[Wave, int]:
 
     try:
         values, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        header = soundfile.info(path)
+        # That of MP3 is an estimate.
+        announced = max(_announced(path), 0.0 if "MPEG" in header.format else header.frames / rate)
     except (soundfile.SoundFileError, RuntimeError) as error:
         if path.suffix.lower() in (".wav", ".flac", ".ogg"):  # FFmpeg would guess the meaning of a broken header
-            raise DataError(f"{path} cannot be read as sound ({error})") from None
-        return _decode(path)
+            raise DataError(f"{path} cannot be read as sound ({foreign(error)})") from None
+        return _decode(path, span)
+    if len(values):
+        check_whole(path, "sound", announced, len(values) / rate, span, share=0.02, seconds=0.05)
     return values.mean(1, dtype=np.float32), int(rate)
 
 
-def _decode(path: Path) -> tuple[Wave, int]:
-    """Return the sound of a film."""
-    import av
+def _announced(path: Path) -> float:
+    """Return the seconds of sound that the header of a wav file announces; 0 = it is another file, or does not know."""
+    with path.open("rb") as opened_file:
+        start = opened_file.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return 0.0
+        second = 0  # bytes of one
+        while len(header := opened_file.read(8)) == 8:
+            size = int.from_bytes(header[4:], "little")
+            if header[:4] == b"data":  # a writer into a pipe leaves 0, or the largest number
+                return size / second if second and size < 0xFFFFF000 else 0.0
+            if header[:4] == b"fmt " and size >= 16:
+                second = int.from_bytes(opened_file.read(16)[8:12], "little")
+                size -= 16
+            opened_file.seek(size + size % 2, 1)
+    return 0.0
 
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise NoSoundError(f"{path} has no sound stream")
-            stream = container.streams.audio[0]
-            rate = int(stream.codec_context.sample_rate)
-            blocks = list(_blocks(container.decode(stream)))
-    except (av.FFmpegError, ValueError) as error:
-        raise DataError(f"{path} cannot be decoded ({error})") from None
+
+def _decode(path: Path, span: Span | None) -> tuple[Wave, int]:
+    """Return the sound of a film from its beginning; silence where it has none."""
+    with opened(path) as stream_of:
+        stream = stream_of("audio")
+        if not stream.there:
+            raise NoSoundError(f"{path} has no sound stream")
+        blocks: list[Wave] = []
+        rate = count = 0
+        for time, values, own in _samples(stream):
+            rate = rate or own
+            gap = round(time * rate) - count
+            if gap > _GAP * rate:
+                blocks.append(np.zeros(gap, np.float32))
+                count += gap
+            blocks.append(values if own == rate else _resampled(values, own, rate))
+            count += len(blocks[-1])
+        if blocks:
+            stream.check_whole(path, "sound", span)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), rate
 
 
-def _blocks(frames: Iterator[object]) -> Iterator[Wave]:
-    """Yield the samples of decoded frames, the mean of their channels."""
+def _samples(stream: Stream) -> Iterator[tuple[float, Wave, int]]:
+    """Yield runs of sound at one rate: the time of the first sample, the samples (mean of channels), and the rate."""
     import av
 
-    planar = av.AudioResampler(format="fltp")
-    for frame in [*frames, None]:
-        for one in planar.resample(frame):
-            yield one.to_ndarray().mean(0, dtype=np.float32)
+    resampler, known, run, begin, end = None, None, [], 0.0, 0.0
+    for time, frame in stream.frames():
+        form = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if form != known or time > end + _GAP:
+            if run:
+                yield begin, np.concatenate(run), known[0]
+            resampler, known, run, begin = av.AudioResampler(format="fltp"), form, [], time
+        run += [one.to_ndarray().mean(0, dtype=np.float32) for one in resampler.resample(frame)]
+        end = time + seconds_of(frame)
+    if run:
+        yield begin, np.concatenate(run), known[0]
+
+
+def _resampled(wave: Wave, own: int, rate: int) -> Wave:
+    from scipy.signal import resample_poly
+
+    common = gcd(rate, own)
+    resampled: Wave = resample_poly(wave.astype(np.float64), rate // common, own // common).astype(np.float32)
+    return resampled

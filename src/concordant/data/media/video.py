@@ -5,6 +5,7 @@ Shapes: frames uint8 (T, H, W, 3), RGB; grey ones (T, H, W). Sizes are (H, W).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from concordant.data.media.timeline import Span, opened, seconds_of
 from concordant.errors import DataError, UsageError
 
 Frames = NDArray[np.uint8]
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, red, green, blue
 STD = (0.229, 0.224, 0.225)
-_WHOLE = 2 / 3  # share of the announced length below which a film is truncated; sound may outlast pictures
+_MATRIX = "DISPLAYMATRIX"  # how a frame is turned and mirrored to be shown
 _LATE = 1e-4  # seconds of rounding in a frame's time
 
 
@@ -25,14 +27,15 @@ def read_frames(
     path: Path,
     *,
     fps: float | None = None,
-    span: tuple[float, float] | None = None,
+    span: Span | None = None,
     size: tuple[int, int] | None = None,
 ) -> Frames:
     """Return frames of a film.
 
     Args:
         path: the film.
-        fps: frames per second: frame k is the one shown at start + k / fps; None = every frame.
+        fps: frames per second: frame k is the one shown at start + k / fps; None = every frame. Time counts from the
+            beginning of the film, of its pictures or its sound.
         span: start and end in seconds, the end excluded; None = the whole film.
         size: of the frames; None = that of the film.
 
@@ -40,103 +43,65 @@ def read_frames(
         UsageError: fps or span are impossible.
         DataError: the file is absent, has no video stream, is truncated, or has no frame in the span.
     """
-    import av
-
     if (fps is not None and fps <= 0) or (span is not None and not 0 <= span[0] < span[1]):
         raise UsageError(f"fps must be above 0 and a span rise from 0 or more; found fps {fps}, span {span}")
     if not path.is_file():
         raise DataError(f"{path} is not there")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path} has no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            watched = _Watched(container.decode(stream))
-            found = list(_chosen(watched, fps, span, size))
-            stated = _stated_seconds(container, stream)
-    except (av.FFmpegError, ValueError) as error:
-        raise DataError(f"{path} cannot be decoded ({error})") from None
+    with opened(path) as stream_of:
+        stream = stream_of("video")
+        if not stream.there:
+            raise DataError(f"{path} has no video stream")
+        found = list(_chosen(stream.frames(), fps, span, size))
+        stream.check_whole(path, "pictures", span)
     if not found:
         where = "" if span is None else f" from {span[0]:g} to {span[1]:g} seconds"
         raise DataError(f"{path}: no frame could be decoded{where}")
-    if (span is None or span[1] >= stated) and watched.seconds < _WHOLE * stated:
-        raise DataError(
-            f"{path} is truncated: it announces {stated:.1f} seconds of pictures, which end after {watched.seconds:.1f}"
-        )
     return np.stack(found)
 
 
-class _Watched:
-    """Yields frames, and records when the last one ends."""
-
-    def __init__(self, frames: Iterator[Any]) -> None:
-        self.frames = frames
-        self.first: float | None = None
-        self.seconds = 0.0
-
-    def __iter__(self) -> Iterator[Any]:
-        for frame in self.frames:
-            time = float(frame.time or 0.0)
-            self.first = time if self.first is None else self.first
-            self.seconds = max(self.seconds, time - self.first + _length(frame))
-            yield frame
-
-
-def _stated_seconds(container: Any, stream: Any) -> float:  # noqa: ANN401 - PyAV has no types
-    """Return the length of the pictures that a film announces; 0 without one."""
-    if stream.frames and stream.average_rate:  # of the header, which does not shrink with the file
-        return float(stream.frames / stream.average_rate)
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    return float(container.duration) / 1e6 if container.duration else 0.0
-
-
 def _chosen(
-    frames: Iterable[Any], fps: float | None, span: tuple[float, float] | None, size: tuple[int, int] | None
+    frames: Iterable[tuple[float, Any]], fps: float | None, span: Span | None, size: tuple[int, int] | None
 ) -> Iterator[Frames]:
-    """Yield the requested frames; at a given time, the last frame that began before it is shown."""
+    """Yield the requested frames; at a given time, the last frame that began before it is shown, or else the first."""
     start, end = span if span is not None else (0.0, np.inf)
-    first: float | None = None
-    shown: Any = None
+    shown: tuple[float, Any] | None = None
     wanted = 0
-    for frame in frames:
-        begin = float(frame.time or 0.0)
-        first = begin if first is None else first
-        time = begin - first  # some containers do not count from 0
+    for time, frame in frames:
         if fps is None:
             if start - _LATE <= time < end - _LATE:
                 yield _picture(frame, size)
         else:
             while start + wanted / fps < min(time - _LATE, end - _LATE) and shown is not None:
-                yield _picture(shown, size)
+                yield _picture(shown[1], size)
                 wanted += 1
-        shown = frame
+        shown = time, frame
         if time >= end:
             return
     # The last frame is shown for as long as one frame lasts.
-    if fps is not None and shown is not None and first is not None:
-        last = float(shown.time or 0.0) - first
+    if fps is not None and shown is not None:
+        last = shown[0]
         while (
             last - _LATE <= start + wanted / fps + _LATE
-            and start + wanted / fps < min(end, last + _length(shown)) - _LATE
+            and start + wanted / fps < min(end, last + seconds_of(shown[1])) - _LATE
         ):
-            yield _picture(shown, size)
+            yield _picture(shown[1], size)
             wanted += 1
 
 
-def _length(frame: Any) -> float:  # noqa: ANN401 - PyAV has no types
-    """Return the seconds for which a frame is shown."""
-    duration = getattr(frame, "duration", None)
-    return float(duration * frame.time_base) if duration and frame.time_base else 0.04
-
-
-def _picture(frame: Any, size: tuple[int, int] | None) -> Frames:  # noqa: ANN401
-    if size is None:
-        return np.asarray(frame.to_ndarray(format="rgb24"))
-    return np.asarray(frame.to_ndarray(format="rgb24", height=size[0], width=size[1]))
+def _picture(frame: Any, size: tuple[int, int] | None) -> Frames:  # noqa: ANN401 - PyAV has no types
+    """Return a frame upright, as players show it, whatever way the camera was held."""
+    matrix = next((np.frombuffer(bytes(one), np.int32) for one in frame.side_data if one.type.name == _MATRIX), None)
+    # Rows of the matrix: where a step right and a step down of the stored frame lead, (right, down, 0) each.
+    right, down = ((1, 0), (0, 1)) if matrix is None else ((matrix[0], matrix[1]), (matrix[3], matrix[4]))
+    turned = abs(int(right[1])) > abs(int(right[0]))
+    stored = size if size is None or not turned else size[::-1]
+    scale = {} if stored is None else {"height": stored[0], "width": stored[1]}
+    pixels: Frames = frame.to_ndarray(format="rgb24", **scale)
+    if turned:
+        pixels, right, down = pixels.swapaxes(0, 1), down, right
+    return np.ascontiguousarray(pixels[:: -1 if down[1] < 0 else 1, :: -1 if right[0] < 0 else 1])
 
 
 def load_images(paths: Sequence[Path], *, size: tuple[int, int] | None = None, grey: bool = False) -> Frames:
@@ -157,10 +122,10 @@ def load_images(paths: Sequence[Path], *, size: tuple[int, int] | None = None, g
         except OSError as error:
             raise DataError(f"{path} cannot be read ({error.strerror})") from None
         image = None
-        if len(raw):
+        if _is_whole(raw):
             image = cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
         if image is None:
-            raise DataError(f"{path} is no image that can be read")
+            raise DataError(f"{path} is no image that can be read, or is truncated")
         image = image if grey else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         if size is not None and image.shape[:2] != size:
             image = cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA)
@@ -168,6 +133,18 @@ def load_images(paths: Sequence[Path], *, size: tuple[int, int] | None = None, g
             raise DataError(f"{path} is {image.shape[:2]} where {paths[0]} is {found[0].shape[:2]}; name a size")
         found.append(np.asarray(image))
     return np.stack(found)
+
+
+def _is_whole(raw: Frames) -> bool:
+    """Return whether the bytes are a whole image; OpenCV shows the missing rows of a truncated one as grey."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(raw.tobytes())) as image:
+            image.load()
+    except Exception:
+        return False
+    return True
 
 
 def pick(count: int, wanted: int) -> NDArray[np.int64]:
