@@ -122,17 +122,19 @@ def _samples(stream: Stream) -> Iterator[tuple[float, Wave, int]]:
     """Yield runs of sound at one rate: the time of the first sample, the samples (mean of channels), and the rate."""
     import av
 
-    resampler, known, run, begin, end = None, None, [], 0.0, 0.0
+    run: list[Wave] = []
+    form, rate, begin, end = None, 0, 0.0, 0.0
+    resampler = av.AudioResampler(format="fltp")
     for time, frame in stream.frames():
-        form = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if form != known or time > end + _GAP:
+        now = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if now != form or time > end + _GAP:
             if run:
-                yield begin, np.concatenate(run), known[0]
-            resampler, known, run, begin = av.AudioResampler(format="fltp"), form, [], time
+                yield begin, np.concatenate(run), rate
+            resampler, form, rate, run, begin = av.AudioResampler(format="fltp"), now, int(frame.sample_rate), [], time
         run += [one.to_ndarray().mean(0, dtype=np.float32) for one in resampler.resample(frame)]
         end = time + seconds_of(frame)
     if run:
-        yield begin, np.concatenate(run), known[0]
+        yield begin, np.concatenate(run), rate
 
 
 def _resampled(wave: Wave, own: int, rate: int) -> Wave:

@@ -6,6 +6,7 @@ their presentation times. A stream that begins later, or has a gap, keeps its di
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,9 @@ class Stream:
         # of an MP4 file counts frames that an edit list hides.
         if one.type == "video" and one.frames and one.average_rate and "mp4" not in self._container.format.name:
             lengths.append(float(one.frames / one.average_rate))
+        tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", one.metadata.get("DURATION", ""))  # of Matroska: the end
+        if tag is not None:
+            lengths.append(int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(_start(one), 0.0))
         if lengths:
             return offset + max(lengths), 0.1
         return (float(self._container.duration) / 1e6 if self._container.duration else 0.0), 1 / 3  # of all streams
