@@ -26,7 +26,7 @@ from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json
 from concordant.rivals import CALIBRATORS
-from concordant.robustness.answers import ask
+from concordant.robustness.answers import evaluate
 from concordant.robustness.conditions import CLEAN, SplitContext
 from concordant.sweep.trial import without_test
 from concordant.training.provenance import hardware, versions
@@ -110,7 +110,7 @@ def record(found: dict[str, Any]) -> None:
 
 def scores_of(model: Any, task: Task, part: Split, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
     """Return the accuracy, untouched and in the mean over kinds and severities of corruption."""
-    answers = ask(model, part, conditions(part, SplitContext(task.layouts, natures), FULL.severities, seed))
+    answers = evaluate(model, part, conditions(part, SplitContext(task.layouts, natures), FULL.severities, seed))
     kinds: dict[str, list[float]] = {}
     for name in answers.rows:
         if name.startswith("corruption.") and CONTROL not in name:

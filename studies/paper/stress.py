@@ -19,7 +19,7 @@ from concordant.benchmarks.catalogue import folder_of, natures_of, waves_of
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import sha256
-from concordant.robustness.answers import as_table, ask, write_table
+from concordant.robustness.answers import as_table, evaluate, write_table
 from concordant.robustness.conditions import (
     Condition,
     SplitContext,
@@ -98,12 +98,12 @@ def stress_seed(severities: tuple[int, ...], job: Job) -> dict[str, Any]:
     for variant in unanswered(job, severities):
         models[variant] = build_model(task, job.config, variant, job.seed)
         load_weights(models[variant], folder.run(variant, job.seed) / WEIGHTS)
-        usual = ask(models[variant], task.valid, [replace(clean(), name=VALIDATION)])
+        usual = evaluate(models[variant], task.valid, [replace(clean(), name=VALIDATION)])
         tables[variant] = [as_table(usual, variant, job.seed)]
     for condition in conditions(test, context, severities, job.seed):
         shown = condition.change(test, None)
         for variant, model in models.items():
-            answers = ask(model, test, [Condition(condition.name, lambda *_, shown=shown: shown)])
+            answers = evaluate(model, test, [Condition(condition.name, lambda *_, shown=shown: shown)])
             tables[variant].append(as_table(answers, variant, job.seed))
     able = {name: context.able(KINDS[name], test.shapes) for name in KINDS}
     oracles = {name: oracle_name(names) for name, names in able.items() if names}

@@ -76,7 +76,7 @@ def test_steps_that_are_not_valid_are_left_out_of_the_mean():
     assert present.tolist() == [[True, True], [True, False], [True, True], [False, True]]
 
 
-def part(count, *, real=False, absent=()):
+def a_split(count, *, real=False, absent=()):
     draws = np.random.default_rng(0)
     labels = draws.integers(0, 2, count)
     a = (2.0 * labels - 1)[:, None] + 0.1 * draws.normal(size=(count, 3))
@@ -92,22 +92,24 @@ def part(count, *, real=False, absent=()):
 @pytest.mark.parametrize("real", [False, True])
 def test_a_modality_of_noise_is_at_chance_and_one_that_knows_is_not(real):
     found = probes(
-        Model(a=Same(3, "bd"), b=Same(3, "bd")), to_tensors(part(500, real=real)), to_tensors(part(900, real=real))
+        Model(a=Same(3, "bd"), b=Same(3, "bd")),
+        to_tensors(a_split(500, real=real)),
+        to_tensors(a_split(900, real=real)),
     )
     assert found["a"] == 1
     assert 0.4 < found["b"] < 0.65
 
 
 def test_a_modality_that_no_instance_has_is_not_probed():
-    data = to_tensors(part(40, absent=("b",)))
+    data = to_tensors(a_split(40, absent=("b",)))
     assert probes(Model(a=Same(3, "bd"), b=Same(3, "bd")), data, data) == {"a": 1, "b": None}
 
 
 @pytest.mark.parametrize(("count", "taken"), [(512, 512), (513, 257), (2000, 500), (3, 3)])
 def test_at_most_so_many_instances_evenly_spaced(count, taken):
-    found = evenly(to_tensors(part(count)), 512)
+    found = evenly(to_tensors(a_split(count)), 512)
     assert len(found) == taken
-    assert torch.equal(found.labels, to_tensors(part(count)).labels[:: -(-count // 512)])
+    assert torch.equal(found.labels, to_tensors(a_split(count)).labels[:: -(-count // 512)])
 
 
 def test_real_labels_are_told_apart_by_the_side_of_zero():

@@ -170,7 +170,7 @@ def world(*, real=False, count=400):
     """Return a task on which "left" knows the label and "right" is noise."""
     draws = np.random.default_rng(0)
 
-    def part(size):
+    def split(size):
         labels = draws.integers(0, 4, size)
         known = np.eye(4)[labels] + 0.2 * draws.normal(size=(size, 4))
         return Split(
@@ -182,9 +182,9 @@ def world(*, real=False, count=400):
     return Task(
         classes=("a", "b") if real else ("a", "b", "c", "d"),
         layouts={"left": "bd", "right": "bd"},
-        train=part(count),
-        valid=part(count),
-        test=part(8),
+        train=split(count),
+        valid=split(count),
+        test=split(8),
         kind="real" if real else "class",
     )
 
@@ -218,8 +218,8 @@ def test_the_probe_of_noise_stays_at_chance_and_that_of_a_modality_that_knows_do
 def test_a_modality_absent_from_the_data_is_not_probed():
     planted = world()
 
-    def without(part):
-        return replace(part, present={"right": np.zeros(len(part), bool)})
+    def without(split):
+        return replace(split, present={"right": np.zeros(len(split), bool)})
 
     planted = replace(planted, train=without(planted.train), valid=without(planted.valid))
     config = make_config(

@@ -10,8 +10,8 @@ from concordant.robustness.answers import (
     Answer,
     Answers,
     as_table,
-    ask,
     check_metric,
+    evaluate,
     read_tables,
     run_scores,
     score_of,
@@ -37,7 +37,7 @@ def model(task):
 
 
 def run_answers(model, task):
-    return ask(model, task.test, run_conditions(task.test, task.layouts, 0))
+    return evaluate(model, task.test, run_conditions(task.test, task.layouts, 0))
 
 
 def test_every_condition_is_scored(task, model):

@@ -29,8 +29,8 @@ def test_every_kind_that_fits_vectors_is_there_with_five_scores(measured):
 def test_the_oracle_is_no_worse_than_the_twin_where_a_modality_is_all_wrong(measured):
     twin = measured["twin"]
     for kind in ("gaussian-noise", "dimension-replacement", "swap"):
-        told, blind = twin["oracle"][kind]["scores"][-1], twin["kinds"][kind]["scores"][-1]
-        assert told >= blind - 2 * np.sqrt(0.25 / 800), kind
+        oracle, blind = twin["oracle"][kind]["scores"][-1], twin["kinds"][kind]["scores"][-1]
+        assert oracle >= blind - 2 * np.sqrt(0.25 / 800), kind
     assert twin["oracle"]["swap"]["scores"][-1] > twin["kinds"]["swap"]["scores"][-1] + 0.05
 
 

@@ -16,27 +16,27 @@ class Rows(torch.utils.data.Dataset):
 
 
 def test_tensors_become_a_part():
-    part = as_split(
+    split = as_split(
         {"a": torch.ones(4, 3), "s": np.zeros((4, 5, 2))},
         torch.tensor([0, 1, 0, 1]),
         ids=["x", "y", "z", "w"],
         masks={"s": torch.ones(4, 5)},
         present={"a": [1, 1, 0, 1]},
     )
-    assert part.inputs["a"].dtype == np.float32
-    assert part.labels.dtype == np.int64
-    assert part.ids.tolist() == ["x", "y", "z", "w"]
-    assert part.masks["s"].dtype == np.bool_
-    assert part.present["a"].tolist() == [True, True, False, True]
-    assert as_split(part) is part
+    assert split.inputs["a"].dtype == np.float32
+    assert split.labels.dtype == np.int64
+    assert split.ids.tolist() == ["x", "y", "z", "w"]
+    assert split.masks["s"].dtype == np.bool_
+    assert split.present["a"].tolist() == [True, True, False, True]
+    assert as_split(split) is split
 
 
 def test_a_dataset_becomes_a_part():
-    part = as_split(Rows())
-    assert part.inputs["a"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
-    assert part.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    assert part.ids.tolist() == ["0", "1", "2", "3", "4", "5"]
-    assert layouts_of(part) == {"a": "bd", "s": "btd"}
+    split = as_split(Rows())
+    assert split.inputs["a"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert split.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert split.ids.tolist() == ["0", "1", "2", "3", "4", "5"]
+    assert layouts_of(split) == {"a": "bd", "s": "btd"}
 
 
 def test_real_labels_stay_real():
@@ -51,13 +51,19 @@ def test_real_labels_stay_real():
         (({"a": np.ones((3, 3))}, [0, 1]), r"features of 'a' must have shape \(2, ...\); found \(3, 3\)"),
         (({"a": np.array([[np.nan], [1.0]])}, [0, 1]), "features of 'a' hold NaN or infinity"),
         (({"a": np.ones((2, 3))}, np.ones((2, 2))), r"labels must have shape \(N,\)"),
+        (({"a": np.ones((2, 3))}, 1), r"labels must have shape \(N,\) with N of 1 or more; found \(\)"),
+        (
+            ({"a": np.ones((2, 3, 4))}, [0, 1], {"a": np.ones((2, 9))}),
+            r"masks\['a'\] must have shape \(2, T\), T the steps of its features; found \(2, 9\)",
+        ),
+        (({"a": np.ones((2, 3))}, [0, 1], {}, {"a": [True]}), r"present\['a'\] must have shape \(2,\); found \(1,\)"),
         ((7,), "data must be features by modality, a torch Dataset with a length, or a split; found int"),
         ((TensorDataset(torch.ones(2, 3), torch.ones(2)),), "a Dataset must give"),
     ],
 )
 def test_what_cannot_be_used_is_refused(arguments, text):
     with pytest.raises(UsageError, match=text):
-        as_split(*arguments)
+        as_split(*arguments[:2], **dict(zip(("masks", "present"), arguments[2:], strict=False)))
 
 
 def test_all_faults_are_named_at_once():
@@ -73,13 +79,13 @@ def test_all_faults_are_named_at_once():
 
 
 def test_nan_where_a_modality_is_absent_is_no_fault():
-    part = as_split({"a": np.array([[np.nan], [1.0]])}, [0, 1], present={"a": [False, True]})
-    assert part.present["a"].tolist() == [False, True]
+    split = as_split({"a": np.array([[np.nan], [1.0]])}, [0, 1], present={"a": [False, True]})
+    assert split.present["a"].tolist() == [False, True]
 
 
 def test_a_layout_has_as_many_axes_as_the_features():
-    part = as_split({"a": np.ones((2, 3, 4))}, [0, 1])
-    assert layouts_of(part, {"a": "bdt"}) == {"a": "bdt"}
+    split = as_split({"a": np.ones((2, 3, 4))}, [0, 1])
+    assert layouts_of(split, {"a": "bdt"}) == {"a": "bdt"}
     for wrong in ("bd", "tbd"):
         with pytest.raises(UsageError, match=r"layouts\['a'\] must be one of"):
-            layouts_of(part, {"a": wrong})
+            layouts_of(split, {"a": wrong})

@@ -30,7 +30,7 @@ def some_split(count=10, **more):
     return as_split(x, np.arange(count) % 2, **more)
 
 
-def test_a_plain_callable_is_asked_in_batches_and_joined():
+def test_a_plain_callable_is_called_in_batches():
     seen = []
 
     def model(features):
@@ -46,7 +46,7 @@ def test_a_plain_callable_is_asked_in_batches_and_joined():
     assert answer.present.shape == (10, 2)
 
 
-def test_masks_and_presence_go_only_to_those_who_take_them():
+def test_masks_and_presence_go_only_to_models_that_take_them():
     x = {"a": np.ones((4, 3)), "s": np.ones((4, 5, 2))}
     some = as_split(x, np.arange(4) % 2, masks={"s": np.ones((4, 5))}, present={"a": [True, False, True, True]})
     got = {}
@@ -87,8 +87,8 @@ def test_logits_may_be_an_attribute_a_tuple_or_one_number():
 
 
 def test_reliability_is_read_off_the_output():
-    told = predict(lambda f: SimpleNamespace(logits=f["a"], reliability=f["b"][:, :2]), some_split())
-    assert np.array_equal(told.reliability, some_split().inputs["b"][:, :2])
+    found = predict(lambda f: SimpleNamespace(logits=f["a"], reliability=f["b"][:, :2]), some_split())
+    assert np.array_equal(found.reliability, some_split().inputs["b"][:, :2])
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_absent_modalities_stay_absent_and_their_features_are_zero(opened):
 SCRIPT = """
 import numpy as np, torch
 from concordant.data.split import Split
-from concordant.robustness.answers import ask
+from concordant.robustness.answers import evaluate
 from concordant.robustness.conditions import Condition
 x = np.ones((300, 400, 64), np.float32)
 split = Split({"x": x}, np.zeros(300, np.int64), np.arange(300).astype(str))
@@ -182,7 +182,7 @@ def model(features):
 def change(split, number):
     seen.append(int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20)
     return split.with_inputs({"x": split.inputs["x"] + 1}), np.zeros((300, 1), np.bool_)
-ask(model, split, [Condition(str(number), change) for number in range(16)])
+evaluate(model, split, [Condition(str(number), change) for number in range(16)])
 print(seen[-1] - seen[2])
 """
 

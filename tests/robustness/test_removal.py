@@ -17,10 +17,10 @@ def additive(count=8, copies=10):
     known = {"a": slice(0, 2), "b": slice(2, 5), "c": slice(5, 8)}  # which eighths a modality knows
     x = {}
     for name, where in known.items():
-        told = np.zeros((count, 2))
-        told[where, 0] = 2 * (np.arange(count)[where] % 2) - 1
-        told[where, 1] = 1
-        x[name] = np.repeat(told, copies, 0)
+        vote = np.zeros((count, 2))
+        vote[where, 0] = 2 * (np.arange(count)[where] % 2) - 1
+        vote[where, 1] = 1
+        x[name] = np.repeat(vote, copies, 0)
     return x, labels
 
 
@@ -28,13 +28,13 @@ def model(features):
     vote = sum(x[:, 0] for x in features.values())
     import torch
 
-    return torch.stack([-vote, vote - 1e-3], 1)  # nobody knows: class 0
+    return torch.stack([-vote, vote - 1e-3], 1)  # without a vote: class 0
 
 
 def test_shapley_values_of_an_additive_toy_are_their_closed_form():
     x, labels = additive()
     found = measure_removal(model, x, labels)
-    # Without a vote the model says 0, so a modality adds the odd instances that it knows: an eighth each.
+    # Without a vote the prediction is 0, so a modality adds the odd instances that it knows: an eighth each.
     assert found["full"] == 1.0
     assert found["empty"] == 0.5
     assert found["shapley"] == pytest.approx({"a": 1 / 8, "b": 1 / 8, "c": 2 / 8})

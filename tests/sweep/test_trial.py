@@ -161,7 +161,7 @@ def test_threads_are_those_of_the_resources(sweep, monkeypatch):
 
 def test_a_candidate_is_scored_on_validation_and_never_scores_the_test_split(sweep, monkeypatch):
     seen = []
-    monkeypatch.setattr(studying, "ask", lambda *_, **__: pytest.fail("the test split was scored"))
+    monkeypatch.setattr(studying, "evaluate", lambda *_, **__: pytest.fail("the test split was scored"))
     plain = trials.train
     monkeypatch.setattr(trials, "train", lambda task, *rest: seen.append(len(task.test)) or plain(task, *rest))
     one = a_candidate(sweep)

@@ -67,7 +67,7 @@ def modality_losses(model: MultimodalModel, out: Output, labels: Tensor, loss: L
     """Return modality -> the loss of the fusion given that modality alone, for gradients of the fusion's weights.
 
     The features are those that the fusion joined, calibrated and detached; the others are absent. The fusion is in
-    evaluation mode meanwhile: dropout draws nothing and no running statistic changes. All fusions of `FUSIONS` accept a
+    evaluation mode for this: dropout draws nothing and no running statistic changes. All fusions of `FUSIONS` accept a
     single modality; if a fusion raises, or gives logits that are not finite, the modality is left out, as is one that
     no instance has. For a calibrator that decides in the fusion's place the result is empty.
 
@@ -114,5 +114,5 @@ def _flat_gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         return torch.zeros(count, device=loss.device)
     # The graph is kept, since losses may share some of it.
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    pieces = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
-    return torch.cat([piece.flatten() for piece in pieces]).float()
+    flat = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+    return torch.cat([one.flatten() for one in flat]).float()

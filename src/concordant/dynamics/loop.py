@@ -30,7 +30,7 @@ class LoopRecorder(Records):
     """Record gradients, conflict, updates, reliability and losses of a training loop of your own.
 
     Args:
-        parts: part -> module whose update-to-weight ratio is recorded; modules without parameters are left out.
+        parts: name -> component whose update-to-weight ratio is recorded; those without parameters are left out.
         every: steps from one recorded step to the next; the loss is kept at every step.
 
     Attributes:

@@ -1,6 +1,6 @@
 """The callback that records training dynamics: gradients, conflict, updates, modulation, probes, validation.
 
-It looks inside every `every`-th step, beginning with the first. Numbers stay on the device until the next evaluation:
+Every `every`-th step is recorded, beginning with the first. Numbers stay on the device until the next evaluation:
 no step waits for them. Training is equal bit for bit with it and without (see `concordant.training.loop.Callback`).
 Shapes: features (R, ...) of R >= B rows, the first B clean; reliability (B, M); gates (B, D).
 """
@@ -36,7 +36,7 @@ Log = Callable[[dict[str, float], int], None]
 
 
 class Record(NamedTuple):
-    """One number: after or in which step, of what quantity, of which modality, pair or part ("" = the whole)."""
+    """One number of a step: of a quantity, and of a modality, a pair or a component of the model ("" = the whole)."""
 
     step: int
     quantity: str
@@ -45,7 +45,7 @@ class Record(NamedTuple):
 
 
 class Records:
-    """The numbers of one training, in the order in which they came.
+    """The numbers of one training, in the order of recording.
 
     Attributes:
         records: all numbers so far.
@@ -79,7 +79,7 @@ class Recorder(Records, Callback):
 
     Quantities: "loss" of every step; of every `every`-th step "gradient_norm" of each modality's features as the
     fusion joins them (both copies), "conflict" of each pair "a|b" (cosine of the gradients of the fusion's weights),
-    "update_ratio" of each part (norm of the step's change over the norm of the weights), and the quantiles
+    "update_ratio" of each component (norm of the step's change over the norm of the weights), and the quantiles
     "reliability_q10", "_q50", "_q90" and "gate_q10", ... over the clean instances with the modality; at evaluations
     "validation_loss", "validation_score" (accuracy; for real labels minus the mean absolute error; both on clean data,
     for all variants alike) and "probe" of each modality.
@@ -122,7 +122,7 @@ class Recorder(Records, Callback):
         self._model, self._train, self._valid = model, train, valid
 
     def forward(self, step: int, out: Output, labels: Tensor) -> None:
-        """Ask autograd to keep the gradients at the features."""
+        """Retain the gradients at the features."""
         if not self.wants(step):
             return
         self._out, self._labels = out, labels
@@ -232,7 +232,7 @@ def parts_of(model: MultimodalModel) -> dict[str, list[nn.Parameter]]:
 
 
 def trainable(parts: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
-    """Return part -> its trainable parameters; parts without any are left out."""
+    """Return component -> its trainable parameters; components without any are left out."""
     found = {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
     return {name: own for name, own in found.items() if own}
 
@@ -301,7 +301,7 @@ def modulation(
 def update_ratios(
     before: Mapping[str, Sequence[Tensor]], now: Mapping[str, Sequence[Tensor]]
 ) -> dict[tuple[str, str], Tensor]:
-    """Return the norm of each part's change over the norm of its weights before; NaN for weights of 0."""
+    """Return the norm of each component's change over the norm of its weights before; NaN for weights of 0."""
     found = {}
     for part, old in before.items():
         moved = [new.detach() - then for new, then in zip(now[part], old, strict=True)]

@@ -1,6 +1,6 @@
 """The table of a model's answers, one row per instance and condition; every score is a function of it.
 
-`ask` runs a model once under each condition. The predictions of runs are written as parquet with the columns
+`evaluate` runs a model once under each condition. The predictions of runs are written as parquet with the columns
 calibrator, perturbed_training, seed, condition, id, group, label, prediction, confidence (null for numbers), corrupted
 (the perturbed modality, or null), and reliability_<modality> (null where the modality is absent, or for a method
 without reliabilities).
@@ -92,7 +92,7 @@ class Answers:
         return {**metrics, "calibration_error": error}
 
 
-def ask(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answers:
+def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answers:
     """Run a model once under each condition.
 
     A split that is too large for memory is read once, in chunks.
@@ -122,7 +122,7 @@ def ask(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answe
 
 def usual_answer(model: Model, split: AnySplit) -> Answer:
     """Return the answer on clean validation data, the reference for reliabilities."""
-    return ask(model, split, [clean()]).rows[CLEAN]
+    return evaluate(model, split, [clean()]).rows[CLEAN]
 
 
 def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:

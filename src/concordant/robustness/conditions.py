@@ -51,7 +51,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class SplitContext:
-    """What corruption reads of a split beside its values.
+    """The properties of a split that corruption needs beside the values.
 
     Args:
         layouts: modality -> layout, batch first.

@@ -16,7 +16,7 @@ from concordant.benchmarks.benchmark import Waves
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import AnySplit, Split
 from concordant.errors import UsageError
-from concordant.robustness.answers import Answer, Answers, ask, check_metric, usual_answer
+from concordant.robustness.answers import Answer, Answers, check_metric, evaluate, usual_answer
 from concordant.robustness.conditions import CLEAN, LEVELS, SplitContext, check_kinds, oracle_name, stress_conditions
 from concordant.robustness.corruptions import Kind
 from concordant.robustness.detection import detection, reliability_diagram
@@ -88,7 +88,7 @@ def measure_corruption(
     conditions = [
         one for one in stress_conditions(split, context, applied, seed) if oracle or not one.name.startswith("oracle.")
     ]
-    answers, usual = ask(model, split, conditions), usual_answer(model, usual_split)
+    answers, usual = evaluate(model, split, conditions), usual_answer(model, usual_split)
     clean = answers.rows[CLEAN]
     pairs = [(answers.rows[f"corruption.{kind.name}.{level}"], clean) for kind in applied for level in LEVELS]
     curves = {kind.name: _curve(answers, kind.name, metric, usual) for kind in applied}

@@ -90,7 +90,7 @@ def standardise(values: Array, reference: Array, *, reference_present: Array | N
 
 
 def reliability_diagram(pairs: Iterable[tuple[Answer, Answer]]) -> dict[str, Any]:
-    """Return the diagram of the reliability score: of what it calls 90 % clean, how much is clean?
+    """Return the reliability diagram: the predicted probability of being clean against the share of clean cases.
 
     Every present modality of every corrupted instance is one case, under corruption and before it: its probability of
     being clean, as the calibrator's own output has it or else as the reliability, in 10 bins (Niculescu-Mizil and

@@ -1,4 +1,4 @@
-"""What is known only of all runs together: errors relative to the twin's, and the share of the oracle's gain.
+"""Figures that need all runs: errors relative to the twin's, and the share of the oracle's gain.
 
 The oracle is the uncalibrated twin with the corrupted modality given as absent.
 """

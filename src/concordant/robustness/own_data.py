@@ -48,16 +48,17 @@ def as_split(
     if labels is None:
         raise UsageError("labels must be given beside features by modality: class indices or real numbers (N,)")
     truth = _array(labels)
-    truth = truth.astype(np.int64) if truth.dtype.kind in "iub" else truth.astype(np.float32)
+    truth = truth.astype(np.int64 if truth.dtype.kind in "iub" else np.float32)
     inputs = {name: _array(x).astype(np.float32) for name, x in data.items()}
-    masked = {name: _array(x).astype(np.bool_) for name, x in (masks or {}).items()}
-    here = {name: _array(x).astype(np.bool_) for name, x in (present or {}).items()}
+    masked, here = (
+        {name: _array(x).astype(np.bool_) for name, x in (known or {}).items()} for known in (masks, present)
+    )
     faults = _faults(inputs, truth, masked, here)
-    names = np.array([str(n) for n in range(len(truth))] if ids is None else [str(one) for one in ids])
+    names = np.array([str(one) for one in (range(truth.size) if ids is None else ids)])
     belong = None if groups is None else np.array([str(one) for one in groups])
     for what, values in (("ids", names), ("groups", belong)):
-        if values is not None and len(values) != len(truth):
-            faults.append(f"{what} must name {len(truth)} instances, as labels do; found {len(values)}")
+        if values is not None and len(values) != truth.size:
+            faults.append(f"{what} must name {truth.size} instances, as labels do; found {len(values)}")
     if faults:
         raise UsageError("; ".join(faults))
     return Split(inputs, truth, names, belong, masked, here)
@@ -103,24 +104,25 @@ def _faults(
     masks: Mapping[str, NDArray[np.bool_]],
     present: Mapping[str, NDArray[np.bool_]],
 ) -> list[str]:
-    faults = []
-    if not inputs:
-        faults.append("features must name one modality or more; found none")
+    faults = [] if inputs else ["features must name one modality or more; found none"]
     if labels.ndim != 1 or not len(labels):
-        faults.append(f"labels must have shape (N,) with N of 1 or more; found {labels.shape}")
-        return faults
+        return [*faults, f"labels must have shape (N,) with N of 1 or more; found {labels.shape}"]
+    count = len(labels)
     for name, x in inputs.items():
-        if x.ndim < 2 or len(x) != len(labels):
-            faults.append(f"features of {name!r} must have shape ({len(labels)}, ...); found {x.shape}")
-        elif not np.isfinite(x[present[name]] if name in present else x).all():
+        here = present.get(name, np.ones(count, np.bool_))
+        if x.ndim < 2 or len(x) != count:
+            faults.append(f"features of {name!r} must have shape ({count}, ...); found {x.shape}")
+        elif here.shape == (count,) and not np.isfinite(x[here]).all():
             faults.append(
                 f"features of {name!r} hold NaN or infinity; leave those instances out, or mark them in `present`"
             )
     for what, known in (("masks", masks), ("present", present)):
         for name, values in known.items():
+            # The layout is not known here: T is the size of one of the axes behind the first.
+            shapes = [(count, size) for size in inputs[name].shape[1:]] if name in inputs else []
             if name not in inputs:
                 faults.append(f"{what} names {name!r}, which is not among the modalities {list(inputs)}")
-            elif len(values) != len(labels) or values.ndim != (2 if what == "masks" else 1):
-                shape = f"({len(labels)}, T)" if what == "masks" else f"({len(labels)},)"
+            elif values.shape not in (shapes if what == "masks" else [(count,)]):
+                shape = f"({count}, T), T the steps of its features" if what == "masks" else f"({count},)"
                 faults.append(f"{what}[{name!r}] must have shape {shape}; found {values.shape}")
     return faults

@@ -60,7 +60,7 @@ def predict(model: Model, split: AnySplit, *, batch: int = BATCH) -> Predictions
     """Return a model's output on a split; one that is too large for memory is read in chunks.
 
     Args:
-        model: a module, which is in evaluation mode meanwhile, or any callable.
+        model: a module, put into evaluation mode for the call, or any callable.
         split: the instances.
         batch: instances per call.
 
@@ -102,7 +102,7 @@ def evaluating(model: Model) -> Iterator[None]:
 
 
 def device_of(model: Model) -> torch.device:
-    """Return where a module's parameters are; the CPU for a plain callable."""
+    """Return the device of a module's parameters; the CPU for a plain callable."""
     if isinstance(model, nn.Module):
         for tensor in (*model.parameters(), *model.buffers()):
             return tensor.device
@@ -144,7 +144,7 @@ def calibration_of(model: Model, out: Any) -> Any:  # noqa: ANN401 - a model may
 
 
 class FromFeatures(nn.Module):
-    """A trained model from the calibrator on: features in, predictions out."""
+    """The calibrator and the fusion of a trained model: features in, predictions out."""
 
     def __init__(self, model: MultimodalModel) -> None:
         super().__init__()
@@ -168,27 +168,18 @@ def feature_layouts(model: MultimodalModel) -> dict[str, str]:
 
 def features_of(model: MultimodalModel, split: AnySplit) -> Split:
     """Return a split whose inputs are the features that arrive at the calibrator, held in memory; 0 where absent."""
-    features: dict[str, list[Tensor]] = {}
-    masks: dict[str, list[Tensor]] = {}
-    present: list[Tensor] = []
+    found: dict[str, dict[str, list[Tensor]]] = {"inputs": {}, "masks": {}, "present": {}}
     with evaluating(model):
         for some in open_tensors(split).to(device_of(model)).chunks(BATCH):
             batch = model.encode(some.inputs, some.masks, some.present)
-            present.append(batch.present.cpu())
             for name, x in batch.features.items():
-                here = batch.column(name).view(-1, *(1 for _ in x.shape[1:]))
-                features.setdefault(name, []).append(torch.where(here, x, 0).float().cpu())
-            for name, mask in batch.masks.items():
-                masks.setdefault(name, []).append(mask.cpu())
-    known = torch.cat(present).numpy()
-    return Split(
-        inputs={name: torch.cat(found).numpy() for name, found in features.items()},
-        labels=np.asarray(split.labels),
-        ids=split.ids,
-        groups=split.groups,
-        masks={name: torch.cat(found).numpy() for name, found in masks.items()},
-        present={name: known[:, index] for index, name in enumerate(model.calibrator.names)},
-    )
+                here = batch.column(name)
+                values = torch.where(here.view(-1, *(1 for _ in x.shape[1:])), x, 0).float()
+                for field, one in (("inputs", values), ("masks", batch.masks.get(name)), ("present", here)):
+                    if one is not None:
+                        found[field].setdefault(name, []).append(one.cpu())
+    arrays = {field: {name: torch.cat(x).numpy() for name, x in columns.items()} for field, columns in found.items()}
+    return Split(labels=np.asarray(split.labels), ids=split.ids, groups=split.groups, **arrays)
 
 
 def _free_heap() -> None:
@@ -217,8 +208,8 @@ def _batches(model: Model, split: Split, batch: int) -> Iterator[Predictions]:
         out = call(model, some)
         reliability, present = _reliability(model, out)
         if present is None:
-            everyone = torch.ones(len(some), dtype=torch.bool)
-            present = torch.stack([some.present.get(name, everyone).cpu() for name in split.inputs], 1)
+            always = torch.ones(len(some), dtype=torch.bool)
+            present = torch.stack([some.present.get(name, always).cpu() for name in split.inputs], 1)
         clean = getattr(getattr(out, "calibration", None), "logits", None)
         yield Predictions(
             logits=_array(_logits(out, len(some))),

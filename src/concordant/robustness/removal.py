@@ -16,7 +16,7 @@ import numpy as np
 
 from concordant import seeding
 from concordant.errors import UsageError
-from concordant.robustness.answers import ask, check_metric, score_without_any
+from concordant.robustness.answers import check_metric, evaluate, score_without_any
 from concordant.robustness.conditions import CLEAN, Condition, clean, subset, thinned
 from concordant.robustness.curves import area
 from concordant.robustness.own_data import as_split
@@ -69,14 +69,14 @@ def measure_removal(
     if wrong:
         raise UsageError(f"rates must lie in [0, 1); found {wrong[0]}")
     names = tuple(split.shapes)
-    answers = ask(model, split, [clean()])
+    answers = evaluate(model, split, [clean()])
     full = answers.score(CLEAN, metric)
     reference = split.labels if train_labels is None else np.asarray(train_labels)
     none = score_without_any(reference, split.labels, metric, answers.outputs)
     known = {frozenset(names): full, frozenset(): none}
 
     def under(condition: Condition) -> float:
-        return ask(model, split, [condition]).score(condition.name, metric)
+        return evaluate(model, split, [condition]).score(condition.name, metric)
 
     def score(kept: frozenset[str]) -> float:
         if kept not in known:

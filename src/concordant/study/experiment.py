@@ -20,7 +20,15 @@ from concordant.documents import write_document
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import write_atomically, write_json
-from concordant.robustness.answers import as_table, ask, correctness, read_tables, run_scores, usual_answer, write_table
+from concordant.robustness.answers import (
+    as_table,
+    correctness,
+    evaluate,
+    read_tables,
+    run_scores,
+    usual_answer,
+    write_table,
+)
 from concordant.robustness.conditions import run_conditions
 from concordant.statistics.comparisons import compare
 from concordant.training.checkpoint import NAME as CHECKPOINT
@@ -347,7 +355,7 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
 
 def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Stress a trained run and write its files; `more` goes into its entry."""
-    answers = ask(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
+    answers = evaluate(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
     entry = {
         **identity(job.config, job.variant, job.seed),
         "parameters": sum(p.numel() for p in trained.model.calibrator.parameters()),

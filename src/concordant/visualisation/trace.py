@@ -66,7 +66,7 @@ class Trace:
 
 
 def trace_calibration(model: Model, split: AnySplit, layouts: Mapping[str, str] | None = None) -> Trace:
-    """Run a calibrator over a split and keep what it computes.
+    """Run a calibrator over a split and return its intermediate values.
 
     Args:
         model: a model of `concordant run`, whose inputs the split has; or a calibrator, or any callable whose output is

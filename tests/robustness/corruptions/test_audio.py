@@ -34,7 +34,7 @@ def power(x, lengths):
 
 @pytest.fixture(scope="module")
 def recordings(data_folder):
-    """Real spoken digits, one of each class and speaker number, as a part."""
+    """Real spoken digits, one of each class and speaker number."""
     from scipy.io import wavfile
 
     paths = sorted((data_folder / "raw" / "fsdd").glob("*.wav"))[:8]

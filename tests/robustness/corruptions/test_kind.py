@@ -63,7 +63,7 @@ def test_rows_and_lengths_that_are_not_there_are_refused(changes, text):
     assert str(caught.value) == text
 
 
-def test_a_part_may_have_nothing():
+def test_a_split_may_be_empty():
     nothing = np.zeros(0, np.int64)
     assert len(context(rows=nothing).rows) == 0
     fields = dict.fromkeys(("rows", "labels", "lengths"), nothing)
@@ -98,7 +98,7 @@ def values(layout, dtype=np.float32):
 
 
 def whole(x, layout, lengths=None, donors=None):
-    """Return the context of a part of which all instances are changed."""
+    """Return the context of a split of which all instances are changed."""
     count = len(x)
     donors = np.ones(count, np.bool_) if donors is None else donors
     return Context(layout, x, np.arange(count), donors, np.zeros(count, np.int64), lengths)

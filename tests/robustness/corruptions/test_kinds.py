@@ -25,7 +25,7 @@ def padded(x, layout, lengths):
 
 
 def a_case(layout, count=12, *, seed=0, chosen=None, ragged=False, shape=None):
-    """Return values (n, ...) and their context in a part of `count` instances with three classes."""
+    """Return values (n, ...) and their context in a split of `count` instances with three classes."""
     draws = np.random.default_rng(seed)
     x = draws.standard_normal((count, *(shape or SHAPES[layout]))).astype(np.float32)
     rows = np.arange(count) if chosen is None else np.sort(draws.choice(count, chosen, replace=False))

@@ -9,7 +9,7 @@ import pytest
 from concordant.benchmarks.catalogue import prepare
 from concordant.errors import DataError
 from concordant.files import write_atomically
-from concordant.robustness.answers import ask
+from concordant.robustness.answers import evaluate
 from concordant.robustness.conditions import CLEAN, SplitContext, oracle_name
 from concordant.robustness.corruptions import KINDS
 from concordant.training.config import make_config
@@ -47,7 +47,7 @@ def test_the_answers_of_a_run_are_those_of_its_model(made):
     model = runs.model(task, variant, 1)
     wanted = ("clean", "corruption.swap.5", "removal.left")
     asked = [one for one in conditions(task.test, SplitContext(task.layouts), (1, 5), 1) if one.name in wanted]
-    answers = ask(model, task.test, asked)
+    answers = evaluate(model, task.test, asked)
     table = pq.read_table(runs.run(variant, 1) / FILE)
     assert {ASKED, ORACLES} <= set(table.schema.metadata)
     condition = table.column("condition").to_numpy(zero_copy_only=False)

@@ -1,7 +1,7 @@
 """A figure of the report: plain-dict Plotly specifications with title, caption and text alternative.
 
 A specification has data and no theme: the page's script adds the colours of text, grid and background. `layout.meta`
-tells the script the height of a figure, and how its panels flow into the width of the page.
+gives the script the height of a figure, and the way in which its panels flow into the width of the page.
 """
 
 from __future__ import annotations

@@ -25,20 +25,18 @@ def feature_map(document: Document) -> Figure | None:
     projections = [one for one in PROJECTIONS if modalities and all(one in maps[name] for name in modalities)]
     if not projections:
         return None
-    classes = sorted(set(points["label"]))
+    classes = len(set(points["label"]))
     texts = [hover_text(document, place) for place in range(len(points["id"]))]
     hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
     shared = {
         **panels(["before calibration", "after calibration"], height=400, most=2, xaxis=hidden, yaxis=hidden),
         "dragmode": "zoom",
-        "showlegend": len(classes) <= 12,
+        "showlegend": classes <= 12,
     }
     specs = []
     for found in (maps[modality][projection] for modality in modalities for projection in projections):
-        sides = [on_grid(found[name]) for name in ("before", "after")]
-        every = [(side, places, number) for side, places in enumerate(sides) for number in range(len(classes))]
-        data = [_points(document, classes, side, number, texts, places) for side, places, number in every]
-        specs.append({"data": data, "layout": shared})
+        sides = [_points(document, side, texts, on_grid(found[name])) for side, name in enumerate(("before", "after"))]
+        specs.append({"data": [*sides[0], *sides[1]], "layout": shared})
     return Figure(
         id="map",
         title="Features before and after calibration",
@@ -46,7 +44,7 @@ def feature_map(document: Document) -> Figure | None:
         "wrong prediction, and the reliability of each modality. Distances in a t-SNE map mean little beyond "
         "the nearest neighbours.",
         alt=f"Two scatter plots, before and after calibration, of {plural(len(points['id']), 'instance')} in "
-        f"{len(classes)} classes.",
+        f"{classes} classes.",
         specs=specs,
         choices={"modality": modalities, "projection": [PROJECTIONS[name] for name in projections]},
     )
@@ -55,13 +53,12 @@ def feature_map(document: Document) -> Figure | None:
 def hover_text(document: Document, place: int) -> str:
     """Return the text of an instance's mark: its id, a wrong prediction, and the reliability of each modality."""
     points = document["points"]
-    parts = []
-    if points["prediction"][place] != points["label"][place]:
-        parts.append(f"taken for {plain(_class(document, points['prediction'][place]))}")
+    label, prediction = points["label"][place], points["prediction"][place]
+    notes = [f"taken for {plain(_class(document, prediction))}"] if prediction != label else []
     for name, values in points["reliability"].items():
         if place < len(values) and values[place] is not None:
-            parts.append(f"{plain(name)} {values[place]:.2f}")
-    return "<br>".join([plain(points["id"][place]), *([", ".join(parts)] if parts else [])])
+            notes.append(f"{plain(name)} {values[place]:.2f}")
+    return "<br>".join([plain(points["id"][place]), *([", ".join(notes)] if notes else [])])
 
 
 def gate_maps(document: Document) -> Figure | None:
@@ -126,36 +123,31 @@ def on_grid(places: Sequence[Sequence[float] | None], size: int = 1000) -> list[
 
 
 def _points(
-    document: Document,
-    classes: Sequence[int],
-    side: int,
-    number: int,
-    texts: Sequence[str],
-    places: Sequence[tuple[int, ...] | None],
-) -> Spec:
-    """Return the marks of one class before or after calibration."""
-    one = classes[number]
-    mine = [place for place, label in enumerate(document["points"]["label"]) if label == one]
-    there = [place for place in mine if place < len(places)]
-    x, y = ([None if (at := places[place]) is None else at[axis] for place in there] for axis in (0, 1))
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": plain(_class(document, one)),
-        "legendgroup": f"class {one}",
-        "showlegend": side == 0,
-        "x": x,
-        "y": y,
-        "text": [texts[place] for place in mine],
-        "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
-        "marker": {
-            "color": CLASSES[number % len(CLASSES)],
-            "symbol": SYMBOLS[(number + number // len(CLASSES)) % len(SYMBOLS)],
-            "size": 7,
-            "opacity": 0.8,
-        },
-        **on_panel(side),
-    }
+    document: Document, side: int, texts: Sequence[str], places: Sequence[tuple[int, ...] | None]
+) -> list[Spec]:
+    """Return the marks of each class before (side 0) or after calibration (side 1)."""
+    labels = document["points"]["label"]
+    traces = []
+    for number, one in enumerate(sorted(set(labels))):
+        marks = [(text, at) for label, text, at in zip(labels, texts, places, strict=False) if label == one]
+        x, y = ([None if at is None else at[axis] for _, at in marks] for axis in (0, 1))
+        symbol = SYMBOLS[(number + number // len(CLASSES)) % len(SYMBOLS)]
+        look = {"color": CLASSES[number % len(CLASSES)], "symbol": symbol, "size": 7, "opacity": 0.8}
+        trace = {
+            "type": "scatter",
+            "mode": "markers",
+            "name": plain(_class(document, one)),
+            "legendgroup": f"class {one}",
+            "showlegend": side == 0,
+            "x": x,
+            "y": y,
+            "text": [text for text, _ in marks],
+            "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
+            "marker": look,
+            **on_panel(side),
+        }
+        traces.append(trace)
+    return traces
 
 
 def _gates(rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Spec:

@@ -1,4 +1,4 @@
-"""What a kind of corruption is, and the axes, shares and donors that kinds have in common.
+"""The record of a kind of corruption, and the axes, shares and donors that kinds have in common.
 
 A kind changes the values of some instances of a modality, (n, ...) in the modality's layout. Its draws depend on
 shapes alone: with one seed, a severe corruption is the mild one taken further (the same noise, louder; the same
@@ -25,7 +25,7 @@ NO_DONOR = -1
 
 @dataclass(frozen=True)
 class Context:
-    """What a kind may read beside the values it changes.
+    """The data that a kind may use beside the values it changes.
 
     Args:
         layout: batch first, with the axis letters of `concordant.modalities`; "bt" is a waveform.
