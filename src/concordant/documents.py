@@ -416,7 +416,7 @@ def check_document(document: Mapping[str, Any], kind: str, place: str) -> None:
     wanted = f"concordant.{kind}/{VERSION}"
     schema = document.get("schema")
     if schema != wanted:
-        version = re.fullmatch(rf"concordant\.{kind}/(\d+)", schema) if isinstance(schema, str) else None
+        version = re.fullmatch(rf"concordant\.{kind}/([0-9]{{1,9}})", schema) if isinstance(schema, str) else None
         if version is not None and int(version[1]) > VERSION:
             raise DataError(
                 f"{place} was written by a newer Concordant ({schema}, this one reads {wanted}); upgrade Concordant"

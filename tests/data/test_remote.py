@@ -1,6 +1,8 @@
 """Datasets behind URLs: a true copy, made once, renewed when they change, and every fault in one sentence."""
 
+import contextlib
 import functools
+import gzip
 import hashlib
 import http.server
 import json
@@ -184,7 +186,53 @@ def test_faults_say_what_to_do(tmp_path, memory, monkeypatch):
 
 def test_a_file_that_arrives_short_is_not_kept(memory, monkeypatch, cache):
     memory.pipe("/d/x.npz", b"first")
-    monkeypatch.setattr(type(memory), "get_file", lambda self, source, to: Path(to).write_bytes(b"fi"))
+    monkeypatch.setattr(type(memory), "get_file", lambda self, source, to, **_: Path(to).write_bytes(b"fi"))
     with pytest.raises(DataError, match=r"x\.npz of memory://d arrived with 2 of 5 bytes; try again"):
         fetch("memory://d", ["x.npz"])
     assert not list(cache.rglob("*.npz"))
+
+
+def served(content, encoding=None):
+    """Serve content under any name; return the URL and the server."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            if encoding:
+                self.send_header("Content-Encoding", encoding)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command == "GET":
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(content)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/d", server
+
+
+def test_more_bytes_than_the_limit_are_refused_however_they_are_packed(monkeypatch, memory, cache):
+    monkeypatch.setenv("CONCORDANT_LIMIT", "1MiB")
+    memory.pipe("/d/x.npz", b"0" * (1 << 21))
+    with pytest.raises(DataError, match=r"x\.npz of memory://d announces 2,097,152 bytes, more than the 1,048,576"):
+        fetch("memory://d", ["x.npz"])
+    pytest.importorskip("aiohttp")
+    url, server = served(gzip.compress(b"0" * (50 << 20)), "gzip")
+    with pytest.raises(DataError, match=r"x\.npz of http.* announces .* bytes, more than the 1,048,576"):
+        fetch(url, ["x.npz"])
+    server.shutdown()
+    assert not list(cache.rglob("*.npz"))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"files": 1}', '{"files": {"x.npz": 3}}'])
+def test_a_record_that_cannot_be_read_renews_the_copy(memory, cache, content):
+    memory.pipe("/d/x.npz", b"first")
+    folder = fetch("memory://d", ["x.npz"])
+    (folder / "x.npz").write_bytes(b"other")
+    (folder / RECORD).write_text(content)
+    assert (fetch("memory://d", ["x.npz"]) / "x.npz").read_bytes() == b"first"

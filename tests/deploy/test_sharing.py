@@ -53,7 +53,6 @@ def test_what_is_in_the_way_stays(shared_run, tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_its_end_is_not_left_half(shared_run, tmp_path, monkeypatch):
     def full(self, folder):
-        folder.mkdir(parents=True)
         (folder / "model.safetensors").write_text("half")
         raise OSError(28, "No space left on device")
 

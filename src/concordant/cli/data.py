@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -199,7 +200,7 @@ def _labels(text: str) -> Labels:
 def _size(text: str) -> tuple[int, int]:
     """Return height and width."""
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+    if len(parts) > 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,4}", part) for part in parts):
         raise UsageError(f"--size must be a number such as 224, or height x width such as 120x160; found {text!r}")
     return int(parts[0]), int(parts[-1])
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from concordant.data.archives import VARIABLE
 from concordant.data.card import CARD
 from concordant.data.store import STATE, data_files
 from concordant.data.writing import FAILURES
-from concordant.errors import DataError
-from concordant.files import read_json, sha256, write_atomically, write_json
+from concordant.errors import ConcordantError, DataError, foreign
+from concordant.files import check_size, read_json, sha256, write_atomically, write_json
 
 CACHE = "CONCORDANT_CACHE"
 INFO = "dataset_info.json"  # of `datasets`
@@ -43,7 +43,7 @@ def fetch(url: str, files: Sequence[str]) -> Path:
 
     Args:
         url: of the folder.
-        files: names in it, all of which must exist.
+        files: names in it, all of which must exist; each may have as many bytes as CONCORDANT_LIMIT says (1 GiB).
 
     Raises:
         DataError: the storage cannot be reached, a file does not exist, or the cache cannot be written.
@@ -99,7 +99,7 @@ class _Copy:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _alone(self.folder / ".lock"):
                 path = self.folder / RECORD
-                known = read_json(path)["files"] if path.is_file() else {}
+                known = _known(path)
                 for file in files:
                     info = self._info(file)
                     if not self._fresh(file, known.get(file), info):
@@ -107,7 +107,7 @@ class _Copy:
                         write_json(path, {"url": _shown(self.url), "files": known})
         except OSError as error:
             raise DataError(
-                f"the cache {cache_folder()} cannot be written ({error.strerror or error}); name another with {CACHE}"
+                f"the cache {cache_folder()} cannot be written ({foreign(error)}); name another with {CACHE}"
             ) from None
         return self.folder
 
@@ -123,16 +123,21 @@ class _Copy:
 
     def _fresh(self, file: str, known: dict[str, Any] | None, info: dict[str, Any]) -> bool:
         path = self.folder / file
-        return known is not None and path.is_file() and path.stat().st_size == known["bytes"] and known["stamp"] == info
+        if not isinstance(known, dict) or not path.is_file():
+            return False
+        return path.stat().st_size == known.get("bytes") and known.get("stamp") == info
 
     def _copied(self, file: str, info: dict[str, Any]) -> dict[str, Any]:
+        what = f"{file} of {_shown(self.url)}"
+
         def write(temporary: Path) -> None:
             with self._reaching():
-                self.storage.get_file(self._place(file), str(temporary))
+                self.storage.get_file(self._place(file), str(temporary), callback=_limited(what))
             found = temporary.stat().st_size
             if "size" in info and int(info["size"]) != found:
-                raise DataError(f"{file} of {_shown(self.url)} arrived with {found} of {info['size']} bytes; try again")
+                raise DataError(f"{what} arrived with {found} of {info['size']} bytes; try again")
 
+        check_size(what, int(info.get("size", 0)))
         path = self.folder / file
         write_atomically(path, write)
         return {"stamp": info, "bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -145,15 +150,37 @@ class _Copy:
         """Turn the errors of a kind of storage, each of its own types, into one sentence."""
         try:
             yield
-        except FileNotFoundError:
+        except (FileNotFoundError, ConcordantError):
             raise
         except ImportError as error:
-            raise DataError(f"{_shown(self.url)} cannot be opened: {error}") from None
+            raise DataError(f"{_shown(self.url)} cannot be opened: {foreign(error)}") from None
         except Exception as error:
+            reason = f"{type(error).__name__}: {foreign(error)}"
             raise DataError(
-                f"{_shown(self.url)} cannot be read ({type(error).__name__}: {error}); see that the address is right "
-                "and that it can be reached from here"
+                f"{_shown(self.url)} cannot be read ({reason}); see that the address is right and that it can be "
+                "reached from here"
             ) from None
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """Return what the record of a copy says of its files; nothing where it cannot be read, so that they are renewed."""
+    with suppress(DataError):
+        files = read_json(path).get("files")
+        if isinstance(files, dict):
+            return files
+    return {}
+
+
+def _limited(what: str) -> Any:  # noqa: ANN401 - fsspec is imported when it is needed
+    """Return a callback that ends a transfer of more bytes than CONCORDANT_LIMIT allows, however they are packed."""
+    from fsspec.callbacks import Callback
+
+    class Limit(Callback):  # type: ignore[misc]
+        def relative_update(self, inc: int = 1) -> None:
+            super().relative_update(inc)
+            check_size(what, self.value)
+
+    return Limit()
 
 
 @contextmanager

@@ -7,12 +7,12 @@ FOLDER/README.md          the model card
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from concordant.deploy.opening import open_deployed
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import ConcordantError, UsageError, foreign
+from concordant.files import new_folder
 from concordant.training.provenance import versions
 from concordant.training.runs import RunFolder
 
@@ -48,16 +48,11 @@ def share_run(
     model = found.model
     if not isinstance(model, PretrainedModel):  # for the type checker
         raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
-    partial = out.with_name(f".{out.name}.partial")  # a folder appears only when it is complete
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
+        with new_folder(out, "config.json") as partial:
+            model.save_pretrained(partial)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
+        raise UsageError(f"--out: cannot write to {out} ({foreign(error)})") from None
     return {
         "schema": SCHEMA,
         "folder": str(out),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA = "concordant.dynamics/1"
+COLUMNS = {"step": "whole numbers", "quantity": "text", "of": "text", "value": "numbers?"}
 TABLE, SUMMARY, EVENTS = "dynamics.parquet", "dynamics-run.json", "tensorboard"
 MOST_POINTS = 1000  # of a series in dynamics.json; the parquet files hold all
 
@@ -109,7 +110,7 @@ def collect_dynamics(folder: Path) -> dict[str, Any]:
         entry = read_json(path / SUMMARY)
         every.add(entry.pop("every"))
         stability = entry.pop("stability")
-        runs.append({**entry, "series": _series(read_tables([path / TABLE])), "stability": stability})
+        runs.append({**entry, "series": _series(read_tables([path / TABLE], COLUMNS)), "stability": stability})
     if len(every) != 1:
         raise UsageError(
             f"the runs in {folder} were observed every {' and every '.join(map(str, sorted(every)))} steps, which "

@@ -9,7 +9,7 @@ Axis letters: N instances, M modalities, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from concordant.data.split import AnySplit, Bools, Floats, Split, Strings
 from concordant.errors import DataError, UsageError
-from concordant.files import write_atomically
+from concordant.files import check_size, reading, write_atomically
 from concordant.robustness.conditions import CLEAN, RUN, Condition, clean
 from concordant.robustness.detection import detection
 from concordant.robustness.predict import Model, evaluating, joined, predict
@@ -222,22 +222,66 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
 
-def read_tables(paths: Sequence[Path]) -> pa.Table:
+# The columns of the predictions of runs that are read back.
+PREDICTIONS = {
+    "calibrator": "text",
+    "perturbed_training": "truth values",
+    "seed": "whole numbers",
+    "condition": "text",
+    "id": "text",
+    "group": "text?",
+    "label": "numbers",
+    "prediction": "numbers",
+}
+
+
+def read_tables(paths: Sequence[Path], needed: Mapping[str, str] = PREDICTIONS) -> pa.Table:
     """Read the predictions of several runs as one table.
 
+    Args:
+        paths: of the files.
+        needed: columns that there must be -> "text", "whole numbers", "numbers" or "truth values"; absent values are
+            allowed where a "?" follows.
+
     Raises:
-        DataError: a file is absent or is not a parquet file.
+        DataError: a file is absent, damaged or no parquet file, has other columns, or would take more than
+            CONCORDANT_LIMIT allows.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     tables = []
     for path in paths:
-        try:
-            tables.append(pq.read_table(path.absolute()))  # "a:b/c" would be taken for an address
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} cannot be read as parquet ({error}); remove its folder to run it again") from None
-    return pa.concat_tables(tables).unify_dictionaries()
+        with reading(path, "parquet", "remove its folder to run it again") as size:
+            opened = pq.ParquetFile(path.absolute())  # "a:b/c" would be taken for an address
+            about = opened.metadata
+            packed = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+            check_size(str(path), max(packed, 8 * about.num_rows * about.num_columns), size)
+            table = opened.read()
+            table.validate(full=True)
+        for name, kind in needed.items():
+            column = table.column(name) if name in table.column_names else None
+            if column is None or not _is_kind(column, kind):
+                found = "none" if column is None else f"{column.type} with {column.null_count} absent"
+                raise DataError(
+                    f"{path} must have {kind.rstrip('?')} in {name}; found {found}: remove it to run it again"
+                )
+        tables.append(table)
+    with reading(paths[0], "parquet", "the tables of all runs must have the same columns"):
+        return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _is_kind(column: pa.ChunkedArray, kind: str) -> bool:
+    import pyarrow.types as types
+
+    of = column.type.value_type if types.is_dictionary(column.type) else column.type
+    fits = {
+        "text": types.is_string(of) or types.is_null(of),
+        "whole numbers": types.is_integer(of),
+        "numbers": types.is_integer(of) or types.is_floating(of),
+        "truth values": types.is_boolean(of),
+    }
+    return fits[kind.rstrip("?")] and (kind.endswith("?") or not column.null_count)
 
 
 def correctness(table: pa.Table) -> Correct:

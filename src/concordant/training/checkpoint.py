@@ -7,8 +7,8 @@ restricted unpickler, which builds nothing else.
 
 from __future__ import annotations
 
-import pickle
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import torch
 from concordant import seeding
 from concordant.calibration.distributed import Ranks
 from concordant.errors import ConcordantError, DataError, UsageError
-from concordant.files import write_atomically
+from concordant.files import check_size, reading, write_atomically
 from concordant.training.devices import in_pieces, whole_tree
 from concordant.training.loop import Callback, TrainingState
 from concordant.training.methods import TrainingMethod
@@ -74,11 +74,11 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        try:
+        with reading(self.path, "a checkpoint", _ADVICE) as size:
+            # PyTorch may compress nothing: what a file unpacks to is what it holds.
+            with zipfile.ZipFile(self.path) as archive:
+                check_size(str(self.path), sum(one.file_size for one in archive.infolist()), size)
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{self.path} cannot be read as a checkpoint ({reason}); {_ADVICE}") from None
         if not isinstance(state, dict) or state.get("schema") != SCHEMA or not isinstance(state.get("about"), dict):
             raise DataError(f"{self.path} must be a checkpoint of schema {SCHEMA}; {_ADVICE}")
         if state["about"] != self.about:

@@ -26,7 +26,7 @@ from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
 from concordant.data.split import Task
 from concordant.documents import Run, fault_of
 from concordant.errors import DataError, UsageError, explain
-from concordant.files import read_json, remove_stale, write_json
+from concordant.files import read_json, reading, remove_stale, write_json
 from concordant.training.config import Config, Variant
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import digests
@@ -311,7 +311,7 @@ def check_schema(path: Path, value: dict[str, Any], schema: str) -> None:
         return
     name, _, version = schema.rpartition("/")
     other, _, newer = str(found).rpartition("/")
-    if other == name and newer.isdigit() and int(newer) > int(version):
+    if other == name and newer.isdecimal() and len(newer) < 10 and int(newer) > int(version):
         raise DataError(
             f"{path} was written by a newer Concordant ({found}; this one reads {schema}); upgrade Concordant"
         )
@@ -328,13 +328,10 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
     Raises:
         DataError: it is absent or broken.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with reading(path, "safetensors", remedy):
         state: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}); {remedy}") from None
     return state
 
 

@@ -26,7 +26,7 @@ from concordant.data.arrays import Array
 from concordant.data.card import Card, LabelCard, ModalityCard, sources
 from concordant.data.formats.clips import MediaOptions, audio_visual_reading
 from concordant.data.formats.hdf5 import open_dataset, read_rows
-from concordant.data.formats.listing import FILMS, Row, find_lists, first, index_media, read_lines
+from concordant.data.formats.listing import FILMS, Row, find_lists, first, index_media, is_count, read_lines
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
@@ -64,7 +64,7 @@ def read_annotations(path: Path) -> list[Annotation]:
         if number == 1 and line.startswith("Category&VideoID&Quality"):
             continue
         parts = line.split("&")
-        if len(parts) != 5 or not all(parts) or not all(part.isdecimal() for part in parts[3:]):
+        if len(parts) != 5 or not all(parts) or not all(map(is_count, parts[3:])):
             raise DataError(
                 f"{path}, line {number} must be Category&VideoID&Quality&Start&End with whole seconds; found {line!r}"
             )

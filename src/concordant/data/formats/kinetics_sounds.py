@@ -13,7 +13,7 @@ from pathlib import Path
 
 from concordant.data.card import sources
 from concordant.data.formats.clips import MediaOptions, audio_visual_reading
-from concordant.data.formats.listing import FILMS, Row, find_lists, index_media, read_lines, read_rows
+from concordant.data.formats.listing import FILMS, Row, find_lists, index_media, is_count, read_lines, read_rows
 from concordant.data.reading import Reading
 from concordant.errors import DataError
 
@@ -56,7 +56,7 @@ def parse_row(line: str, split: str, where: str) -> Row:
     """Return the clip of a line, without its media; `where` names the line in errors."""
     parts = [part.strip() for part in line.split(",")] if "," in line else line.split()
     fits = len(parts) == 3 if "," in line else len(parts) >= 2
-    if not fits or not all(parts) or not parts[-1].isdecimal() or int(parts[-1]) >= CLASSES:
+    if not fits or not all(parts) or not is_count(parts[-1]) or int(parts[-1]) >= CLASSES:
         raise DataError(
             f"{where} must be id,10,label, or id and label with spaces, the label 0 to {CLASSES - 1}; found {line!r}"
         )

@@ -7,6 +7,7 @@ as folders of extracted frames. All are looked up before decoding starts, and ev
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.errors import DataError
+from concordant.files import reading
 
 FILMS = (".mp4", ".mkv", ".webm", ".avi", ".flv")
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -82,14 +84,17 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     Raises:
         DataError: it cannot be read as text, or has no line.
     """
-    try:
+    with reading(path, "a list of clips", "save it as UTF-8 text"):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a list of clips ({error})") from None
     found = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise DataError(f"{path} names no clip")
     return found
+
+
+def is_count(text: str) -> bool:
+    """Return whether a field of a list is a whole number of up to nine plain digits."""
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None
 
 
 def read_rows(folder: Path, lists: Mapping[str, str], parse: Callable[[str, str, str], Row]) -> list[Row]:

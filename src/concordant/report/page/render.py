@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from concordant.errors import UsageError
+from concordant.errors import DataError, UsageError, foreign
 from concordant.files import write_text
 from concordant.report.figures.base import Figure
 from concordant.report.folder import RunDocuments
@@ -48,9 +48,19 @@ def render(documents: Sequence[RunDocuments]) -> str:
 
     Raises:
         UsageError: there is nothing to report.
+        DataError: documents contradict themselves or each other, as those do that were changed by hand.
     """
     if not documents:
         raise UsageError("documents must hold one run or more; found none; name the folder of a run")
+    try:
+        return _rendered(documents)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        names = ", ".join(one.name for one in documents)
+        reason = f"{type(error).__name__}: {foreign(error)}"
+        raise DataError(f"the documents of {names} do not fit together ({reason}); make them again") from error
+
+
+def _rendered(documents: Sequence[RunDocuments]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
