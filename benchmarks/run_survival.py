@@ -103,7 +103,8 @@ class Survey:
         self.options: tuple[str, ...] = ("--steps", str(steps), "--jobs", "1")
         self.parallel = (*self.options[:2], "--jobs", "2", "--vectorise", "off")
         self.found: dict[str, Counter[str]] = {}
-        self.wanted, self.seconds = {}, {}
+        self.wanted: dict[tuple[str, ...], Any] = {}
+        self.seconds: dict[tuple[str, ...], float] = {}
         for options in (self.options, self.parallel):
             out, started = folder / f"plain-{len(self.wanted)}", time.perf_counter()
             if ended(child(out, *options)):
