@@ -1,8 +1,8 @@
 """The calibrator alone against the bandwidth of memory: read the features to summarise, read them to scale, write.
 
-A calibrator that returns new features needs these three passes. They are measured on the same machine in the same
-turns: one read of every feature, and one copy of all into newly allocated memory, as every result is. Beside it stands
-the bound with copies into memory that was written before. Shapes: features (B, T, D) per modality.
+A calibrator that returns new features needs these three passes. They are measured in turns with it, as one read of
+every feature and one copy of all into newly allocated memory, where every result is; a second bound copies into memory
+that was written before. Shapes: features (B, T, D) per modality.
 """
 
 from __future__ import annotations

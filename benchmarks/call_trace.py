@@ -1,4 +1,4 @@
-"""How far a reader has to walk: files and functions of Concordant that one training forward of a calibrator enters.
+"""Files and functions of Concordant that one training forward of a calibrator enters.
 
     python -m benchmarks.call_trace
 

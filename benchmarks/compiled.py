@@ -1,7 +1,7 @@
-"""What torch.compile takes off the cost of a calibrator, and whole training steps at their bounds.
+"""The cost of a calibrator under torch.compile, and whole training steps at their bounds.
 
 PyTorch takes some microseconds to start an operator; a compiled graph joins small ones, and where a model is bound by
-their number that is most of what a calibrator costs.
+their number, they are most of the cost of a calibrator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Operators and peak memory of a training step and of a call in inference, per calibrator.
 
 Both are exact: equal at every repetition and on every machine. PyTorch needs some microseconds to start an operator,
-whatever its size, and where tensors are small the number of operators is the time. Peak memory is counted at PyTorch's
+whatever its size, and where tensors are small their number determines the time. Peak memory is counted at PyTorch's
 allocator, since the resident memory of a process is noisy and never shrinks.
 """
 

@@ -1,7 +1,7 @@
 """What loading costs an epoch of training: read on demand, read ahead, held in memory, and a plain PyTorch loop.
 
-All four train the same model on the same batches, which come from a store of made-up sequences of the sizes of
-CMU-MOSI's features, at lengths of their own. They take turns, epoch by epoch, so that all meet the same noise.
+All four train the same model on the same batches, which come from a store of random sequences with the sizes of
+CMU-MOSI's features and different lengths. They take turns, epoch by epoch, so that all meet the same noise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A sweep of 24 trials that loses workers and is interrupted: which results exist in the end, and how often.
+"""Results of a sweep of 24 trials that loses workers and is interrupted: which exist in the end, and how often.
 
 `python -m benchmarks.sweep_survival [--steps N] [--cpus N]` starts `concordant sweep` on the embedded digits (two
 fusions, four variants, three seeds), kills a worker process at its work with SIGKILL, interrupts the command with

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -198,18 +198,17 @@ def _plan(quick: bool, device: str) -> list[tuple[str, Setting, str, Sequence[st
         setting = BY_FUSION[FUSIONS[fusion].setting]
         heavy = setting is AUDIO_VISUAL
         found.append((fusion, setting, "small", NEAREST if heavy else fitting(fusion)))
-        if not heavy and parameters_of(setting, fusion) <= LARGEST:
+        if not heavy and parameters_of(fusion) <= LARGEST:
             found.append((fusion, setting, "paper", NEAREST))
     return [*found, *(("mult", UNALIGNED, preset, NEAREST) for preset in ("small", "paper"))]
 
 
 def too_large() -> list[str]:
     """Return one line per published size that is not measured."""
-    counts = {name: parameters_of(BY_FUSION[FUSIONS[name].setting], name) for name in FUSIONS}
     return [
-        f"overhead, {fusion}, paper (a model of {count / 1e6:.0f} million parameters)"
-        for fusion, count in counts.items()
-        if count > LARGEST
+        f"overhead, {fusion}, paper (a model of {parameters_of(fusion) / 1e6:.0f} million parameters)"
+        for fusion in FUSIONS
+        if parameters_of(fusion) > LARGEST
     ]
 
 
@@ -277,36 +276,34 @@ def example_split(setting: Setting, *, instances: int, seed: int = 0) -> Split:
     return Split(inputs, labels, np.array([str(n) for n in range(instances)]), masks=masks)
 
 
-def model_of(setting: Setting, fusion: str, preset: str, variant: Variant) -> MultimodalModel:
-    """Return the model of a variant for the inputs of a setting, calibrated at the first point of the fusion."""
-    split = example_split(setting, instances=2)
-    layouts = dict.fromkeys(setting.shapes, setting.layout)
-    task = Task(tuple(str(n) for n in range(setting.classes)), layouts, split, split, split)
-    chosen: dict[str, Any] = {"modalities": tuple(setting.shapes), "recipe": {"batch": setting.batch}}
-    config = make_config("own", fusion=fusion, preset=preset, encoders=setting.encoders, **chosen)
-    return build_model(task, config, variant, seed=0)
-
-
-def parameters_of(setting: Setting, fusion: str) -> int:
-    """Return the number of parameters of a published size without a calibrator; no memory is allocated for it."""
-    with torch.device("meta"):
-        model = model_of(setting, fusion, "paper", Variant("none", perturbed=False))
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def models_of(
     setting: Setting, fusion: str, calibrators: Sequence[str], *, preset: str = "small", device: str = "cpu"
 ) -> dict[str, MultimodalModel]:
     """Return calibrator -> model; encoders and fusion are shared, since where weights lie in memory affects times."""
-    base = model_of(setting, fusion, preset, Variant("none", perturbed=True))
+    split = example_split(setting, instances=2)
+    layouts = dict.fromkeys(setting.shapes, setting.layout)
+    task = Task(tuple(str(n) for n in range(setting.classes)), layouts, split, split, split)
+    modalities, recipe = tuple(setting.shapes), {"batch": setting.batch}
+    sizes: dict[str, Any] = {"preset": preset, "encoders": setting.encoders, "recipe": recipe}
+    config = make_config("own", fusion=fusion, modalities=modalities, **sizes)
+    base = build_model(task, config, Variant("none", perturbed=True), seed=0)
     return {
         name: MultimodalModel(
             encoders=cast(dict[str, Encoder], dict(base.encoders.items())),
-            calibrator=model_of(setting, fusion, preset, Variant(name, perturbed=True)).calibrator,
+            calibrator=build_model(task, config, Variant(name, perturbed=True), seed=0).calibrator,
             fusion=base.fusion,
         ).to(device)
         for name in calibrators
     }
+
+
+@cache
+def parameters_of(fusion: str) -> int:
+    """Return the number of parameters of the published size without a calibrator; no memory is allocated for it."""
+    with torch.device("meta"):
+        setting = BY_FUSION[FUSIONS[fusion].setting]
+        model = models_of(setting, fusion, ["none"], preset="paper", device="meta")["none"]
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def batch_of(setting: Setting, device: str = "cpu") -> Tensors:

@@ -148,7 +148,7 @@ def test_a_sweep_survives_ctrl_c_and_the_killing_of_a_worker(tmp_path, address):
     out, error = first.communicate(timeout=120)
     assert first.returncode == 130
     assert out == ""
-    assert "concordant: stopped; s/log.txt says how far; give the same command again to go on" in error
+    assert "concordant: stopped; s/log.txt shows how far it got; give the same command again to go on" in error
     before = marks(tmp_path)
     assert 2 <= len(before) < 6
 
@@ -289,7 +289,8 @@ def test_wrong_use_and_absence_are_sentences(monkeypatch):
 def test_an_address_without_a_cluster_is_an_error():
     with (
         pytest.raises(
-            ConcordantError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.+\); docs/scale.md says how one is"
+            ConcordantError,
+            match=r"no Ray cluster answers at 127\.0\.0\.1:1 \(.+\); docs/scale.md shows how to start one",
         ),
         RayEngine(address="127.0.0.1:1"),
     ):

@@ -50,7 +50,8 @@ def sweep_command(
             found = sweep.run(lambda: engine)
     except (KeyboardInterrupt, SystemExit):
         typer.echo(
-            f"concordant: stopped; {folder}/log.txt says how far; give the same command again to go on", err=True
+            f"concordant: stopped; {folder}/log.txt shows how far it got; give the same command again to go on",
+            err=True,
         )
         raise
     for one in found["experiments"]:

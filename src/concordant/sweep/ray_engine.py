@@ -71,7 +71,7 @@ class RayEngine:
                 what = "Ray did not start" if self.address is None else f"no Ray cluster answers at {self.address}"
                 why = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise ConcordantError(
-                    f"{what} ({why}); docs/scale.md says how one is started, without --address this machine is used"
+                    f"{what} ({why}); docs/scale.md shows how to start one; without --address this machine is used"
                 ) from None
             opened.callback(self._ray.shutdown)
             self._opened = opened.pop_all()
@@ -197,7 +197,7 @@ def _check_address(address: str) -> None:
 
 @lru_cache(maxsize=1)
 def signature() -> dict[str, str]:
-    """Return what machines whose results stand in one table must agree in: versions, and the code's digest.
+    """Return what must be equal on all machines of a sweep: versions, and a digest of the code.
 
     Builds ("+cpu") and Python's patch level do not count.
     """
