@@ -15,7 +15,7 @@ from concordant.attach.arguments import (
     evaluate_sources,
     parameters_of,
 )
-from concordant.errors import UsageError
+from concordant.errors import UsageError, shown
 from concordant.modalities import AUTO
 
 X, Y = torch.zeros(1), torch.ones(1)
@@ -98,10 +98,12 @@ def test_a_source_is_a_function_of_the_inputs_or_a_tap():
     sources = {"audio": lambda x, *, on: x & on}
     assert evaluate_sources("present", sources, found, given(here, on=True))["audio"].tolist() == [True, False]
     assert evaluate_sources("masks", {"audio": "net"}, found, given(here))["audio"] is found["masks.audio"]
+    array = evaluate_sources("present", {"audio": lambda _: here.numpy()}, {}, given(here))["audio"]
+    assert torch.equal(array, here)
 
 
 @pytest.mark.parametrize(
-    ("returned", "text"), [(None, "NoneType"), ([True], "list of 1"), (np.ones(2, np.bool_), "ndarray")]
+    ("returned", "text"), [(None, "NoneType"), ([True], "list of 1"), (np.array(["a"]), "ndarray")]
 )
 def test_a_function_must_return_a_tensor(returned, text):
     with pytest.raises(UsageError, match=f"the function present.audio must return a bool tensor; found {text}"):
@@ -128,7 +130,7 @@ def test_the_batch_size_of_a_function_is_any_whole_number(size):
 
 @pytest.mark.parametrize("size", [2.5, 4.0, None, "4", torch.ones(2)])
 def test_other_batch_sizes_are_refused(size):
-    with pytest.raises(UsageError, match=re.escape(f"batch_size must return B, a whole number; found {size!r}")):
+    with pytest.raises(UsageError, match=re.escape(f"batch_size must return B, a whole number; found {shown(size)}")):
         batch_size({}, {}, lambda: size, given())
 
 

@@ -592,6 +592,12 @@ def test_parameters_are_refused_before_the_sizes_are_known():
         (TAPS, {"masks": {"audio": "none"}}, "masks.audio is 'none', which the model does not have"),
         (TAPS, {"freeze": "head"}, "freeze must be None or 'backbone'; found 'head'"),
         (TAPS, {"copies": 2}, "copies must be True or False; found 2"),
+        (TAPS, {"copies": torch.zeros(2)}, r"copies must be True or False; found Tensor of shape \(2,\)"),
+        (TAPS, {"seed": 0.5}, "seed must be an integer or None; found 0.5"),
+        (TAPS, {"perturbation": 0.5}, "perturbation must be True, False, None or a Perturbation; found 0.5"),
+        (TAPS, {"freeze": torch.zeros(2)}, r"freeze must be None or 'backbone'; found Tensor of shape \(2,\)"),
+        (TAPS, {"layout": {"audio": 3}}, "unknown layout 3 for 'audio'"),
+        ({"train": "audio_net", "visual": "visual_net"}, {}, "'train' cannot name a modality"),
         (
             TAPS,
             {"layout": ["bd", "bd"]},
@@ -618,6 +624,16 @@ def test_parameters_are_refused_before_the_sizes_are_known():
 def test_wrong_arguments_are_refused(taps, options, message):
     with pytest.raises(UsageError, match=message):
         attach(Two(), taps, **options)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scripted_models_are_attached_to_at_their_inputs_alone():
+    scripted = torch.jit.trace(Two(), batch(2))
+    with pytest.raises(UsageError, match="a scripted or traced model calls its submodules where no tap can follow"):
+        attach(scripted, TAPS)
+    attached = attach(scripted, {"audio": np.int64(0), "visual": 1}, at="", layout="bd").eval()
+    given = batch()
+    assert torch.equal(attached(*given), scripted(*given))
 
 
 def test_what_is_no_module_or_attached_already_is_refused():

@@ -4,7 +4,7 @@ import torch
 
 from concordant.data.scaling import apply, fit
 from concordant.deploy.deployed import Description, InputScale, read_description
-from concordant.errors import DataError
+from concordant.errors import DataError, UsageError
 
 
 @pytest.mark.parametrize("layout", ["bd", "btd", "bchw", "bcthw"])
@@ -45,6 +45,31 @@ def test_absent_modalities_and_padded_steps_do_not_change_the_answer(built, batc
             if name in masks:
                 x[~masks[name]] = -1e3
         assert torch.equal(model(inputs, masks, present).logits, expected)
+
+
+def test_numpy_arrays_are_taken(built, batch):
+    model = built("mbt")
+    inputs, masks, present = batch(model, 5)
+    arrays = ({name: x.numpy() for name, x in given.items()} for given in (inputs, masks, present))
+    with torch.no_grad():
+        assert torch.equal(model(*arrays).logits, model(inputs, masks, present).logits)
+
+
+def test_inputs_that_do_not_fit_are_refused_in_a_sentence(built, batch):
+    model = built("mbt")
+    inputs, _, _ = batch(model, 5)
+    name = next(iter(inputs))
+    for wrong, message in (
+        ({}, "inputs must have .*; found nothing"),
+        (3, "inputs must have .*; found int"),
+        (
+            {**inputs, name: inputs[name][..., :1]},
+            rf"inputs\['{name}'\] must have layout '.*' with \d+ features; found",
+        ),
+        ({**inputs, name: [1, 2]}, rf"inputs\['{name}'\] must have layout .*; found \[1, 2\]"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            model(wrong)
 
 
 def test_a_description_survives_json(described):

@@ -132,3 +132,26 @@ def test_a_fusion_without_a_single_head_is_refused(name):
     assert not isinstance(getattr(model, "head", None), nn.Module)
     with pytest.raises(UsageError, match=f"{type(model).__name__} has no single head for all modalities"):
         head_of(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("lf-dnn", {"classes": np.float64(3)}, r"classes must be an integer of 1 or more; found np\.float64\(3\.0\)"),
+        ("lf-dnn", {"classes": 0}, "classes must be 1 or more; found 0"),
+        ("lf-dnn", {"dropout": torch.tensor(0.1)}, r"dropout must be a number; found tensor\(0\.1000\)"),
+        ("mbt", {"dropout": 1.0}, r"dropout must lie in \[0, 1\); found 1\.0"),
+        (
+            "mult",
+            {"width": "40", "layers": 1.5},
+            "width must be an integer of 1 or more; found '40'; layers must be an",
+        ),
+    ],
+)
+def test_arguments_of_wrong_types_are_refused_in_one_sentence(name, options, message):
+    specs = {one: FeatureSpec(4, LAYOUTS["btd"]) for one in ("text", "audio")}
+    with pytest.raises(UsageError, match=message):
+        FUSIONS[name].build(specs, **{"classes": 3, **options})
+    with pytest.raises(UsageError, match=r"'a\.b' cannot name a modality"):
+        FUSIONS[name].build({"a.b": specs["text"], "c": specs["text"]}, classes=3)
+    assert FUSIONS[name].build(specs, classes=np.int64(3), **FUSIONS[name].small).classes == 3

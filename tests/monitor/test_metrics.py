@@ -61,6 +61,14 @@ def test_the_numbers_are_served_over_http(monitor):
     assert 'concordant_modality_state{modality="b",state="ok"} 1.0' in text
 
 
+def test_a_registry_takes_one_monitor(monitor):
+    registry = CollectorRegistry()
+    monitor.register(registry)
+    for other in (monitor, Monitor(monitor.model)):
+        with pytest.raises(UsageError, match=r"registry has the metrics of a monitor already; .*of its own \(Dupl"):
+            other.register(registry)
+
+
 def test_a_port_that_cannot_be_had_is_refused(monitor):
     with pytest.raises(UsageError, match=r"port 99999 of 127\.0\.0\.1 cannot be served \(.*\); choose another"):
         monitor.serve_metrics(99999)

@@ -239,3 +239,35 @@ def test_wrong_use_is_refused_in_a_sentence(calibrator, monitor):
 
 def test_the_monitor_is_at_the_top_of_the_package():
     assert concordant.Monitor is Monitor
+
+
+def test_numpy_arrays_and_numbers_are_taken(calibrator):
+    clean = streamed(60, 1001)
+    monitors = [
+        Monitor(calibrator, rate=kind(1e-3), seed=seed(3)) for kind, seed in ((float, int), (np.float64, np.int64))
+    ]
+    monitors[0].learn(clean)
+    monitors[1].learn({name: x.double().numpy() for name, x in clean.items()})
+    stream = {name: x[:8] for name, x in clean.items()}
+    for monitor, change in zip(monitors, (lambda x: x, lambda x: x.double().numpy()), strict=True):
+        monitor.update({name: change(x) for name, x in stream.items()})
+        monitor.update(
+            {name: change(x[0]) for name, x in stream.items()}, present=dict.fromkeys(stream, np.bool_(True))
+        )
+    assert monitors[0].status == monitors[1].status
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": torch.tensor(0.1)}, r"rate must lie between 0 and 1: .*; found tensor"),
+        ({"guarantee": np.zeros(2)}, r"guarantee must be one of run-length, ever; found ndarray of shape \(2,\)"),
+        ({"seed": 0.5}, "seed must be an integer of 0 or more; found 0.5"),
+        ({"seed": -1}, "seed must be 0 or more; found -1"),
+        ({"layouts": "bd"}, "layouts must be modality -> one of auto, bd, .*; found 'bd'"),
+        ({"layouts": {"left": "db"}}, "layouts must be modality -> one of"),
+    ],
+)
+def test_arguments_of_wrong_types_are_refused(calibrator, options, message):
+    with pytest.raises(UsageError, match=message):
+        Monitor(calibrator, **options)

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from concordant import seeding
 from concordant.attach.arguments import Address, Source, check_addresses, check_sources
 from concordant.attach.hooks import RandomState, cuda_devices
 from concordant.attach.taps import Tap, check_taps, core_of, find_module, read_layouts, read_tap
 from concordant.attach.wrapper import Attached, Settings, without_calibrator
 from concordant.calibration.base import Calibrator
-from concordant.calibration.perturbation import Perturbation
-from concordant.errors import UsageError
+from concordant.calibration.perturbation import Perturbation, as_settings
+from concordant.errors import UsageError, checks, shown
 from concordant.modalities import AUTO, check_sizes
 
 __all__ = ["Attached", "attach", "call_with", "without_calibrator"]
@@ -97,18 +98,22 @@ def attach(
     >>> torch.equal(attached(audio, visual), model(audio, visual)), attached.calibration.reliability.tolist()
     (True, [[1.0, 1.0], [1.0, 1.0]])
     """
-    _check(model, taps, freeze, copies)
+    _check(model, taps, at)
+    with checks() as check:
+        check.choice("freeze", freeze, (None, "backbone"))
+        copies = check.flag("copies", copies)
+        for argument, given, what in (
+            ("calibrator", calibrator, "a calibrator, or a class or function that makes one"),
+            ("batch_size", batch_size, "a function of the model's inputs that returns B"),
+        ):
+            check.require(given is None or callable(given), f"{argument} must be {what}; found {shown(given)}")
+    as_settings(perturbation)
+    base = seeding.chosen(seed)
     names, core = tuple(taps), core_of(model)
     check_sizes(dict.fromkeys(names, 1), AUTO)  # the names; sizes may be unknown yet
-    if calibrator is not None and not callable(calibrator):  # calibrators are callable as well
-        raise UsageError(
-            f"calibrator must be a calibrator, or a class or function that makes one; found {calibrator!r}"
-        )
     if calibrator is not None and perturbation is not True:
         raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")
     layouts = read_layouts(layout, names)
-    if batch_size is not None and not callable(batch_size):
-        raise UsageError(f"batch_size must be a function of the model's inputs that returns B; found {batch_size!r}")
     sources = {"masks": check_sources("masks", masks, names), "present": check_sources("present", present, names)}
     watched = {
         f"{argument}.{name}": read_tap(source, f"{argument}[{name!r}]")
@@ -116,7 +121,6 @@ def attach(
         for name, source in given.items()
         if isinstance(source, str)
     }
-    base = int(torch.randint(2**62, ()).item()) if seed is None else seed
     checked: Any
     where: Tap | str | None = at
     if at is None:
@@ -186,8 +190,8 @@ def _run_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
         attached.calibrator.train(attached.training)
 
 
-def _check(model: object, taps: object, freeze: object, copies: object) -> None:
-    """Check the arguments that do not depend on the taps' syntax."""
+def _check(model: object, taps: object, at: object) -> None:
+    """Check a model for what no tap can follow, and the number of taps."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module; found {type(model).__name__}")
     if any(isinstance(module, Attached) for module in model.modules()):
@@ -204,8 +208,9 @@ def _check(model: object, taps: object, freeze: object, copies: object) -> None:
         )
     if not isinstance(taps, Mapping) or len(taps) < 2:
         found = list(taps) if isinstance(taps, Mapping) else taps
-        raise UsageError(f"taps must name at least two modalities, {{modality: submodule}}; found {found!r}")
-    if freeze not in (None, "backbone"):
-        raise UsageError(f"freeze must be None or 'backbone'; found {freeze!r}")
-    if not isinstance(copies, bool):
-        raise UsageError(f"copies must be True or False; found {copies!r}")
+        raise UsageError(f"taps must name at least two modalities, {{modality: submodule}}; found {shown(found)}")
+    if isinstance(core_of(model), torch.jit.ScriptModule) and at != "":
+        raise UsageError(
+            "a scripted or traced model calls its submodules where no tap can follow; attach to the model that it was "
+            'made of, or at its inputs (at="")'
+        )

@@ -11,14 +11,15 @@ import inspect
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
 
 from concordant.attach.hooks import Run, intercepted
 from concordant.attach.taps import FOLDED, Path, Tap, at_path, described, find_module, replaced, tensors_of
-from concordant.errors import UsageError
-from concordant.modalities import AUTO, LAYOUTS
+from concordant.errors import UsageError, shown
+from concordant.modalities import AUTO, LAYOUTS, as_tensor
 
 Address = int | str | tuple[int | str, ...]
 Source = str | Callable[..., Tensor]
@@ -81,13 +82,14 @@ def check_addresses(taps: Mapping[str, object]) -> dict[str, Address]:
     checked: dict[str, Address] = {}
     for name, address in taps.items():
         keys = address if isinstance(address, tuple) else (address,)
-        fine = bool(keys) and all(isinstance(key, (int, str)) and not isinstance(key, bool) for key in keys)
-        if not fine or (isinstance(keys[0], int) and keys[0] < 0):
+        path = tuple(int(key) if isinstance(key, Integral) and not isinstance(key, bool) else key for key in keys)
+        fine = bool(path) and all(type(key) in (int, str) for key in path)
+        if not fine or (isinstance(path[0], int) and path[0] < 0):
             raise UsageError(
                 f"with `at`, taps[{name!r}] must be a position (0), a parameter's name ('audio') or a path "
-                f"((0, 'audio')); found {address!r}"
+                f"((0, 'audio')); found {shown(address)}"
             )
-        checked[name] = address  # type: ignore[assignment]
+        checked[name] = path if isinstance(address, tuple) else path[0]
     return checked
 
 
@@ -132,7 +134,7 @@ def check_sources(argument: str, sources: Mapping[str, Source] | None, names: tu
     if not isinstance(sources, Mapping | None):
         raise UsageError(
             f"{argument} must be a dictionary from modality to a function of the model's inputs or the name of a "
-            f"submodule; found {sources!r}"
+            f"submodule; found {shown(sources)}"
         )
     for name, source in (sources or {}).items():
         if name not in names:
@@ -140,7 +142,7 @@ def check_sources(argument: str, sources: Mapping[str, Source] | None, names: tu
         if not isinstance(source, str) and not callable(source):
             raise UsageError(
                 f"{argument}[{name!r}] must be a function of the model's inputs or the name of a submodule; "
-                f"found {source!r}"
+                f"found {shown(source)}"
             )
     return dict(sources or {})
 
@@ -155,7 +157,7 @@ def evaluate_sources(
     values = {}
     for name, source in sources.items():
         label = f"{argument}.{name}"
-        value = found[label] if isinstance(source, str) else source(*given.args, **given.kwargs)
+        value = found[label] if isinstance(source, str) else as_tensor(source(*given.args, **given.kwargs))
         if not isinstance(value, Tensor):
             raise UsageError(f"the function {label} must return a bool tensor; found {described(value)}")
         values[name] = value
@@ -175,7 +177,7 @@ def batch_size(
         try:
             return operator.index(size)
         except TypeError:
-            raise UsageError(f"batch_size must return B, a whole number; found {size!r}") from None
+            raise UsageError(f"batch_size must return B, a whole number; found {shown(size)}") from None
     for name, x in features.items():
         if layouts[name] not in FOLDED and x.dim():
             axis = 0 if layouts[name] == AUTO else LAYOUTS[layouts[name]].batch

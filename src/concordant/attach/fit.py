@@ -7,10 +7,9 @@ applied only beyond a tolerance, so features that look clean pass unchanged.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +19,13 @@ from concordant import seeding
 from concordant.attach import Attached, attach, call_with
 from concordant.attach.arguments import Address
 from concordant.attach.taps import map_tensors, tensors_of
+from concordant.calibration.base import Calibrator
 from concordant.calibration.modulation import START
 from concordant.calibration.objective import FEWEST_CLASSES
 from concordant.calibration.perturbation import Perturbation, repeat_targets
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import UsageError, checks, shown
+from concordant.modalities import as_tensor
+from concordant.training.devices import device_faults
 from concordant.training.loop import fit, one_cycle
 from concordant.training.selection import CheckpointSelector, snapshot
 
@@ -97,35 +99,41 @@ def fit_plugin(
         UsageError: the loader is empty or gives other things than pairs, or an argument has a wrong value.
         ConcordantError: the loss is not finite.
     """
-    for name, value in (("epochs", epochs), ("steps", steps), ("learning_rate", learning_rate)):
-        if value is not None and not value > 0:
-            raise UsageError(f"{name} must be positive; found {value}")
-    if not 0 <= tolerance < math.inf:
-        raise UsageError(f"tolerance must not be negative, and finite; found {tolerance}")
     learn = learn if learn is not None else "task" if freeze is None else "reliability"
-    if learn not in ("reliability", "task"):
-        raise UsageError(f"learn must be 'reliability' or 'task'; found {learn!r}")
     alone = learn == "reliability"
-    if alone and freeze is None:
-        raise UsageError("learn='reliability' trains the calibrator alone; leave freeze='backbone' or use learn='task'")
+    with checks() as check:
+        epochs = None if epochs is None else check.integer("epochs", epochs, 1)
+        steps = None if steps is None else check.integer("steps", steps, 1)
+        learning_rate = check.number("learning_rate", learning_rate, ends="()")
+        weight_decay, tolerance = check.number("weight_decay", weight_decay), check.number("tolerance", tolerance)
+        check.choice("learn", learn, ("reliability", "task"))
+        check.require(loss is None or callable(loss), f"loss must be a function; found {shown(loss)}")
+        for name, batches in (("loader", loader), ("validation", () if validation is None else validation)):
+            found = f"{name} must be an iterable of batches; found {shown(batches)}"
+            check.require(isinstance(batches, Iterable), found)
+        both = "learn='reliability' trains the calibrator alone; leave freeze='backbone' or use learn='task'"
+        check.require(not alone or freeze is not None, both)
+        for fault in [] if device is None else device_faults(device):
+            check.require(False, fault)
     if alone:
         options = {"copies": True, **options}
         if options.get("calibrator") is None:
             options.setdefault("perturbation", Perturbation(variation=VARIATION))
-    if device is not None:
-        model = model.to(device)
-    where = next((p.device for p in model.parameters()), torch.device("cpu"))
     first = next(iter(loader), None)
     if not isinstance(first, (tuple, list)) or len(first) != 2:
         raise UsageError(
             "loader must give pairs (inputs, targets), inputs as a tuple of arguments, a dictionary or a tensor; found "
             + ("nothing" if first is None else type(first).__name__)
         )
-    if not isinstance(first[1], Tensor):
+    if not isinstance(as_tensor(first[1]), Tensor):
         raise UsageError(
             f"targets must be a tensor; found {type(first[1]).__name__}; convert it, for instance by torch.as_tensor"
         )
-    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=_moved(first[0], where), **options)
+    if device is not None and isinstance(model, nn.Module):
+        model = model.to(device)
+    where = next(model.parameters(), torch.empty(0)).device if isinstance(model, nn.Module) else torch.device("cpu")
+    example = _moved(first, where)[0]
+    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=example, **options)
     if epochs is not None and steps is None:
         steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
         if not steps:
@@ -143,7 +151,7 @@ def fit_plugin(
         return -validation_loss(attached.eval(), validation or (), criterion, seed=seed, perturbed=not alone), 0.0
 
     def step(batch: tuple[Any, Tensor]) -> Tensor:
-        inputs, targets = _moved(batch[0], where), _moved(batch[1], where)
+        inputs, targets = _moved(batch, where)
         attached.labels = class_labels(targets)
         if alone:
             call_with(attached.calibrate, inputs)
@@ -187,19 +195,14 @@ def fit_plugin(
 @torch.no_grad()
 def _tolerate(attached: Attached, least: float, validation: Batches | None) -> None:
     """Set each modality's tolerance: `least`, or what leaves 95 % of the clean validation instances unscaled."""
-    if attached.calibrator is None:
-        raise ConcordantError("the calibrator is not built")
-    found: list[list[Tensor]] = [[] for _ in attached.calibrator.names]
-    where = next(attached.parameters()).device
-    for inputs, _ in validation or ():
-        calibration = call_with(attached.calibrate, _moved(inputs, where))
+    calibrator = cast(Calibrator, attached.calibrator)
+    found: list[list[Tensor]] = [[torch.zeros(0)] for _ in calibrator.names]
+    for batch in validation or ():
+        calibration = call_with(attached.calibrate, _moved(batch, next(attached.parameters()).device)[0])
         for column, (logits, here) in enumerate(zip(calibration.logits.T, calibration.present.T, strict=True)):
-            found[column].append(logits[here].float())
-    margins = []
-    for parts in found:
-        below = START - torch.cat(parts) if parts else torch.zeros(0)
-        margins.append(max(least, below.quantile(1 - HARMED).item() if len(below) else least))
-    attached.calibrator.tolerate(margins)
+            found[column].append(START - logits[here].float().cpu())
+    below = [torch.cat(logits) for logits in found]
+    calibrator.tolerate([max(least, one.quantile(1 - HARMED).item() if len(one) else least) for one in below])
 
 
 def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
@@ -255,8 +258,8 @@ def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: i
     where = next(attached.parameters()).device
     draws = seeding.generator(seed, "fit_plugin", "validation", device=where)
     total, count = 0.0, 0
-    for inputs, targets in batches:
-        given, goal = _moved(inputs, where), _moved(targets, where)
+    for batch in batches:
+        given, goal = _moved(batch, where)
         clean = float(loss(call_with(attached, given), goal))
         on_perturbed = clean
         if perturbed:
@@ -268,8 +271,10 @@ def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: i
     return total / count
 
 
-def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401
-    return map_tensors(value, lambda x: x.to(device))
+def _moved(batch: tuple[Any, Tensor], device: torch.device) -> tuple[Any, Tensor]:
+    """Return inputs and targets on a device; targets may be a NumPy array."""
+    inputs, targets = batch
+    return map_tensors(inputs, lambda x: x.to(device)), as_tensor(targets).to(device)
 
 
 def _endless(loader: Batches) -> Iterator[tuple[Any, Tensor]]:

@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from concordant.errors import UsageError
+from concordant.errors import UsageError, shown
 from concordant.modalities import AUTO, LAYOUTS
 
 Path = tuple[int | str, ...]
@@ -76,7 +76,7 @@ def read_tap(written: object, what: str) -> Tap:
     if match is None:
         raise UsageError(
             f'{what} must be the name of a submodule, such as "net.audio", "net.audio#2" (its second '
-            f'call) or "net.audio[0]" (an element of its output); found {written!r}'
+            f'call) or "net.audio[0]" (an element of its output); found {shown(written)}'
         )
     path = tuple(int(key) if key.lstrip("-").isdigit() else key for key in re.findall(r"\[([^\[\]]+)\]", match["path"]))
     call = None if match["call"] is None else int(match["call"])
@@ -111,7 +111,7 @@ def find_module(root: nn.Module, name: str, what: str) -> nn.Module:
     for segment in name.split("."):
         while segment not in found._modules and (inner := wrapped(found)) is not None:
             found = inner
-        child = found._modules.get(segment)
+        child = dict(found._modules.items()).get(segment)
         if child is not None:
             found = child
         elif segment not in _INNER:  # else the name of a wrapper that was taken off
@@ -129,7 +129,7 @@ def wrapped(module: nn.Module) -> nn.Module | None:
     if isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         inner: nn.Module = module.module
         return inner
-    return module._modules.get("_orig_mod")
+    return dict(module._modules.items()).get("_orig_mod")  # `_modules` of a scripted module has no `get`
 
 
 def core_of(model: nn.Module) -> nn.Module:
@@ -142,14 +142,14 @@ def core_of(model: nn.Module) -> nn.Module:
 def read_layouts(layout: str | Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
     """Return modality -> layout as written; raise UsageError for unknown layouts and modalities."""
     if not isinstance(layout, str | Mapping):
-        raise UsageError(f"layout must be one for all features, or modality -> layout; found {layout!r}")
+        raise UsageError(f"layout must be one for all features, or modality -> layout; found {shown(layout)}")
     given = dict.fromkeys(names, layout) if isinstance(layout, str) else dict(layout)
     choices = (AUTO, *LAYOUTS, *FOLDED)
     for name, written in given.items():
         if name not in names:
             raise UsageError(f"layout names {name!r}, which taps does not; the modalities are {', '.join(names)}")
-        if written not in choices:
-            raise UsageError(f"unknown layout {written!r} for {name!r}; choose from: {', '.join(choices)}")
+        if not isinstance(written, str) or written not in choices:
+            raise UsageError(f"unknown layout {shown(written)} for {name!r}; choose from: {', '.join(choices)}")
     return {name: given.get(name, AUTO) for name in names}
 
 

@@ -7,7 +7,7 @@ Shapes: inputs in their layouts, batch first; logits (B, C); reliability (B, M).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from concordant.data.scaling import CLIP, Scale
 from concordant.data.split import Split, Task
-from concordant.errors import DataError, explain
+from concordant.errors import DataError, UsageError, explain, shown
+from concordant.modalities import as_tensor
 from concordant.rivals import CALIBRATORS
 from concordant.training.config import Config
 from concordant.training.model import Output, build_model
@@ -122,15 +123,24 @@ class DeployedModel(nn.Module):
         """Return logits and the calibration.
 
         Args:
-            inputs: modality -> unscaled inputs in its layout, batch first.
+            inputs: modality -> unscaled inputs in its layout, batch first; tensors, or NumPy arrays, here and below.
             masks: modality -> bool (B, T), True at valid steps; no entry = all valid.
             present: modality -> bool (B,), True where the instance has the modality; no entry = present everywhere.
+
+        Raises:
+            UsageError: a modality is missing, or its inputs have other axes or sizes than in training.
         """
+        if not isinstance(inputs, Mapping) or not all(name in inputs for name in self.description.names):
+            found = ", ".join(map(repr, inputs)) if isinstance(inputs, Mapping) else type(inputs).__name__
+            raise UsageError(f"inputs must have {', '.join(self.description.names)}; found {found or 'nothing'}")
+        inputs, masks, present = (
+            {name: as_tensor(x) for name, x in (given or {}).items()} for given in (inputs, masks, present)
+        )
         scaled = {}
         for name in self.description.names:
-            mask = None if masks is None else masks.get(name)
-            here = None if present is None else present.get(name)
-            scaled[name] = self.scales[name](inputs[name], mask, here)
+            scale = cast(InputScale, self.scales[name])
+            scale.check(name, inputs[name])
+            scaled[name] = scale(inputs[name], masks.get(name), present.get(name))
         out: Output = self.model(scaled, masks, present)
         return out
 
@@ -154,11 +164,19 @@ class InputScale(nn.Module):
 
     def __init__(self, layout: str, shape: tuple[int, ...]) -> None:
         super().__init__()
-        feature = layout.index("c" if "c" in layout else "d")
-        sizes = [shape[axis - 1] if axis == feature else 1 for axis in range(len(layout))]
+        self.feature = layout.index("c" if "c" in layout else "d")
+        sizes = [shape[axis - 1] if axis == self.feature else 1 for axis in range(len(layout))]
         self.layout = layout
         self.register_buffer("mean", torch.zeros(sizes, dtype=torch.float64))
         self.register_buffer("std", torch.ones(sizes, dtype=torch.float64))
+
+    def check(self, name: str, x: object) -> None:
+        """Raise UsageError unless inputs have the layout and the feature size."""
+        size = self.mean.shape[self.feature]
+        if not isinstance(x, Tensor) or x.dim() != len(self.layout) or x.shape[self.feature] != size:
+            raise UsageError(
+                f"inputs[{name!r}] must have layout {self.layout!r} with {size} features; found {shown(x)}"
+            )
 
     def forward(self, x: Tensor, mask: Tensor | None = None, here: Tensor | None = None) -> Tensor:
         """Return scaled inputs, float32, within ±6; 0 where a feature is constant, masked or absent."""

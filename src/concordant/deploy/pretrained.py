@@ -15,8 +15,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from concordant.deploy.deployed import DeployedModel, read_description
 from concordant.deploy.model_card import model_card
 from concordant.deploy.opening import SHARED_WEIGHTS, load_checked
-from concordant.errors import DataError
+from concordant.errors import DataError, UsageError
 from concordant.files import write_atomically
+from concordant.training.devices import device_faults
 
 
 class PretrainedModel(
@@ -85,6 +86,8 @@ class PretrainedModel(
             except EntryNotFoundError:
                 raise DataError(f"{model_id} has no {SHARED_WEIGHTS}; pickled weights are not read") from None
         load_checked(model, path)
+        if faults := device_faults(map_location):
+            raise UsageError(f"map_location: {faults[0]}")
         return model.to(map_location).eval()
 
     @classmethod

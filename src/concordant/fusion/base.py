@@ -6,16 +6,18 @@ Shapes: features in their layouts; masks (B, L) and present (B,) per modality; l
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from concordant.errors import UsageError
-from concordant.modalities import Layout, to_positions
+from concordant.errors import UsageError, checks
+from concordant.modalities import AUTO, Layout, check_sizes, to_positions
 from concordant.registry import Registry
 
 Tensors = Mapping[str, Tensor]
@@ -43,14 +45,30 @@ class Fusion(nn.Module):
         features: modality -> feature size and layout.
         classes: number of logits, C.
 
+    Raises:
+        UsageError: a keyword argument, here or in a subclass, is not of its type: integers are 1 or more, other numbers
+            are not negative, and `dropout` is below 1.
+
     Attributes:
         names: the modalities, sorted, so the declared order has no influence.
         meeting: modality -> size and layout of the output of `encode`, the features just before they meet. A subclass
             whose `encode` changes them sets it.
     """
 
+    def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: ANN401
+        """Check the keyword arguments of all constructors, whichever subclass takes them."""
+        known = [p for one in cls.__mro__ if "__init__" in vars(one) for p in _parameters(one)]
+        with checks() as check:
+            for name, annotation in known:
+                if name in options and annotation == "int":
+                    check.integer(name, options[name], 1)
+                elif name in options and annotation == "float":
+                    check.number(name, options[name], high=1 if name == "dropout" else math.inf)
+        return super().__new__(cls)
+
     def __init__(self, features: Specs, *, classes: int) -> None:
         super().__init__()
+        check_sizes({name: spec.size for name, spec in features.items()}, AUTO, fewest=1)
         self.specs = dict(features)
         self.meeting = dict(features)
         self.names = tuple(sorted(features))
@@ -97,6 +115,11 @@ class Fusion(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # The last loss belongs to a graph, which neither pickles nor deep-copies.
         return {**super().__getstate__(), "_extra": None}  # type: ignore[no-untyped-call]
+
+
+def _parameters(module: type) -> list[tuple[str, str]]:
+    """Return name and annotation of a constructor's arguments."""
+    return [(name, str(p.annotation)) for name, p in inspect.signature(module.__init__).parameters.items()]  # type: ignore[misc]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,18 @@ from torch import Tensor
 from concordant.data.split import Split
 from concordant.data.stored import StoredSplit
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS
+from concordant.modalities import LAYOUTS, as_tensor
 from concordant.monitor.evidence import Evidence
 from concordant.robustness.predict import BATCH
 from concordant.training.batches import Tensors, open_tensors
+
+
+def as_tensors(values: Any) -> Any:  # noqa: ANN401 - whatever a stream has
+    """Return NumPy arrays, alone or by modality, as tensors, of numbers in PyTorch's default precision."""
+    if isinstance(values, Mapping):
+        return {name: as_tensors(x) for name, x in values.items()}
+    found = values if isinstance(values, Tensor) else as_tensor(values)
+    return found.to(torch.get_default_dtype()) if found is not values and found.is_floating_point() else found
 
 
 def joined(parts: Sequence[Evidence]) -> Evidence:
@@ -102,7 +110,7 @@ def batches(
             yield batch.inputs, batch.masks, batch.present
     elif isinstance(data, Iterable) and not isinstance(data, (str, Tensor)):
         for item in data:
-            yield (item[0] if isinstance(item, (tuple, list)) else item), None, None
+            yield as_tensors(item[0] if isinstance(item, (tuple, list)) else item), None, None
     else:
         raise UsageError(f"data must be features by modality, a part, or a loader of them; found {type(data).__name__}")
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from concordant.errors import UsageError
+from concordant.errors import UsageError, foreign
 from concordant.monitor.alarm import KINDS
 
 if TYPE_CHECKING:
@@ -31,32 +31,35 @@ class MonitorCollector:
         self.monitor = monitor
 
     def describe(self) -> list[Any]:
-        """Return nothing: the metrics depend on the modalities, which are learned later."""
-        return []
+        """Return the metrics without numbers; the registry refuses another monitor's by their names."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        return [
+            CounterMetricFamily("concordant_monitor_instances", "Instances seen since the monitor learnt"),
+            GaugeMetricFamily(
+                "concordant_modality_state", "1 for the state that a modality is in", labels=["modality", "state"]
+            ),
+            GaugeMetricFamily(
+                "concordant_modality_reliability",
+                "Place of the last reliabilities among the clean ones; 0.5 is usual",
+                labels=["modality"],
+            ),
+            GaugeMetricFamily(
+                "concordant_modality_evidence",
+                "Logarithm of the largest statistic of a modality's tests, over that of the threshold; 1 raises an "
+                "alarm",
+                labels=["modality"],
+            ),
+            CounterMetricFamily("concordant_alarms", "Alarms raised", labels=["modality", "kind"]),
+        ]
 
     def collect(self) -> Iterator[Any]:
         """Yield the metrics; none before the monitor has learnt."""
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-
         if not self.monitor.learnt:
             return
         watch, status = self.monitor.watch, self.monitor.status
-        instances = CounterMetricFamily("concordant_monitor_instances", "Instances seen since the monitor learnt")
+        instances, state, reliability, evidence, alarms = self.describe()
         instances.add_metric([], watch.number)
-        state = GaugeMetricFamily(
-            "concordant_modality_state", "1 for the state that a modality is in", labels=["modality", "state"]
-        )
-        reliability = GaugeMetricFamily(
-            "concordant_modality_reliability",
-            "Place of the last reliabilities among the clean ones; 0.5 is usual",
-            labels=["modality"],
-        )
-        evidence = GaugeMetricFamily(
-            "concordant_modality_evidence",
-            "Logarithm of the largest statistic of a modality's tests, over that of the threshold; 1 raises an alarm",
-            labels=["modality"],
-        )
-        alarms = CounterMetricFamily("concordant_alarms", "Alarms raised", labels=["modality", "kind"])
         for name, known in status.items():
             for one in STATES:
                 state.add_metric([name, one], float(known["state"] == one))
@@ -76,10 +79,16 @@ def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> Non
         registry: None = prometheus_client's global one.
 
     Raises:
-        UsageError: prometheus_client is not installed.
+        UsageError: prometheus_client is not installed, or the registry has a monitor's metrics already.
     """
     client = _client()
-    (client.REGISTRY if registry is None else registry).register(MonitorCollector(monitor))
+    try:
+        (client.REGISTRY if registry is None else registry).register(MonitorCollector(monitor))
+    except ValueError as error:
+        raise UsageError(
+            "registry has the metrics of a monitor already; give each monitor a CollectorRegistry of its own "
+            f"({foreign(error)})"
+        ) from None
 
 
 def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # noqa: ANN401 - a WSGI server
@@ -99,7 +108,7 @@ def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # no
     try:
         server, _ = client.start_http_server(port, addr=address, registry=registry)
     except (OSError, OverflowError) as error:
-        raise UsageError(f"port {port} of {address} cannot be served ({error}); choose another") from None
+        raise UsageError(f"port {port} of {address} cannot be served ({foreign(error)}); choose another") from None
     return server
 
 

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from concordant.attach.taps import core_of, map_tensors
 from concordant.attach.wrapper import Attached
 from concordant.calibration import Calibration, Calibrator
-from concordant.errors import DataError, UsageError
+from concordant.errors import DataError, UsageError, checks, shown
 from concordant.files import read_json, write_json
+from concordant.modalities import AUTO, LAYOUTS
 from concordant.monitor.alarm import Alarm
-from concordant.monitor.batches import alone, batches, is_single, joined
+from concordant.monitor.batches import alone, as_tensors, batches, is_single, joined
 from concordant.monitor.evidence import Evidence, evidence_of
 from concordant.monitor.sequential import check_guarantee
 from concordant.monitor.watch import Watch
@@ -65,9 +66,15 @@ class Monitor:
         layouts: Mapping[str, str] | None = None,
     ) -> None:
         check_guarantee(rate, guarantee)
-        if not callable(model):
-            raise UsageError(f"model must be a module or another callable; found {type(model).__name__}")
-        self.model, self.rate, self.guarantee, self.seed = model, rate, guarantee, seed
+        self.model, self.rate, self.guarantee = model, float(rate), guarantee
+        with checks() as check:
+            found = type(model).__name__
+            check.require(callable(model), f"model must be a module or another callable; found {found}")
+            self.seed = check.integer("seed", seed, 0)
+            known = (AUTO, *LAYOUTS)
+            fine = layouts is None or (isinstance(layouts, Mapping) and all(x in known for x in layouts.values()))
+            message = f"layouts must be modality -> one of {', '.join(known)}; found {shown(layouts)}"
+            check.require(fine, message)
         self.layouts = dict(layouts) if layouts is not None else _layouts_of(model)
         self._watch: Watch | None = None
         self._axes: dict[str, int] = {}
@@ -111,7 +118,7 @@ class Monitor:
         present: Mapping[str, Tensor] | None = None,
     ) -> Iterator[Evidence]:
         """Yield the evidence of data, batch by batch, without changing the state; arguments as for `learn`."""
-        for inputs, mask, here in batches(data, masks, present, self.layouts):
+        for inputs, mask, here in batches(as_tensors(data), as_tensors(masks), as_tensors(present), self.layouts):
             if isinstance(inputs, Mapping) and not self._axes:
                 self._axes = {name: x.dim() for name, x in inputs.items()}
             yield self._asked(inputs, mask, here)
@@ -134,6 +141,7 @@ class Monitor:
             UsageError: nothing was learnt yet, or the model gives no calibration.
         """
         watch = self.watch
+        features, masks, present = as_tensors(features), as_tensors(masks), as_tensors(present)
         if isinstance(features, Mapping) and is_single(features, self._axes):
             features, masks, present = alone(features, self.layouts), alone(masks), alone(present)
         return watch.step(self._asked(features, masks, present))
@@ -204,7 +212,7 @@ class Monitor:
             UsageError: there is no such modality.
         """
         if modality is not None and modality not in self.watch.names:
-            raise UsageError(f"unknown modality {modality!r}; choose from: {', '.join(self.watch.names)}")
+            raise UsageError(f"unknown modality {shown(modality)}; choose from: {', '.join(self.watch.names)}")
         self.watch.reset(modality)
 
     def state_dict(self) -> dict[str, Any]:

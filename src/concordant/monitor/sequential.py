@@ -8,12 +8,13 @@ Axis letters: J tests, K bets of each; n clean scores.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.errors import UsageError
+from concordant.errors import UsageError, shown
 
 Floats = NDArray[np.float64]
 GUARANTEES = ("run-length", "ever")
@@ -105,12 +106,12 @@ def check_guarantee(rate: float, guarantee: str) -> None:
     Raises:
         UsageError: says what was expected.
     """
-    if guarantee not in GUARANTEES:
-        raise UsageError(f"guarantee must be one of {', '.join(GUARANTEES)}; found {guarantee!r}")
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1:
+    if not isinstance(guarantee, str) or guarantee not in GUARANTEES:
+        raise UsageError(f"guarantee must be one of {', '.join(GUARANTEES)}; found {shown(guarantee)}")
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < 1:
         raise UsageError(
-            f"rate must lie between 0 and 1: false alarms an instance (run-length), or the chance of one ever (ever); "
-            f"found {rate!r}"
+            "rate must lie between 0 and 1: false alarms per instance (run-length), or the chance of one ever (ever); "
+            f"found {shown(rate)}"
         )
 
 
