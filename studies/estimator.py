@@ -1,19 +1,17 @@
-"""Makes results/estimator.json and results/ESTIMATOR.md: `python -m studies.estimator [NAME ...]`.
+"""Make results/estimator.json and results/ESTIMATOR.md: `python -m studies.estimator [NAME ...]`.
 
-The estimator against scikit-learn's usual pipelines on the same folds, untouched and with one random modality of every
-test instance corrupted. All models get equal standardised arrays and have their default parameters; the pipelines get
-the modalities side by side, an absent one as zeros. Datasets that are not named keep their earlier results.
+The estimator is compared with scikit-learn's usual pipelines on the same folds, clean and with one random modality of
+every test instance corrupted. All models get the same standardised arrays and have their default parameters; the
+pipelines get the modalities side by side, an absent one as zeros. Datasets that are not named keep their results.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +22,26 @@ from concordant.benchmarks.small import HANDWRITTEN, SCENE15
 from concordant.data.archives import Column, find_data_folder, read_archive
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import Split, stratified
-from concordant.errors import ConcordantError
 from concordant.estimator import Modalities
 from concordant.files import read_json, write_json, write_text
-from concordant.report.format import pairs_text
 from concordant.report.record import Cell, Table, markdown, spread
 from concordant.robustness.conditions import SplitContext, corrupt, victims
 from concordant.robustness.corruptions import KINDS
 from concordant.training.provenance import hardware, versions
+from studies import common
+from studies.common import RESULTS
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "results"
 SEEDS = 3
 STRENGTHS = {"gaussian-noise": 1.5, "dimension-replacement": 0.45, "swap": 1.0, "dimension-dropout": 0.75}
 
-SplitRows = Callable[[Split, int], tuple[NDArray[np.int64], NDArray[np.int64]]]
+Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset: a function that loads it, one that splits it, and a summary in one line."""
+class Dataset(NamedTuple):
+    """How a dataset is loaded and split into training and test rows, and a summary in one line."""
 
     load: Callable[[Path], Split]
-    split: SplitRows
+    split: Callable[[Split, int], tuple[Rows, Rows]]
     summary: str
 
 
@@ -81,19 +76,19 @@ def _part(vectors: Mapping[str, NDArray[Any]], labels: NDArray[Any]) -> Split:
     return Split(inputs, labels.astype(np.int64), np.array([str(row) for row in range(len(labels))]))
 
 
-def random_split(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def random_split(part: Split, seed: int) -> tuple[Rows, Rows]:
     """Return four fifths and one fifth of the rows, by class."""
     return stratified(np.arange(len(part)), part.labels, 0.2, seed, "estimator", "test")
 
 
-def by_subject(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the published split, whatever the seed."""
+def by_subject(part: Split, seed: int) -> tuple[Rows, Rows]:
+    """Return the published split, for every seed."""
     odd = np.isin(np.asarray(part.groups).astype(np.int64), actions.TRAIN_SUBJECTS)
     return np.flatnonzero(odd), np.flatnonzero(~odd)
 
 
-def by_fold(part: Split, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the published folds: that of the seed's number tests."""
+def by_fold(part: Split, seed: int) -> tuple[Rows, Rows]:
+    """Return the published folds; the one with the number of the seed is the test part."""
     here = np.asarray(part.groups) == str(seed)
     return np.flatnonzero(~here), np.flatnonzero(here)
 
@@ -159,43 +154,35 @@ def _given(part: Split, ours: bool) -> Any:  # noqa: ANN401
 
 def page(document: Mapping[str, Any]) -> str:
     """Return the Markdown page of a document."""
-    lines = [
-        "# The estimator and scikit-learn's pipelines",
-        "",
+    kinds = document["strengths"]
+    parts = [
+        "# The estimator and scikit-learn's pipelines\n",
         "Made by `python -m studies.estimator`; the numbers are those of `results/estimator.json`. Accuracy in "
         f"percent, mean ± standard deviation over {document['seeds']} seeds; the same folds and default parameters for "
         "all. "
         "*Corrupted*: one random modality of every test instance, mean over the kinds "
-        + ", ".join(f"{kind} {strength:g}" for kind, strength in document["strengths"].items())
+        + ", ".join(f"{kind} {strength:g}" for kind, strength in kinds.items())
         + ". `CalibratedClassifier, none` is the twin: the same network trained with the same perturbations, without "
         "the calibrator. The pipelines get the modalities side by side, standardised, and see nothing perturbed; "
-        "logistic regression may take 2000 iterations.",
-        *(["", f"**{document['remark']}**"] if "remark" in document else []),
+        "logistic regression may take 2000 iterations.\n",
+        *common.remark_of(document),
     ]
-    kinds = list(document["strengths"])
     for name, entry in document["datasets"].items():
         rows: list[list[Cell | str]] = []
         for label in dict.fromkeys(run["model"] for run in entry["runs"]):
             scores = [run["scores"] for run in entry["runs"] if run["model"] == label]
-            corrupted = spread((100 * float(np.mean([one[kind] for kind in kinds])) for one in scores), scale=1)
-            columns = [spread((100 * one[kind] for one in scores), scale=1) for kind in ("clean", *kinds)]
-            rows.append([label, columns[0], corrupted, *columns[1:]])
-        lines += ["", f"## {name}", "", f"{entry['summary']}.", ""]
-        lines.append(markdown(Table("", "", ["model", "clean", "corrupted", *kinds], rows)).rstrip())
-    made, machine = pairs_text(document["versions"], " "), pairs_text(document["hardware"])
-    return "\n".join([*lines, "", f"Versions: {made}. Hardware: {machine}.", ""])
+            scores = [{**one, "corrupted": float(np.mean([one[kind] for kind in kinds]))} for one in scores]
+            columns = ("clean", "corrupted", *kinds)
+            rows.append([label, *(spread((100 * one[kind] for one in scores), scale=1) for kind in columns)])
+        found = markdown(Table("", "", ["model", "clean", "corrupted", *kinds], rows))
+        parts += [f"## {name}\n", f"{entry['summary']}.\n", found]
+    return "\n".join([*parts, f"{common.made_line(document)}\n"])
 
 
-def main() -> int:
+def main() -> None:
     """Measure the named datasets, or all, and write numbers and page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(DATASETS)}; default: all")
-    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"how many; default: {SEEDS}")
-    arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in DATASETS]
-    if unknown:
-        parser.error(f"unknown dataset {unknown[0]!r}; choose from: {', '.join(DATASETS)}")
+    seeds = {"type": int, "default": SEEDS, "help": f"how many; default: {SEEDS}"}
+    arguments = common.arguments(__doc__, tuple(DATASETS), "dataset", seeds=seeds)
     folder = find_data_folder(arguments.data)
     warnings.simplefilter("ignore", category=FutureWarning)
     out = RESULTS / "estimator.json"
@@ -213,11 +200,7 @@ def main() -> int:
         }
         write_json(out, document)  # after each dataset: an interruption loses nothing
         write_text(RESULTS / "ESTIMATOR.md", page(document))
-    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConcordantError as error:
-        sys.exit(f"studies/estimator.py: {error}")
+    common.run_script(main, "studies.estimator")

@@ -1,16 +1,15 @@
-"""Makes results/monitor.json and results/MONITOR.md: `python -m studies.monitor [--streams 200] [--data DIR]`.
+"""Make results/monitor.json and results/MONITOR.md: `python -m studies.monitor [--streams 200] [--data DIR]`.
 
 One calibrated model per benchmark is trained as by `concordant run` (seed 0). The evidence of every test instance,
-clean and with each fault of each modality, is computed once; the streams are drawn from these numbers. For every stream
-the test instances are shuffled: the monitor learns from the first half, the rest is the stream. The two are therefore
-exchangeable, and no instance comes twice. A fault begins with instance 51 and stays.
+clean and with each fault of each modality, is computed once, and streams are drawn from it. For every stream the test
+instances are shuffled: the monitor learns from the first half, the rest is the stream. The two are therefore
+exchangeable, and no instance occurs twice. A fault begins with instance 51 and stays.
 Axis letters: N test instances.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from safetensors.torch import save_file
 
 from concordant import seeding
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.split import Floats, Split, Task
-from concordant.errors import ConcordantError
+from concordant.data.split import Split, Task
 from concordant.files import read_json, write_atomically, write_json, write_text
 from concordant.monitor import Alarm
 from concordant.monitor.batches import joined
@@ -31,17 +29,16 @@ from concordant.monitor.evidence import Evidence
 from concordant.monitor.monitor import Monitor
 from concordant.monitor.sequential import threshold
 from concordant.monitor.watch import Watch
-from concordant.report.format import pairs_text
 from concordant.report.record import Table, markdown
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import load_weights
 from concordant.training.train import train
+from studies import common
+from studies.common import RESULTS, RUNS
 
 Rows = NDArray[np.int64]
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "results"
 BENCHMARKS = ("utd-mhad", "av-digits")
 KINDS = ("died", "frozen", "swapped", "drifted")
 BEFORE = 50  # clean instances of a stream with a fault
@@ -52,12 +49,9 @@ PACE = 10  # instances for which the drift stays at one strength
 VARIANTS = 8  # draws of donors, and of the instances at which a sensor freezes
 
 
-def main() -> int:
+def main() -> None:
     """Train, simulate, and write numbers and page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--streams", type=int, default=200)
-    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
-    arguments = parser.parse_args()
+    arguments = common.arguments(__doc__, streams={"type": int, "default": 200})
     torch.set_num_threads(1)
     document: dict[str, Any] = {
         "schema": "concordant.monitor-results/1",
@@ -71,35 +65,27 @@ def main() -> int:
     }
     write_json(RESULTS / "monitor.json", document)
     write_text(RESULTS / "MONITOR.md", page(read_json(RESULTS / "monitor.json")))
-    return 0
 
 
 def measure(name: str, streams: int, data: str | None) -> dict[str, Any]:
     """Return the numbers of one benchmark."""
     print(f"{name}: training", flush=True)
-    config = make_config(name, seeds=1)
     task = prepare(name, seed=0, data=data)
-    model = trained(task, config, ROOT / "runs" / "results" / "monitor" / f"{name}.safetensors")
-    (test,) = task.test.chunks()
-    (valid,) = task.valid.chunks()
+    model = trained(task, make_config(name, seeds=1), RUNS / "results" / "monitor" / f"{name}.safetensors")
+    (test,), (valid,) = task.test.chunks(), task.valid.chunks()
     monitor = Monitor(model, layouts=task.layouts)
     print(f"{name}: evidence of {len(test)} instances", flush=True)
-    clean, other = ask(monitor, test), ask(monitor, valid)
+    clean, other = (joined(list(monitor.evidence(split))) for split in (test, valid))
     faults = {(kind, modality): fault(monitor, test, kind, modality) for modality in clean.names for kind in KINDS}
     print(f"{name}: streams", flush=True)
-    length = len(clean) - len(clean) // 2
-    found: dict[str, Any] = {
+    return {
         "modalities": list(clean.names),
         "learnt_from": len(clean) // 2,
-        "length": length,
+        "length": len(clean) - len(clean) // 2,
         "clean": [false_alarms(clean, None, guarantee, rate, streams) for guarantee, rate in SETTINGS],
         "other_subjects": false_alarms(clean, other, "run-length", RATE, streams),
-        "faults": [],
+        "faults": [delays(clean, found, *which, streams) for which, found in faults.items()],
     }
-    for (kind, modality), evidence in faults.items():
-        found["faults"].append(delays(clean, evidence, kind, modality, streams))
-        print(found["faults"][-1], flush=True)
-    return found
 
 
 def trained(task: Task, config: Config, path: Path) -> MultimodalModel:
@@ -107,45 +93,34 @@ def trained(task: Task, config: Config, path: Path) -> MultimodalModel:
     variant = Variant("context", True)
     if not path.exists():
         weights = train(task, config, variant, 0).model.state_dict()
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: save_file(weights, temporary))
     model = build_model(task, config, variant, 0)
     load_weights(model, path)
     return model.eval()
 
 
-def ask(monitor: Monitor, part: Split) -> Evidence:
-    """Return the evidence of a part's instances."""
-    return joined(list(monitor.evidence(part)))
-
-
-def fault(monitor: Monitor, part: Split, kind: str, modality: str) -> list[Evidence]:
+def fault(monitor: Monitor, split: Split, kind: str, modality: str) -> list[Evidence]:
     """Return the evidence of all instances under a fault, once for each variant or strength of it."""
     draws = np.random.default_rng(seeding.derive_seed(0, "monitor", kind, modality))
-    x = part.inputs[modality]
+    x = split.inputs[modality]
     if kind == "died":
         changed = [np.zeros_like(x)]
     elif kind == "frozen":
         changed = [np.broadcast_to(x[row], x.shape).copy() for row in draws.permutation(len(x))[:VARIANTS]]
     elif kind == "swapped":
         changed = [x[draws.permutation(len(x))] for _ in range(VARIANTS)]
-    else:
-        noise = draws.standard_normal(x.shape, dtype=np.float32) * spread(x)
+    else:  # drifted: noise by the deviation of each feature of a vector or sequence, of a map by that of all values
+        deviation = x.std() if x.ndim > 3 else x.std(axis=tuple(range(x.ndim - 1)))
+        noise = draws.standard_normal(x.shape, dtype=np.float32) * deviation
         changed = [x + np.float32(strength) * noise for strength in STRENGTHS]
-    return [ask(monitor, part.with_inputs({**part.inputs, modality: values})) for values in changed]
+    parts = (split.with_inputs({**split.inputs, modality: values}) for values in changed)
+    return [joined(list(monitor.evidence(part))) for part in parts]
 
 
-def spread(x: Floats) -> Any:  # noqa: ANN401 - broadcasts over x
-    """Return the standard deviation over everything but the last axis of a sequence; of a map over everything."""
-    return x.std() if x.ndim > 3 else x.std(axis=tuple(range(x.ndim - 1)))
-
-
-def shuffled(
-    clean: Evidence, stream: int, *what: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64], np.random.Generator]:
+def shuffled(clean: Evidence, stream: int, *what: str) -> tuple[Rows, Rows, np.random.Generator]:
     """Return the rows to learn from, those of the stream, and the source of the monitor's draws.
 
-    Every row of a table has its own shuffles: its counts do not depend on those of the others.
+    Every row of a table has its own shuffles, so that its counts do not depend on those of the others.
     """
     draws = np.random.default_rng(seeding.derive_seed(stream, "monitor", "stream", *what))
     order = draws.permutation(len(clean))
@@ -155,11 +130,11 @@ def shuffled(
 def false_alarms(clean: Evidence, learnt: Evidence | None, guarantee: str, rate: float, streams: int) -> dict[str, Any]:
     """Return how many clean streams raise an alarm, and what the guarantee allows on average."""
     length, first = len(clean) - len(clean) // 2, []
+    what = "clean" if learnt is None else "other subjects"
     for stream in range(streams):
-        what = "clean" if learnt is None else "other subjects"
-        known_rows, rest, draws = shuffled(clean, stream, what, guarantee, str(rate))
-        known = clean.take(known_rows) if learnt is None else learnt.take(draws.permutation(len(learnt)))
-        alarm = run(Watch(known, rate=rate, guarantee=guarantee, draws=draws), clean.take(rest))
+        known, rest, draws = shuffled(clean, stream, what, guarantee, str(rate))
+        reference = clean.take(known) if learnt is None else learnt.take(draws.permutation(len(learnt)))
+        alarm = first_alarm(Watch(reference, rate=rate, guarantee=guarantee, draws=draws), clean.take(rest))
         first.append(length + 1 if alarm is None else alarm.number)
     return {
         "guarantee": guarantee,
@@ -175,46 +150,40 @@ def false_alarms(clean: Evidence, learnt: Evidence | None, guarantee: str, rate:
 
 def delays(clean: Evidence, faulty: Sequence[Evidence], kind: str, modality: str, streams: int) -> dict[str, Any]:
     """Return the delay of the alarm after a fault of a modality, and how often modality and kind are identified."""
-    found, early, right, named = [], 0, 0, 0
-    kinds: dict[str, int] = {}
+    alarms: list[Alarm] = []
     for stream in range(streams):
-        first, rest, draws = shuffled(clean, stream, kind, modality)
+        known, rest, draws = shuffled(clean, stream, kind, modality)
+        chosen = faulty[int(draws.integers(len(faulty)))]
         parts = [clean.take(rest[:BEFORE])]
-        chosen = int(draws.integers(len(faulty)))
-        if kind == "drifted":
-            for start in range(BEFORE, len(rest), PACE):
-                level = min((start - BEFORE) // PACE, len(faulty) - 1)
-                parts.append(faulty[level].take(rest[start : start + PACE]))
+        if kind == "drifted":  # through all strengths; the last one stays
+            for step, start in enumerate(range(BEFORE, len(rest), PACE)):
+                parts.append(faulty[min(step, len(faulty) - 1)].take(rest[start : start + PACE]))
         else:
-            parts.append(faulty[chosen].take(rest[BEFORE:]))
-        watch = Watch(clean.take(first), rate=RATE, guarantee="run-length", draws=draws)
-        alarm = run(watch, joined(parts))
-        if alarm is None:
-            continue
-        if alarm.number <= BEFORE:
-            early += 1
-            continue
-        found.append(alarm.number - BEFORE)
-        right += alarm.modality == modality
-        named += alarm.modality == modality and alarm.kind == kind
-        kinds[alarm.kind] = kinds.get(alarm.kind, 0) + 1
+            parts.append(chosen.take(rest[BEFORE:]))
+        watch = Watch(clean.take(known), rate=RATE, guarantee="run-length", draws=draws)
+        alarm = first_alarm(watch, joined(parts))
+        alarms += [] if alarm is None else [alarm]
+    seen = [alarm for alarm in alarms if alarm.number > BEFORE]
+    found = [alarm.number - BEFORE for alarm in seen]
     quantiles = np.quantile(found, [0.5, 0.9]).tolist() if found else [None, None]
-    return {
+    row = {
         "kind": kind,
         "modality": modality,
         "streams": streams,
-        "seen": len(found),
-        "early": early,
+        "seen": len(seen),
+        "early": len(alarms) - len(seen),
         "median_delay": quantiles[0],
         "ninth_decile_delay": quantiles[1],
         "mean_delay": float(np.mean(found)) if found else None,
-        "right_modality": right,
-        "right_kind": named,
-        "kinds": kinds,
+        "right_modality": sum(alarm.modality == modality for alarm in seen),
+        "right_kind": sum((alarm.modality, alarm.kind) == (modality, kind) for alarm in seen),
+        "kinds": dict(Counter(alarm.kind for alarm in seen)),
     }
+    print(row, flush=True)
+    return row
 
 
-def run(watch: Watch, evidence: Evidence) -> Alarm | None:
+def first_alarm(watch: Watch, evidence: Evidence) -> Alarm | None:
     """Return the first alarm of a stream."""
     for row in range(len(evidence)):
         alarms = watch.step(evidence.take(slice(row, row + 1)))
@@ -228,24 +197,23 @@ def page(document: dict[str, Any]) -> str:
     clean_rows: list[list[str]] = []
     fault_rows: list[list[str]] = []
     for name, one in document["benchmarks"].items():
-        rows = [(f"{one['learnt_from']} clean test instances", row, True) for row in one["clean"]]
-        rows.append(("the validation part (other subjects)", one["other_subjects"], False))
-        for learnt, row, holds in rows:
+        rows = [
+            (f"{one['learnt_from']} clean test instances", row, f"{100 * row['allowed']:.1f} %") for row in one["clean"]
+        ]
+        rows.append(("the validation part (other subjects)", one["other_subjects"], "not exchangeable"))
+        for learnt, row, allowed in rows:
             share = 100 * row["alarms"] / row["streams"]
-            clean_rows.append(
-                [
-                    *(name, learnt, row["guarantee"], f"{row['rate']:g}", str(row["instances"])),
-                    f"{row['alarms']} of {row['streams']} ({share:.1f} %)",
-                    f"{100 * row['allowed']:.1f} %" if holds else "not exchangeable",
-                    f"{row['mean_run_length_at_least']:.0f} or more",
-                ]
-            )
+            alarms = f"{row['alarms']} of {row['streams']} ({share:.1f} %)"
+            length = f"{row['mean_run_length_at_least']:.0f} or more"
+            setting = (name, learnt, row["guarantee"], f"{row['rate']:g}", str(row["instances"]))
+            clean_rows.append([*setting, alarms, allowed, length])
         for row in one["faults"]:
             seen = max(row["seen"], 1)
+            delay = (row[key] for key in ("median_delay", "ninth_decile_delay"))
             fault_rows.append(
                 [
                     *(name, row["modality"], row["kind"], f"{row['seen']} of {row['streams']}", str(row["early"])),
-                    *("-" if row[key] is None else f"{row[key]:.0f}" for key in ("median_delay", "ninth_decile_delay")),
+                    *("-" if value is None else f"{value:.0f}" for value in delay),
                     *(f"{100 * row[key] / seen:.0f} %" for key in ("right_modality", "right_kind")),
                 ]
             )
@@ -256,7 +224,7 @@ def page(document: dict[str, Any]) -> str:
         f"Made by `{document['command']}`; the numbers are those of [monitor.json](monitor.json). For each of "
         f"{document['streams']} streams the test instances are shuffled, the monitor learns from the first half, and "
         "the rest is the stream.",
-        *([f"**{document['remark']}**"] if "remark" in document else []),
+        *(line.rstrip() for line in common.remark_of(document)),
         "## False alarms on clean streams",
         "Share of the clean streams in which any alarm is raised, and the largest chance that the guarantee allows. "
         "The mean run length counts a stream without an alarm as one that raises it right after its end, and so is too "
@@ -269,13 +237,10 @@ def page(document: dict[str, Any]) -> str:
         "sensor delivers what belongs to another instance, a dead one zeros. With two sensors "
         "which of them was swapped is a guess: they disagree with each other, and no third one is there.",
         markdown(Table("", "", [*fault_head, "right sensor", "right kind"], fault_rows, left=3)).rstrip(),
-        f"Versions: {pairs_text(document['versions'], ' ')}. Hardware: {pairs_text(document['hardware'])}.\n",
+        f"{common.made_line(document)}\n",
     ]
     return "\n\n".join(parts)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConcordantError as error:
-        sys.exit(f"studies/monitor.py: {error}")
+    common.run_script(main, "studies.monitor")

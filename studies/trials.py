@@ -1,21 +1,19 @@
-"""Tries a calibrator on validation data alone: `python -m studies.trials FAMILY LABEL [NAME=NUMBER ...] [--seeds N]`.
+"""Try a calibrator on validation data alone: `python -m studies.trials FAMILY LABEL [NAME=NUMBER ...] [--seeds N]`.
 
-FAMILY is one of the study's (studies.paper.grid), LABEL a method as in its tables ("context", "none+perturbed"),
-NAME=NUMBER an argument of the calibrator in place of its default, recipe.NAME=NUMBER a field of the recipe in place of
-the benchmark's, `--fusion` another one of the family's than the searched. `--record` keeps the scores in
-results/trials.json. The test split is removed first. The validation split is scored, clean and under every
-kind of corruption at the study's severities; where test subjects are new and validation subjects are not (utd-mhad), a
-training subject is left out of training and scored instead. The method was chosen in this way (docs/method.md).
+FAMILY is one of the study's (studies.paper.grid), LABEL a method as in its tables ("context", "none+perturbed").
+NAME=NUMBER replaces a default argument of the calibrator, recipe.NAME=NUMBER a field of the benchmark's recipe,
+`--fusion` the fusion by which the family's recipes were searched; `--record` keeps the scores in results/trials.json.
+The test split is removed first. The validation split is scored, clean and under every kind of corruption at the study's
+severities; where test subjects are new and validation subjects are not (utd-mhad), a training subject is left out of
+training and scored instead. The method was chosen in this way (docs/method.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
-import sys
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,15 +30,16 @@ from concordant.sweep.trial import without_test
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
+from studies import common
 from studies.paper.grid import FULL, base_config
 from studies.paper.search import leave_group_out
 from studies.paper.stress import CONTROL, conditions
 
-KEPT = Path(__file__).resolve().parents[1] / "results" / "trials.json"
+KEPT = common.RESULTS / "trials.json"
 RECIPE = "recipe."  # before the name of one of its fields
 
 
-def main() -> int:
+def main() -> None:
     """Train over some seeds and print the scores of each and their means."""
     families = {family.name: family for family in FULL.families}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,18 +64,15 @@ def main() -> int:
             parser.error(f"{option!r} is no NAME=NUMBER")
     recipe = {name.removeprefix(RECIPE): value for name, value in numbers.items() if name.startswith(RECIPE)}
     given = {name: value for name, value in numbers.items() if not name.startswith(RECIPE)}
-    for name in given:
-        if name not in inspect.signature(ContextualCalibrator).parameters:
-            parser.error(f"a calibrator has no argument {name!r}")
-    for name in recipe:
-        if name not in FULL.space:
-            parser.error(f"no search has the field {name!r}; choose from: {', '.join(FULL.space)}")
+    for name in set(given) - set(inspect.signature(ContextualCalibrator).parameters):
+        parser.error(f"a calibrator has no argument {name!r}")
+    for name in set(recipe) - set(FULL.space):
+        parser.error(f"no search has the field {name!r}; choose from: {', '.join(FULL.space)}")
     family = replace(family, recipe={**family.recipe, **recipe})
     config = base_config(FULL, family, fusion, (calibrator,), seeds=arguments.seeds)
-    labels = [variant.label for variant in config.variants]
+    labels = {variant.label: variant for variant in config.variants}
     if arguments.label not in labels:
         parser.error(f"unknown method {arguments.label!r}; choose from: {', '.join(labels)}")
-    variant = config.variants[labels.index(arguments.label)]
     entry = CALIBRATORS[calibrator]
     CALIBRATORS._entries[calibrator] = replace(entry, options={**entry.options, **given})
     torch.set_num_threads(1)
@@ -87,30 +83,26 @@ def main() -> int:
         task, scored = leave_group_out(task, seed) if family.unseen else (task, task.valid)
         if not isinstance(scored, Split):
             raise ConcordantError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
-        model = train(task, config, variant, seed).model
+        model = train(task, config, labels[arguments.label], seed).model
         rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
         print(f"seed {seed}: clean {100 * rows[-1][0]:.1f}, corrupted {100 * rows[-1][1]:.1f}", flush=True)
     clean, corrupted = 100 * np.mean(rows, 0)
     name = " ".join([family.name, fusion, arguments.label, *arguments.options])
     print(f"{name}: clean {clean:.1f}, corrupted {corrupted:.1f}")
-    if arguments.record:
-        asked = {"family": family.name, "fusion": fusion, "label": arguments.label, "numbers": numbers}
-        scores = {"clean": [round(row[0], 6) for row in rows], "corrupted": [round(row[1], 6) for row in rows]}
-        record({**asked, **scores, "versions": versions(), "hardware": hardware()})
-    return 0
+    if arguments.record:  # in place of an earlier trial of the same
+        trial = {"family": family.name, "fusion": fusion, "label": arguments.label, "numbers": numbers}
+        known = read_json(KEPT)["trials"] if KEPT.is_file() else []
+        others = [one for one in known if {key: one[key] for key in trial} != trial]
+        scores = {key: [round(row[place], 6) for row in rows] for place, key in enumerate(("clean", "corrupted"))}
+        found = {**trial, **scores, "versions": versions(), "hardware": hardware()}
+        write_json(KEPT, {"schema": "concordant.trials/1", "trials": [*others, found]})
 
 
-def record(found: dict[str, Any]) -> None:
-    """Store the scores of a trial, one per seed, in place of an earlier equal trial."""
-    known = read_json(KEPT)["trials"] if KEPT.is_file() else []
-    asked = ("family", "fusion", "label", "numbers")
-    others = [one for one in known if any(one[key] != found[key] for key in asked)]
-    write_json(KEPT, {"schema": "concordant.trials/1", "trials": [*others, found]})
-
-
-def scores_of(model: Any, task: Task, part: Split, natures: Any, seed: int) -> tuple[float, float]:  # noqa: ANN401
-    """Return the accuracy, untouched and in the mean over kinds and severities of corruption."""
-    answers = evaluate(model, part, conditions(part, SplitContext(task.layouts, natures), FULL.severities, seed))
+def scores_of(
+    model: torch.nn.Module, task: Task, split: Split, natures: Mapping[str, str], seed: int
+) -> tuple[float, float]:
+    """Return the accuracy, clean and in the mean over kinds and severities of corruption."""
+    answers = evaluate(model, split, conditions(split, SplitContext(task.layouts, natures), FULL.severities, seed))
     kinds: dict[str, list[float]] = {}
     for name in answers.rows:
         if name.startswith("corruption.") and CONTROL not in name:
@@ -119,7 +111,4 @@ def scores_of(model: Any, task: Task, part: Split, natures: Any, seed: int) -> t
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ConcordantError as error:
-        sys.exit(f"studies/trials.py: {error}")
+    common.run_script(main, "studies.trials")

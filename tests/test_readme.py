@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from concordant.files import read_json
-from studies.results_page import grids_page
-
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -77,13 +74,6 @@ def test_the_links_lead_somewhere(link):
 def test_the_numbers_are_those_of_the_results():
     from concordant.files import read_json
     from concordant.report.tables.scores import brief
-    from studies.results_page import fill
+    from studies.common import fill
 
-    assert fill(TEXT, brief(read_json(ROOT / "results" / "digits.json"))) == TEXT
-
-
-def test_the_grids_are_made_of_the_files_beside_them():
-    text = (ROOT / "results" / "GRIDS.md").read_text(encoding="utf-8")
-    names = re.findall(r"^## (.*)$", text, flags=re.MULTILINE)
-    assert names
-    assert text == grids_page({name: read_json(ROOT / "results" / f"{name}.json") for name in names})
+    assert fill(TEXT, {"digits": brief(read_json(ROOT / "results" / "digits.json"))}, "results") == TEXT

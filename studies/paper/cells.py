@@ -20,15 +20,16 @@ from concordant.errors import DataError, explain
 from concordant.files import read_json, write_text
 from concordant.training.provenance import hardware, versions
 from studies.paper.grid import Cell, Experiment, Grid
-from studies.paper.tables import QUESTIONS, Row, Table, place_of
+from studies.paper.tables import QUESTIONS, Row, Table
 
-SCHEMA: Literal["concordant.cell/1"] = "concordant.cell/1"
+SCHEMA = "concordant.cell/1"
 DIGITS = 6
 _SCORES = ("condition", "label", "mean", "std")
 _ROWS = (
     *("condition", "of", "to", "mean_of", "std_of", "mean_to", "std_to"),
-    *("difference", "low", "high", "p", "p_wilcoxon"),
+    *("difference", "low", "high", "p", "p_holm", "p_wilcoxon"),
 )
+# A list of values, or of texts each once under "words", and under "at" the place of the one in every row.
 Column = list[Any] | dict[Literal["words", "at"], list[Any]]
 
 
@@ -39,7 +40,7 @@ class Frozen(BaseModel):
 
 
 class TableFile(Frozen):
-    """The rows of one question: column -> its values, or its distinct "words" and "at" each row which of them."""
+    """The rows of one question, column by column."""
 
     scores: dict[str, Column]
     rows: dict[str, Column]
@@ -48,26 +49,26 @@ class TableFile(Frozen):
     def _is_a_table(self) -> TableFile:
         faults = []
         for what, columns, needed in (("scores", self.scores, _SCORES), ("rows", self.rows, _ROWS)):
-            missing = [name for name in needed if columns and name not in columns]
+            missing = [name for name in needed if columns and name not in (*columns, "p_holm")]
             faults += [f"{what} lacks the columns {', '.join(missing)}"] if missing else []
             try:
                 lengths = {len(_values(one)) for one in columns.values()}
             except (IndexError, KeyError, TypeError):
                 faults.append(f"{what} has a column that points to words that are not there")
-                continue
-            faults += [f"columns of {what} have {len(lengths)} different lengths"] if len(lengths) > 1 else []
+            else:
+                faults += [f"columns of {what} have {len(lengths)} different lengths"] if len(lengths) > 1 else []
         if faults:
             raise ValueError("; ".join(faults))
         return self
 
 
 class CellFile(Frozen):
-    """The document; `asked` is what `asked_of` returns."""
+    """The document; `request` is what `request_of` returns."""
 
     schema_: Literal["concordant.cell/1"] = Field(alias="schema")
     family: str
     fusion: str
-    asked: dict[str, Any]
+    request: dict[str, Any] = Field(alias="asked")
     tables: dict[str, TableFile]
     versions: dict[str, str]
     hardware: dict[str, str | int]
@@ -84,13 +85,12 @@ class CellFile(Frozen):
         return self
 
     def tables_of(self, cell: Cell) -> dict[str, Table]:
-        """Return the table of every question, as the cell's runs gave it."""
-        place = place_of(cell)
+        """Return the table of every question, p-values uncorrected."""
         return {
             name: replace(
                 blank,
-                scores=[{**place, **row} for row in _unpacked(self.tables[name].scores)],
-                rows=[{**place, **_with_holm(row)} for row in _unpacked(self.tables[name].rows)],
+                scores=_unpacked(self.tables[name].scores, cell.columns),
+                rows=_unpacked(self.tables[name].rows, dict.fromkeys((*cell.columns, *_ROWS)) | cell.columns),
             )
             for name, blank in QUESTIONS.items()
         }
@@ -101,45 +101,29 @@ def path_of(folder: Path, cell: Cell) -> Path:
     return folder / f"{cell.family.name}--{cell.fusion}.json"
 
 
-def asked_of(grid: Grid, experiments: Sequence[Experiment]) -> dict[str, Any]:
+def request_of(grid: Grid, experiments: Sequence[Experiment]) -> dict[str, Any]:
     """Return what defines a cell's results: configurations of its experiments, severities and resamples."""
     configs = {one.ablations: one.config.model_dump(mode="json") for one in experiments}
-    asked = {
-        "config": configs[False],
-        "ablations": configs.get(True),
-        "severities": list(grid.severities),
-        "resamples": grid.resamples,
-    }
-    found: dict[str, Any] = json.loads(json.dumps(asked))  # as a file has it
-    return found
+    sizes = {"severities": grid.severities, "resamples": grid.resamples}
+    found = {"config": configs.get(False), "ablations": configs.get(True), **sizes}
+    return dict(json.loads(json.dumps(found)))  # as a file has it
 
 
 def write_cell(
-    path: Path, cell: Cell, asked: Mapping[str, Any], tables: Mapping[str, Table], commit: str | None
+    path: Path, cell: Cell, request: Mapping[str, Any], tables: Mapping[str, Table], commit: str | None
 ) -> None:
     """Write the file of a cell that was just run on this machine."""
-    place = place_of(cell)
-    parts = {
-        name: {"scores": _packed(table.scores, place), "rows": _packed(table.rows, {**place, "p_holm": None})}
-        for name, table in tables.items()
-    }
-    head = {"schema": SCHEMA, "family": cell.family.name, "fusion": cell.fusion, "asked": dict(asked)}
+    head = {"schema": SCHEMA, "family": cell.family.name, "fusion": cell.fusion, "asked": request}
     made = {"versions": versions(), "hardware": hardware(), "commit": commit}
-    lines = [f"{json.dumps(key)}: {_line(value)}" for key, value in {**head, **made}.items()]
-    answers = ",\n".join(f"{json.dumps(name)}: {_line(part)}" for name, part in parts.items())
-    write_text(path, "{\n" + ",\n".join(lines) + ',\n"tables": {\n' + answers + "\n}\n}\n")
-
-
-def read_cell_file(path: Path) -> CellFile:
-    """Read the file of a cell.
-
-    Raises:
-        DataError: the file is not such a document; all its faults are named.
-    """
-    try:
-        return CellFile.model_validate(read_json(path))
-    except ValidationError as error:
-        raise DataError(f"{path} is no {SCHEMA} document: {explain(error)}; remove it to run the cell again") from None
+    parts = {
+        name: {
+            what: _packed(rows, (*cell.columns, "p_holm"))
+            for what, rows in (("scores", one.scores), ("rows", one.rows))
+        }
+        for name, one in tables.items()
+    }
+    answers = ",\n".join(map(_line, parts.items()))
+    write_text(path, "{\n" + ",\n".join(map(_line, {**head, **made}.items())) + f',\n"tables": {{\n{answers}\n}}\n}}\n')
 
 
 def read_cell_files(folder: Path, cells: Sequence[Cell]) -> dict[str, CellFile]:
@@ -151,50 +135,41 @@ def read_cell_files(folder: Path, cells: Sequence[Cell]) -> dict[str, CellFile]:
     found, faults = {}, []
     for cell in cells:
         path = path_of(folder, cell)
-        if path.is_file():
-            try:
-                found[cell.name] = read_cell_file(path)
-            except DataError as error:
-                faults.append(str(error))
+        try:
+            if path.is_file():
+                found[cell.name] = CellFile.model_validate(read_json(path))
+        except DataError as error:
+            faults.append(str(error))
+        except ValidationError as error:
+            faults.append(f"{path} is no {SCHEMA} document: {explain(error)}; remove it to run the cell again")
     if faults:
         raise DataError("\n".join(faults))
     return found
 
 
-def _packed(rows: Sequence[Row], without: Mapping[str, Any]) -> dict[str, Any]:
-    """Return rows by column, without the columns that all rows of a cell share."""
-    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in without]
-    return {name: _column([_short(row.get(name)) for row in rows]) for name in names}
-
-
-def _column(values: list[Any]) -> Any:  # noqa: ANN401 - as JSON has it
-    words = list(dict.fromkeys(values))
-    if not all(isinstance(word, str) for word in words):
-        return values
-    return {"words": words, "at": [words.index(value) for value in values]}
+def _packed(rows: Sequence[Row], without: Sequence[str]) -> dict[str, Any]:
+    """Return rows by column, without some columns; texts are stored once."""
+    columns: dict[str, Any] = {}
+    for name in dict.fromkeys(name for row in rows for name in row if name not in without):
+        values = [row.get(name) for row in rows]
+        words = list(dict.fromkeys(values))
+        if all(isinstance(word, str) for word in words):
+            columns[name] = {"words": words, "at": [words.index(value) for value in values]}
+        else:
+            columns[name] = [float(f"{one:.{DIGITS}g}") if isinstance(one, float) else one for one in values]
+    return columns
 
 
 def _values(column: Column) -> list[Any]:
-    if isinstance(column, list):
-        return column
-    words: list[Any] = column["words"]
-    return [words[place] for place in column["at"]]
+    return column if isinstance(column, list) else [column["words"][place] for place in column["at"]]
 
 
-def _unpacked(columns: Mapping[str, Column]) -> list[Row]:
+def _unpacked(columns: Mapping[str, Column], common: Row) -> list[Row]:
+    """Return the rows, each with the common columns."""
     values = {name: _values(column) for name, column in columns.items()}
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    return [{**common, **dict(zip(values, row, strict=True))} for row in zip(*values.values(), strict=True)]
 
 
-def _with_holm(row: Row) -> Row:
-    """Return a comparison with a place for the corrected p-value behind "p"."""
-    names = [one for name in row for one in ((name, "p_holm") if name == "p" else (name,))]
-    return {name: row.get(name) for name in names}
-
-
-def _short(value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def _line(value: Any) -> str:  # noqa: ANN401 - whatever JSON has
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+def _line(entry: tuple[str, Any]) -> str:
+    """Return an entry of a JSON object on one line."""
+    return f"{json.dumps(entry[0])}: {json.dumps(entry[1], allow_nan=False, separators=(',', ':'))}"

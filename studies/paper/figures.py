@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from concordant.files import write_atomically
 from concordant.report.figures.colours import colour_of
 from concordant.report.format import shown
 from concordant.robustness.conditions import CLEAN
+from studies.common import picture
 from studies.paper.grid import OURS, TWIN
 from studies.paper.outcomes import MEAN
 from studies.paper.tables import WHAT, Row, Table
 
 SHOWN = (-100.0, 110.0)  # % of the oracle's way
-_LOOK = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 _GREY, _BLACK = "#8f949b", "#15181b"
-_BELOW = {"loc": "outside lower center", "ncols": 5, "frameon": False}
+_BELOW: dict[str, Any] = {"loc": "outside lower center", "ncols": 5, "frameon": False}
 
 
 def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -> None:
@@ -35,7 +33,7 @@ def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -
     """
     places = _places(corruption.rows)
     rows = [row for row in corruption.rows if row["condition"] == MEAN]
-    with _figure(7.6, 0.28 * len(places) + 1.5) as (figure, save):
+    with picture(path, 7.6, 0.28 * len(places) + 1.5) as figure:
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2, 3))
         _lead(left, [row for row in clean.rows if row["condition"] == CLEAN and row["to"] == "none"], places, "none")
         markers = cycle("oDv^<>Phd")
@@ -57,7 +55,6 @@ def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -
             text: line for axes in (left, right) for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }
         figure.legend(handles.values(), handles.keys(), **_BELOW)
-        save(path)
 
 
 def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
@@ -68,7 +65,7 @@ def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
     """
     firsts = _firsts(oracle.scores)
     labels = [label for label in dict.fromkeys(row["label"] for row in oracle.scores) if label not in ("none", TWIN)]
-    with _figure(max(7.6, 1.1 * len(firsts)), 2.9) as (figure, save):  # wide enough that names do not overlap
+    with picture(path, max(7.6, 1.1 * len(firsts)), 2.9) as figure:  # wide enough that names do not overlap
         axes = figure.subplots()
         width = 0.85 / max(len(labels), 1)  # no label where no oracle is ahead of its twin
         for number, label in enumerate(labels):
@@ -79,46 +76,32 @@ def draw_shares(oracle: Table, path: Path, *, note: str = "") -> None:
             for place, value in zip(x, y, strict=True):
                 if not SHOWN[0] <= value <= SHOWN[1]:
                     above = value > 0
-                    axes.annotate(
-                        f"{value:.0f}",
-                        (place, SHOWN[above]),
-                        xytext=(0, 2 if above else -2),
-                        textcoords="offset points",
-                        ha="center",
-                        va="bottom" if above else "top",
-                        fontsize=5,
-                        rotation=90,
-                    )
+                    look: dict[str, Any] = {"ha": "center", "va": "bottom" if above else "top", "fontsize": 5}
+                    offset, at = (0, 2 if above else -2), (place, SHOWN[above])
+                    axes.annotate(f"{value:.0f}", at, offset, textcoords="offset points", rotation=90, **look)
         axes.axhline(0, color=_GREY, lw=0.8)
         axes.axhline(100, color=_GREY, lw=0.8, ls="--")
         axes.set_ylim(top=SHOWN[1] + 18)  # room for the values there
         axes.set_xticks(range(len(firsts)), ["\n".join(place) for place in firsts])
         axes.set_ylabel("% of the way")
-        axes.set_title(
-            "From the perturbed twin (0) to the twin that is told what to leave out (100): "
-            f"the first fusion of each family\nThe mean over corruptions{note}",
-            loc="left",
-            fontsize=9,
-        )
+        title = "From the perturbed twin (0) to the twin that is told what to leave out (100): the first fusion of each"
+        axes.set_title(f"{title} family\nThe mean over corruptions{note}", loc="left", fontsize=9)
         if labels:
             figure.legend(**_BELOW)
-        save(path)
 
 
 def draw_detection(detection: Table, path: Path, *, note: str = "") -> None:
     """Draw the areas under the ROC curve of ours at the highest severity, by kind, in the first cells."""
-    mine = [row for row in detection.scores if row["label"] == OURS]
-    firsts = _firsts(mine)
-    top = max((int(row["condition"].rpartition(".")[2]) for row in mine), default=0)
-    kinds = list(dict.fromkeys(row["condition"].split(".")[1] for row in mine))
-    titles = ("which modality was hit", "whether one was hit")
-    with _figure(0.42 * len(kinds) + 2.2, 0.32 * 2 * len(firsts) + 2.4) as (figure, save):
+    mine = [(*row["condition"].split("."), row) for row in detection.scores if row["label"] == OURS]
+    firsts = _firsts([row for *_, row in mine])
+    top = max((int(severity) for _, _, severity, _ in mine), default=0)
+    kinds = list(dict.fromkeys(kind for _, kind, _, _ in mine))
+    with picture(path, 0.42 * len(kinds) + 2.2, 0.32 * 2 * len(firsts) + 2.4) as figure:
         panels = figure.subplots(2, 1, sharex=True)
-        for axes, what, title in zip(panels, WHAT, titles, strict=True):
+        for axes, wanted, title in zip(panels, WHAT, ("which modality was hit", "whether one was hit"), strict=True):
             areas = np.full((len(firsts), len(kinds)), np.nan)
-            for row in mine:
-                asked, kind, severity = row["condition"].split(".")
-                if asked == what and int(severity) == top and _place(row) in firsts:
+            for what, kind, severity, row in mine:
+                if what == wanted and int(severity) == top and _place(row) in firsts:
                     areas[firsts.index(_place(row)), kinds.index(kind)] = row["mean"]
             axes.imshow(areas, vmin=0.5, vmax=1, cmap="Greens", aspect="auto")
             for (y, x), area in np.ndenumerate(areas):
@@ -129,7 +112,6 @@ def draw_detection(detection: Table, path: Path, *, note: str = "") -> None:
             axes.set_title(title, loc="left", fontsize=8)
         panels[1].set_xticks(range(len(kinds)), kinds, rotation=45, ha="right")
         figure.suptitle(f"Detection by {OURS}: AUROC x 100, 50 = a guess{note}", x=0.01, ha="left", fontsize=9)
-        save(path)
 
 
 def _lead(axes: Any, rows: Sequence[Row], places: Sequence[tuple[str, str]], label: str) -> None:  # noqa: ANN401
@@ -152,18 +134,3 @@ def _place(row: Row) -> tuple[str, str]:
 def _firsts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Return the first cell of every family."""
     return list({place[0]: place for place in reversed(_places(rows))}.values())[::-1]
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Any, Callable[[Path], None]]]:
-    """Yield a figure in the common look, and a function that writes it."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(_LOOK):
-        figure = Figure(figsize=(width, height), layout="constrained")
-
-        def save(path: Path) -> None:
-            write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=160))
-
-        yield figure, save

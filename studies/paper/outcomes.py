@@ -33,27 +33,19 @@ from studies.paper.stress import CONTROL, FILE, ORACLES, VALIDATION
 
 Values = NDArray[np.float64]
 MEAN, SEEN, UNSEEN = "corruption.mean", "corruption.seen", "corruption.unseen"
+WORST = "removal.worst"  # without the modality that a method misses most, in the mean over seeds
 
 
 @dataclass(frozen=True)
 class RunOutcomes:
-    """The scores of one run.
+    """The scores of one run."""
 
-    Args:
-        ids: (N,).
-        groups: (N,), or None.
-        values: condition -> (N,); "which.KIND.SEVERITY" and "whether..." -> (n,), for a run with reliabilities.
-        corrupted: bool (N,), the n corrupted instances.
-        oracles: kind of corruption -> the condition of its oracle.
-        extra: its run.json.
-    """
-
-    ids: Strings
-    groups: Strings | None
-    values: Mapping[str, Values]
-    corrupted: Bools
-    oracles: Mapping[str, str]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    ids: Strings  # (N,)
+    groups: Strings | None  # (N,)
+    values: Mapping[str, Values]  # condition -> (N,); "which.KIND.SEVERITY", "whether..." -> (n,), with reliabilities
+    corrupted: Bools  # (N,), the n corrupted instances
+    oracles: Mapping[str, str]  # kind of corruption, the control included -> the condition of its oracle
+    extra: Mapping[str, Any] = field(default_factory=dict)  # its run.json
 
     def outcomes(self, condition: str) -> Outcomes:
         """Return the outcomes under a condition with their ids and groups."""
@@ -61,30 +53,17 @@ class RunOutcomes:
         groups = None if self.groups is None else self.groups[rows]
         return Outcomes(self.values[condition], self.ids[rows], groups)
 
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of corruption, the control included."""
-        return list(self.oracles)
-
 
 @dataclass(frozen=True)
 class CellOutcomes:
-    """The scores of all runs of a cell.
-
-    Args:
-        cell: which.
-        labels: its methods, in the order of the tables.
-        ablations: the calibrator with parts switched off.
-        severities: of every kind, counted from 1.
-        runs: label -> seed -> scores.
-        stability: label -> one mapping per seed from measure to number; empty where training was not observed.
-    """
+    """The scores of all runs of a cell."""
 
     cell: Cell
-    labels: tuple[str, ...]
-    ablations: tuple[str, ...]
-    severities: tuple[int, ...]
-    runs: Mapping[str, Mapping[int, RunOutcomes]]
+    labels: tuple[str, ...]  # its methods, in the order of the tables
+    ablations: tuple[str, ...]  # the calibrator with parts switched off
+    severities: tuple[int, ...]  # of every kind, counted from 1
+    runs: Mapping[str, Mapping[int, RunOutcomes]]  # label -> seed -> scores
+    # Label -> one mapping per seed from measure to number; empty where training was not observed.
     stability: Mapping[str, Sequence[Mapping[str, float | None]]] = field(default_factory=dict)
 
     @property
@@ -92,26 +71,26 @@ class CellOutcomes:
         """One of the runs, for what they share."""
         return next(iter(self.runs[self.labels[0]].values()))
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities."""
-        return self.cell.family.names
-
     def has(self, label: str, condition: str) -> bool:
         """Return whether all runs of a method have a condition; methods without reliability have no detection."""
         return all(condition in run.values for run in self.runs[label].values())
 
     def outcomes(self, label: str, condition: str) -> dict[int, Outcomes]:
         """Return seed -> outcomes."""
-        return {seed: run.outcomes(condition) for seed, run in self.runs[label].items()}
+        own = self._own(label, condition)
+        return {seed: run.outcomes(own) for seed, run in self.runs[label].items()}
 
     def means(self, label: str, condition: str) -> Values:
         """Return the score of every seed (S,)."""
-        return np.array([float(run.values[condition].mean()) for run in self.runs[label].values()])
+        own = self._own(label, condition)
+        return np.array([float(run.values[own].mean()) for run in self.runs[label].values()])
 
-    def worst_removal(self, label: str) -> str:
-        """Return the condition without the modality that a method misses most, by its mean over seeds."""
-        return min((f"removal.{name}" for name in self.modalities), key=lambda one: self.means(label, one).mean())
+    def _own(self, label: str, condition: str) -> str:
+        """Return a condition; for the worst removal, the removal of the modality that the method misses most."""
+        if condition != WORST:
+            return condition
+        removals = [f"removal.{name}" for name in self.cell.family.names]
+        return min(removals, key=lambda one: self.means(label, one).mean())
 
 
 def read_cell(experiments: Sequence[Experiment], severities: Sequence[int]) -> CellOutcomes:
@@ -122,19 +101,17 @@ def read_cell(experiments: Sequence[Experiment], severities: Sequence[int]) -> C
     """
     runs: dict[str, dict[int, RunOutcomes]] = {}
     names: dict[bool, tuple[str, ...]] = {False: (), True: ()}
+    stability: dict[str, list[dict[str, float | None]]] = {}
     for one in experiments:
         folder = RunFolder(one.folder)
         names[one.ablations] = tuple(variant.label for variant in one.config.variants)
         for variant in one.config.variants:
-            runs[variant.label] = {
-                seed: read_run(folder.run(variant, seed), one.cell.family.names) for seed in range(one.config.seeds)
-            }
-    main = next(one for one in experiments if not one.ablations)
-    stability: dict[str, list[dict[str, float | None]]] = {}
-    dynamics = main.folder / "analyses" / "dynamics.json"
-    for run in read_json(dynamics)["runs"] if dynamics.is_file() else ():
-        stability.setdefault(run["label"], []).append(run["stability"])
-    return CellOutcomes(main.cell, names[False], names[True], tuple(severities), runs, stability)
+            paths = {seed: folder.run(variant, seed) for seed in range(one.config.seeds)}
+            runs[variant.label] = {seed: read_run(path, one.cell.family.names) for seed, path in paths.items()}
+        dynamics = one.folder / "analyses" / "dynamics.json"
+        for run in read_json(dynamics)["runs"] if one.observed and dynamics.is_file() else ():
+            stability.setdefault(run["label"], []).append(run["stability"])
+    return CellOutcomes(experiments[0].cell, names[False], names[True], tuple(severities), runs, stability)
 
 
 def read_run(run: Path, names: Sequence[str]) -> RunOutcomes:
@@ -152,19 +129,11 @@ def read_run(run: Path, names: Sequence[str]) -> RunOutcomes:
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         raise DataError(f"{run / FILE} cannot be used ({error}); remove it to have it made again") from None
     plain = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
-    condition = plain["condition"].astype(np.str_)
-    starts = np.flatnonzero(np.r_[True, condition[1:] != condition[:-1]])
-    rows = {
-        str(condition[start]): slice(start, stop)
-        for start, stop in zip(starts, [*starts[1:], len(condition)], strict=True)
-    }
+    rows = {name: plain["condition"] == name for name in dict.fromkeys(plain["condition"].tolist())}
     right = agree(plain["label"], plain["prediction"]).astype(np.float64)
     values = {name: right[mine] for name, mine in rows.items() if name != VALIDATION}
-    masks = {  # condition -> bool (N, M)
-        name: np.stack([plain["corrupted"][mine] == modality for modality in names], 1)
-        for name, mine in rows.items()
-        if name.startswith("corruption.")
-    }
+    hit = np.stack([plain["corrupted"] == modality for modality in names], 1)  # (rows, M)
+    masks = {name: hit[mine] for name, mine in rows.items() if name.startswith("corruption.")}  # condition -> (N, M)
     corrupted = np.asarray(next(iter(masks.values())).any(1), dtype=np.bool_)
     reliability = np.stack([plain[f"reliability_{name}"].astype(np.float64) for name in names], 1)  # NaN where absent
     usual, before = reliability[rows[VALIDATION]], reliability[rows[CLEAN]]

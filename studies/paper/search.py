@@ -21,32 +21,25 @@ from concordant.calibration import Perturbation
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
+from concordant.study.experiment import Execution
 from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, Recipe
-from concordant.training.processes import Job, Progress, run_all
+from concordant.training.processes import Job
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import prepare_of
 from concordant.training.train import train
 from concordant.training.validation import validation_score
 from studies.paper.grid import Family, Grid, Tuned, base_config
+from studies.paper.jobs import do_missing
 
 FILE = "candidate.json"
 SEED = 0  # of the draws
 VALIDATION, LEFT_OUT = "validation part", "training group that is left out"
 
 
-def search(
-    grid: Grid,
-    family: Family,
-    out: Path,
-    kept: Path,
-    *,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> Tuned:
+def search(grid: Grid, family: Family, out: Path, kept: Path, how: Execution) -> Tuned:
     """Return the recipe fields chosen for a family: by the committed search where it fits, else by a new one.
 
     Args:
@@ -54,9 +47,7 @@ def search(
         family: what is searched.
         out: folder of all runs.
         kept: folder of the searches, where a new one is written.
-        data: data folder.
-        jobs: candidates trained at once; None = one per core.
-        progress: called with the number of finished trainings, their total, and a line about the last one.
+        how: data folder, concurrent trainings, progress.
 
     Raises:
         ConcordantError: no candidate of a method could be trained.
@@ -64,52 +55,40 @@ def search(
     known = known_search(grid, family, kept)
     if known is not None:
         return known
-    table = search_family(grid, family, out, data=data, jobs=jobs, progress=progress)
+    table = search_family(grid, family, out, how)
     write_json(kept / f"{family.name}.json", table)
     return chosen_of(table)
 
 
-def search_family(
-    grid: Grid,
-    family: Family,
-    out: Path,
-    *,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+def search_family(grid: Grid, family: Family, out: Path, how: Execution) -> dict[str, Any]:
     """Search the recipe of every method of a family, or resume; return the table of all candidates. See `search`."""
-    seeds = grid.search_seeds_of(family)
-    plain = base_config(grid, family, family.searched, grid.methods(family.searched), seeds=seeds)
+    seeds, methods = range(family.search_seeds), grid.methods(family.searched)
+    plain = base_config(grid, family, family.searched, methods, seeds=family.search_seeds)
     fields = [candidate(grid, plain, number) for number in range(grid.budget)]
-    source = folder_of(family.benchmark, data)
+    source = folder_of(family.benchmark, how.data)
 
     def place(label: str, number: int, seed: int) -> Path:
         return out / "search" / family.name / label / f"candidate-{number}-seed-{seed}"
 
-    everything = [
+    jobs = [
         Job(_with(plain, own), variant, seed, place(variant.label, number, seed), source)
-        for seed in range(seeds)
+        for seed in seeds
         for number, own in enumerate(fields)
         for variant in plain.variants
     ]
-    todo = [job for job in everything if not _known(job, scored_on(family))]
-    count, total = len(everything) - len(todo), len(everything)
-
-    def done(job: Job, _: dict[str, Any]) -> None:
-        nonlocal count
-        count += 1
-        if progress is not None:
-            progress(count, total, f"search {family.name}: {job.variant.label}, {job.folder.name}")
-
-    work = partial(try_candidate, unseen=family.unseen)
-    failures = run_all(todo, work, processes=jobs, done=done)
+    failures = do_missing(
+        jobs,
+        partial(_known, scored=scored_on(family)),
+        partial(try_candidate, unseen=family.unseen),
+        how,
+        lambda job: f"search {family.name}: {job.variant.label}, {job.folder.name}",
+    )
     if failures:
         raise ConcordantError(f"{len(failures)} candidates of {family.name} failed: {failures[0][1]}")
     rows, chosen = [], {}
     for label in (variant.label for variant in plain.variants):
         mine = [
-            candidate_row(label, number, own, [read_json(place(label, number, seed) / FILE) for seed in range(seeds)])
+            candidate_row(label, number, own, [read_json(place(label, number, seed) / FILE) for seed in seeds])
             for number, own in enumerate(fields)
         ]
         chosen[label] = choose(mine)
@@ -122,13 +101,7 @@ def search_family(
         "benchmark": family.benchmark,
         "protocol": family.split,
         "modalities": list(family.names),
-        "fusion": family.searched,
-        "method": "none",
-        "budget": grid.budget,
-        "seeds": seeds,
-        "seed": SEED,
-        "scored": scored_on(family),
-        "space": dict(grid.space),
+        **_request(grid, family),
         "candidates": rows,
         "chosen": chosen,
         "versions": versions(),
@@ -148,17 +121,22 @@ def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
     known = read_json(path) if path.is_file() else None
     if grid.budget == 0:
         return {} if known is None else chosen_of(known)
-    asked = {
-        "fusion": family.searched,
-        "budget": grid.budget,
-        "seeds": grid.search_seeds_of(family),
-        "seed": SEED,
-        "space": dict(grid.space),
-        "scored": scored_on(family),
-    }
-    if known is None or any({"scored": VALIDATION, **known}.get(key) != value for key, value in asked.items()):
+    if known is None or any(known.get(key) != value for key, value in _request(grid, family).items()):
         return None
     return chosen_of(known)
+
+
+def _request(grid: Grid, family: Family) -> dict[str, Any]:
+    """Return what defines a search."""
+    return {
+        "fusion": family.searched,
+        "method": "none",
+        "budget": grid.budget,
+        "seeds": family.search_seeds,
+        "seed": SEED,
+        "scored": scored_on(family),
+        "space": dict(grid.space),
+    }
 
 
 def candidate(grid: Grid, config: Config, number: int) -> dict[str, float | int]:
@@ -178,8 +156,8 @@ def chosen_of(table: Mapping[str, Any]) -> Tuned:
         return {label: dict(row["recipe"]) for label, row in table["chosen"].items()}
     except (KeyError, TypeError, AttributeError, ValueError):
         raise DataError(
-            f"the search of {table.get('family', '?')} does not say under 'chosen' what recipe each method has; "
-            "remove its file, and it is made anew"
+            f"the search of {table.get('family', '?')} has no recipe of each method under 'chosen'; remove its file, "
+            "and it is made anew"
         ) from None
 
 
@@ -255,7 +233,7 @@ def _with(config: Config, fields: Mapping[str, float | int]) -> Config:
     return config.model_copy(update={"recipe": Recipe.model_validate({**config.recipe.model_dump(), **fields})})
 
 
-def _known(job: Job, scored: str) -> bool:
+def _known(job: Job, *, scored: str) -> bool:
     """Return whether a candidate was trained before with this configuration."""
     path = job.folder / FILE
     if not path.is_file():
@@ -263,4 +241,4 @@ def _known(job: Job, scored: str) -> bool:
     found = read_json(path)
     before, now = found["config"], job.config.model_dump(mode="json")
     same = ("benchmark", "fusion", "protocol", "modalities", "recipe")
-    return all(before[key] == now[key] for key in same) and found.get("scored", VALIDATION) == scored
+    return all(before[key] == now[key] for key in same) and found["scored"] == scored

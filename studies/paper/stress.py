@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.benchmarks.catalogue import folder_of, natures_of, waves_of
-from concordant.data.split import Split, Task
+from concordant.data.split import Split
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import sha256
 from concordant.robustness.answers import as_table, evaluate, write_table
@@ -30,57 +30,46 @@ from concordant.robustness.conditions import (
     stress_conditions,
 )
 from concordant.robustness.corruptions import KINDS
+from concordant.study.experiment import Execution
 from concordant.training.config import Variant
 from concordant.training.model import build_model
-from concordant.training.processes import Job, Progress, run_all
+from concordant.training.processes import Job
 from concordant.training.runs import WEIGHTS, RunFolder, load_weights, prepare_of
 from studies.paper.grid import Experiment
+from studies.paper.jobs import do_missing
 
 FILE = "outcomes.parquet"
 VALIDATION = "validation"
 CONTROL = "same-class-swap"  # its donors are of the instance's class: it should cost nothing
-ASKED = b"concordant.answers"
+REQUEST = b"concordant.answers"  # what `request_of` returns
 ORACLES = b"concordant.oracles"  # kind of corruption -> the condition of its oracle
 
 
-def stress_all(
-    experiments: Sequence[Experiment],
-    severities: Sequence[int],
-    *,
-    data: Path | str | None = None,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-) -> None:
+def stress_all(experiments: Sequence[Experiment], severities: Sequence[int], how: Execution) -> None:
     """Evaluate all models of trained experiments whose answers are not there yet.
 
     Args:
         experiments: trained.
         severities: of every kind of corruption, counted from 1.
-        data: data folder.
-        jobs: seeds of experiments evaluated at once; None = one per core.
-        progress: called with the number of finished seeds, their total, and a line about the last one.
+        how: data folder, seeds of experiments evaluated at once, progress.
 
     Raises:
         DataError: data or weights cannot be used.
         ConcordantError: some models failed.
     """
     names = {one.folder: one.name for one in experiments}
-    everything = [
-        Job(one.config, one.config.variants[0], seed, one.folder, folder_of(one.config.benchmark, data))
+    jobs = [
+        Job(one.config, one.config.variants[0], seed, one.folder, folder_of(one.config.benchmark, how.data))
         for one in experiments
         for seed in range(one.config.seeds)
     ]
-    todo = [job for job in everything if unanswered(job, severities)]
-    count, total = len(everything) - len(todo), len(everything)
-
-    def done(job: Job, _: dict[str, Any]) -> None:
-        nonlocal count
-        count += 1
-        if progress is not None:
-            progress(count, total, f"stress {names[job.folder]}, seed {job.seed}")
-
-    work = partial(stress_seed, tuple(severities))
-    failures = run_all(todo, work, processes=jobs, done=done)
+    failures = do_missing(
+        jobs,
+        lambda job: not unanswered(job, severities),
+        partial(stress_seed, tuple(severities)),
+        how,
+        lambda job: f"stress {names[job.folder]}, seed {job.seed}",
+    )
     if failures:
         raise ConcordantError("; ".join(f"{names[job.folder]}, {sentence}" for job, sentence in failures))
 
@@ -89,14 +78,17 @@ def stress_seed(severities: tuple[int, ...], job: Job) -> dict[str, Any]:
     """Evaluate the models of one seed in a worker process; the job's folder is the experiment's."""
     import pyarrow as pa
 
-    task = prepare_of(job.config, job.data, seed=job.seed)
+    config = job.config
+    task = prepare_of(config, job.data, seed=job.seed)
     test = task.test
     if not isinstance(test, Split):
-        raise UsageError(f"{job.config.benchmark} is read from disk piece by piece; the proof needs parts in memory")
-    folder, context = RunFolder(job.folder), context_of(task, job)
-    models, tables = {}, {}
+        raise UsageError(f"{config.benchmark} is read from disk piece by piece; the study needs parts in memory")
+    waves = waves_of(config.benchmark, seed=job.seed, data=job.data, protocol=config.protocol)
+    signals = {name: one for name, one in waves.items() if name in config.modalities}
+    context = SplitContext(task.layouts, natures_of(config.benchmark, job.data), {}, signals)
+    folder, models, tables = RunFolder(job.folder), {}, {}
     for variant in unanswered(job, severities):
-        models[variant] = build_model(task, job.config, variant, job.seed)
+        models[variant] = build_model(task, config, variant, job.seed)
         load_weights(models[variant], folder.run(variant, job.seed) / WEIGHTS)
         usual = evaluate(models[variant], task.valid, [replace(clean(), name=VALIDATION)])
         tables[variant] = [as_table(usual, variant, job.seed)]
@@ -109,10 +101,9 @@ def stress_seed(severities: tuple[int, ...], job: Job) -> dict[str, Any]:
     oracles = {name: oracle_name(names) for name, names in able.items() if names}
     for variant, found in tables.items():
         run = folder.run(variant, job.seed)
-        about = {ASKED: asked_of(run, severities), ORACLES: oracles}
+        about = {REQUEST: request_of(run, severities), ORACLES: oracles}
         whole = pa.concat_tables(found).unify_dictionaries()
-        whole = whole.replace_schema_metadata({key: json.dumps(value) for key, value in about.items()})
-        write_table(run / FILE, whole)
+        write_table(run / FILE, whole.replace_schema_metadata({key: json.dumps(value) for key, value in about.items()}))
     return {}
 
 
@@ -120,14 +111,6 @@ def conditions(split: Split, context: SplitContext, severities: Sequence[int], s
     """Yield the conditions of the study: clean, all kinds of corruption, their oracles, each modality removed."""
     yield from stress_conditions(split, context, check_kinds(None), seed, severities=severities)
     yield from map(removal, split.inputs)
-
-
-def context_of(task: Task, job: Job) -> SplitContext:
-    """Return the corruption context of a task's test split, with waveforms where they are available."""
-    config = job.config
-    waves = waves_of(config.benchmark, seed=job.seed, data=job.data, protocol=config.protocol)
-    signals = {name: one for name, one in waves.items() if name in config.modalities}
-    return SplitContext(task.layouts, natures_of(config.benchmark, job.data), {}, signals)
 
 
 def unanswered(job: Job, severities: Sequence[int]) -> list[Variant]:
@@ -139,20 +122,20 @@ def unanswered(job: Job, severities: Sequence[int]) -> list[Variant]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def known(run: Path) -> bool:
+    missing = []
+    for variant in job.config.variants:
+        run, found = RunFolder(job.folder).run(variant, job.seed), None
         path = run / FILE
-        if not path.is_file():
-            return False
-        try:
-            found = (pq.read_schema(path).metadata or {}).get(ASKED)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"{path} cannot be used ({error}); remove it to have it made again") from None
-        return found is not None and json.loads(found) == asked_of(run, severities)
-
-    folder = RunFolder(job.folder)
-    return [one for one in job.config.variants if not known(folder.run(one, job.seed))]
+        if path.is_file():
+            try:
+                found = (pq.read_schema(path).metadata or {}).get(REQUEST)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise DataError(f"{path} cannot be used ({error}); remove it to have it made again") from None
+        if found is None or json.loads(found) != request_of(run, severities):
+            missing.append(variant)
+    return missing
 
 
-def asked_of(run: Path, severities: Sequence[int]) -> dict[str, Any]:
+def request_of(run: Path, severities: Sequence[int]) -> dict[str, Any]:
     """Return what defines the answers of a run: severities and the digest of its weights."""
     return {"severities": list(severities), "weights": sha256(run / WEIGHTS)}

@@ -10,29 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from concordant import seeding
 from concordant.robustness.conditions import CLEAN
-from concordant.robustness.oracle import LEAST_WAY, covering
+from concordant.robustness.oracle import LEAST_WAY
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.significance import holm, wilcoxon
-from studies.paper.grid import OURS, TWIN, Cell
-from studies.paper.outcomes import MEAN, SEEN, UNSEEN, CellOutcomes, Values
+from studies.paper.grid import OURS, TWIN
+from studies.paper.outcomes import MEAN, SEEN, UNSEEN, WORST, CellOutcomes, Values
 from studies.paper.stress import CONTROL
 
-WORST, SWAP = "removal.worst", "corruption.swap"
-PLACES = ("after-fusion", "attention")
+SWAP = "corruption.swap"
+PLACES = (OURS, "after-fusion", "attention")
 SHARE = "share of the way"
 GUESS, WHAT = "a guess", ("which", "whether")
 LOSS, SHARP = "loss_variance", "sharpness"
 SPREADS = {"spread of the clean score": CLEAN, "spread of the mean over corruptions": MEAN}
 PARAMETERS, ALL_PARAMETERS = "parameters", "parameters of the whole model"
 STEP, RELATIVE = "ms a step", "times the twin"
-FLIPPED = 16  # differences up to which every flip of signs is counted
+FLIPS = 2**16  # of signs; with up to 16 seeds all of them are counted
 
 Row = dict[str, Any]
 Rows = tuple[Sequence[Row], Sequence[Row]]  # scores, comparisons
@@ -42,33 +41,20 @@ Answer = Callable[[CellOutcomes, int], Rows]  # from a cell and the number of re
 
 @dataclass(frozen=True)
 class Table:
-    """The answers to one question.
+    """The answers to one question."""
 
-    Args:
-        name: of its files.
-        title: the question.
-        note: how to read it.
-        scores: one row per cell, condition and method: "label", "mean", "std", in the table's unit.
-        rows: the comparisons.
-        unit: "%" for shares shown in percent, "" for numbers.
-        by: Holm's correction is over the rows that agree in this key; None = over all.
-        less: less is better.
-        compares: methods are compared; False = there are no rows, and no file of them.
-    """
-
-    name: str
-    title: str
-    note: str
-    scores: Sequence[Row] = ()
-    rows: Sequence[Row] = ()
-    unit: str = "%"
-    by: str | None = None
-    less: bool = False
-    compares: bool = True
+    name: str  # of its files
+    title: str  # the question
+    note: str  # how to read it
+    scores: Sequence[Row] = ()  # per cell, condition and method: "label", "mean", "std", in the table's unit
+    rows: Sequence[Row] = ()  # the comparisons
+    unit: str = "%"  # for shares shown in percent; "" for numbers
+    by: str | None = None  # Holm's correction is over the rows that agree in this column; None = over all
+    less: bool = False  # less is better
+    compares: bool = True  # False = there are no comparisons, and no file of them
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """Two methods under one condition, as seed -> outcomes of the same instances."""
 
     of: str
@@ -159,7 +145,7 @@ QUESTIONS = {
 
 def tables_of(cell: CellOutcomes, timing: Mapping[str, Any], *, resamples: int) -> dict[str, Table]:
     """Return the table of every question for one cell; `timing` is the result of `time_cell`, see `run.py`."""
-    rows = {name: answer(cell, resamples) for name, answer in _ANSWERS.items()}
+    rows = {name: found(cell, resamples) for name, found in _ANSWERS.items()}
     rows["cost"] = cost(cell, timing)
     return {name: joined(name, [one]) for name, one in rows.items()}
 
@@ -177,39 +163,25 @@ def joined(name: str, found: Sequence[Rows]) -> Table:
 
 
 def _accuracies(
-    conditions: Callable[[CellOutcomes], Sequence[str]], labels: Callable[[CellOutcomes], Sequence[str]]
+    conditions: Callable[[CellOutcomes], Sequence[str]],
+    labels: Callable[[CellOutcomes], Sequence[str]] = lambda cell: cell.labels,
 ) -> Answer:
     """Return the answer of a question about accuracies: ours compared with the other labels under each condition."""
 
     def found(cell: CellOutcomes, resamples: int) -> Rows:
-        asked, chosen = conditions(cell), labels(cell)
+        chosen = labels(cell)
+        pairs = [(condition, label) for condition in conditions(cell) for label in chosen]
         if set(chosen) <= {OURS}:
             return [], []
-        scores = [
-            score_row(cell, condition, label, cell.means(label, _own(cell, label, condition)))
-            for condition in asked
-            for label in chosen
+        scores = [score_row(cell, condition, label, cell.means(label, condition)) for condition, label in pairs]
+        compared = [
+            Comparison(OURS, label, one, cell.outcomes(OURS, one), cell.outcomes(label, one))
+            for one, label in pairs
+            if label != OURS
         ]
-        compared = [compare(cell, label, condition) for condition in asked for label in chosen if label != OURS]
         return scores, compare_cell(cell, compared, resamples=resamples)
 
     return found
-
-
-def _own(cell: CellOutcomes, label: str, condition: str) -> str:
-    """Return a condition; of the worst removal that of the modality which the method misses most."""
-    return cell.worst_removal(label) if condition == WORST else condition
-
-
-def compare(cell: CellOutcomes, to: str, condition: str, *, of: str = OURS) -> Comparison:
-    """Return the comparison of two methods under one condition, of the worst removal each method's own."""
-    return Comparison(
-        of,
-        to,
-        condition,
-        cell.outcomes(of, _own(cell, of, condition)),
-        cell.outcomes(to, _own(cell, to, condition)),
-    )
 
 
 def oracle(cell: CellOutcomes, resamples: int) -> Rows:
@@ -218,21 +190,12 @@ def oracle(cell: CellOutcomes, resamples: int) -> Rows:
     The oracle is the twin with the corrupted modality given as absent. Conditions count where it is more than a point
     ahead of the twin; elsewhere there is no way to cover.
     """
-    if TWIN not in cell.labels:
-        return [], []
-    counted = counted_conditions(cell)
-    scores: list[Row] = []
-    for label in cell.labels:
-        shares = shares_of(cell, label, counted)
-        if shares is not None:
-            mean, std = mean_and_deviation(shares)
-            row = {**place_of(cell.cell), "condition": SHARE, "label": label, "mean": share_of(cell, label), "std": std}
-            scores.append({**row, "mean_of_seeds": mean, "conditions": len(counted)})
+    counted = counted_conditions(cell) if TWIN in cell.labels else []
     if not counted:
-        return scores, []
-    way = _way(cell, counted)
-    # On this scale the twin has 0: for every seed the mean over all of them.
-    zero = float(sum(cell.means(TWIN, one).mean() for one, _ in counted))
+        return [], []
+    # The scale of a sum of outcomes on which the twin has 0 and its oracle 1, in the mean over seeds.
+    zero = sum(float(cell.means(TWIN, one).mean()) for one, _ in counted)
+    way = sum(_way(cell, *one) for one in counted)
 
     def scaled(label: str) -> BySeed:
         return {
@@ -240,73 +203,55 @@ def oracle(cell: CellOutcomes, resamples: int) -> Rows:
             for seed, run in cell.runs[label].items()
         }
 
+    scores = []
+    for label in cell.labels:
+        row = score_row(cell, SHARE, label, shares_of(cell, label, counted))
+        scores.append({**row, "mean_of_seeds": row["mean"], "conditions": len(counted)})
     ours = scaled(OURS)
-    asked = [Comparison(OURS, label, SHARE, ours, scaled(label)) for label in cell.labels if label != OURS]
-    return scores, compare_cell(cell, asked, resamples=resamples)
-
-
-def share_of(cell: CellOutcomes, label: str) -> float | None:
-    """Return the share that a method covers over all seeds; None where there is no way to cover."""
-    kinds = [kind for kind in cell.any.kinds if kind != CONTROL]
-    documents = [
-        {
-            "label": one,
-            "seed": seed,
-            "kinds": {
-                kind: {"scores": [run.values[f"corruption.{kind}.{s}"].mean() for s in cell.severities]}
-                for kind in kinds
-            },
-            "oracle": {
-                kind: {"scores": [run.values[run.oracles[kind]].mean()] * len(cell.severities)} for kind in kinds
-            },
-        }
-        for one in dict.fromkeys((label, TWIN))
-        for seed, run in cell.runs[one].items()
-    ]
-    share = covering(documents, label, TWIN)["share"]
-    return None if share is None else float(share)
+    compared = [Comparison(OURS, label, SHARE, ours, scaled(label)) for label in cell.labels if label != OURS]
+    return scores, compare_cell(cell, compared, resamples=resamples)
 
 
 def counted_conditions(cell: CellOutcomes) -> list[tuple[str, str]]:
     """Return the conditions that count, each with that of its oracle."""
-    return [
-        (f"corruption.{kind}.{severity}", told)
-        for kind, told in cell.any.oracles.items()
+    pairs = [
+        (f"corruption.{kind}.{severity}", known)
+        for kind, known in cell.any.oracles.items()
         for severity in cell.severities
-        if kind != CONTROL and _way(cell, [(f"corruption.{kind}.{severity}", told)]) > LEAST_WAY
+        if kind != CONTROL
     ]
+    return [pair for pair in pairs if _way(cell, *pair) > LEAST_WAY]
 
 
-def shares_of(cell: CellOutcomes, label: str, counted: Sequence[tuple[str, str]]) -> Values | None:
-    """Return the share of each seed (S,), over the conditions that count; None where none does."""
-    if not counted:
-        return None
+def shares_of(cell: CellOutcomes, label: str, counted: Sequence[tuple[str, str]]) -> Values:
+    """Return the share of each seed (S,), over the conditions that count."""
     gain = np.sum([cell.means(label, one) - cell.means(TWIN, one) for one, _ in counted], 0)
-    return np.asarray(gain / _way(cell, counted))
+    return np.asarray(gain / sum(_way(cell, *one) for one in counted))
 
 
-def _way(cell: CellOutcomes, counted: Sequence[tuple[str, str]]) -> float:
-    """Return the whole way, the sum over the conditions that count of the mean over seeds."""
-    return float(sum(cell.means(TWIN, told).mean() - cell.means(TWIN, one).mean() for one, told in counted))
+def _way(cell: CellOutcomes, condition: str, known: str) -> float:
+    """Return how far the oracle is ahead of the twin under a condition, in the mean over seeds."""
+    return float(cell.means(TWIN, known).mean() - cell.means(TWIN, condition).mean())
 
 
 def detection(cell: CellOutcomes, resamples: int) -> Rows:
     """Return areas under the ROC curve, compared with a guess at the highest severity; none without reliabilities."""
-    scores: list[Row] = []
-    asked: list[Comparison] = []
-    top = max(cell.severities)
-    for label in cell.labels:
-        for what in WHAT:
-            for kind in cell.any.kinds:
-                for severity in cell.severities:
-                    name = f"{what}.{kind}.{severity}"
-                    if cell.has(label, name):
-                        scores.append(score_row(cell, name, label, cell.means(label, name)))
-                if cell.has(label, f"{what}.{kind}.{top}"):
-                    found = cell.outcomes(label, f"{what}.{kind}.{top}")
-                    half = {s: Outcomes(np.full(len(one.ids), 0.5), one.ids, one.groups) for s, one in found.items()}
-                    asked.append(Comparison(label, GUESS, f"{what}.{kind}.{top}", found, half))
-    return scores, compare_cell(cell, asked, resamples=resamples) if asked else []
+    names = [
+        (f"{what}.{kind}.{severity}", label, severity == max(cell.severities))
+        for label in cell.labels
+        for what in WHAT
+        for kind in cell.any.oracles
+        for severity in cell.severities
+        if cell.has(label, f"{what}.{kind}.{severity}")
+    ]
+    compared = []
+    for name, label, highest in names:
+        if highest:
+            found = cell.outcomes(label, name)
+            half = {s: Outcomes(np.full(len(one.ids), 0.5), one.ids, one.groups) for s, one in found.items()}
+            compared.append(Comparison(label, GUESS, name, found, half))
+    scores = [score_row(cell, name, label, cell.means(label, name)) for name, label, _ in names]
+    return scores, compare_cell(cell, compared, resamples=resamples)
 
 
 def stability(cell: CellOutcomes, resamples: int) -> Rows:
@@ -317,89 +262,60 @@ def stability(cell: CellOutcomes, resamples: int) -> Rows:
         known = {label: [one[measure] for one in cell.stability[label]] for label in cell.labels}
         values = {label: np.array(found, float) for label, found in known.items() if None not in found}
         scores += [score_row(cell, measure, label, found) for label, found in values.items()]
-        if OURS in values:
-            rows += [
-                compare_seeds(cell, measure, OURS, label, values[OURS], found)
-                for label, found in values.items()
-                if label != OURS
-            ]
+        others = [label for label in values if label != OURS] if OURS in values else []
+        rows += [compare_seeds(cell, measure, OURS, label, values[OURS], values[label]) for label in others]
     for name, condition in SPREADS.items() if cell.stability else ():
-        for label in cell.labels:
-            spread = mean_and_deviation(cell.means(label, condition))[1]  # None with a single seed
-            scores.append({**place_of(cell.cell), "condition": name, "label": label, "mean": spread, "std": None})
+        spreads = {label: deviation(cell.means(label, condition)) for label in cell.labels}
+        scores += [_number(cell, name, label, found) for label, found in spreads.items()]
     return scores, rows
 
 
 def cost(cell: CellOutcomes, timing: Mapping[str, Any]) -> Rows:
     """Return parameters, and the time of a training step on this machine."""
-    scores: list[Row] = []
+    scores = []
     for label in cell.labels:
         run, timed = next(iter(cell.runs[label].values())).extra, timing["methods"][label]
-        values = {
-            PARAMETERS: run["parameters"],
-            ALL_PARAMETERS: run["model_parameters"],
-            STEP: timed["median_ms"],
-            RELATIVE: timed["relative"],
-        }
-        place = place_of(cell.cell)
-        scores += [{**place, "condition": name, "label": label, "mean": x, "std": None} for name, x in values.items()]
+        sizes = {PARAMETERS: run["parameters"], ALL_PARAMETERS: run["model_parameters"]}
+        values = {**sizes, STEP: timed["median_ms"], RELATIVE: timed["relative"]}
+        scores += [_number(cell, name, label, value) for name, value in values.items()]
     return scores, []
 
 
-def _places(cell: CellOutcomes) -> tuple[str, ...]:
-    return (OURS, *(label for label in PLACES if label in cell.labels))
-
-
 _ANSWERS: dict[str, Answer] = {
-    "clean": _accuracies(lambda _: [CLEAN], lambda cell: cell.labels),
-    "corruption": _accuracies(
-        lambda cell: [one for one in (MEAN, UNSEEN, SEEN) if one in cell.any.values], lambda cell: cell.labels
-    ),
-    "corruption-kinds": _accuracies(
-        lambda cell: [f"corruption.{kind}" for kind in cell.any.kinds], lambda cell: cell.labels
-    ),
-    "removal": _accuracies(
-        lambda cell: [*(f"removal.{name}" for name in cell.modalities), WORST], lambda cell: cell.labels
-    ),
+    "clean": _accuracies(lambda _: [CLEAN]),
+    "corruption": _accuracies(lambda cell: [one for one in (MEAN, UNSEEN, SEEN) if one in cell.any.values]),
+    "corruption-kinds": _accuracies(lambda cell: [f"corruption.{kind}" for kind in cell.any.oracles]),
+    "removal": _accuracies(lambda cell: [*(f"removal.{name}" for name in cell.cell.family.names), WORST]),
     "oracle": oracle,
     "detection": detection,
     "stability": stability,
     "ablation": _accuracies(lambda _: [CLEAN, MEAN, SWAP], lambda cell: (OURS, *cell.ablations)),
-    "place": _accuracies(lambda _: [CLEAN, MEAN, WORST], _places),
+    "place": _accuracies(
+        lambda _: [CLEAN, MEAN, WORST], lambda cell: [label for label in PLACES if label in cell.labels]
+    ),
 }
-
-
-def place_of(cell: Cell) -> Row:
-    """Return the columns that all rows of a cell share."""
-    family = cell.family
-    return {
-        "family": family.name,
-        "benchmark": family.benchmark,
-        "protocol": family.split,
-        "fusion": cell.fusion,
-        "modalities": len(family.names),
-        "seeds": family.seeds,
-    }
 
 
 def score_row(cell: CellOutcomes, condition: str, label: str, values: Values) -> Row:
     """Return one row of scores from one value per seed."""
-    mean, std = mean_and_deviation(values)
-    return {**place_of(cell.cell), "condition": condition, "label": label, "mean": mean, "std": std}
+    return {**_number(cell, condition, label, float(values.mean())), "std": deviation(values)}
 
 
-def compare_cell(cell: CellOutcomes, asked: Sequence[Comparison], *, resamples: int) -> list[Row]:
+def _number(cell: CellOutcomes, condition: str, label: str, value: float | None) -> Row:
+    return {**cell.cell.columns, "condition": condition, "label": label, "mean": value, "std": None}
+
+
+def compare_cell(cell: CellOutcomes, compared: Sequence[Comparison], *, resamples: int) -> list[Row]:
     """Return one row per comparison; p-values are not corrected yet."""
-    sides = [(one.of_outcomes, one.to_outcomes) for one in asked]
+    sides = [(one.of_outcomes, one.to_outcomes) for one in compared]
     paired = paired_bootstraps(sides, seed=seeding.derive_seed(0, "bootstrap"), resamples=resamples)
     rows = []
-    for one, found in zip(asked, paired, strict=True):
+    for one, found in zip(compared, paired, strict=True):
         of, to = (
             np.array([np.mean(side[seed].values) for seed in sorted(side)])
             for side in (one.of_outcomes, one.to_outcomes)
         )
-        means, bounds = (found.mean_of, found.mean_to), found.ci95
-        rows.append(_row(cell, one, means, (of, to), found.difference, bounds, found.p_value))
+        rows.append(_row(cell, one.condition, one.of, one.to, of, to, found.ci95, found.p_value))
     return rows
 
 
@@ -409,61 +325,46 @@ def compare_seeds(cell: CellOutcomes, condition: str, of: str, to: str, ours: Va
     There are no instances to resample, and a bootstrap of few seeds is overconfident. The p-value is that of an exact
     sign-flip test (3 seeds give 0.25 at the least, 5 give 0.0625), the interval is Student's.
     """
-    differences = ours - theirs
-    mean, deviation = mean_and_deviation(differences)
-    bounds: tuple[float | None, float | None] = (None, None)
-    if deviation is not None:
-        from scipy import stats
+    from scipy import stats
 
-        reach = float(stats.t.ppf(0.975, len(differences) - 1)) * deviation / len(differences) ** 0.5
-        bounds = (mean - reach, mean + reach)
-    one, means = Comparison(of, to, condition, {}, {}), (float(ours.mean()), float(theirs.mean()))
-    return _row(cell, one, means, (ours, theirs), mean, bounds, sign_flips(differences))
+    differences = ours - theirs
+    if len(differences) < 2:
+        return _row(cell, condition, of, to, ours, theirs, (None, None), 1.0)
+    mean, error = float(differences.mean()), float(stats.sem(differences))
+    reach = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    flips = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=FLIPS, rng=seeding.derive_seed(0, "sign flips")
+    )
+    return _row(cell, condition, of, to, ours, theirs, (mean - reach, mean + reach), float(flips.pvalue))
 
 
 def _row(
     cell: CellOutcomes,
-    one: Comparison,
-    means: tuple[float, float],
-    by_seed: tuple[Values, Values],
-    difference: float,
+    condition: str,
+    of: str,
+    to: str,
+    ours: Values,
+    theirs: Values,
     bounds: tuple[float | None, float | None],
     p: float,
 ) -> Row:
+    """Return the comparison of two methods, of which (S,) are the scores of each seed."""
     return {
-        **place_of(cell.cell),
-        "condition": one.condition,
-        "of": one.of,
-        "to": one.to,
-        "mean_of": means[0],
-        "std_of": mean_and_deviation(by_seed[0])[1],
-        "mean_to": means[1],
-        "std_to": mean_and_deviation(by_seed[1])[1],
-        "difference": difference,
+        **cell.cell.columns,
+        "condition": condition,
+        "of": of,
+        "to": to,
+        "mean_of": float(ours.mean()),
+        "std_of": deviation(ours),
+        "mean_to": float(theirs.mean()),
+        "std_to": deviation(theirs),
+        "difference": float((ours - theirs).mean()),
         "low": bounds[0],
         "high": bounds[1],
         "p": p,
         "p_holm": None,  # of a whole table
-        "p_wilcoxon": wilcoxon(by_seed[0] - by_seed[1]),
+        "p_wilcoxon": wilcoxon(ours - theirs),
     }
-
-
-def sign_flips(differences: Values) -> float:
-    """Return the two-sided p-value of the mean of paired differences (S,) among all flips of their signs.
-
-    Beyond 16 differences 65,536 flips are drawn.
-
-    >>> sign_flips(np.array([1.0, 2.0, 4.0]))
-    0.25
-    """
-    count = len(differences)
-    if count <= FLIPPED:
-        signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-    else:
-        signs = np.random.default_rng(seeding.derive_seed(0, "sign flips")).choice([-1, 1], (2**FLIPPED, count))
-    means = np.abs(signs @ differences) / count
-    least = abs(float(differences.mean()))
-    return float((means >= least * (1 - 1e-9)).mean())
 
 
 def corrected(rows: Sequence[Row], *, by: str | None = None) -> list[Row]:
@@ -476,7 +377,6 @@ def corrected(rows: Sequence[Row], *, by: str | None = None) -> list[Row]:
     return found
 
 
-def mean_and_deviation(values: NDArray[np.float64] | Sequence[float]) -> tuple[float, float | None]:
-    """Return mean and sample standard deviation; None for the latter with fewer than two values."""
-    array = np.asarray(values, dtype=np.float64)
-    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
+def deviation(values: Values) -> float | None:
+    """Return the sample standard deviation; None with fewer than two values."""
+    return float(values.std(ddof=1)) if len(values) > 1 else None

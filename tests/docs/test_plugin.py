@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from concordant.files import read_json
-from studies import plugin as plugin_script
+from studies.common import fill
+from studies.plugin import table
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ def test_the_python_runs(capsys):
 
 def test_the_numbers_are_those_of_the_results():
     results = read_json(ROOT / "results" / "plugin.json")
-    assert plugin_script.table(results) in TEXT
+    assert fill(TEXT, {"plugin": table(results)}, "results") == TEXT
     assert all(run["model_unchanged"] for run in results["runs"])
     mean = results["differences"]["mean"]
     assert f"| mean | {100 * mean['before']:.1f} | {100 * mean['after']:.1f} |" in TEXT

@@ -1,6 +1,6 @@
-"""A whole proof, tiny, on the embedded digits: trained, stressed and read once for all tests of this folder.
+"""A small study of the embedded digits, trained, stressed and read once for all tests of this folder.
 
-Beside it rows of tables, of numbers that a test chooses, and the committed results.
+Beside it: rows of tables with numbers that a test chooses, cells with drawn outcomes, and the committed results.
 """
 
 from dataclasses import dataclass
@@ -9,61 +9,87 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from studies.paper.grid import Cell, Family, Grid, make_plan
+from concordant.study.experiment import Execution
+from studies.paper import run as running
+from studies.paper.findings import Findings
+from studies.paper.grid import FULL, Cell, Family, Grid, plan_cell
 from studies.paper.outcomes import CellOutcomes, RunOutcomes, read_cell
-from studies.paper.run import Places, run_study
-from studies.paper.search import chosen_of
+from studies.paper.run import Study
 
-
-@dataclass(frozen=True)
-class Made:
-    grid: Grid
-    out: object
-    results: object
-    summary: object
-    lines: list
-
-    @property
-    def plan(self):
-        from concordant.files import read_json
-
-        tuned = {"digits": chosen_of(read_json(self.results / "search" / "digits.json"))}
-        return make_plan(self.grid, self.out, tuned)
-
-
-RECIPE = {"steps": 12, "width": 8, "evaluations": 2}
 GRID = Grid(
     families=(
-        Family("digits", "digits", ("lf-dnn",), "lf-dnn", 2, recipe={"steps": 12, "width": 8, "evaluations": 2}),
+        Family(
+            *("digits", "digits", ("lf-dnn",), "lf-dnn", 2),
+            modalities=("left", "profile"),
+            recipe={"steps": 12, "width": 8, "evaluations": 2},
+            search_seeds=1,
+        ),
     ),
-    calibrators=("none", "self", "uncertainty", "after-fusion", "context"),
+    calibrators=("none", "self", "after-fusion", "context"),
     ablations=("context-no-support", "context-no-perturbation"),
     severities=(1, 5),
     space={"learning_rate": [0.01, 0.03]},
     budget=2,
-    search_seeds=1,
     resamples=200,
 )
 
 
+def study_in(folder, grid, **options):
+    results = folder / "results"
+    places = {"searches": results / "search", "cells": results / "proof" / "cells"}
+    return Study(grid, folder / "runs", results, **{**places, "command": "here", **options})
+
+
+@pytest.fixture(scope="session")
+def study():
+    """Return a function that makes a study whose files are in a folder."""
+    return study_in
+
+
+@dataclass(frozen=True)
+class Made:
+    study: Study
+    findings: Findings
+
+    @property
+    def grid(self):
+        return self.study.grid
+
+    @property
+    def out(self):
+        return self.study.out
+
+    @property
+    def results(self):
+        return self.study.results
+
+    @property
+    def plan(self):
+        return [one for cell in self.grid.cells for one in self.study.plan(cell)]
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("proof")
-    lines = []
-    summary = run_study(
-        GRID,
-        Places(folder / "runs", folder / "results"),
-        jobs=1,
-        progress=lambda *state: lines.append(state),
-        command="here",
-        commit="abc",
-    )
-    return Made(GRID, folder / "runs", folder / "results", summary, lines)
+    study = study_in(tmp_path_factory.mktemp("study"), GRID, how=Execution(jobs=1), commit="abc")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(running, "TURNS", 2)
+        patched.setattr(running, "WARM_UP", 0)
+        return Made(study, study.run())
 
 
 @pytest.fixture(scope="session")
 def cell(made):
     return read_cell(made.plan, made.grid.severities)
+
+
+@pytest.fixture(scope="session")
+def make_plan():
+    """Return a function that gives all experiments of a grid."""
+
+    def plan(grid, out, tuned):
+        return [one for cell in grid.cells for one in plan_cell(grid, cell, out, tuned.get(cell.family.name, {}))]
+
+    return plan
 
 
 class Rows:
@@ -77,9 +103,20 @@ class Rows:
         here = {"condition": condition, "label": label, "mean": mean, "std": std}
         return {**self.place(family, fusion, modalities), **here}
 
-    def row(self, to, difference, p_holm=0.5, *, mean=0.5, family="scene15", fusion="lf-dnn", condition="clean"):
+    def row(
+        self,
+        to,
+        difference,
+        p_holm=0.5,
+        *,
+        mean=0.5,
+        family="scene15",
+        fusion="lf-dnn",
+        condition="clean",
+        modalities=2,
+    ):
         return {
-            **self.place(family, fusion),
+            **self.place(family, fusion, modalities),
             "condition": condition,
             "of": "context",
             "to": to,
@@ -106,10 +143,17 @@ def committed():
     return Path(__file__).parents[3] / "results"
 
 
+@pytest.fixture(scope="session")
+def known(committed):
+    """Return the findings of the committed cells."""
+    places = {"searches": committed / "search", "cells": committed / "proof" / "cells"}
+    return Study(FULL, committed / "none", committed, **places).findings()
+
+
 # Cells with drawn outcomes: what every method predicts correctly, and how reliable it looks.
 N, SEVERITIES, MODALITIES = 40, (1, 5), ("left", "right")
 KINDS = ("swap", "clipping")
-TOLD = dict.fromkeys(KINDS, "oracle.left+right")
+ORACLES = dict.fromkeys(KINDS, "oracle.left+right")
 RELIABLE = ("self", "context")  # the methods that give a reliability
 
 
@@ -128,7 +172,7 @@ def run(label, seed, number):
         values[f"corruption.{name}"] = sum(values[f"corruption.{kind}"] for kind in kinds) / len(kinds)
     ids = np.array([f"{row}" for row in range(N)])
     extra = {"parameters": 10 * len(label), "model_parameters": 1000 + 10 * len(label)}
-    return RunOutcomes(ids, None, values, np.ones(N, np.bool_), TOLD, extra)
+    return RunOutcomes(ids, None, values, np.ones(N, np.bool_), ORACLES, extra)
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +182,7 @@ def drawn():
     def cell(name="a", labels=("none", "none+perturbed", "self", "context"), *, seeds=3, ablations=(), stability=None):
         family = Family(name, "digits", ("concat",), "concat", seeds, modalities=MODALITIES)
         runs = {label: {seed: run(label, seed, len(name)) for seed in range(seeds)} for label in (*labels, *ablations)}
-        place = Cell(family, "concat", first=True)
+        place = Cell(family, "concat")
         return CellOutcomes(place, tuple(labels), tuple(ablations), SEVERITIES, runs, stability or {})
 
     return cell

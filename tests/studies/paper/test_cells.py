@@ -6,8 +6,8 @@ import pytest
 
 from concordant.errors import DataError
 from concordant.files import read_json, write_json
-from studies.paper.cells import asked_of, path_of, read_cell_file, read_cell_files
-from studies.paper.tables import place_of, tables_of
+from studies.paper.cells import path_of, read_cell_files, request_of
+from studies.paper.tables import tables_of
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def same(kept, known):
 
 def test_the_tables_of_a_cell_are_those_of_its_runs(made, cell, path):
     timing = read_json(made.out / "digits" / "lf-dnn" / "timing.json")
-    kept = read_cell_file(path).tables_of(cell.cell)
+    kept = read_cell_files(path.parent, [cell.cell])[cell.cell.name].tables_of(cell.cell)
     for name, table in tables_of(cell, timing, resamples=made.grid.resamples).items():
         assert (kept[name].title, kept[name].unit, kept[name].by) == (table.title, table.unit, table.by)
         for mine, theirs in ((kept[name].scores, table.scores), (kept[name].rows, table.rows)):
@@ -38,42 +38,42 @@ def test_the_file_says_what_was_asked_and_what_it_was_made_with(made, cell, path
     values = json.loads(path.read_text())
     assert values["schema"] == "concordant.cell/1"
     assert (values["family"], values["fusion"], values["commit"]) == ("digits", "lf-dnn", "abc")
-    assert values["asked"] == asked_of(made.grid, made.plan)
+    assert values["asked"] == request_of(made.grid, made.plan)
     assert values["asked"]["config"]["seeds"] == 2
     assert set(values["asked"]["config"]["tuned"]) == set(cell.labels)
     assert values["asked"]["ablations"]["calibrators"] == list(cell.ablations)
     assert {"torch", "concordant"} <= set(values["versions"])
     assert "processor" in values["hardware"]
-    assert not set(place_of(cell.cell)) & set(values["tables"]["clean"]["scores"])
+    assert not set(cell.cell.columns) & set(values["tables"]["clean"]["scores"])
 
 
 def test_the_file_is_small(path):
     assert path.stat().st_size < 100_000
 
 
-def test_a_file_that_is_none_is_refused_with_all_its_faults(path, tmp_path):
+def test_a_file_that_is_none_is_refused_with_all_its_faults(made, path, tmp_path):
     values = read_json(path)
     values["schema"] = "another"
     values["extra"] = 1
     del values["tables"]["clean"]["rows"]["p"]
     values["tables"]["removal"]["scores"]["mean"].pop()
     values["tables"]["place"]["scores"]["label"]["at"][0] = 99
-    write_json(tmp_path / "a.json", values)
+    write_json(path_of(tmp_path, made.grid.cells[0]), values)
     expected = (
-        r"a.json is no concordant.cell/1 document: schema: .*; tables.clean: rows lacks the columns p; tables.removal: "
-        r"columns of scores have 2 different lengths; tables.place: scores has a column that points to words that are "
-        r"not there; .*extra.*; remove it to run the cell again"
+        r"digits--lf-dnn.json is no concordant.cell/1 document: schema: .*; tables.clean: rows lacks the columns p; "
+        r"tables.removal: columns of scores have 2 different lengths; tables.place: scores has a column that points to "
+        r"words that are not there; .*extra.*; remove it to run the cell again"
     )
     with pytest.raises(DataError, match=expected):
-        read_cell_file(tmp_path / "a.json")
+        read_cell_files(tmp_path, made.grid.cells)
 
 
-def test_questions_that_are_missing_or_unknown_are_named(path, tmp_path):
+def test_questions_that_are_missing_or_unknown_are_named(made, path, tmp_path):
     values = read_json(path)
     values["tables"]["another"] = values["tables"].pop("clean")
-    write_json(tmp_path / "a.json", values)
+    write_json(path_of(tmp_path, made.grid.cells[0]), values)
     with pytest.raises(DataError, match="tables lacks clean; tables has another, which no question makes"):
-        read_cell_file(tmp_path / "a.json")
+        read_cell_files(tmp_path, made.grid.cells)
 
 
 def test_the_faults_of_all_files_are_named(made, tmp_path):

@@ -6,7 +6,7 @@ from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.errors import DataError, UsageError
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS
-from studies.paper.grid import FULL, QUICK, WIDE, Family, Grid, base_config, make_plan, plan_cell
+from studies.paper.grid import FULL, QUICK, WIDE, Family, Grid, base_config, plan_cell
 
 
 def test_the_full_grid_is_what_was_promised():
@@ -32,7 +32,7 @@ def test_the_full_grid_is_what_was_promised():
 
 
 @pytest.mark.parametrize("grid", [FULL, QUICK, WIDE], ids=["full", "quick", "wide"])
-def test_every_cell_is_a_valid_experiment(grid, tmp_path):
+def test_every_cell_is_a_valid_experiment(grid, tmp_path, make_plan):
     plan = make_plan(grid, tmp_path, {})
     assert len({one.folder for one in plan}) == len(plan)
     assert len([one for one in plan if one.ablations]) == len([one for one in grid.families if one.ablated])
@@ -55,7 +55,7 @@ def test_the_quick_grid_is_a_part_of_the_full_one_and_says_so():
     assert base_config(QUICK, one, "lf-dnn", ("none",), seeds=1).recipe.steps == 700
 
 
-def test_what_was_tuned_for_ours_is_what_ablations_get(tmp_path):
+def test_what_was_tuned_for_ours_is_what_ablations_get(tmp_path, make_plan):
     grid = replace(FULL, families=FULL.families[:1])
     plan = make_plan(grid, tmp_path, {"scene15": {"context": {"dropout": 0.3}, "self": {"dropout": 0.5}}})
     by_name = {one.name: one.config for one in plan}
@@ -73,16 +73,16 @@ def test_the_work_goes_over_families_in_rounds():
         assert places == sorted(places)
 
 
-def test_the_wide_grid_is_the_full_one_and_more(tmp_path):
+def test_the_wide_grid_is_the_full_one_and_more(tmp_path, make_plan):
     wide = {one.name: one for one in make_plan(WIDE, tmp_path, {})}
     for one in make_plan(FULL, tmp_path, {}):
         assert wide[one.name].config == one.config
     assert {cell.fusion for cell in WIDE.cells} - {cell.fusion for cell in FULL.cells} == {"mbt", "gated", "mmtm"}
-    assert (WIDE.budget, WIDE.search_seeds, WIDE.space) == (FULL.budget, FULL.search_seeds, FULL.space)
+    assert (WIDE.budget, WIDE.space) == (FULL.budget, FULL.space)
 
 
 def test_where_training_takes_long_candidates_are_tried_on_one_split_and_with_few_rows_on_five():
-    tried = {family.name: FULL.search_seeds_of(family) for family in FULL.families}
+    tried = {family.name: family.search_seeds for family in FULL.families}
     assert {seeds for name, seeds in tried.items() if family_of(name).seeds == 5} == {1}
     assert {seeds for name, seeds in tried.items() if family_of(name).seeds == 10} == {5}
 
@@ -99,7 +99,7 @@ FAMILIES = (
 GRID = Grid(FAMILIES, ("none", "self", "context"), ("context-no-support", "context-no-conflict"))
 
 
-def test_every_cell_has_its_folder_and_ablations_lie_beside_the_first(tmp_path):
+def test_every_cell_has_its_folder_and_ablations_lie_beside_the_first(tmp_path, make_plan):
     found = {one.name: one.folder.relative_to(tmp_path).as_posix() for one in make_plan(GRID, tmp_path, {})}
     assert found == {
         "scenes/lf-dnn": "scenes/lf-dnn",
@@ -114,7 +114,7 @@ def test_every_cell_has_its_folder_and_ablations_lie_beside_the_first(tmp_path):
     ]  # in the order of the cells
 
 
-def test_an_experiment_is_what_its_family_says(tmp_path):
+def test_an_experiment_is_what_its_family_says(tmp_path, make_plan):
     plan = {one.name: one.config for one in make_plan(GRID, tmp_path, {})}
     scenes, ablations, two, given = (
         plan[name] for name in ("scenes/lf-dnn", "scenes/lf-dnn ablations", "two/tfn", "given/lmf")
@@ -141,7 +141,7 @@ def test_a_share_of_the_steps_is_that_of_the_family_s_recipe_and_one_at_the_leas
     assert base_config(replace(GRID, steps=1e-9), scenes, "lmf", ("none",), seeds=1).recipe.steps == 1
 
 
-def test_what_was_chosen_is_given_to_who_is_there(tmp_path):
+def test_what_was_chosen_is_given_to_who_is_there(tmp_path, make_plan):
     chosen = {
         "none": {},  # nothing to change
         "self": {"dropout": 0.5, "learning_rate": 0.01},
@@ -158,7 +158,7 @@ def test_what_was_chosen_is_given_to_who_is_there(tmp_path):
     assert plan["scenes/lmf"].of(variants["none"]).recipe == plan["scenes/lmf"].recipe
 
 
-def test_without_a_choice_for_ours_ablations_stay_as_they_are(tmp_path):
+def test_without_a_choice_for_ours_ablations_stay_as_they_are(tmp_path, make_plan):
     plan = {one.name: one.config for one in make_plan(GRID, tmp_path, {"scenes": {"self": {"dropout": 0.5}}})}
     assert plan["scenes/lf-dnn ablations"].tuned == {}
     assert plan["scenes/lf-dnn"].tuned == {"self": {"dropout": 0.5}}
@@ -176,7 +176,7 @@ def test_what_no_recipe_can_be_is_refused_with_all_its_faults(tmp_path):
     assert said.endswith("; remove its file to search again")
 
 
-def test_what_does_not_go_together_is_refused(tmp_path):
+def test_what_does_not_go_together_is_refused(tmp_path, make_plan):
     family = replace(FAMILIES[0], modalities=("view0", "sound", "smell"))
     with pytest.raises(UsageError, match=r"unknown modality of scene15 'sound'; .*scene15 'smell'"):
         make_plan(Grid((family,)), tmp_path, {})

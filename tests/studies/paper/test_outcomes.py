@@ -45,7 +45,7 @@ def test_corruption_oracle_and_detection_are_those_of_concordant_stress(made, ce
 
 def test_means_are_over_kinds_and_severities_without_the_control(cell):
     run = cell.runs["context"][1]
-    kinds = [kind for kind in run.kinds if kind != CONTROL]
+    kinds = [kind for kind in run.oracles if kind != CONTROL]
     seen = {"gaussian-noise", "dimension-replacement", "swap"}
 
     def mean(some):
@@ -59,7 +59,7 @@ def test_means_are_over_kinds_and_severities_without_the_control(cell):
 def test_methods_without_reliability_have_no_detection(cell):
     assert cell.has("context", "which.swap.5")
     assert not cell.has("none", "which.swap.5")
-    assert cell.labels == ("none", "none+perturbed", "self", "uncertainty", "after-fusion", "context")
+    assert cell.labels == ("none", "none+perturbed", "self", "after-fusion", "context")
     assert cell.ablations == ("context-no-support", "context-no-perturbation")
 
 

@@ -3,34 +3,26 @@
 import csv
 import io
 import re
-import shutil
 
 import pytest
 
 from concordant.errors import DataError
 from concordant.files import read_json
 from concordant.report.format import shown
+from studies.paper.findings import Findings, made_line, summarise, what_came
 from studies.paper.pages import (
     MARKS,
     PENDING,
-    SHOWN,
     as_csv,
-    as_page,
-    blocks,
     comparison_lines,
     difference_text,
-    fill,
     fill_docs,
-    has_blocks,
-    lines_of,
     proof_page,
-    read_table,
     score_lines,
     value_text,
     write_table_files,
 )
-from studies.paper.sentences import made_line, what_came
-from studies.paper.summary import read_summary
+from studies.paper.run import FIGURES as RUN_FIGURES
 from studies.paper.tables import Table
 
 
@@ -70,12 +62,6 @@ def test_scores_have_a_row_a_condition_and_a_column_a_method(table):
     assert score_lines(table).endswith(f"|\n\n{MARKS}\n")
 
 
-def test_some_scores_alone_have_their_own_methods(table):
-    head, found = parsed(score_lines(table, table.scores[3:]))
-    assert head[5:] == ["none, clean", "context"]
-    assert [row[4:] for row in found] == [["swap", "25.0 ± 1.0", "75.0 ± 2.0"]]
-
-
 def test_where_less_is_better_marks_turn_round(rows):
     scores = [rows.score("none", 2.0, None), rows.score("self", 0.5, None), rows.score("context", 1.0, None)]
     table = Table(
@@ -84,13 +70,12 @@ def test_where_less_is_better_marks_turn_round(rows):
     assert parsed(score_lines(table))[1][0][5:] == ["2 +", "0.5 -", "1"]
 
 
-def test_where_methods_are_not_compared_nothing_says_that_they_are(rows, table):
+def test_where_methods_are_not_compared_nothing_says_that_they_are(rows):
     scores = [rows.score("self", 0.7), rows.score("context", 0.9)]
     guessed = [rows.row("a guess", 0.4, 0.001), {**rows.row("a guess", 0.2, 0.001), "of": "self"}]
     alone = score_lines(Table("detection", "", "", scores, guessed, ""))
     assert MARKS not in alone
     assert parsed(alone)[1][0][5:] == ["0.7 ± 0.01", "0.9 ± 0.01"]
-    assert MARKS not in score_lines(table, [rows.score("none", 0.5, fusion="lmf")])
 
 
 def test_comparisons_have_their_interval_and_all_p_values(rows):
@@ -108,12 +93,14 @@ def test_comparisons_have_their_interval_and_all_p_values(rows):
     assert parsed(comparison_lines(numbers))[1][0][6:8] == ["-0.05", "-0.06 to -0.03"]
 
 
-def test_a_page_has_what_there_is(table):
-    page = as_page(table, head="Made so.")
+def test_a_page_has_what_there_is(table, tmp_path):
+    write_table_files(table, tmp_path, head="Made so.")
+    page = (tmp_path / "clean.md").read_text(encoding="utf-8")
     assert page.startswith("# Which is ahead?\n\nAccuracy.\n\nMade so.\n\n| family |")
     assert page.count("## Differences") == 1
     assert page.endswith(comparison_lines(table))
-    bare = as_page(Table("cost", "What?", "Note.", table.scores, compares=False))
+    write_table_files(Table("cost", "What?", "Note.", table.scores, compares=False), tmp_path)
+    bare = (tmp_path / "cost.md").read_text(encoding="utf-8")
     assert bare.startswith("# What?\n\nNote.\n\n| family |")
     assert "Differences" not in bare
 
@@ -127,34 +114,26 @@ def test_what_is_not_known_is_empty_and_every_column_is_there():
 
 def test_written_numbers_are_short_and_none_is_in_powers_of_ten():
     for number in (999.49, 999.5, 999.7, -999.96, 1000.0, 12345.6):
-        text = value_text({"mean": number, "std": None}, "")
+        text = value_text(number, None, "")
         assert "e" not in text
         assert float(text.replace(",", "")) == pytest.approx(number, abs=0.5)
-    assert value_text({"mean": 0.01234, "std": 1234.5}, "") == "0.0123 ± 1,234"
-    assert value_text({"mean": 123456, "std": None}, "") == "123,456"
-    assert value_text({"mean": None, "std": None}, "%") == "-"
+    assert value_text(0.01234, 1234.5, "") == "0.0123 ± 1,234"
+    assert value_text(123456, None, "") == "123,456"
+    assert value_text(None, None, "%") == "-"
     assert [difference_text(x, "") for x in (0.0, -999.9)] == ["+0", "-1,000"]
-
-
-def test_the_first_columns_are_aligned_to_the_left():
-    assert (
-        lines_of(["a", "b", "c"], [["1", "2", "3"]], left=2) == "| a | b | c |\n| --- | --- | ---: |\n| 1 | 2 | 3 |\n"
-    )
 
 
 def test_files_and_folder_are_made(table, tmp_path):
     write_table_files(table, tmp_path / "new", head="Made so.")
     found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "new").iterdir()}
-    assert found == {
-        "clean.md": as_page(table, head="Made so."),
-        "clean.csv": as_csv(table.rows),
-        "clean-scores.csv": as_csv(table.scores),
-    }
+    assert found.keys() == {"clean.md", "clean.csv", "clean-scores.csv"}
+    assert found["clean.csv"] == as_csv(table.rows)
+    assert found["clean-scores.csv"] == as_csv(table.scores)
 
 
 @pytest.mark.parametrize("name", ["clean", "corruption", "removal", "stability"])
-def test_what_people_read_of_the_committed_tables_is_what_their_numbers_are(committed, name):
-    table = read_table(committed / "proof", name)
+def test_what_people_read_of_the_committed_tables_is_what_their_numbers_are(known, name):
+    table = known.tables[name]
     head, found = parsed(score_lines(table))
     labels = {shown(row["label"]): row["label"] for row in table.scores}
     scale, compared, seen = (1 if name == "stability" else 100), 0, 0
@@ -184,21 +163,14 @@ FIGURES = ("leads.png", "shares.png")
 
 
 @pytest.fixture
-def summary(committed):
-    return read_summary(read_json(committed / "summary.json"))
-
-
-@pytest.fixture
-def tables(rows):
-    return [
+def findings(rows, known):
+    found = [
         Table("clean", "(a) First?", "Note of a.", [rows.score("context", 0.123)], [rows.row("self", 0.1)]),
         Table("detection", "(b) Second?", "Note of b.", [rows.score("context", 0.456)], [rows.row("a guess", 0.1)]),
         Table("cost", "(c) Third?", "Note of c.", [rows.score("context", 789)], unit="", compares=False),
+        *(Table(name, f"({name})?", "", [], [], unit="") for name in ("corruption", "removal", "oracle")),
     ]
-
-
-def changed(summary, **made):
-    return summary.model_copy(update={"made_with": {**summary.made_with, **made}})
+    return Findings(known.grid, {table.name: table for table in found}, known.made)
 
 
 def sections(page):
@@ -207,12 +179,12 @@ def sections(page):
     return {"": first, **{part.partition("\n")[0]: part.partition("\n")[2] for part in rest}}
 
 
-def test_every_question_has_its_note_its_files_and_its_scores(summary, tables):
-    found = sections(proof_page(summary, tables, FIGURES))
-    assert list(found) == ["", "What came of it", "(a) First?", "(b) Second?", "(c) Third?"]
+def test_every_question_has_its_note_its_files_and_its_scores(findings):
+    found = sections(proof_page(findings, FIGURES))
+    assert list(found)[:5] == ["", "What came of it", "(a) First?", "(b) Second?", "(c) Third?"]
     assert found["(a) First?"].strip() == (
         "Note of a. [clean.md](proof/clean.md), [scores](proof/clean-scores.csv), [comparisons](proof/clean.csv).\n\n"
-        + score_lines(tables[0]).strip()
+        + score_lines(findings.tables["clean"]).strip()
     )
     assert found["(b) Second?"].strip() == (  # long: in its file alone
         "Note of b. [detection.md](proof/detection.md), [scores](proof/detection-scores.csv), "
@@ -222,15 +194,15 @@ def test_every_question_has_its_note_its_files_and_its_scores(summary, tables):
     assert "789" in found["(c) Third?"]
 
 
-def test_what_came_of_it_stands_first_with_the_figures(summary, tables):
-    found = sections(proof_page(summary, tables, FIGURES))
-    assert what_came(summary) in found["What came of it"]
+def test_what_came_of_it_stands_first_with_the_figures(findings):
+    found = sections(proof_page(findings, FIGURES))
+    assert what_came(findings) in found["What came of it"]
     assert re.findall(r"!\[(.*?)\]\((.*?)\)", found["What came of it"]) == [(name, f"proof/{name}") for name in FIGURES]
-    assert made_line(summary.made_with) in found[""]
+    assert made_line(findings.made) in found[""]
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("changed", "said"),
     [
         ({"severities": [1, 5], "resamples": 20000, "steps": 1}, "Severities 1, 5 of 1 to 5; 20,000 resamples.\n"),
         ({"severities": [3], "resamples": 500, "steps": 0.5}, " 500 resamples. Trained for 0.5 of the recipe's steps."),
@@ -240,11 +212,12 @@ def test_what_came_of_it_stands_first_with_the_figures(summary, tables):
         ),
     ],
 )
-def test_how_it_was_made_is_said(summary, tables, made, said):
-    head = sections(proof_page(changed(summary, **{"searched": {"a": True}, **made}), tables, FIGURES))[""]
+def test_sizes_are_named(findings, changed, said):
+    made = {**findings.made, "searched": {"a": True}, **changed}
+    head = sections(proof_page(findings._replace(made=made), FIGURES))[""]
     assert said in head
-    assert ("Trained for" in head) == (made["steps"] != 1)
-    assert ("Not searched" in head) == ("searched" in made)
+    assert ("Trained for" in head) == (changed["steps"] != 1)
+    assert ("Not searched" in head) == ("searched" in changed)
 
 
 def test_what_the_committed_page_links_to_is_there(committed):
@@ -253,56 +226,17 @@ def test_what_the_committed_page_links_to_is_there(committed):
     assert [link for link in links if not (committed / link).exists()] == []
 
 
-def test_the_committed_page_says_what_the_committed_files_say(committed, summary):
-    page = (committed / "PROOF.md").read_text(encoding="utf-8")
-    assert what_came(summary) in page
-    assert made_line(summary.made_with) in page
-    for name in SHOWN:
-        assert score_lines(read_table(committed / "proof", name)) in page
-
-
-KNOWN = {"one": "first", "two": "second"}
+def test_the_committed_files_are_made_of_the_committed_cells(committed, known, tmp_path):
+    assert proof_page(known, RUN_FIGURES) == (committed / "PROOF.md").read_text(encoding="utf-8")
+    assert summarise(known) == read_json(committed / "summary.json")
+    for table in known.tables.values():
+        write_table_files(table, tmp_path, head=made_line(known.made))
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (committed / "proof" / path.name).read_bytes()
 
 
 def block(name, body="old"):
     return f"<!-- proof:{name} -->\n{body}\n<!-- /proof:{name} -->"
-
-
-def test_only_what_is_between_marks_is_replaced():
-    text = f"before {block('two')} between\n{block('one')}\nafter"
-    filled = fill(text, KNOWN)
-    assert filled == (
-        "before <!-- proof:two -->\n\nsecond\n<!-- /proof:two --> between\n"
-        "<!-- proof:one -->\n\nfirst\n<!-- /proof:one -->\nafter"
-    )
-    assert fill(filled, KNOWN) == filled
-    assert fill("<!-- proof:one --><!-- /proof:one -->", KNOWN) == "<!-- proof:one -->\n\nfirst\n<!-- /proof:one -->"
-
-
-@pytest.mark.parametrize("text", ["", "no marks", "<!-- proof:NAME --> names none", "<!-- table:one -->\n"])
-def test_a_document_without_marks_stays_as_it_is(text, tmp_path):
-    assert fill(text, KNOWN) == text
-    (tmp_path / "a.md").write_text(text)
-    assert not has_blocks(tmp_path / "a.md")
-    assert not has_blocks(tmp_path / "nowhere.md")
-
-
-@pytest.mark.parametrize(
-    ("text", "halves"),
-    [
-        ("<!-- proof:one -->\n", ["<!-- proof:one -->"]),
-        ("text\n<!-- /proof:one -->", ["<!-- /proof:one -->"]),
-        ("<!-- proof:one -->\n<!-- /proof:two -->", ["<!-- /proof:two -->", "<!-- proof:one -->"]),
-        (f"<!-- proof:one -->\n{block('two')}\n<!-- /proof:one -->", ["<!-- proof:one -->", "<!-- /proof:one -->"]),
-        (f"<!-- proof:one -->\n{block('one')}", ["<!-- proof:one -->"]),
-        (f"{block('one')}\n<!-- /proof:one -->", ["<!-- /proof:one -->"]),
-    ],
-    ids=["opened", "closed", "crossed", "nested", "opened twice", "closed twice"],
-)
-def test_a_mark_without_its_other_half_is_refused(text, halves):
-    with pytest.raises(DataError) as caught:
-        fill(text, KNOWN)
-    assert str(caught.value) == "; ".join(f"the document has {half} without its other half" for half in halves)
 
 
 def test_all_faults_of_all_documents_are_named_and_none_is_written(tmp_path):
@@ -313,7 +247,7 @@ def test_all_faults_of_all_documents_are_named_and_none_is_written(tmp_path):
     (docs / "b.md").write_text("<!-- /proof:place -->")
     (docs / "c.md").write_text("nothing to fill")
     with pytest.raises(DataError) as caught:
-        fill_docs(tmp_path, tmp_path / "nowhere")
+        fill_docs(tmp_path, None)
     first, second = str(caught.value).splitlines()
     assert first.startswith(
         f"{docs / 'a.md'}: the document asks for proof:nothing, proof:nor-this; there are: headline"
@@ -325,44 +259,22 @@ def test_all_faults_of_all_documents_are_named_and_none_is_written(tmp_path):
 
 def test_documents_are_filled_before_there_is_a_proof(tmp_path):
     (tmp_path / "README.md").write_text(block("swaps"))
-    assert fill_docs(tmp_path, tmp_path / "nowhere") == [tmp_path / "README.md"]
+    assert fill_docs(tmp_path, None) == [tmp_path / "README.md"]
     assert (tmp_path / "README.md").read_text() == block("swaps", f"\n{PENDING}")
-    assert fill_docs(tmp_path / "nowhere", tmp_path) == []
+    assert fill_docs(tmp_path / "nowhere", None) == []
 
 
-def test_a_file_of_the_proof_that_is_absent_is_named(committed, tmp_path):
-    shutil.copy(committed / "summary.json", tmp_path)
-    with pytest.raises(DataError) as caught:
-        blocks(tmp_path)
-    absent = tmp_path / "proof" / "clean-scores.csv"
-    assert str(caught.value) == f"{absent} cannot be read (No such file or directory); `make results` makes it"
-
-
-def test_a_summary_that_is_none_makes_no_block(tmp_path):
-    (tmp_path / "summary.json").write_text("[]")
-    with pytest.raises(DataError, match=r"summary.json must hold a JSON object; found list"):
-        blocks(tmp_path)
-
-
-@pytest.mark.parametrize(("name", "unit", "less"), [("clean", "%", False), ("stability", "", True)])
-def test_the_files_of_a_table_are_read_back_as_they_were(rows, tmp_path, name, unit, less):
+@pytest.mark.parametrize(("name", "unit"), [("clean", "%"), ("cost", "")])
+def test_csv_has_every_digit(rows, tmp_path, name, unit):
     scores = [
         rows.score("none+perturbed", 0.1 + 0.2, None, family="a, with a comma"),
         rows.score("context", -1e-17, 1.0, fusion='"quoted"'),
-        rows.score("self", 1234, 0.0),
     ]
-    compared = [rows.row("self", 1 / 3, 2e-5), rows.row("none", -0.0)]
-    write_table_files(Table(name, "Title", "Note.", scores, compared, unit, less=less), tmp_path)
-    found = read_table(tmp_path, name)
-    assert (found.scores, found.rows) == (scores, compared)
-    for one, other in zip(found.scores, scores, strict=True):
-        assert [type(value) for value in one.values()] == [type(value) for value in other.values()]
-    assert (found.unit, found.less, found.compares) == (unit, less, True)
-
-
-def test_a_table_that_compares_nothing_has_no_file_of_comparisons(rows, tmp_path):
-    scores = [rows.score("context", 1234, None, condition="parameters")]
-    write_table_files(Table("cost", "Title", "Note.", scores, unit="", compares=False), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"cost-scores.csv", "cost.md"}
-    found = read_table(tmp_path, "cost")
-    assert (found.scores, found.rows, found.compares) == (scores, [], False)
+    write_table_files(Table(name, "Title", "Note.", scores, unit=unit, compares=name != "cost"), tmp_path)
+    assert (tmp_path / f"{name}.csv").exists() == (name != "cost")
+    with (tmp_path / f"{name}-scores.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["family"], float(row["mean"]), row["std"]) for row in found] == [
+        ("a, with a comma", 0.1 + 0.2, ""),
+        ("scene15", -1e-17, "1.0"),
+    ]

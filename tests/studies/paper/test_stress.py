@@ -12,10 +12,11 @@ from concordant.files import write_atomically
 from concordant.robustness.answers import evaluate
 from concordant.robustness.conditions import CLEAN, SplitContext, oracle_name
 from concordant.robustness.corruptions import KINDS
+from concordant.study.experiment import Execution
 from concordant.training.config import make_config
 from concordant.training.processes import Job
 from concordant.training.runs import WEIGHTS, RunFolder, open_runs, prepare_of
-from studies.paper.stress import ASKED, FILE, ORACLES, VALIDATION, asked_of, conditions, stress_all, unanswered
+from studies.paper.stress import FILE, ORACLES, REQUEST, VALIDATION, conditions, request_of, stress_all, unanswered
 
 CONFIG = make_config("digits", calibrators=("none", "self"), seeds=2)
 
@@ -49,7 +50,7 @@ def test_the_answers_of_a_run_are_those_of_its_model(made):
     asked = [one for one in conditions(task.test, SplitContext(task.layouts), (1, 5), 1) if one.name in wanted]
     answers = evaluate(model, task.test, asked)
     table = pq.read_table(runs.run(variant, 1) / FILE)
-    assert {ASKED, ORACLES} <= set(table.schema.metadata)
+    assert {REQUEST, ORACLES} <= set(table.schema.metadata)
     condition = table.column("condition").to_numpy(zero_copy_only=False)
     assert list(dict.fromkeys(condition))[:2] == [VALIDATION, CLEAN]
     for name in wanted:
@@ -84,7 +85,9 @@ def answered(run, severities):
 
     import pyarrow as pa
 
-    table = pa.table({"condition": ["clean"]}).replace_schema_metadata({ASKED: json.dumps(asked_of(run, severities))})
+    table = pa.table({"condition": ["clean"]}).replace_schema_metadata(
+        {REQUEST: json.dumps(request_of(run, severities))}
+    )
     write_atomically(run / FILE, lambda path: pq.write_table(table, path))
 
 
@@ -99,9 +102,9 @@ def run_of(job, number):
 def test_answers_are_defined_by_severities_and_weights(tmp_path):
     (tmp_path / WEIGHTS).write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
-    assert asked_of(tmp_path, (1, 3)) == {"severities": [1, 3], "weights": digest}
+    assert request_of(tmp_path, (1, 3)) == {"severities": [1, 3], "weights": digest}
     (tmp_path / WEIGHTS).write_bytes(b"others")
-    assert asked_of(tmp_path, (1, 3))["weights"] != digest
+    assert request_of(tmp_path, (1, 3))["weights"] != digest
 
 
 def test_only_missing_answers_are_asked_for(job):
@@ -122,12 +125,13 @@ def test_only_missing_answers_are_asked_for(job):
 
 def test_existing_answers_are_kept_and_a_missing_file_is_made_again(made):
     seen = []
-    stress_all(made.plan, made.grid.severities, jobs=1, progress=lambda *state: seen.append(state))
+    how = Execution(jobs=1, progress=lambda *state: seen.append(state))
+    stress_all(made.plan, made.grid.severities, how)
     assert seen == []
     run = made.out / "digits" / "lf-dnn-ablations" / "runs" / "context-no-support" / "seed-0"
     before = (run / FILE).read_bytes()
     (run / FILE).unlink()
-    stress_all(made.plan, made.grid.severities, jobs=1, progress=lambda *state: seen.append(state))
+    stress_all(made.plan, made.grid.severities, how)
     assert [line for _, _, line in seen] == ["stress digits/lf-dnn ablations, seed 0"]
     assert (run / FILE).read_bytes() == before
 

@@ -1,11 +1,13 @@
+"""The pages and the picture of the experiments, made of the committed results and of a small grid."""
+
 import importlib.util
 from pathlib import Path
 
 import pytest
 
-from concordant.errors import ConcordantError
 from concordant.files import read_json
-from studies.results_page import END, START, fill, grids_page, results_page
+from studies.common import read_found
+from studies.experiments import EXPERIMENTS, GRIDS, REFERENCES, draw, grids_page, results_page
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,17 +32,15 @@ def test_the_page_has_a_section_for_each_result(results):
     assert text.count("Elsewhere: a reference\n") == 2
 
 
+def test_the_committed_pages_are_made_of_the_committed_numbers():
+    folder = ROOT / "results"
+    assert results_page(read_found(folder, EXPERIMENTS), REFERENCES) == (folder / "README.md").read_text("utf-8")
+    assert grids_page(read_found(folder, GRIDS)) == (folder / "GRIDS.md").read_text("utf-8")
+
+
 def test_a_remark_stands_before_the_tables(results):
     text = results_page({"one": {**results, "remark": "Older than the code."}, "two": results})
     assert text.count("**Older than the code.**\n\n| calibrator |") == 1
-
-
-def test_fill_replaces_the_text_between_the_marks_and_nothing_else():
-    before = f"a\n{START}\nold\n{END}\nz\n"
-    assert fill(before, "new\n") == f"a\n{START}\n\nnew\n\n{END}\nz\n"
-    assert fill(fill(before, "new\n"), "new\n") == fill(before, "new\n")
-    with pytest.raises(ConcordantError, match="the document has no lines"):
-        fill("nothing", "new")
 
 
 def test_the_page_of_grids_has_minutes_versions_and_hardware(grid):
@@ -57,3 +57,17 @@ def test_a_remark_of_a_grid_stands_before_its_table(grid):
     text = grids_page({"one": {**grid, "remark": "Older than the code."}})
     assert text.index("**Older than the code.**") < text.index("| --- |")
     assert "**Older" not in grids_page({"one": grid})
+
+
+def test_the_picture_names_every_method_and_condition(results, tmp_path):
+    draw(results, tmp_path / "deep" / "picture.svg")
+    text = (tmp_path / "deep" / "picture.svg").read_text()
+    for word in ("none, clean", "context", "noise", "swap", "accuracy, %"):
+        assert f"<!-- {word} -->" in text
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["picture.svg"]
+
+
+def test_one_seed_has_no_spread_and_still_draws(results, tmp_path):
+    one = {**results, "runs": [run for run in results["runs"] if run["seed"] == 0]}
+    draw(one, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
