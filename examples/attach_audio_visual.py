@@ -1,8 +1,8 @@
 """A calibrator in a hand-written audio-visual ResNet: `python examples/attach_audio_visual.py`.
 
-The model is written as in published code: a ResNet for the spectrogram, one for the frames, which are folded into the
-batch and pooled behind it, and a fusion module. It is trained first, on made-up clips, and saved. Then a calibrator is
-fitted behind both networks, maps and all, while the trained model stays as it is.
+The model has the structure of published code: a ResNet for the spectrogram, another for the frames, which are folded
+into the batch and pooled afterwards, and a fusion module. It is trained on synthetic clips and saved. Then a calibrator
+is fitted to the maps of both networks; the weights of the trained model do not change.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ CLASSES, CLIPS, FRAMES = 4, 48, 3
 
 
 class Block(nn.Module):
-    """Two convolutions with a way around them."""
+    """Two convolutions and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs)
         self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
-        self.around = nn.Conv2d(inputs, outputs, 1, 2)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, 2)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a map of half the size."""
         out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        out += self.around(x)
+        out += self.shortcut(x)
         return self.relu(out)
 
 
@@ -59,7 +59,7 @@ class AudioVisual(nn.Module):
 
 
 def clips(count: int, seed: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Return sounds and films of the same class: a band that sounds, a stripe that shows."""
+    """Return spectrograms and films of the same class: a loud frequency band and a bright stripe."""
     draws = torch.Generator().manual_seed(seed)
     labels = torch.randint(CLASSES, (count,), generator=draws)
     sound = 0.7 * torch.randn(count, 1, 16, 16, generator=draws)
@@ -71,12 +71,12 @@ def clips(count: int, seed: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
 
 
 def loss_of(output: tuple[Tensor, Tensor, Tensor], labels: Tensor) -> Tensor:
-    """Return the cross-entropy of the third thing that the model returns."""
+    """Return the cross-entropy of the third output of the model."""
     return F.cross_entropy(output[2], labels)
 
 
 def main() -> None:
-    """Train the model, fit the plug-in, spoil the sound, and load the old checkpoint."""
+    """Train the model, fit the plug-in, replace the sound by noise, and load the old checkpoint."""
     torch.manual_seed(0)
     model = AudioVisual()
     loader = [clips(CLIPS, seed) for seed in range(12)]

@@ -1,8 +1,8 @@
-"""A calibrator in a Hugging Face vision-text model, no line of it edited: `python examples/attach_clip.py`.
+"""A calibrator in a Hugging Face vision-text model, without editing the model: `python examples/attach_clip.py`.
 
-A small CLIP is built from a configuration (nothing is downloaded, so its weights are random) and two linear heads
-classify made-up pairs of pictures and words. The projections of picture and text are tapped: where CLIP would compare
-them, it gets calibrated ones. Then the pictures of some pairs are spoilt, and reliability tells which.
+A small CLIP is built from a configuration (nothing is downloaded, so its weights are random), and a linear head
+classifies synthetic pairs of pictures and words. The projections of picture and text are tapped, so that head and
+similarities get calibrated embeddings. Then the pictures are replaced by noise, and their reliability falls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def small_clip() -> CLIPModel:
 
 
 class Classifier(nn.Module):
-    """CLIP as a feature extractor with a head on both embeddings, as one finds it in many repositories."""
+    """CLIP as a feature extractor, with a head on both embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ def pairs(count: int, seed: int) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def main() -> None:
-    """Attach, compare, train, spoil, detach."""
+    """Attach, compare, train, corrupt the pictures, detach."""
     torch.manual_seed(0)
     model = Classifier().eval()
     inputs, labels = pairs(PAIRS, 0)
     taps = {"text": "clip.text_projection", "image": "clip.visual_projection"}
-    hurt = Perturbation(kinds=("noise", "swap", "dimensions"))  # CLIP divides by a feature's length, so never zero
-    attached = attach(model, taps, layout="bd", example=inputs, perturbation=hurt, seed=0)
+    perturbation = Perturbation(kinds=("noise", "swap", "dimensions"))  # not "zero": CLIP divides by the norm
+    attached = attach(model, taps, layout="bd", example=inputs, perturbation=perturbation, seed=0)
     same = {key: torch.equal(value, attached(**inputs)[key]) for key, value in model(**inputs).items()}
     print(f"untrained, the output is CLIP's own: {all(same.values())}")
 
@@ -74,9 +74,9 @@ def main() -> None:
     attached.eval()
 
     test, labels = pairs(256, 1000)
-    spoilt = {**test, "pixel_values": 3 * torch.randn(test["pixel_values"].shape)}
+    noisy = {**test, "pixel_values": 3 * torch.randn(test["pixel_values"].shape)}
     with torch.no_grad():
-        for name, batch in (("clean", test), ("pictures of noise", spoilt)):
+        for name, batch in (("clean", test), ("pictures of noise", noisy)):
             right = (attached(**batch)["logits"].argmax(1) == labels).float().mean()
             text, image = attached.calibration.reliability.mean(0).tolist()
             print(f"{name}: accuracy {right:.2f}, reliability of text {text:.2f}, of image {image:.2f}")

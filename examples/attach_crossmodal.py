@@ -1,8 +1,8 @@
 """A calibrator in a crossmodal transformer in time-first layout: `python examples/attach_crossmodal.py`.
 
-As in the published MulT, each modality goes through a convolution over time, (B, D, T), is turned to (T, B, D), and
-attends to the other. The convolutions are tapped. Sequences have lengths of their own, so the calibrator is told which
-steps count, by a function of the model's inputs. Model and calibrator are trained together: the loop only gains the
+As in the published MulT, each modality goes through a convolution over time, (B, D, T), is transposed to (T, B, D), and
+attends to the other. The convolutions are tapped. Sequences have different lengths, so a function of the model's inputs
+gives the calibrator the masks of valid steps. Model and calibrator are trained together; the training loop adds the
 auxiliary loss.
 """
 
@@ -32,19 +32,19 @@ class Crossmodal(nn.Module):
         text = self.proj_text(text).permute(2, 0, 1)  # (T, B, D)
         audio = self.proj_audio(audio.transpose(1, 2)).permute(2, 0, 1)
         padded = ~valid_steps(text.transpose(0, 1), audio, lengths)
-        heard = self.text_with_audio(text, audio, audio, key_padding_mask=padded)[0] + text
-        read = self.audio_with_text(audio, text, text, key_padding_mask=padded)[0] + audio
+        texts = self.text_with_audio(text, audio, audio, key_padding_mask=padded)[0] + text
+        audios = self.audio_with_text(audio, text, text, key_padding_mask=padded)[0] + audio
         weight = (~padded).T[..., None] / lengths[None, :, None]  # (T, B, 1)
-        return self.head(torch.cat([(heard * weight).sum(0), (read * weight).sum(0)], 1))
+        return self.head(torch.cat([(texts * weight).sum(0), (audios * weight).sum(0)], 1))
 
 
 def valid_steps(text: Tensor, audio: Tensor, lengths: Tensor) -> Tensor:
-    """Return bool (B, T), True at the steps that count."""
+    """Return bool (B, T), True at valid steps."""
     return torch.arange(text.shape[1]) < lengths[:, None]
 
 
 def utterances(seed: int, count: int = BATCH) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Return text, audio and lengths whose means say the same class."""
+    """Return text and audio whose means depend on the same class, their lengths, and the class."""
     draws = torch.Generator().manual_seed(seed)
     means = [torch.randn(CLASSES, size, generator=torch.Generator().manual_seed(size)) for size in (20, 6)]
     labels = torch.randint(CLASSES, (count,), generator=draws)
@@ -57,7 +57,7 @@ def utterances(seed: int, count: int = BATCH) -> tuple[tuple[Tensor, Tensor, Ten
 
 
 def main() -> None:
-    """Train both together; then mute and spoil the text."""
+    """Train both together, then add noise to the text."""
     torch.manual_seed(0)
     model = Crossmodal()
     inputs, _ = utterances(0)
@@ -85,8 +85,8 @@ def main() -> None:
     with torch.no_grad():
         for name, given in (("clean", text), ("noise on the text", noise)):
             right = (attached(given, audio, lengths).argmax(1) == labels).float().mean()
-            read, heard = attached.calibration.reliability.mean(0).tolist()
-            print(f"{name}: accuracy {right:.2f}, reliability of text {read:.2f}, of audio {heard:.2f}")
+            text_score, audio_score = attached.calibration.reliability.mean(0).tolist()
+            print(f"{name}: accuracy {right:.2f}, reliability of text {text_score:.2f}, of audio {audio_score:.2f}")
 
 
 if __name__ == "__main__":

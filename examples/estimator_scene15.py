@@ -1,7 +1,7 @@
 """Scenes from three image descriptors: `python examples/estimator_scene15.py [--data FOLDER] [--images N]`.
 
-A dictionary of arrays goes into the estimator; cross-validation and grid search take it as `Modalities`. What is shown:
-accuracy, accuracy without one descriptor, and whether reliability tells which descriptor was spoilt.
+The estimator takes a dictionary of arrays; cross-validation and grid search take it as `Modalities`. The script prints
+the accuracy, the accuracy without each descriptor, and reliabilities before and after noise on one descriptor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from concordant.estimator import Modalities
 
 
 def main() -> int:
-    """Fit, score, spoil and explain."""
+    """Fit, score, add noise and explain."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="the folder that holds scene15.npz; default: CONCORDANT_DATA, or ../shared/data")
     parser.add_argument("--images", type=int, default=4485, help="how many are used; default: all 4485")
@@ -41,12 +41,12 @@ def main() -> int:
 
     draws = np.random.default_rng(1)
     noise = 3 * train["view1"].std(0) * draws.normal(size=test["view1"].shape)
-    spoilt = {**test.arrays, "view1": (test["view1"] + noise).astype(np.float32)}
-    before, after = model.reliability(test), model.reliability(spoilt)
-    print(f"accuracy with noise on view1: {model.score(spoilt, y_test):.3f}")
+    noisy = {**test.arrays, "view1": (test["view1"] + noise).astype(np.float32)}
+    before, after = model.reliability(test), model.reliability(noisy)
+    print(f"accuracy with noise on view1: {model.score(noisy, y_test):.3f}")
     for name in model.modality_names_:
         print(f"reliability of {name}: {before[name].mean():.2f}, with noise on view1 {after[name].mean():.2f}")
-    print(model.explain(Modalities(spoilt)[:1])[0])
+    print(model.explain(Modalities(noisy)[:1])[0])
 
     scores = cross_val_score(CalibratedClassifier(random_state=0, steps=100), train, y_train, cv=2)
     print(f"two folds, 100 steps each: {', '.join(f'{score:.3f}' for score in scores)}")

@@ -1,7 +1,7 @@
 """Actions from three sensors: `python examples/estimator_utd_mhad.py [--data FOLDER] [--steps N]`.
 
-Sequences of skeleton and inertial unit and films of a depth camera go into the estimator as arrays; some recordings
-lack a sensor. Subjects are held out, in the test as in validation.
+The estimator takes sequences of a skeleton and of an inertial unit and films of a depth camera as arrays; some
+recordings lack a sensor. Test and validation subjects are not in training.
 """
 
 from __future__ import annotations

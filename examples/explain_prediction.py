@@ -1,14 +1,14 @@
 """One prediction explained in pictures: `python examples/explain_prediction.py [--out FOLDER] [--run RUN]`.
 
-A scanned digit is seen by three views: its left half, its right half, and the profile of row and column sums. A model
-is trained on them (or RUN, a folder of `concordant run digits`, is opened), and one test digit is asked about three
-times: as it is, with another digit's left half, and with the right half covered. For each, a picture shows what the
-model was given and which view it distrusts and why; the same is printed in words.
+A scanned digit has three views: its left half, its right half, and the profile of row and column sums. A model is
+trained on them (or RUN, a folder of `concordant run digits`, is opened) and evaluated on one test digit three times: as
+it was scanned, with the left half of another digit, and with the right half covered. For each, a picture shows the
+inputs, the reliability of every view, and the support and conflict behind it; the explanation is printed, too.
 
-The cells (`# %%`) can be run one by one in an editor that knows them.
+The cells (`# %%`) can be run one by one in an editor that supports them.
 """
 
-# %% What is wanted
+# %% Arguments
 from __future__ import annotations
 
 import argparse
@@ -37,7 +37,7 @@ parser.add_argument("--out", type=Path, default=Path("explained"), help="where t
 parser.add_argument("--run", type=Path, help="a folder of `concordant run digits`; default: train a small model first")
 parser.add_argument("--sample", help="the id of a test digit, such as digit-7; default: the first one")
 parser.add_argument("--steps", type=int, default=250, help="of the training; default: 250")
-arguments = parser.parse_known_args()[0]  # in an editor there are words of its own
+arguments = parser.parse_known_args()[0]  # an editor passes arguments of its own
 
 # %% A model: trained in seconds, or opened
 if arguments.run is None:
@@ -50,9 +50,9 @@ else:
     if inspected.runs.config.benchmark != "digits":
         parser.error(f"--run must be a run of digits; {arguments.run} is one of {inspected.runs.config.benchmark}")
 names, classes = inspected.runs.config.modalities, inspected.task.classes
-usual = Usual.of(trace_calibration(inspected.model, inspected.task.valid))  # what the model makes of untouched digits
+usual = Usual.of(trace_calibration(inspected.model, inspected.task.valid))  # on unchanged digits
 
-# %% One digit, as it was scanned, and in two accidents
+# %% One digit, as it was scanned and with two faults
 parts = raw_parts(inspected.runs.config, inspected.seed, inspected.source)
 scales = fit_chunks(parts.train.chunks(), parts.layouts)
 test = parts.test
@@ -69,20 +69,20 @@ states = {
 }
 
 
-def asked(part: Split) -> Trace:
-    """Return what the model, and the calibrator in it, made of a digit."""
+def traced(part: Split) -> Trace:
+    """Return the calibration and the prediction of a digit."""
     scaled = {name: apply(scales[name], x, parts.layouts[name]) for name, x in part.inputs.items()}
     return trace_calibration(inspected.model, part.with_inputs(scaled))
 
 
-# %% How it is drawn
+# %% Drawing
 OURS, DISTRUST, GREY = colour_of("context"), colour_of("modality-dropout"), colour_of("none")
 COLOURS = mpl.colors.LinearSegmentedColormap.from_list("distrust to trust", [DISTRUST, "#f7f7f5", OURS])
 COLOURS.set_bad("#e3e3e0")
 
 
 def draw_input(axes: Axes, x: np.ndarray, title: str, *, distrusted: bool) -> None:
-    """Draw what one view delivered: pixels, or a profile as bars, in a frame that tells whether it is distrusted."""
+    """Draw one view, pixels or a profile as bars, in a frame whose colour shows whether it is distrusted."""
     if x.ndim == 3:
         axes.imshow(x[0], cmap="gray_r", vmin=0, vmax=16)
     else:
@@ -99,7 +99,7 @@ def draw_input(axes: Axes, x: np.ndarray, title: str, *, distrusted: bool) -> No
 
 
 def draw_reliability(axes: Axes, seen: Trace) -> None:
-    """Draw each view's reliability beside what is usual for it: mean and two standard deviations."""
+    """Draw the reliability of each view beside its usual one: mean and two standard deviations."""
     mean = usual.mean()
     for place in range(len(names)):
         value = float(seen.reliability[0, place])
@@ -120,8 +120,8 @@ def draw_agreement(axes: Axes, seen: Trace) -> None:
     axes.imshow(shown, cmap=COLOURS, vmin=-1, vmax=1)
     for i, j in np.argwhere(~np.isnan(shown)):
         ink = "white" if abs(shown[i, j]) > 0.5 else "black"
-        words = f"{shown[i, j]:+.2f}".replace("-", "−")
-        axes.text(j, i, words, ha="center", va="center", fontsize=9, color=ink)
+        value = f"{shown[i, j]:+.2f}".replace("-", "−")
+        axes.text(j, i, value, ha="center", va="center", fontsize=9, color=ink)
     axes.spines[:].set_visible(False)
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
@@ -130,7 +130,7 @@ def draw_agreement(axes: Axes, seen: Trace) -> None:
 
 
 def draw_gates(axes: Axes, seen: Trace) -> None:
-    """Draw by what each feature is multiplied, gate times reliability, against the usual: 1 is as usual."""
+    """Draw the factor of each feature, gate times reliability, relative to the usual one; 1 is as usual."""
     longest = max(seen.gates[name].shape[1] for name in names)
     ratio = np.full((len(names), longest), np.nan)
     for place, name in enumerate(names):
@@ -149,9 +149,9 @@ def draw_gates(axes: Axes, seen: Trace) -> None:
 
 def draw_classes(axes: Axes, probabilities: np.ndarray, truth: int) -> None:
     """Draw the probability of every class; the true one has a frame."""
-    said = int(probabilities.argmax())
+    best = int(probabilities.argmax())
     colours = [GREY] * len(classes)
-    colours[said] = OURS if said == truth else DISTRUST
+    colours[best] = OURS if best == truth else DISTRUST
     bars = axes.bar(range(len(classes)), probabilities, color=colours)
     bars[truth].set(edgecolor="black", linewidth=1.5)
     axes.set_xticks(range(len(classes)), classes)
@@ -159,7 +159,7 @@ def draw_classes(axes: Axes, probabilities: np.ndarray, truth: int) -> None:
     axes.set_yticks([0, 0.5, 1])
     axes.set_xlabel("class", fontsize=8)
     axes.set_title(
-        f"predicted {classes[said]} with probability {probabilities[said]:.2f} (framed: the truth)", fontsize=9
+        f"predicted {classes[best]} with probability {probabilities[best]:.2f} (framed: the truth)", fontsize=9
     )
 
 
@@ -174,8 +174,8 @@ def draw(part: Split, seen: Trace, probabilities: np.ndarray, title: str, path: 
         top = above.subplots(1, 4, width_ratios=(1, 1, 1.6, 2.2))
         for place, name in enumerate(names):
             value = seen.reliability[0, place]
-            words = f"{name}, reliability {value:.2f}" if place == 2 else f"{name}, {value:.2f}"
-            draw_input(top[place], part.inputs[name][0], words, distrusted=bool(value < low[place]))
+            caption = f"{name}, reliability {value:.2f}" if place == 2 else f"{name}, {value:.2f}"
+            draw_input(top[place], part.inputs[name][0], caption, distrusted=bool(value < low[place]))
         draw_classes(top[3], probabilities, int(part.labels[0]))
         bottom = below.subplots(1, 3, width_ratios=(1.2, 1.1, 1.7))
         draw_reliability(bottom[0], seen)
@@ -185,20 +185,20 @@ def draw(part: Split, seen: Trace, probabilities: np.ndarray, title: str, path: 
         figure.savefig(path, dpi=130)
 
 
-# %% What the model says of each, in words and pictures
-ACCIDENTS = {
+# %% Explanations as text and pictures
+FAULTS = {
     "clean": "as it was scanned",
     "left-swapped": f"with the left half of another digit, a {classes[int(test.labels[other])]}",
     "right-covered": "with the right half covered",
 }
 for state, part in states.items():
-    seen = asked(part)
+    seen = traced(part)
     odds = np.exp(seen.logits[0] - seen.logits[0].max())
     probabilities = odds / odds.sum()
-    said = int(probabilities.argmax())
+    best = int(probabilities.argmax())
     verdicts = explain(seen, 0, usual)
-    title = f"{ids[row]}, a {classes[int(test.labels[row])]}, {ACCIDENTS[state]}"
-    print(f"{title}: {Explanation(classes[said], float(probabilities[said]), verdicts)}")
+    title = f"{ids[row]}, a {classes[int(test.labels[row])]}, {FAULTS[state]}"
+    print(f"{title}: {Explanation(classes[best], float(probabilities[best]), verdicts)}")
     path = arguments.out / f"{state}.png"
     draw(part, seen, probabilities, title, path)
     print(f"  picture: {path}\n")

@@ -120,7 +120,7 @@ def fill_files(paths: Sequence[Path], blocks: Mapping[str, str], kind: str) -> N
         except DataError as error:
             faults.append(f"{path}: {error}")
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError("; ".join(faults))
     for path, text in filled.items():
         write_text(path, text)
 

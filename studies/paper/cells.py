@@ -143,7 +143,7 @@ def read_cell_files(folder: Path, cells: Sequence[Cell]) -> dict[str, CellFile]:
         except ValidationError as error:
             faults.append(f"{path} is no {SCHEMA} document: {explain(error)}; remove it to run the cell again")
     if faults:
-        raise DataError("\n".join(faults))
+        raise DataError("; ".join(faults))
     return found
 
 

@@ -210,7 +210,7 @@ def time_cell(experiment: Experiment, *, data: Path | str | None = None) -> dict
         "methods": {
             label: {
                 "median_ms": 1000 * float(np.median(seconds)),
-                "relative": ratios(seconds, taken[TWIN]).median if TWIN in taken else None,
+                "relative": float(np.median(ratios(seconds, taken[TWIN]))) if TWIN in taken else None,
             }
             for label, seconds in taken.items()
         },
