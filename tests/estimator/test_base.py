@@ -357,7 +357,7 @@ def test_numbers_may_be_those_of_numpy():
     plain = CalibratedClassifier(random_state=3, steps=5, batch=16, dropout=0.2, validation=0.2).fit(x, y)
     numpy = CalibratedClassifier(
         random_state=np.int64(3), steps=np.int32(5), batch=np.array(16), dropout=np.float64(0.2),
-        validation=np.float64(0.2),
+        validation=np.array(0.2),
     ).fit(x, y.astype(np.float32))  # fmt: skip
     np.testing.assert_array_equal(numpy.predict_proba(x), plain.predict_proba(x))
     assert type(numpy.seed_) is int
@@ -374,6 +374,9 @@ def test_numbers_may_be_those_of_numpy():
         ({"learning_rate": np.inf}, "learning_rate: input should be a finite number; found inf"),
         ({"width": np.array([2, 4])}, "width: input should be a valid integer"),
         ({"fusion": ["lf-dnn"]}, r"unknown fusion \['lf-dnn'\]; choose from: lf-dnn"),
+        ({"layouts": ["bd"]}, "layouts must be a dictionary from modality to layout"),
+        ({"class_weight": {0: -1}}, "class_weight must hold finite weights of 0 or more"),
+        ({"class_weight": {0: "a"}}, "class_weight cannot be used"),
         ({"random_state": "x"}, "random_state cannot be used .*cannot be used to seed"),
         ({"random_state": np.random.default_rng(0)}, "random_state cannot be used .*cannot be used to seed"),
     ],

@@ -75,6 +75,8 @@ def test_passes_are_repeatable_and_need_the_classes_at_first():
     x, y = instances(80)
     one, other = (CalibratedClassifier(random_state=1).partial_fit(x, y, ["no", "yes"]).partial_fit(x, y) for _ in "ab")
     np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(x))
+    with pytest.raises(InputError, match="classes cannot be used"):
+        CalibratedClassifier().partial_fit(x, y, ["no", None, "yes"])
     with pytest.raises(InputError, match="classes must be passed on the first call to partial_fit"):
         CalibratedClassifier().partial_fit(x, y)
     with pytest.raises(InputError, match=r"y holds unknown classes \['maybe'\]; they were fixed as \['no', 'yes'\]"):

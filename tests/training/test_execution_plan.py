@@ -1,14 +1,23 @@
 """The execution plan of an experiment, its printed lines, and the results of runs that share a pass."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from concordant.errors import ConcordantError, UsageError
 from concordant.study import experiment as module
 from concordant.study.experiment import study
-from concordant.training import execution_plan
+from concordant.training import checkpoint, execution_plan
+from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import make_config
 from concordant.training.devices import Devices
 from concordant.training.execution_plan import Pass, check_vectorise, plan
@@ -45,11 +54,13 @@ def test_passes_come_first_and_are_as_many_as_processes(tmp_path):
 
 
 def test_what_cannot_share_a_pass_is_planned_run_by_run(tmp_path):
-    jobs = jobs_of(config_of("ef-lstm", seeds=2), tmp_path)
+    jobs = jobs_of(config_of("ef-lstm"), tmp_path)
     units, lines = plan(jobs, prepared, vectorise="auto", processes=1, prefix="row: ")
     assert units == jobs
-    assert lines == ["row: none, none+perturbed, context: 2 seeds one after another: ef-lstm has recurrent layers"]
-    with pytest.raises(UsageError, match=r"--vectorise on cannot be had \(none: ef-lstm has recurrent layers; none\+"):
+    assert lines == ["row: none, none+perturbed, context: 3 seeds one after another: ef-lstm has recurrent layers"]
+    with pytest.raises(
+        UsageError, match=r"--vectorise on is impossible here \(none: ef-lstm has recurrent layers; none\+"
+    ):
         plan(jobs, prepared, vectorise="on", processes=1)
 
 
@@ -83,25 +94,97 @@ def test_a_vectorised_experiment_gives_the_results_of_single_runs(tmp_path):
     assert len(times) == 1  # each has its share of the pass
 
 
-def test_finished_seeds_are_not_trained_again(tmp_path, monkeypatch):
-    config = config_of(seeds=3, calibrators=("context",))
-    finish = module.finish
+def test_few_seeds_are_trained_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.setitem(execution_plan.FEWEST, "cpu", 3)
+    jobs = [replace(job, devices=Devices(accelerator="cpu")) for job in jobs_of(config_of(seeds=2), tmp_path)]
+    units, lines = plan(jobs, prepared, vectorise="auto", processes=1)
+    assert units == jobs
+    assert lines == ["none, none+perturbed, context: 2 seeds one after another: on cpu a pass pays from 3 seeds on"]
+    assert len(plan(jobs, prepared, vectorise="on", processes=1)[0]) == 3
 
-    def stopped(job, *args, **more):
-        if job.seed == 1:
-            raise KeyboardInterrupt
-        return finish(job, *args, **more)
 
-    monkeypatch.setattr(module, "finish", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        study(config, tmp_path / "x", jobs=1, vectorise="on")
-    monkeypatch.setattr(module, "finish", finish)
-    before = (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns
-    lines = []
-    found = study(config, tmp_path / "x", jobs=1, vectorise="auto", say=lines.append)
-    assert len(found["runs"]) == 3
-    assert (tmp_path / "x" / "runs" / "context" / "seed-0" / "run.json").stat().st_mtime_ns == before
-    assert lines == ["context: 2 seeds in one vectorised pass"]
+def test_what_is_finished_changes_no_pass(tmp_path, monkeypatch):
+    jobs = jobs_of(config_of(seeds=6), tmp_path)
+    left = [job for job in jobs if job.variant.label == "context" and job.seed in (1, 5)]
+    units, _ = plan(left, prepared, vectorise="auto", processes=6)
+    assert [(unit.seeds, [job.seed for job in unit.jobs]) for unit in units] == [((0, 1, 2), [1]), ((3, 4, 5), [5])]
+    units, _ = plan(jobs, prepared, vectorise="auto", processes=6)
+    assert [unit.seeds for unit in units] == [(0, 1, 2), (3, 4, 5)] * 3
+    monkeypatch.setitem(execution_plan.FEWEST, "cpu", 4)
+    units, _ = plan(jobs, prepared, vectorise="auto", processes=6)
+    assert [unit.seeds for unit in units] == [(0, 1, 2, 3, 4, 5)] * 3
+
+
+def test_a_pass_with_a_checkpoint_is_resumed_with_the_seeds_it_had(tmp_path):
+    jobs = jobs_of(config_of(seeds=4, calibrators=("context",)), tmp_path)
+    Checkpoint(tmp_path / "context" / "pass-0.pt", {"seeds": "0,2"}).write({})
+    units, lines = plan(jobs[1:], prepared, vectorise="on", processes=1)
+    assert [(unit.seeds, [job.seed for job in unit.jobs]) for unit in units] == [((0, 2), [2]), ((0, 1, 2, 3), [1, 3])]
+    assert lines == ["context: 4 seeds in one vectorised pass"]
+    units, lines = plan(jobs[2:3], prepared, vectorise="auto", processes=1)
+    assert [unit.seeds for unit in units] == [(0, 2)]
+    assert lines == ["context: 4 seeds in one vectorised pass, resumed"]
+    units, _ = plan(jobs, prepared, vectorise="off", processes=1)
+    assert units == jobs
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("moment", ["pass-0.pt", "seed-0/run.json"])
+def test_a_killed_pass_goes_on_to_the_same_numbers(tmp_path, whole_pass, moment):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, str(out), "5"]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as started:
+        until = time.monotonic() + 120
+        while not (out / "runs/context" / moment).exists() and started.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)
+        started.send_signal(signal.SIGKILL)
+    folder = out / "runs" / "context"
+    assert not (folder / "seed-2" / "run.json").exists()
+    assert (folder / "pass-0.pt").exists()
+    found = study(PASS, out, jobs=2)["runs"]  # with --jobs 2 a new command would make two passes
+    for mine, theirs in zip(found, whole_pass[0], strict=True):
+        assert {key: mine[key] for key in mine if "seconds" not in key} == {
+            key: theirs[key] for key in theirs if "seconds" not in key
+        }
+    for seed in range(PASS.seeds):
+        mine, theirs = (
+            load_file(one / f"runs/context/seed-{seed}/weights.safetensors") for one in (out, whole_pass[1])
+        )
+        assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    assert not list(folder.glob("*.pt"))
+
+
+SOURCE = Path(__file__).parents[2] / "src"
+PASS = make_config("digits", seeds=6, calibrators=("context",), recipe={"steps": 40, "width": 8, "patience": 2})
+SCRIPT = f"""
+import sys
+from pathlib import Path
+from concordant.study.experiment import study
+from concordant.training.config import Config
+config = Config.model_validate_json({PASS.model_dump_json()!r})
+study(config, Path(sys.argv[1]), jobs=1, checkpoint_every=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole_pass(tmp_path_factory):
+    """Return the runs of an uninterrupted pass, and their folder."""
+    out = tmp_path_factory.mktemp("whole")
+    return study(PASS, out, jobs=1)["runs"], out
+
+
+def test_a_pass_is_checkpointed_by_the_clock_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    config = config_of(seeds=2, calibrators=("context",))
+    written = []
+    write = Checkpoint.write
+    monkeypatch.setattr(Checkpoint, "write", lambda self, state: (written.append(self.path.name), write(self, state)))
+    study(config, tmp_path / "x", jobs=1, vectorise="on")
+    assert set(written) == {"pass-0.pt"}
+    study(config, tmp_path / "y", jobs=1, vectorise="off")
+    assert set(written) == {"pass-0.pt", "checkpoint.pt"}
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
@@ -114,7 +197,7 @@ def test_a_seed_that_fails_leaves_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr("concordant.training.many_seeds.train_together", refuses)
     one = module.run_one
     monkeypatch.setattr(module, "run_one", lambda job: refuses() if job.seed == 1 else one(job))
-    found = module.run_pass(Pass(tuple(jobs)))
+    found = module.run_pass(Pass(tuple(jobs), (0, 1)))
     assert list(found["entries"]) == [0]
     assert found["failures"] == {1: "no rule"}
     assert found["notes"] == ["one after another, since no rule"]
@@ -130,8 +213,8 @@ def test_every_way_of_training_is_named_with_its_reason(tmp_path, monkeypatch):
     assert line() == "in one vectorised pass"
     assert line(vectorise="off") == "one after another: --vectorise off"
     assert line(dynamics=2) == "one after another: training is observed (--dynamics)"
-    own = "one after another: runs have devices or checkpoints of their own"
-    assert line(checkpoint_every=2) == own
+    own = "one after another: several devices, --precision or --accumulate are for single runs"
+    assert line(checkpoint_every=2) == "in one vectorised pass"
     assert line(devices=Devices(precision="bf16-mixed")) == own
     elsewhere = "training is on mps, and random numbers are drawn seed by seed on cpu and cuda alone"
     monkeypatch.setattr(Devices, "kind", "mps")

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from concordant.data.split import Split, Task
-from concordant.errors import ConcordantError
+from concordant.errors import ConcordantError, DataError
 from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
 from concordant.training import many_seeds
+from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices
 from concordant.training.execution_plan import plan
@@ -194,11 +195,11 @@ def test_the_execution_plan_refuses_what_vmap_has_no_rules_for(fusion, tmp_path)
     names = ("image", "vector") if FUSIONS[fusion].setting == "convolutional" else ("steps", "vector")
     config, variant = make_small(fusion, names, steps=1, evaluations=1), Variant("context", True)
     tasks = [make_task(seed, names) for seed in range(2)]
-    jobs = [Job(config, variant, seed, tmp_path, None, devices=Devices(accelerator="cpu")) for seed in range(2)]
-    _, (line,) = plan(jobs, lambda job: tasks[job.seed], vectorise="auto", processes=1)
+    jobs = [Job(config, variant, seed, tmp_path, None, devices=Devices(accelerator="cpu")) for seed in range(3)]
+    _, (line,) = plan(jobs, lambda job: tasks[0], vectorise="auto", processes=1)
     if "recurrent layers" in line:
         return
-    assert line == "context: 2 seeds in one vectorised pass"
+    assert line == "context: 5 seeds in one vectorised pass"
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="There is a performance drop")  # vmap calls an operator seed by seed
         train_together(tasks, config, variant, [0, 1])
@@ -243,3 +244,34 @@ def test_seeds_whose_batches_have_one_shape_are_together():
         7: make_task(3, ("steps",)),
     }
     assert alike(tasks, 16) == [[4, 5], [6], [7]]
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize("stop", [3, 9, 12])
+def test_a_pass_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, monkeypatch, stop):
+    config = make_small("lf-dnn", steps=12, evaluations=12, patience=1, learning_rate=0.05)
+    run = [make_task(seed) for seed in range(3)], config, Variant("context", True), [0, 1, 2]
+    whole = train_together(*run)
+    assert len({one.history[-1]["step"] for one in whole.values()}) > 1  # some leave the pass early
+    write = Checkpoint.write
+
+    def stopped(self, state):
+        write(self, state)
+        if state["step"] >= stop:
+            raise StoppedError
+
+    monkeypatch.setattr(Checkpoint, "write", stopped)
+    path = tmp_path / "pass-0.pt"
+    with pytest.raises(StoppedError):
+        train_together(*run, checkpoint=Checkpoint(path, {}, 3))
+    again = train_together(*run, checkpoint=Checkpoint(path, {}))
+    for seed, one in whole.items():
+        assert again[seed].history == one.history
+        assert again[seed].best_step == one.best_step
+        expected = one.model.state_dict()
+        assert all(torch.equal(x, expected[name]) for name, x in again[seed].model.state_dict().items())
+    with pytest.raises(DataError, match="does not fit this run"):
+        train_together(run[0], make_small("lf-dnn", steps=12, width=4), *run[2:], checkpoint=Checkpoint(path, {}))

@@ -157,7 +157,7 @@ def test_what_processes_tell_each_other(together):
 def test_all_processes_raise_the_same_errors(together):
     told = read(together, "told")
     assert "features hold NaN or infinity in modality (instances): 'pose' (1 of 13)" in told["broken"]
-    assert told["small"] == "a batch has 1 instances, too few for 2 processes and 1 parts"
+    assert told["small"] == "a batch of 1 instances cannot be split over 2 processes and 1 parts; use fewer"
     assert told["elsewhere"].startswith("not every process sees the same checkpoint; put --out on storage")
     assert told["every error"][0] == told["every error"][1]
 

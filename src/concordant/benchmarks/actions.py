@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import FILM_OPTIONS, Benchmark, Dataset, hold_out, media_options
+from concordant.benchmarks.benchmark import FILM_OPTIONS, Benchmark, Dataset, divide, media_options
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.data.archives import Column, read_archive
 from concordant.data.split import Split, Task
@@ -63,13 +63,9 @@ def load_sensors(folder: Path | None) -> Split:
 
 def split_sensors(whole: Split, seed: int, protocol: str) -> Task:
     """Return the published splits by subject; 15 % of the training rows, drawn by the seed, validate."""
-    train = np.isin(np.asarray(whole.groups).astype(np.int64), TRAIN_SUBJECTS)
-    return Task(
-        tuple(f"action {index + 1}" for index in range(CLASSES)),
-        {"skeleton": "btd", "inertial": "btd", "depth": "bcthw"},
-        *hold_out(whole, np.flatnonzero(train), seed, "utd-mhad"),
-        whole.take(np.flatnonzero(~train)),
-    )
+    test = ~np.isin(np.asarray(whole.groups).astype(np.int64), TRAIN_SUBJECTS)
+    classes = tuple(f"action {index + 1}" for index in range(CLASSES))
+    return divide(whole, test, seed, "utd-mhad", classes, {"skeleton": "btd", "inertial": "btd", "depth": "bcthw"})
 
 
 def _ucf101(path: Path, options: Mapping[str, Any]) -> Reading:
@@ -104,28 +100,18 @@ UTD_MHAD = Benchmark(
     recipe={"*": {"steps": 400}},  # seventy epochs
 )
 KINETICS_SOUNDS = stored_benchmark(
-    "kinetics-sounds",
-    setting="convolutional",
-    summary="Kinetics-Sounds: 31 actions that are seen and heard, by spectrogram and frames",
-    fusion="concat",
-    modalities=("audio", "visual"),
-    steps=5000,
+    "kinetics-sounds", "Kinetics-Sounds: 31 actions that are seen and heard, by spectrogram and frames", steps=5000
 )
 UCF101 = stored_benchmark(
-    "ucf101",
-    setting="convolutional",
-    summary="UCF-101: 101 actions by RGB frames and optical flow",
-    fusion="concat",
-    modalities=("rgb", "flow"),
-    steps=3000,
+    "ucf101", "UCF-101: 101 actions by RGB frames and optical flow", steps=3000, modalities=("rgb", "flow")
 )
 UTD_MHAD_MAT = stored_benchmark(
     "utd-mhad-mat",
+    "UTD-MHAD from its own files: 27 actions by skeleton, inertial and depth sequences",
+    steps=400,
     setting="sequence",
-    summary="UTD-MHAD from its own files: 27 actions by skeleton, inertial and depth sequences",
     fusion="transformer",
     modalities=("skeleton", "inertial", "depth"),
-    steps=400,
 )
 
 DATASETS = (

@@ -12,35 +12,59 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concordant.data.split import Floats, Integers, Split, Task, by_group, stratified
-from concordant.errors import UsageError
+from concordant.data.split import Bools, Floats, Integers, Split, Task, by_group, stratified
+from concordant.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from concordant.data.formats.clips import MediaOptions
     from concordant.data.reading import Reading
 
+FOLDS = 5  # where seed s tests on fold s mod 5; the folds are redrawn every five seeds
 VALID = 0.15  # share of the training rows (or groups) held out for validation
 FILM_OPTIONS = ("fps", "frames", "size", "processes", "may_fail", "cache")  # of `concordant data prepare`
 
 
-def hold_out(
-    source: Split, rest: Integers, seed: int, name: str, *, share: float = VALID, grouped: bool = False
-) -> tuple[Split, Split]:
-    """Divide rows into a training and a validation split.
+def divide(
+    source: Split,
+    test: Bools,
+    seed: int,
+    name: str,
+    classes: tuple[str, ...],
+    layouts: dict[str, str],
+    *,
+    share: float = VALID,
+    grouped: bool = False,
+) -> Task:
+    """Return the splits of a seed: given test rows, and the others divided into training and validation.
 
     Args:
-        source: where the rows are.
-        rest: rows to divide.
+        source: all instances.
+        test: bool (N,), True for the rows of the test split.
         seed: of the division.
         name: of the benchmark, which names the random stream.
-        share: of the rows (or groups) that validate.
+        classes: their names.
+        layouts: modality -> layout.
+        share: of the other rows (or groups) that validate.
         grouped: keep groups whole; otherwise the division is stratified by class.
     """
+    rest = np.flatnonzero(~test)
     if grouped:
         train, valid = by_group(rest, np.asarray(source.groups)[rest], share, seed, name, "valid")
     else:
         train, valid = stratified(rest, source.labels[rest], share, seed, name, "valid")
-    return source.take(train), source.take(valid)
+    return Task(classes, layouts, source.take(train), source.take(valid), source.take(np.flatnonzero(test)))
+
+
+def class_indices(file: str, column: str, arrays: Mapping[str, Any], names: Sequence[str]) -> Integers:
+    """Return a column of an archive as class indices.
+
+    Raises:
+        DataError: an index has no name.
+    """
+    labels: Integers = arrays[column].astype(np.int64)
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise DataError(f"{file}: {column} must be 0 to {len(names) - 1}; found {labels.min()} to {labels.max()}")
+    return labels
 
 
 @dataclass(frozen=True)

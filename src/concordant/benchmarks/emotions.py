@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import FILM_OPTIONS, Benchmark, Dataset, hold_out, media_options
+from concordant.benchmarks.benchmark import (
+    FILM_OPTIONS,
+    FOLDS,
+    Benchmark,
+    Dataset,
+    class_indices,
+    divide,
+    media_options,
+)
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.benchmarks.resnet_features import resnet_benchmark
 from concordant.data.archives import Column, read_archive
@@ -26,7 +34,6 @@ if TYPE_CHECKING:
     from concordant.data.reading import Reading
 
 RAVDESS_FILE = "ravdess.npz"
-FOLDS = 5
 
 
 class Recordings(NamedTuple):
@@ -59,11 +66,8 @@ def load_ravdess(folder: Path | None) -> Recordings:
             "name": Column("recordings", kinds="U"),
         },
     )
-    labels, classes = arrays["emotion"].astype(np.int64), tuple(arrays["emotion_names"].tolist())
-    if labels.min() < 0 or labels.max() >= len(classes):
-        raise DataError(
-            f"{RAVDESS_FILE}: emotion must be 0 to {len(classes) - 1}; found {labels.min()} to {labels.max()}"
-        )
+    classes = tuple(arrays["emotion_names"].tolist())
+    labels = class_indices(RAVDESS_FILE, "emotion", arrays, classes)
     logmel = arrays["logmel"].astype(np.float32)
     present = arrays["has_audio"]
     mask = (logmel != 0).any(2)  # (N, T); past the end every band is exactly 0
@@ -84,13 +88,9 @@ def load_ravdess(folder: Path | None) -> Recordings:
 
 def split_ravdess(recordings: Recordings, seed: int, protocol: str) -> Task:
     """Return the splits of a seed: fold s mod 5 tests, 15 % of the other folds' actors validate."""
+    layouts = {"logmel": "btd", "action_units": "bd"}
     test = recordings.fold == seed % FOLDS
-    return Task(
-        recordings.classes,
-        {"logmel": "btd", "action_units": "bd"},
-        *hold_out(recordings.whole, np.flatnonzero(~test), seed, "ravdess", grouped=True),
-        recordings.whole.take(np.flatnonzero(test)),
-    )
+    return divide(recordings.whole, test, seed, "ravdess", recordings.classes, layouts, grouped=True)
 
 
 def _crema_d(path: Path, options: Mapping[str, Any]) -> Reading:
@@ -117,14 +117,7 @@ CREMAD_FEATURES = resnet_benchmark(
     "CREMA-D: six emotions by features of two ResNet-18, audio and face; actors held out",
     lambda name: name[:4],
 )
-CREMA_D = stored_benchmark(
-    "crema-d",
-    setting="convolutional",
-    summary="CREMA-D: six emotions of 91 actors by spectrogram and face frames",
-    fusion="concat",
-    modalities=("audio", "visual"),
-    steps=4000,
-)
+CREMA_D = stored_benchmark("crema-d", "CREMA-D: six emotions of 91 actors by spectrogram and face frames", steps=4000)
 
 DATASETS = (
     Dataset(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,56 +41,36 @@ AVE_FEATURES = resnet_benchmark(
     "AVE: 28 audio-visual events by features of two ResNet-18, sound and scene",
     None,
 )
-AVE = stored_benchmark(
-    "ave",
-    setting="convolutional",
-    summary="AVE: 28 audio-visual events or the background, for every second of a clip",
-    fusion="concat",
-    modalities=("audio", "visual"),
-    steps=2000,
-)
-AVE_CLIPS = stored_benchmark(
-    "ave-clips",
-    setting="convolutional",
-    summary="AVE: 28 audio-visual events, one per clip",
-    fusion="concat",
-    modalities=("audio", "visual"),
-    steps=2000,
-)
+AVE = stored_benchmark("ave", "AVE: 28 audio-visual events or the background, for every second of a clip", steps=2000)
+AVE_CLIPS = stored_benchmark("ave-clips", "AVE: 28 audio-visual events, one per clip", steps=2000)
 
 _FILES = (
     "a folder with audio_feature.h5, visual_feature.h5, labels.h5 or right_labels.h5, train_order.h5, val_order.h5, "
     "test_order.h5 and Annotations.txt"
 )
-_PUBLISHED = {"train": 3339, "valid": 402, "test": 402}  # clips; for films, lines of the lists
-_FLAWS = (
-    "8 videos of test and 10 of valid are in train too, annotated with another event",
-    "one event of Annotations.txt has no length",
+_DATASET = Dataset(
+    name="ave",
+    title="AVE: 28 audio-visual events or the background for every second of 4,143 clips, by VGGish and VGG-19",
+    size="8 GB",
+    licence="annotations of AudioSet, CC BY 4.0; the clips are those of their uploaders",
+    home="https://github.com/YapengTian/AVE-ECCV18",
+    files=_FILES,
+    citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
+    flaws=(
+        "8 videos of test and 10 of valid are in train too, annotated with another event",
+        "one event of Annotations.txt has no length",
+    ),
+    read=_segments,
+    published={"train": 3339, "valid": 402, "test": 402},  # clips; for films, lines of the lists
 )
 DATASETS = (
-    Dataset(
-        name="ave",
-        title="AVE: 28 audio-visual events or the background for every second of 4,143 clips, by VGGish and VGG-19",
-        size="8 GB",
-        licence="annotations of AudioSet, CC BY 4.0; the clips are those of their uploaders",
-        home="https://github.com/YapengTian/AVE-ECCV18",
-        files=_FILES,
-        citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
-        flaws=_FLAWS,
-        read=_segments,
-        published=_PUBLISHED,
-    ),
-    Dataset(
+    _DATASET,
+    replace(
+        _DATASET,
         name="ave-clips",
         title="AVE: 28 audio-visual events, one per clip, by features or by spectrogram and frames within the event",
-        size="8 GB",
-        licence="annotations of AudioSet, CC BY 4.0; the clips are those of their uploaders",
-        home="https://github.com/YapengTian/AVE-ECCV18",
         files=f"{_FILES}; or AVE/<VideoID>.mp4, Annotations.txt, trainSet.txt, valSet.txt and testSet.txt",
-        citation="Tian et al., Audio-Visual Event Localization in Unconstrained Videos, ECCV 2018",
-        flaws=_FLAWS,
         read=_clips,
         options=(*FILM_OPTIONS, "spectrogram"),
-        published=_PUBLISHED,
     ),
 )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import VALID, Benchmark
+from concordant.benchmarks.benchmark import FOLDS, VALID, Benchmark
 from concordant.data.split import Integers, Task, by_group, class_folds, group_folds, shuffled, stratified
 from concordant.errors import DataError
 
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
     from concordant.data.stored import StoredSplit
 
 CARD = "concordant.json"  # as in concordant.data.card, which needs pydantic
-FOLDS = 5
 PROTOCOLS = ("given", "folds")
 OWN = "own"  # benchmark of every dataset that is not a published one
 SIGNS = ("negative", "not negative")  # classes of real labels
 
 
 def stored_benchmark(
-    name: str, *, setting: str, summary: str, fusion: str, modalities: tuple[str, ...], steps: int
+    name: str,
+    summary: str,
+    *,
+    steps: int,
+    setting: str = "convolutional",
+    fusion: str = "concat",
+    modalities: tuple[str, ...] = ("audio", "visual"),
 ) -> Benchmark:
     """Return a benchmark that reads a prepared folder.
 
     Args:
         name: of the benchmark, and of the dataset in the folder; "own" accepts any.
-        setting: "vector", "sequence" or "convolutional".
         summary: one line.
+        steps: of training.
+        setting: "vector", "sequence" or "convolutional".
         fusion: default fusion.
         modalities: in the declared order; none = those of the dataset.
-        steps: of training.
     """
     return Benchmark(
         name=name,
@@ -156,9 +161,9 @@ def _hold_out(whole: StoredSplit, rest: Integers, real: bool, seed: int) -> tupl
 
 OWN_DATA = stored_benchmark(
     OWN,
+    "a dataset of your own, made by `concordant data from-numpy` or `from-csv`: run it by its folder",
+    steps=700,
     setting="sequence",
-    summary="a dataset of your own, made by `concordant data from-numpy` or `from-csv`: run it by its folder",
     fusion="lf-dnn",
     modalities=(),
-    steps=700,
 )

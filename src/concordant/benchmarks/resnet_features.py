@@ -14,12 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, hold_out
+from concordant.benchmarks.benchmark import FOLDS, Benchmark, class_indices, divide
 from concordant.data.archives import Column, read_archive
 from concordant.data.split import Split, Task, class_folds, group_folds
-from concordant.errors import DataError
 
-FOLDS = 5
 TRAININGS = {"normal": "normal", "ogm-ge": "ogm_ge"}  # protocol -> suffix of the arrays
 MODALITIES = ("audio", "visual")
 
@@ -67,9 +65,8 @@ def _load(folder: Path, file: str, group: Callable[[str], str] | None) -> Clips:
         "class_names": Column("classes", kinds="U"),
     }
     arrays = read_archive(folder, file, columns)
-    labels, classes = arrays["label"].astype(np.int64), tuple(arrays["class_names"].tolist())
-    if labels.min() < 0 or labels.max() >= len(classes):
-        raise DataError(f"{file}: label must be 0 to {len(classes) - 1}; found {labels.min()} to {labels.max()}")
+    classes = tuple(arrays["class_names"].tolist())
+    labels = class_indices(file, "label", arrays, classes)
     groups = None if group is None else np.array([group(name) for name in arrays["id"].tolist()])
     by_protocol = {
         protocol: Split(
@@ -86,13 +83,11 @@ def _load(folder: Path, file: str, group: Callable[[str], str] | None) -> Clips:
 def _split(clips: Clips, seed: int, protocol: str, name: str) -> Task:
     """Return the splits of a seed: by whole groups where there are groups, otherwise stratified by class."""
     whole = clips.by_protocol[protocol]
-    if whole.groups is None:
-        folds = class_folds(whole.labels, FOLDS, seed // FOLDS, name, "folds")
-    else:
-        folds = group_folds(whole.groups, FOLDS, seed // FOLDS, name, "folds")
-    return Task(
-        clips.classes,
-        dict.fromkeys(MODALITIES, "bd"),
-        *hold_out(whole, np.flatnonzero(folds != seed % FOLDS), seed, name, grouped=whole.groups is not None),
-        whole.take(np.flatnonzero(folds == seed % FOLDS)),
+    grouped = whole.groups is not None
+    folds = (
+        group_folds(np.asarray(whole.groups), FOLDS, seed // FOLDS, name, "folds")
+        if grouped
+        else class_folds(whole.labels, FOLDS, seed // FOLDS, name, "folds")
     )
+    layouts = dict.fromkeys(MODALITIES, "bd")
+    return divide(whole, folds == seed % FOLDS, seed, name, clips.classes, layouts, grouped=grouped)

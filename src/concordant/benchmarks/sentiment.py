@@ -10,13 +10,14 @@ Shapes of the utterances: text (N, 100), audio (N, 73), video (N, 100); 1447 tra
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import Benchmark, Dataset, hold_out
+from concordant.benchmarks.benchmark import FOLDS, Benchmark, Dataset, divide
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.data.archives import Column, read_archive
 from concordant.data.split import Split, Task, group_folds
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 UTTERANCES = "cmu_mosi_utterance.npz"
 SIZES = {"text": 100, "audio": 73, "video": 100}
-FOLDS = 5
 
 
 def load_utterances(folder: Path | None) -> dict[str, Split]:
@@ -54,17 +54,14 @@ def split_utterances(published: dict[str, Split], seed: int, protocol: str) -> T
     `given`: only the validation videos (15 % of the training videos) depend on the seed. `test-folds`: seed s
     tests on fold s mod 5; the folds are redrawn every five seeds.
     """
-    name = "cmu-mosi-utterance"
+    name, classes, layouts = "cmu-mosi-utterance", ("negative", "positive"), dict.fromkeys(SIZES, "bd")
     if protocol == "given":
-        source, test = published["train"], published["test"]
-        rest = np.arange(len(source))
-    else:
-        source = published["test"]
-        folds = group_folds(np.asarray(source.groups), FOLDS, seed // FOLDS, name, "folds")
-        test = source.take(np.flatnonzero(folds == seed % FOLDS))
-        rest = np.flatnonzero(folds != seed % FOLDS)
-    train, valid = hold_out(source, rest, seed, name, grouped=True)
-    return Task(("negative", "positive"), dict.fromkeys(SIZES, "bd"), train, valid, test)
+        train, test = published["train"], published["test"]
+        task = divide(train, np.zeros(len(train), np.bool_), seed, name, classes, layouts, grouped=True)
+        return replace(task, test=test)
+    source = published["test"]
+    folds = group_folds(np.asarray(source.groups), FOLDS, seed // FOLDS, name, "folds")
+    return divide(source, folds == seed % FOLDS, seed, name, classes, layouts, grouped=True)
 
 
 def _read(name: str, path: Path, options: Mapping[str, Any]) -> Reading:
@@ -94,11 +91,11 @@ CMU_MOSI_UTTERANCE = Benchmark(
 CMU_MOSI, CMU_MOSEI = (
     stored_benchmark(
         name,
+        f"{name.upper()}: sentiment from -3 to 3 of spoken opinions by text, audio and vision",
+        steps=steps,
         setting="sequence",
-        summary=f"{name.upper()}: sentiment from -3 to 3 of spoken opinions by text, audio and vision",
         fusion="mult",
         modalities=("text", "audio", "vision"),
-        steps=steps,
     )
     for name, steps in (("cmu-mosi", 700), ("cmu-mosei", 2500))
 )
@@ -107,25 +104,25 @@ _FILES = (
     "aligned_50.pkl or unaligned_50.pkl (MMSA), {name}_data.pkl or {name}_data_noalign.pkl (MulT), or {name}_raw.pkl "
     "(MultiBench); the format is recognised by its keys"
 )
+_MOSI = Dataset(
+    name="cmu-mosi",
+    title="CMU-MOSI: sentiment from -3 to 3 of 2,199 spoken opinions, by text, audio and vision",
+    size="0.1 to 0.4 GB",
+    licence="research use, by the terms of CMU MultiComp",
+    home="https://github.com/thuiar/MMSA",
+    files=_FILES.format(name="mosi"),
+    citation="Zadeh et al., MOSI, arXiv 1606.06259, 2016",
+    flaws=("pickles of different projects hold other features of the same clips: results compare within one only",),
+    read=partial(_read, "cmu-mosi"),
+    published={"train": 1284, "valid": 229, "test": 686},
+)
 DATASETS = (
-    Dataset(
-        name="cmu-mosi",
-        title="CMU-MOSI: sentiment from -3 to 3 of 2,199 spoken opinions, by text, audio and vision",
-        size="0.1 to 0.4 GB",
-        licence="research use, by the terms of CMU MultiComp",
-        home="https://github.com/thuiar/MMSA",
-        files=_FILES.format(name="mosi"),
-        citation="Zadeh et al., MOSI, arXiv 1606.06259, 2016",
-        flaws=("pickles of different projects hold other features of the same clips: results compare within one only",),
-        read=partial(_read, "cmu-mosi"),
-        published={"train": 1284, "valid": 229, "test": 686},
-    ),
-    Dataset(
+    _MOSI,
+    replace(
+        _MOSI,
         name="cmu-mosei",
         title="CMU-MOSEI: sentiment from -3 to 3 of 22,856 spoken opinions, by text, audio and vision",
         size="4 to 13 GB",
-        licence="research use, by the terms of CMU MultiComp",
-        home="https://github.com/thuiar/MMSA",
         files=_FILES.format(name="mosei_senti"),
         citation="Zadeh et al., Multimodal Language Analysis in the Wild, ACL 2018",
         flaws=("published audio holds -inf and float64 values beyond the range of float32; they are replaced by 0",),

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import VALID, Benchmark, Waves, hold_out
+from concordant.benchmarks.benchmark import VALID, Benchmark, Waves, divide
 from concordant.data.archives import Column, read_archive
 from concordant.data.arrays import Array
 from concordant.data.split import Floats, Integers, Split, Strings, Task, shuffled, stratified
@@ -40,8 +40,8 @@ def _random_splits(
     whole: Split, seed: int, name: str, classes: tuple[str, ...], layouts: dict[str, str], share: float
 ) -> Task:
     """Return stratified random splits: 20 % test, `share` of the rest validates."""
-    rest, test = stratified(np.arange(len(whole)), whole.labels, TEST, seed, name, "test")
-    return Task(classes, layouts, *hold_out(whole, rest, seed, name, share=share), whole.take(test))
+    _, test = stratified(np.arange(len(whole)), whole.labels, TEST, seed, name, "test")
+    return divide(whole, np.isin(np.arange(len(whole)), test), seed, name, classes, layouts, share=share)
 
 
 def load_digits(folder: Path | None) -> Split:

@@ -83,7 +83,9 @@ Vectorise = Annotated[
 ]
 CheckpointEvery = Annotated[
     int | None,
-    typer.Option(help="Steps between checkpoints; an interrupted run resumes from the last.", rich_help_panel=TRAINING),
+    typer.Option(
+        help="Steps between checkpoints, where an interrupted run resumes; default: a minute.", rich_help_panel=TRAINING
+    ),
 ]
 
 Count = Annotated[

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from concordant.data.split import Floats
 from concordant.estimator.base import CalibratedEstimator
-from concordant.estimator.inputs import InputError
+from concordant.estimator.inputs import InputError, foreign_errors
 from concordant.estimator.parameters import class_weights
 
 
@@ -92,13 +92,15 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
         Raises:
             InputError: all faults of X, y or the parameters; unknown classes.
         """
+        with foreign_errors("classes cannot be used"):
+            known = None if classes is None else np.unique(np.asarray(classes))
         if hasattr(self, "model_"):
-            if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            if known is not None and not np.array_equal(known, self.classes_):
                 raise InputError(f"classes must be those of the first call, {self.classes_.tolist()}; found {classes}")
             return self._partial_fit(X, y, sample_weight)
-        if classes is None:
+        if known is None:
             raise InputError("classes must be passed on the first call to partial_fit: all that there will ever be")
-        return self._partial_fit(X, y, sample_weight, classes_=np.unique(np.asarray(classes)))
+        return self._partial_fit(X, y, sample_weight, classes_=known)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each instance (N,); a modality that X lacks is absent.

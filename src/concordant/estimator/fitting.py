@@ -19,7 +19,7 @@ from concordant.data.split import Floats, Split
 from concordant.estimator.inputs import Form
 from concordant.training.batches import Tensors, endless_rows, to_tensors
 from concordant.training.config import Recipe
-from concordant.training.loop import Callback, TrainingState, fit, one_cycle
+from concordant.training.loop import Report, TrainingState, fit, one_cycle
 from concordant.training.model import MultimodalModel, assemble
 from concordant.training.selection import CheckpointSelector
 from concordant.training.step import TrainingStep, cross_entropy, squared_error
@@ -78,16 +78,6 @@ def new_optimizer(model: MultimodalModel, plan: Plan) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
 
 
-class _Lines(Callback):
-    """Print one line per evaluation."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def evaluated(self, step: int, entry: dict[str, float]) -> None:
-        self._say(", ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-
-
 def fit_model(
     model: MultimodalModel, plan: Plan, train: Tensors, valid: Tensors | None, say: Callable[[str], None]
 ) -> list[dict[str, float]]:
@@ -103,6 +93,10 @@ def fit_model(
     Raises:
         ConcordantError: features or loss are no longer finite.
     """
+
+    def report(entry: dict[str, float]) -> None:
+        say(", ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+
     recipe, state, selector = plan.recipe, TrainingState(), CheckpointSelector(plan.recipe.patience)
     optimizer, schedule = one_cycle(
         model.parameters(),
@@ -123,7 +117,7 @@ def fit_model(
             evaluate=None if valid is None else lambda: score(model, plan, valid),
             selector=selector,
             state=state,
-            callbacks=[_Lines(say)],
+            callbacks=[Report(report)],
             stream=seeding.Stream(plan.seed, "dropout", 0, device=plan.device),
         )
     selector.restore(model)

@@ -198,6 +198,8 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
         InputError: all faults at once, by modality.
     """
     layouts = {} if layouts is None else layouts
+    if not isinstance(layouts, Mapping):
+        raise InputError(f"layouts must be a dictionary from modality to layout; found {layouts!r:.60}")
     faults = [
         f"layouts names {name!r}, which is not among the modalities {x.keys()}"
         for name in layouts

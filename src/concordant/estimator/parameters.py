@@ -19,7 +19,7 @@ from concordant.data.split import Floats, Integers, by_group
 from concordant.errors import explain
 from concordant.estimator.inputs import InputError, foreign_errors
 from concordant.rivals import CALIBRATORS
-from concordant.training.config import Recipe, fusion_faults
+from concordant.training.config import Recipe, fusion_faults, scalar
 from concordant.training.devices import device_faults
 
 _STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
@@ -46,8 +46,7 @@ def seed_of(random_state: Any) -> int:
 
     if random_state is None:
         return int(np.random.default_rng().integers(2**31))
-    if isinstance(random_state, np.ndarray) and random_state.ndim == 0:
-        random_state = random_state.item()
+    random_state = scalar(random_state)
     if isinstance(random_state, numbers.Integral):
         return int(random_state)
     with foreign_errors("random_state cannot be used"):
@@ -66,7 +65,7 @@ def faults_of(estimator: Any) -> list[str]:
         Recipe.model_validate(given)
     except ValidationError as error:
         faults.append(explain(error))
-    share = estimator.validation
+    share = scalar(estimator.validation)
     if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= float(share) < 1:
         faults.append(f"validation must be a number in [0, 1); found {share!r}")
     wrong = fusion_faults(estimator.fusion, (estimator.calibrator,))
@@ -120,7 +119,10 @@ def class_weights(given: Any, classes: NDArray[Any], y: NDArray[Any]) -> Floats:
         given = {name: weight for name, weight in given.items() if name in classes[here].tolist()}
     elif given != "balanced":
         raise InputError(f"class_weight must be None, 'balanced' or a dictionary; found {given!r}")
-    found[here] = compute_class_weight(given, classes=classes[here], y=y)
+    with foreign_errors("class_weight cannot be used"):
+        found[here] = compute_class_weight(given, classes=classes[here], y=y)
+    if not np.isfinite(found).all() or (found < 0).any():
+        raise InputError("class_weight must hold finite weights of 0 or more")
     return found
 
 
@@ -145,7 +147,8 @@ def hold_out(
     Raises:
         InputError: there is but one group, or groups have another shape.
     """
-    groups = None if groups is None else np.asarray(groups)
+    with foreign_errors("groups cannot be used"):
+        groups = None if groups is None else np.asarray(groups)
     if groups is not None and groups.shape != (count,):
         raise InputError(f"groups must name one group per instance, shape ({count},); found {groups.shape}")
     rows = np.arange(count)

@@ -18,7 +18,7 @@ from concordant.data.checking import check_task
 from concordant.data.split import Task
 from concordant.documents import write_document
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import write_atomically, write_json
 from concordant.robustness.answers import (
     as_table,
@@ -64,8 +64,8 @@ class Execution:
         progress: called with the finished runs, all runs, and a line about the last one.
         dynamics: record training dynamics every so many steps, into analyses/dynamics.json; None = do not.
         devices: where every run is trained; several devices take one run after another.
-        checkpoint_every: steps from one checkpoint of a run's training to the next, from which an interrupted run
-            resumes; None = write none.
+        checkpoint_every: steps from one checkpoint of a training to the next, from which an interrupted command
+            resumes; None = once a minute, where one process trains.
         vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
         say: called with one line per way of training.
     """
@@ -88,7 +88,7 @@ class Execution:
         """
         check_distributed(self.device, configs, self.jobs, self.dynamics, self.checkpoint_every)
         if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"jobs must be 1 or more, the runs that go at once; found {self.jobs}")
+            raise UsageError(f"jobs must be 1 or more, the number of runs at a time; found {self.jobs}")
         if self.dynamics is not None:
             check_able(self.dynamics)
         check_vectorise(self.vectorise)
@@ -155,6 +155,8 @@ class _Experiment:
         write_document(self.out / ANALYSES / "check.json", "check", checks)
         if self.how.dynamics is not None:
             write_document(self.out / ANALYSES / "dynamics.json", "dynamics", collect_dynamics(self.out))
+        for left in self.out.glob("runs/*/pass-*.pt"):  # of passes whose runs were then trained one by one
+            left.unlink()
         self.folder.note("results written")
         return found
 
@@ -304,20 +306,29 @@ def run_pass(unit: Pass) -> dict[str, Any]:
     jobs = {job.seed: job for job in unit.jobs}
     first = unit.jobs[0]
     config = first.config
-    tasks = splits_of(config.benchmark, config.protocol, config.modalities, first.data, tuple(jobs))
+    tasks = splits_of(config.benchmark, config.protocol, config.modalities, first.data, unit.seeds)
     found: dict[str, Any] = {"entries": {}, "failures": {}, "notes": []}
     for seeds in alike(tasks, first.config.recipe.batch):
         trained: dict[int, Trained] = {}
-        if len(seeds) > 1:
+        wanted = [seed for seed in seeds if seed in jobs]
+        checkpoint = checkpoint_of(first, seeds)
+        if wanted and len(seeds) > 1:
             try:
                 trained = train_together(
-                    [tasks[seed] for seed in seeds], first.config, first.variant, seeds, device=first.devices.kind
+                    [tasks[seed] for seed in seeds],
+                    first.config,
+                    first.variant,
+                    seeds,
+                    device=first.devices.kind,
+                    checkpoint=checkpoint,
                 )
+            except DataError:
+                raise
             except ConcordantError as error:
                 found["notes"].append(f"one after another, since {error}")
-        else:
+        elif wanted:
             found["notes"].append(f"seed {seeds[0]} alone, since its batches have a shape of their own")
-        for seed in seeds:
+        for seed in wanted:
             try:
                 if seed in trained:
                     done = finish(jobs[seed], tasks[seed], trained.pop(seed), vectorised=len(seeds))
@@ -326,6 +337,8 @@ def run_pass(unit: Pass) -> dict[str, Any]:
                 found["entries"][seed] = done
             except ConcordantError as error:
                 found["failures"][seed] = str(error)
+        if not found["failures"]:
+            checkpoint.remove()
     return found
 
 
@@ -401,12 +414,15 @@ def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def checkpoint_of(job: Job) -> Checkpoint:
-    """Return the checkpoint of a run's training, which is removed when the run is finished."""
+def checkpoint_of(job: Job, seeds: Sequence[int] = ()) -> Checkpoint:
+    """Return the checkpoint of a run's training, or of the pass of these seeds, until they are finished."""
     about = {
         "config": job.config.model_dump_json(),
         "numerics": json.dumps(job.devices.numerics(), sort_keys=True),
         "label": job.variant.label,
-        "seed": str(job.seed),
     }
-    return Checkpoint(job.folder / CHECKPOINT, about, job.checkpoint_every)
+    if seeds:
+        path, own = job.folder.parent / f"pass-{seeds[0]}.pt", {"seeds": ",".join(map(str, seeds))}
+    else:
+        path, own = job.folder / CHECKPOINT, {"seed": str(job.seed)}
+    return Checkpoint(path, about | own, job.checkpoint_every)

@@ -1,14 +1,15 @@
-"""Checkpoints: the state of a run in training on disk, from which an interrupted run is resumed exactly.
+"""Checkpoints: the state of training on disk, from which an interrupted command resumes exactly.
 
-One file per run, RUN/runs/<label>/seed-<s>/checkpoint.pt, replaced by the first process at each checkpoint and removed
-when the run is finished. It holds tensors, numbers, strings, lists and dictionaries alone, and is read by PyTorch's
-restricted unpickler, which builds nothing else.
+One file per run, RUN/runs/<label>/seed-<s>/checkpoint.pt, or per pass of several seeds, RUN/runs/<label>/pass-<s>.pt,
+replaced by the first process at each checkpoint and removed when the runs are finished. It holds tensors, numbers,
+strings, lists and dictionaries alone, and is read by PyTorch's restricted unpickler, which builds nothing else.
 """
 
 from __future__ import annotations
 
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,41 +31,43 @@ if TYPE_CHECKING:
 
 SCHEMA = "concordant.checkpoint/1"
 NAME = "checkpoint.pt"
+SECONDS = 60.0  # between checkpoints that no number of steps is given for
 _ADVICE = "move it away to train the run from the start"
 _SHOWN = 200  # characters of PyTorch's message about weights that do not fit
 
 
-@dataclass(frozen=True)
 class Checkpoint:
-    """File of a run's checkpoint, and how often it is written.
+    """File of a checkpoint, and how often it is written.
 
     Args:
         path: of the file.
-        about: describes the run; a file of another run is refused.
-        every: steps between checkpoints; None = read an existing file, but write none.
+        about: describes what is trained; a file of something else is refused.
+        every: steps between checkpoints; None = a minute of training or more, so that writing takes 2 % of the time.
 
     Raises:
         UsageError: `every` is below 1.
     """
 
-    path: Path
-    about: dict[str, str]
-    every: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.every is not None and self.every < 1:
+    def __init__(self, path: Path, about: dict[str, str], every: int | None = None) -> None:
+        if every is not None and every < 1:
             raise UsageError(
-                f"checkpoint_every must be 1 or more, the steps from one checkpoint to the next; found {self.every}"
+                f"checkpoint_every must be 1 or more, the steps from one checkpoint to the next; found {every}"
             )
+        self.path, self.about, self.every = path, about, every
+        self._next = time.monotonic() + SECONDS
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is written after this step."""
-        return self.every is not None and step % self.every == 0
+        return time.monotonic() >= self._next if self.every is None else step % self.every == 0
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file."""
+        start = time.monotonic()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = {"schema": SCHEMA, "about": self.about, **state}
         write_atomically(self.path, lambda temporary: torch.save(whole, temporary))
+        end = time.monotonic()
+        self._next = end + max(SECONDS, 50 * (end - start))
 
     def read(self) -> dict[str, Any] | None:
         """Return the state that was written last, on the CPU; None without a file.
@@ -74,21 +77,31 @@ class Checkpoint:
         """
         if not self.path.exists():
             return None
-        with reading(self.path, "a checkpoint", _ADVICE) as size:
-            # PyTorch may compress nothing: what a file unpacks to is what it holds.
-            with zipfile.ZipFile(self.path) as archive:
-                check_size(str(self.path), sum(one.file_size for one in archive.infolist()), size)
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or state.get("schema") != SCHEMA or not isinstance(state.get("about"), dict):
-            raise DataError(f"{self.path} must be a checkpoint of schema {SCHEMA}; {_ADVICE}")
+        state = _load(self.path)
         if state["about"] != self.about:
             found = state["about"]
             differing = sorted(str(key) for key in {*self.about, *found} if found.get(key) != self.about.get(key))
             raise DataError(f"{self.path} is the checkpoint of another run (other: {', '.join(differing)}); {_ADVICE}")
         return state
 
-    def misfit(self, why: str) -> DataError:
-        """Return the error for a file that does not fit the run."""
+    def restore(self, saved: dict[str, Any], load: Callable[[dict[str, Any]], None]) -> None:
+        """Call `load` with what `read` returned.
+
+        Raises:
+            DataError: it does not fit what is trained.
+        """
+        step = saved.get("step")
+        if not isinstance(step, int) or step < 1:
+            raise self._misfit(f"its step is {step!r}, not 1 or more")
+        try:
+            load(saved)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise self._misfit(f"{type(error).__name__}: {why[:_SHOWN]}") from error
+
+    def _misfit(self, why: str) -> DataError:
         return DataError(f"{self.path} does not fit this run ({why}); {_ADVICE}")
 
     def remove(self) -> None:
@@ -96,13 +109,41 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
+def checkpointed(folder: Path) -> list[tuple[int, ...]]:
+    """Return the seeds of each pass of a variant that has a checkpoint in a folder.
+
+    Raises:
+        DataError: a file cannot be read, or names no seeds.
+    """
+    found = []
+    for path in sorted(folder.glob("pass-*.pt")):
+        seeds = str(_load(path)["about"].get("seeds")).split(",")
+        if not all(seed.isdecimal() for seed in seeds):
+            raise DataError(f"{path} must name the seeds of a pass; {_ADVICE}")
+        found.append(tuple(int(seed) for seed in seeds))
+    return found
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return the content of a file; tensors are read from the disk when they are used."""
+    with reading(path, "a checkpoint", _ADVICE) as size:
+        # PyTorch may compress nothing: what a file unpacks to is what it holds.
+        with zipfile.ZipFile(path) as archive:
+            check_size(str(path), sum(one.file_size for one in archive.infolist()), size)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(state, dict) or state.get("schema") != SCHEMA or not isinstance(state.get("about"), dict):
+        raise DataError(f"{path} must be a checkpoint of schema {SCHEMA}; {_ADVICE}")
+    return state
+
+
 @dataclass
-class RunState:
-    """Everything that the next step depends on, and that a checkpoint holds.
+class RunState(Callback):
+    """Everything that the next step of a run depends on; called during training, it writes checkpoints.
 
     The order of batches follows from the seed and the step.
 
     Args:
+        checkpoint: the file; None = none.
         state: of the loop.
         model: in training.
         method: balances the modalities.
@@ -112,9 +153,12 @@ class RunState:
         dropout: the source of all other draws.
         fabric: where training takes place.
         selector: the selected state.
-        seconds: training time before the interruption.
+        steps: after the last one there is nothing to resume.
+        began: `time.perf_counter()` at the start, less the training time before an interruption.
+        ranks: the processes; None = one process.
     """
 
+    checkpoint: Checkpoint | None
     state: TrainingState
     model: MultimodalModel
     method: TrainingMethod
@@ -124,23 +168,24 @@ class RunState:
     dropout: seeding.Stream
     fabric: Fabric
     selector: CheckpointSelector
-    seconds: float = 0.0
+    steps: int
+    began: float
+    ranks: Ranks | None = None
 
-    def save(self, checkpoint: Checkpoint, ranks: Ranks | None, seconds: float) -> None:
-        """Write a checkpoint; every process must call it, and the first one writes.
-
-        Args:
-            checkpoint: the file.
-            ranks: the processes; None = one process.
-            seconds: training time so far, without that before an interruption.
-        """
+    def after_step(self, step: int) -> None:
+        """Write a checkpoint where one is due; every process calls it, and the first one writes."""
+        timed = self.checkpoint is not None and self.checkpoint.every is None
+        if self.checkpoint is None or step >= self.steps or (timed and self.ranks is not None):
+            return  # several processes have no common clock
+        if not self.checkpoint.due(step):
+            return
         chance = self.dropout.state.unsqueeze(0).to(self.fabric.device)
-        total = self.state.total if ranks is None else ranks.total(self.state.total)[0]
-        if ranks is not None:
-            ranks.rows = (1,) * ranks.size
-            (chance,) = ranks.gather(chance)
+        total = self.state.total if self.ranks is None else self.ranks.total(self.state.total)[0]
+        if self.ranks is not None:
+            self.ranks.rows = (1,) * self.ranks.size
+            (chance,) = self.ranks.gather(chance)
         saved = {
-            "step": self.state.step,
+            "step": step,
             "model": whole_tree(self.model.state_dict()),
             "method": self.method.state_dict(),
             "optimizer": whole_tree(self.optimizer.state_dict()),
@@ -152,37 +197,28 @@ class RunState:
             "history": self.state.history,
             "total": float(total),
             "count": self.state.count,
-            "seconds": self.seconds + seconds,
+            "seconds": time.perf_counter() - self.began,
         }
         if self.fabric.is_global_zero:
-            checkpoint.write(saved)
+            self.checkpoint.write(saved)
 
-    def resume(self, checkpoint: Checkpoint | None, ranks: Ranks | None) -> None:
-        """Restore the state from a checkpoint, if there is one.
+    def resume(self) -> None:
+        """Restore the state from the checkpoint, if there is one.
 
         A process that did not take part before keeps its own stream of dropout.
 
         Raises:
             DataError: the checkpoint cannot be read, or does not fit the run.
-            ConcordantError: not every process sees the same one.
+            ConcordantError: the processes see different checkpoints.
         """
-        saved = None if checkpoint is None else checkpoint.read()
+        saved = None if self.checkpoint is None else self.checkpoint.read()
         step: Any = -1 if saved is None else saved.get("step")
-        if checkpoint is not None and saved is not None and (not isinstance(step, int) or step < 1):
-            raise checkpoint.misfit(f"its step is {step!r}, not 1 or more")
-        if ranks is not None and len({one[0] for one in ranks.exchange([step], self.fabric.device)}) > 1:
+        if self.ranks is not None and len({one[0] for one in self.ranks.exchange([step], self.fabric.device)}) > 1:
             raise ConcordantError(
                 "not every process sees the same checkpoint; put --out on storage that all machines share"
             )
-        if checkpoint is None or saved is None:
-            return
-        try:
-            self._restore(saved)
-        except torch.OutOfMemoryError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            why = " ".join(str(error).split())
-            raise checkpoint.misfit(f"{type(error).__name__}: {why[:_SHOWN]}") from error
+        if self.checkpoint is not None and saved is not None:
+            self.checkpoint.restore(saved, self._restore)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         now = self.model.state_dict()
@@ -202,30 +238,9 @@ class RunState:
         self.draws.set_state(saved["draws"])
         self.selector.load_state_dict(saved["best"])
         self.state.history, self.state.step, self.state.count = saved["history"], saved["step"], saved["count"]
-        # A sum over all processes: the first one alone goes on with it.
+        # A sum over all processes, which the first one alone continues.
         self.state.total = saved["total"] if self.fabric.is_global_zero else 0.0
-        self.seconds = saved["seconds"]
+        self.began -= saved["seconds"]
         if self.fabric.global_rank < len(saved["chance"]):
             # A copy: PyTorch reads a generator state from the start of its memory, wherever the row begins.
             self.dropout.state = saved["chance"][self.fabric.global_rank].clone()
-
-
-class CheckpointWriter(Callback):
-    """Writes checkpoints during training.
-
-    Args:
-        checkpoint: the file and the steps between checkpoints.
-        state: what is written.
-        ranks: the processes; None = one process.
-        start: `time.perf_counter()` at the start of training.
-        steps: after the last one there is nothing to resume.
-    """
-
-    def __init__(self, checkpoint: Checkpoint, state: RunState, ranks: Ranks | None, start: float, steps: int) -> None:
-        self._checkpoint, self._state, self._ranks = checkpoint, state, ranks
-        self._start, self._steps = start, steps
-
-    def after_step(self, step: int) -> None:
-        """Write a checkpoint where one is due."""
-        if self._checkpoint.due(step) and step < self._steps:
-            self._state.save(self._checkpoint, self._ranks, time.perf_counter() - self._start)

@@ -58,7 +58,7 @@ class Recipe(BaseModel):
     @classmethod
     def _number(cls, value: Any) -> Any:  # noqa: ANN401
         """Take scalars of NumPy and PyTorch; refuse booleans, which pydantic takes for numbers."""
-        value = value.item() if getattr(value, "ndim", None) == 0 else value
+        value = scalar(value)
         if isinstance(value, bool):
             raise ValueError(f"input should be a number; found {value}")
         return value
@@ -175,34 +175,14 @@ class Config(BaseModel):
         return self.model_copy(update={"recipe": Recipe.model_validate(recipe), "tuned": {}})
 
 
-def make_config(
-    benchmark: str,
-    *,
-    fusion: str | None = None,
-    calibrators: tuple[str, ...] = ("none", "self", "joint", "context"),
-    seeds: int = 5,
-    protocol: str | None = None,
-    modalities: tuple[str, ...] | None = None,
-    calibrate: str | None = None,
-    preset: str = "small",
-    encoders: str = "small",
-    method: str = "none",
-    recipe: dict[str, Any] | None = None,
-) -> Config:
-    """Return the validated configuration of an experiment; the benchmark has the defaults.
+def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
+    """Return the validated configuration of an experiment.
 
     Args:
         benchmark: its name.
-        fusion: None = the benchmark's own.
-        calibrators: the compared ones.
-        seeds: how many seeds, counted from 0.
-        protocol: None = the benchmark's first.
-        modalities: None = all of the benchmark.
-        calibrate: None = the fusion's first point.
-        preset: sizes of the fusion, "small" or "paper".
-        encoders: "small" or "resnet18".
-        method: of training.
-        recipe: fields of `Recipe` that differ from the benchmark's.
+        fields: of `Config`; `recipe` holds fields of `Recipe` that differ from the benchmark's. What is left out or
+            None is the default: the benchmark's fusion, first protocol and all modalities, the fusion's first point,
+            the calibrators none, self, joint and context, and five seeds.
 
     Raises:
         UsageError: names all faults at once.
@@ -211,27 +191,25 @@ def make_config(
     'concat'
     """
     entry = BENCHMARKS[benchmark]
-    chosen = protocol if protocol is not None else entry.protocols[0]
-    joined = fusion if fusion is not None else entry.fusion
-    known = entry.recipe_for(chosen) if chosen in entry.protocols else {}
+    given = {name: value for name, value in fields.items() if value is not None}
+    fusion, protocol = given.get("fusion", entry.fusion), given.get("protocol", entry.protocols[0])
+    recipe = entry.recipe_for(protocol) if protocol in entry.protocols else {}
     values = {
         "benchmark": benchmark,
-        "fusion": joined,
-        "calibrators": calibrators,
-        "seeds": seeds,
-        "protocol": chosen,
-        "modalities": modalities if modalities is not None else entry.modalities,
-        "calibrate": calibrate if calibrate is not None else first_point(joined),
-        "preset": preset,
-        "encoders": encoders,
-        "method": method,
-        "recipe": {**known, **(recipe or {})},
+        "fusion": fusion,
+        "calibrators": ("none", "self", "joint", "context"),
+        "seeds": 5,
+        "protocol": protocol,
+        "modalities": entry.modalities,
+        "calibrate": first_point(fusion),
+        **given,
+        "recipe": {**recipe, **given.get("recipe", {})},
     }
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         whose = ""
-        if modalities is None and not entry.modalities:
+        if "modalities" not in given and not entry.modalities:
             whose = f"{benchmark} has the modalities of a dataset of your own: run that by its folder, or name them; "
         raise UsageError(f"{whose}{explain(error)}") from None
 
@@ -257,6 +235,11 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
 def first_point(fusion: str) -> str:
     """Return the default point of a fusion for a calibrator."""
     return FUSIONS[fusion].points[0] if fusion in FUSIONS else "features"
+
+
+def scalar(value: Any) -> Any:  # noqa: ANN401
+    """Return a scalar of NumPy or PyTorch as Python's number; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def fusion_faults(fusion: str, calibrators: Sequence[str]) -> list[str]:

@@ -129,11 +129,13 @@ class Devices:
         """Return the record beside a result."""
         return {**asdict(self), "devices": self.size, "accelerator": self.kind}
 
-    def check(self, batch: int) -> None:
-        """Refuse settings that this machine or the batch of the recipe does not allow.
+    def check(self, batch: int, *, method: str = "none", observed: bool = False) -> None:
+        """Refuse settings that this machine or the training does not allow.
 
         Args:
             batch: instances per step.
+            method: of training.
+            observed: whether training dynamics are recorded.
 
         Raises:
             UsageError: all faults at once.
@@ -154,6 +156,12 @@ class Devices:
             faults.append(f"--precision 16-mixed needs CUDA, and training is on {self.kind}; use bf16-mixed")
         if self.strategy == "fsdp" and self.precision == "16-mixed":
             faults.append("--strategy fsdp does not support 16-mixed; use bf16-mixed")
+        if self.sharded and method != "none":
+            faults.append(f"--method {method} looks at what fsdp keeps in pieces; use --strategy ddp")
+        if observed and (self.size > 1 or self.accumulate > 1):
+            faults.append(
+                "--dynamics observes one process that takes each batch whole; leave --devices and --accumulate out"
+            )
         if batch < self.size * self.accumulate:
             faults.append(
                 f"a batch of {batch} instances cannot be split over {self.size} processes and {self.accumulate} parts; "

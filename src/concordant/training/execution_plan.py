@@ -1,7 +1,7 @@
 """Execution plan of an experiment: which runs share a vectorised pass (many_seeds.py), and which are trained alone.
 
-The rule looks at the configuration and the sizes of the data, never at the clock, so one command always trains in one
-way. Each variant's way is printed with its reason before training begins.
+The rule looks at the configuration, the sizes of the data and the number of processes, never at the clock or at what is
+finished, so an interrupted command resumes as it began. Each variant's way is printed with its reason before training.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import nn
 from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import Split, Task
 from concordant.errors import UsageError
+from concordant.training.checkpoint import checkpointed
 from concordant.training.devices import Devices
 from concordant.training.model import build_model
 from concordant.training.processes import Job
@@ -26,6 +27,10 @@ VECTORISE = ("auto", "on", "off")
 # that are large keep a processor busy with one seed. Measured: cpu up to 1 million (handwritten) it pays, from
 # 5 million (av-digits) it does not; cuda at 20 million (utd-mhad) it is 6 times as fast, and the bound is a guess.
 LARGEST = {"cpu": 2_000_000, "cuda": 100_000_000}
+# Device -> fewest seeds that `auto` trains in one pass. On a CPU (`python -m benchmarks.many_seeds`) two are 0.85
+# (digits) to 0.99 (cmu-mosi-utterance) as fast as one after another, three 1.15 to 1.28. Two, since numbers that were
+# made in passes of two differ from those of single runs by rounding.
+FEWEST = {"cpu": 2, "cuda": 2}
 # Modules that torch.func.vmap has no rules for.
 _UNMAPPED = (
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers"),
@@ -38,15 +43,17 @@ class Pass:
     """Runs of one variant that are trained together.
 
     Args:
-        jobs: the runs; they differ in seed and folder alone.
+        jobs: those that are not finished; they differ in seed and folder alone.
+        seeds: all that share the pass. Finished ones are trained along, since the others' last digits depend on them.
     """
 
     jobs: tuple[Job, ...]
+    seeds: tuple[int, ...]
 
     @property
     def name(self) -> str:
         """The variant and its seeds, for the log."""
-        return f"{self.jobs[0].variant.label}, seeds {', '.join(str(job.seed) for job in self.jobs)}"
+        return f"{self.jobs[0].variant.label}, seeds {', '.join(map(str, self.seeds))}"
 
 
 Unit = Job | Pass  # of work, for one worker process
@@ -63,7 +70,8 @@ def plan(
 ) -> tuple[list[Unit], list[str]]:
     """Return the units of work of an experiment, passes first, and one line per way of training.
 
-    Passes are split until there are as many as processes, as far as the number of seeds allows.
+    Passes are split until there are as many as processes, as far as the number of seeds allows. Those that left a
+    checkpoint are resumed as they were.
 
     Args:
         jobs: the unfinished runs of one experiment.
@@ -78,28 +86,42 @@ def plan(
     variants: dict[str, list[Job]] = {}
     for job in jobs:
         variants.setdefault(job.variant.label, []).append(job)
-    reasons = {label: _reason(mine, prepared, vectorise) for label, mine in variants.items()}
-    refused = [f"{label}: {reason}" for label, reason in reasons.items() if vectorise == "on" and reason is not None]
-    if refused:
-        raise UsageError(
-            f"{prefix}--vectorise on cannot be had ({'; '.join(refused)}); use --vectorise auto, which trains what "
-            "cannot share a pass run by run"
-        )
-    together = [label for label, reason in reasons.items() if reason is None]
-    cuts = -(-processes // len(together)) if together else 1
     passes: list[Unit] = []
-    for label in together:
-        mine = variants[label]
-        size = max(2, -(-len(mine) // cuts))
-        passes += [Pass(tuple(mine[start : start + size])) for start in range(0, len(mine), size)]
-    single: list[Unit] = [job for job in jobs if job.variant.label not in together]
+    single: list[Unit] = []
     ways: dict[str, list[str]] = {}
-    for label, reason in reasons.items():
-        count = len(variants[label])
-        if count > 1 or vectorise != "auto":
+    refused = []
+    for label, mine in variants.items():
+        count = mine[0].config.seeds
+        kept = [] if vectorise == "off" else checkpointed(mine[0].folder.parent)
+        passes += _passes(mine, kept)
+        rest = [job for job in mine if not any(job.seed in seeds for seeds in kept)]
+        way = "in one vectorised pass, resumed"
+        if rest:
+            reason = _reason(rest, prepared, vectorise)
             way = "in one vectorised pass" if reason is None else f"one after another: {reason}"
+            if reason is None:
+                fewest = 2 if vectorise == "on" else FEWEST[rest[0].devices.kind]
+                cuts = max(1, min(-(-processes // len(rest[0].config.variants)), count // fewest))
+                shares = [range(count * k // cuts, count * (k + 1) // cuts) for k in range(cuts)]
+                passes += _passes(rest, [tuple(share) for share in shares])
+            else:
+                single += rest
+                refused.append(f"{label}: {reason}")
+        if count > 1 or vectorise != "auto":
             ways.setdefault(f"{count} seeds {way}", []).append(label)
+    if vectorise == "on" and refused:
+        raise UsageError(
+            f"{prefix}--vectorise on is impossible here ({'; '.join(refused)}); use --vectorise auto, which trains "
+            "run by run what cannot share a pass"
+        )
+    single.sort(key=jobs.index)  # seed by seed
     return [*passes, *single], [f"{prefix}{', '.join(labels)}: {way}" for way, labels in ways.items()]
+
+
+def _passes(jobs: Sequence[Job], groups: Sequence[tuple[int, ...]]) -> list[Pass]:
+    """Return a pass for each group of seeds that has some of the jobs."""
+    found = [Pass(tuple(job for job in jobs if job.seed in seeds), seeds) for seeds in groups]
+    return [one for one in found if one.jobs]
 
 
 def _reason(jobs: Sequence[Job], prepared: Callable[[Job], Task], vectorise: str) -> str | None:
@@ -108,14 +130,16 @@ def _reason(jobs: Sequence[Job], prepared: Callable[[Job], Task], vectorise: str
     config = job.config.of(job.variant)
     if vectorise == "off":
         return "--vectorise off"
-    if len(jobs) < 2:
+    if config.seeds < 2:
         return "there is one seed to train"
+    if vectorise == "auto" and config.seeds < FEWEST.get(device, 2):
+        return f"on {device} a pass pays from {FEWEST[device]} seeds on"
     if device not in LARGEST:
         return f"training is on {device}, and random numbers are drawn seed by seed on {' and '.join(LARGEST)} alone"
     if job.dynamics is not None:
         return "training is observed (--dynamics)"
-    if replace(job.devices, accelerator="auto") != Devices() or job.checkpoint_every is not None:
-        return "runs have devices or checkpoints of their own"
+    if replace(job.devices, accelerator="auto") != Devices():
+        return "several devices, --precision or --accumulate are for single runs"
     if config.method != "none":
         return f"the training method {config.method} needs a loop of its own"
     task = prepared(job)

@@ -51,6 +51,17 @@ class Callback:
         """Take the end of a step, after its evaluation if there was one."""
 
 
+class Report(Callback):
+    """Pass each entry of the history on to a function."""
+
+    def __init__(self, call: Callable[[dict[str, float]], None]) -> None:
+        self._call = call
+
+    def evaluated(self, step: int, entry: dict[str, float]) -> None:
+        """Call the function."""
+        self._call(entry)
+
+
 @dataclass
 class TrainingState:
     """Where training stands between two steps.

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -30,6 +31,7 @@ from concordant.calibration import Perturbation
 from concordant.data.split import AnySplit, LabelKind, Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import Tensors, endless_rows, to_tensors
+from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Recipe, Variant
 from concordant.training.draws import Draw, Draws, Streams, plan_draws
 from concordant.training.loop import evaluation_steps, one_cycle
@@ -66,6 +68,23 @@ class _Run:
             self.history.append({"step": step, "loss": loss, "validation": score})
             self.selector.offer(score, error, step, lambda: snapshot(self.model))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that a resumed pass needs beside the weights."""
+        streams = {name: stream.get_state() for name, stream in vars(self.streams).items()}
+        return {
+            "selector": self.selector.state_dict(),
+            "history": self.history,
+            "finite": self.finite,
+            "streams": streams,
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.selector.load_state_dict(saved["selector"])
+        self.history, self.finite = saved["history"], saved["finite"]
+        for name, state in saved["streams"].items():
+            getattr(self.streams, name).set_state(state)
+
 
 def train_together(
     tasks: Sequence[Task],
@@ -74,6 +93,7 @@ def train_together(
     seeds: Sequence[int],
     *,
     device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
 ) -> dict[int, Trained]:
     """Train several seeds of a variant in one pass.
 
@@ -83,6 +103,7 @@ def train_together(
         variant: the calibrator, and whether training perturbs.
         seeds: one per task.
         device: "cpu" or "cuda"; the models stay there.
+        checkpoint: file and frequency of checkpoints, from which an interrupted pass resumes exactly; None = none.
 
     Returns:
         seed -> its trained run; `seconds` is an equal share of the pass. A seed whose training diverged is left out:
@@ -90,6 +111,7 @@ def train_together(
 
     Raises:
         ConcordantError: the pass cannot be made; the message gives the reason.
+        DataError: the checkpoint cannot be read, or does not fit.
     """
     start, device = time.perf_counter(), torch.device(device)
     recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
@@ -104,20 +126,26 @@ def train_together(
         order, selector = map(partial(torch.add, offset), rows), CheckpointSelector(recipe.patience)
         runs.append(_Run(seed, model, valid, order, Streams.of(seed, device), selector))
     loss = TrainingStep(copy.deepcopy(runs[0].model).train(), LOSSES[kind], perturbation=settings)
+    marks = evaluation_steps(recipe.steps, recipe.evaluations)
     with seeding.in_order(device):
         stack = _Stack(runs, loss, recipe, _joined(splits).to(device))
-        total, count = torch.zeros(len(runs), device=device), 0
-        for step in range(1, recipe.steps + 1):
-            total, count = total + stack.step(), count + 1
-            if step not in evaluation_steps(recipe.steps, recipe.evaluations):
-                continue
-            for row, mean in enumerate((total / count).tolist()):
-                stack.write(row)
-                stack.runs[row].evaluate(step, mean, settings, kind)
-            stack.keep([row for row, run in enumerate(stack.runs) if run.finite and not run.selector.exhausted])
+        saved, done = None if checkpoint is None else checkpoint.read(), 0
+        if checkpoint is not None and saved is not None:
+            checkpoint.restore(saved, lambda saved: stack.load(saved, runs))
+            start, done = start - saved["seconds"], saved["step"]
+            for run in runs:
+                run.order = islice(run.order, done, None)
+        for step in range(done + 1, recipe.steps + 1):
             if not stack.runs:
                 break
-            total, count = torch.zeros(len(stack.runs), device=device), 0
+            stack.step()
+            if step in marks:
+                for row, mean in enumerate((stack.total / stack.count).tolist()):
+                    stack.write(row)
+                    stack.runs[row].evaluate(step, mean, settings, kind)
+                stack.keep([row for row, run in enumerate(stack.runs) if run.finite and not run.selector.exhausted])
+            if checkpoint is not None and checkpoint.due(step):
+                checkpoint.write({"step": step, "seconds": time.perf_counter() - start, **stack.state(runs)})
     seconds = (time.perf_counter() - start) / len(runs)
     found = {}
     for run in runs:
@@ -191,9 +219,10 @@ class _Stack:
         )
         self._plan: list[Draw] | None = None
         self._play: Callable[[Tensors], Result] | None = None
+        self.total, self.count = torch.zeros(len(runs), device=data.labels.device), 0
 
-    def step(self) -> Tensor:
-        """Train one step; return the loss of every seed, (S,).
+    def step(self) -> None:
+        """Train one step; add the loss of every seed to `total` (S,).
 
         Raises:
             ConcordantError: the model cannot take a step of several seeds.
@@ -218,7 +247,7 @@ class _Stack:
             parameter.grad = gradient
         self._optimizer.step()
         self._schedule.step()
-        return losses
+        self.total, self.count = self.total + losses, self.count + 1
 
     def write(self, row: int) -> None:
         """Copy the weights and buffers of one seed into its run's model."""
@@ -227,7 +256,8 @@ class _Stack:
         self.runs[row].model.load_state_dict({name: x[row] for name, x in state.items()}, strict=False)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with the seeds at these rows alone."""
+        """Continue with the seeds at these rows alone, with sums of losses that begin anew."""
+        self.total, self.count = self.total.new_zeros(len(rows)), 0
         if len(rows) == len(self.runs):
             return
         self.runs, index = [self.runs[row] for row in rows], torch.tensor(rows, dtype=torch.long)
@@ -240,6 +270,33 @@ class _Stack:
         self._optimizer.param_groups[0]["params"] = self._trained
         self._buffers = {name: x[index] for name, x in self._buffers.items()}
         self._play = None
+
+    def state(self, runs: Sequence[_Run]) -> dict[str, Any]:
+        """Return what the next step depends on, and the results so far of all `runs`, those that have left included."""
+        return {
+            "seeds": [run.seed for run in self.runs],
+            "weights": {**self._parameters, **self._buffers},
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "total": self.total,
+            "count": self.count,
+            "runs": [run.state_dict() for run in runs],
+        }
+
+    def load(self, saved: dict[str, Any], runs: Sequence[_Run]) -> None:
+        """Restore what `state` returned, in a new stack of the same runs."""
+        for run, state in zip(runs, saved["runs"], strict=True):
+            run.load_state_dict(state)
+        self.keep([row for row, run in enumerate(self.runs) if run.seed in saved["seeds"]])
+        now = {**self._parameters, **self._buffers}
+        if saved["weights"].keys() != now.keys():
+            raise KeyError("weights of another model")
+        with torch.no_grad():
+            for name, x in now.items():
+                x.copy_(saved["weights"][name])
+        self._optimizer.load_state_dict(saved["optimizer"])
+        self._schedule.load_state_dict(saved["schedule"])
+        self.total, self.count = saved["total"].to(self.total.device), saved["count"]
 
     def _gradients(self, batch: Tensors) -> Result:
         """Return losses and gradients of all seeds; buffers are written to."""

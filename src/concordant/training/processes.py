@@ -48,7 +48,7 @@ class Job:
         data: the data folder, or None.
         dynamics: steps between records of training dynamics; None = no records.
         devices: where it is trained, and how batches are shared.
-        checkpoint_every: steps between checkpoints; None = no checkpoints.
+        checkpoint_every: steps between checkpoints; None = once a minute.
     """
 
     config: Config
@@ -322,19 +322,14 @@ def check_distributed(
     faults = []
     for config in configs:
         try:
-            devices.check(min(config.of(variant).recipe.batch for variant in config.variants))
+            batch = min(config.of(variant).recipe.batch for variant in config.variants)
+            devices.check(batch, method=config.method, observed=dynamics is not None)
         except UsageError as error:
-            faults += str(error).split("; ")
-        if devices.sharded and config.method != "none":
-            faults.append(f"--method {config.method} looks at what fsdp keeps in pieces; use --strategy ddp")
+            faults.append(str(error))
     if checkpoint_every is not None and checkpoint_every < 1:
         faults.append(f"checkpoint_every must be 1 or more, the steps between checkpoints; found {checkpoint_every}")
     if devices.size > 1 and jobs not in (None, 1):
         faults.append(f"several devices take one run after another; leave --jobs out (found {jobs})")
-    if dynamics is not None and (devices.size > 1 or devices.accumulate > 1):
-        faults.append(
-            "--dynamics observes one process that takes each batch whole; leave --devices and --accumulate out"
-        )
     if dynamics is not None and checkpoint_every is not None:
         faults.append("what --dynamics observes is in no checkpoint; leave --checkpoint-every out")
     if faults:

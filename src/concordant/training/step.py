@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +21,8 @@ from concordant.training.loop import Callback, TrainingState, diverged
 from concordant.training.methods import TrainingMethod
 from concordant.training.model import MultimodalModel
 
-
-class Loss(Protocol):
-    """Maps outputs, targets (R,) and the weight of each row (R,), None = 1, to the mean loss."""
-
-    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None, /) -> Tensor:
-        """Return a scalar."""
-
-
-def _mean(loss: Callable[..., Tensor], outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-    if weights is None:
-        return loss(outputs, targets)
-    return (loss(outputs, targets, reduction="none") * weights).mean()
+# Maps outputs (R, C), targets (R,) and the weight of each row (R,), None = 1, to the mean loss, a scalar.
+Loss = Callable[..., Tensor]
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -49,6 +38,12 @@ def absolute_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = No
 def squared_error(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean squared error of (R, 1) outputs."""
     return _mean(F.mse_loss, outputs[:, 0], targets, weights)
+
+
+def _mean(loss: Callable[..., Tensor], outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return loss(outputs, targets)
+    return (loss(outputs, targets, reduction="none") * weights).mean()
 
 
 LOSSES: dict[LabelKind, Loss] = {"class": cross_entropy, "real": absolute_error}

@@ -21,12 +21,11 @@ from concordant import seeding
 from concordant.calibration import Perturbation
 from concordant.calibration.distributed import connected
 from concordant.data.split import Task
-from concordant.errors import UsageError
 from concordant.training.batches import AnyTensors, Clock, Tensors, endless_rows, open_tensors, rows_of, split_batch
-from concordant.training.checkpoint import Checkpoint, CheckpointWriter, RunState
+from concordant.training.checkpoint import Checkpoint, RunState
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
-from concordant.training.loop import Callback, TrainingState, fit, one_cycle
+from concordant.training.loop import Callback, Report, TrainingState, fit, one_cycle
 from concordant.training.methods import METHODS, TrainingMethod
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.selection import CheckpointSelector
@@ -54,14 +53,6 @@ class Trained:
     best_step: int = 0
     seconds: float = 0.0
     loading_share: float = 0.0
-
-
-class _Progress(Callback):
-    def __init__(self, report: Callable[[int, int], None], steps: int) -> None:
-        self._report, self._steps = report, steps
-
-    def evaluated(self, step: int, entry: dict[str, float]) -> None:
-        self._report(step, self._steps)
 
 
 class _Balancing(Callback):
@@ -108,15 +99,14 @@ def train(
     Raises:
         ConcordantError: features or loss are no longer finite.
         DataError: the checkpoint cannot be read.
-        UsageError: there are fewer instances than processes and chunks share a batch, or a run of several processes
-            is observed.
+        UsageError: as for `Devices.check`.
     """
     start = time.perf_counter()
     recipe, perturbation = config.of(variant).recipe, Perturbation() if variant.perturbed else None
     devices = Devices() if devices is None else devices
     fabric = fabric if fabric is not None else devices.fabric()
     size = min(recipe.batch, len(task.train))
-    _check(size, fabric, devices, config, observed=observer is not None)
+    devices.check(size, method=config.method, observed=observer is not None)
     model = build_model(task, config, variant, seed)
     method = METHODS[config.method](model, seed=seed)
     state, callbacks = TrainingState(), [] if observer is None else [observer]
@@ -145,10 +135,12 @@ def train(
     draws = seeding.generator(seed, *own, device=fabric.device)
     selector, clock = CheckpointSelector(recipe.patience), Clock()
     dropout = seeding.Stream(seed, "dropout", *(() if rank == 0 else (rank,)), device=fabric.device)
-    run = RunState(state, model, method, plain, schedule, draws, dropout, fabric, selector)
+    run = RunState(
+        checkpoint, state, model, method, plain, schedule, draws, dropout, fabric, selector, recipe.steps, start
+    )
     with seeding.in_order(fabric.device), connected(fabric.world_size, whole=devices.across == "gather") as ranks:
-        inner.ranks = method.ranks = ranks
-        run.resume(checkpoint, ranks)
+        inner.ranks = method.ranks = run.ranks = ranks
+        run.resume()
         order = islice(endless_rows(len(data), recipe.batch, seeding.generator(seed, "batches")), state.step, None)
         batches = data.batches(rows_of(order, chunks), clock)
 
@@ -172,9 +164,8 @@ def train(
 
         callbacks.insert(0, _Balancing(method, recipe.steps))
         if progress is not None:
-            callbacks.append(_Progress(progress, recipe.steps))
-        if checkpoint is not None:
-            callbacks.append(CheckpointWriter(checkpoint, run, ranks, start, recipe.steps))
+            callbacks.append(Report(lambda entry: progress(int(entry["step"]), recipe.steps)))
+        callbacks.append(run)
         for callback in callbacks:
             callback.start(model, data, valid)
         fit(
@@ -197,20 +188,5 @@ def train(
     if devices.sharded:
         model = build_model(task, config, variant, seed)
     selector.restore(model)
-    spent = time.perf_counter() - start
-    return Trained(model, state.history, selector.step, run.seconds + spent, clock.seconds / spent)
-
-
-def _check(size: int, fabric: Fabric, devices: Devices, config: Config, *, observed: bool) -> None:
-    """Refuse what several processes, or several chunks of a batch, cannot do."""
-    faults = []
-    if size < fabric.world_size * devices.accumulate:
-        faults.append(
-            f"a batch has {size} instances, too few for {fabric.world_size} processes and {devices.accumulate} parts"
-        )
-    if observed and (fabric.world_size > 1 or devices.accumulate > 1):
-        faults.append("training is observed in one process that takes each batch as a whole: devices=1, accumulate=1")
-    if devices.sharded and config.method != "none":
-        faults.append(f"method {config.method} looks at gradients and features that fsdp keeps in pieces; use ddp")
-    if faults:
-        raise UsageError("; ".join(faults))
+    end = time.perf_counter()
+    return Trained(model, state.history, selector.step, end - run.began, clock.seconds / (end - start))
