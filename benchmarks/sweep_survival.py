@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,10 @@ def main(steps: int = 60, cpus: int = 2) -> None:
 
         def start(out: Path) -> subprocess.Popen[str]:
             words = ["sweep", "grid.yaml", "--out", out.name, "--cpus", str(cpus), "--json", "-"]
-            pipe: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-            return subprocess.Popen([sys.executable, "-m", "concordant", *words], cwd=folder, **pipe)
+            how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            # Scripts that a shell runs in the background inherit that Ctrl-C is ignored.
+            how["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+            return subprocess.Popen([sys.executable, "-m", "concordant", *words], cwd=folder, **how)
 
         begun = time.perf_counter()
         first = start(disturbed)

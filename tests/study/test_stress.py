@@ -97,7 +97,8 @@ def test_waveforms_are_corrupted_where_they_are_at_hand(tmp_path, data_folder):
     from concordant.training.config import make_config
 
     folder = tmp_path / "av"
-    config = make_config("av-digits", calibrators=("none", "context"), seeds=1, recipe={"steps": 30})
+    recipe = {"steps": 30, "width": 16, "evaluations": 1}
+    config = make_config("av-digits", calibrators=("context",), seeds=1, recipe=recipe)
     study(config, folder, data=data_folder, jobs=1)
     found = stress_corruption(open_runs(folder), kinds=["audio-noise", "blur"], data=data_folder, jobs=1)
     about = {kind["name"]: (kind["at"], kind["modalities"]) for kind in found["kinds"]}
