@@ -304,7 +304,7 @@ class _CorruptedGates(Record):
 
 
 class _Gates(Record):
-    by_class: dict[str, list[Numbers]]
+    by_class: dict[str, list[Numbers | None]]  # null for a class without instances
     by_corruption: _CorruptedGates
 
 

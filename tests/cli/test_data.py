@@ -137,6 +137,29 @@ def test_a_table_of_one_s_own(tmp_path):
     good(concordant("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
 
 
+def test_labels_on_one_side_of_zero_and_data_without_labels_are_used_as_far_as_they_go(tmp_path):
+    rows = [f"i{k},{1 + k / 50},{k % 3 + k / 9},{-k}" for k in range(40)]
+    (tmp_path / "mine.csv").write_text("\n".join(["id,label,a.x,b.z", *rows]))
+    (tmp_path / "new.csv").write_text("id,a.x,b.z\n=1+1,1,2\n@x,2,3\n-5,,4\n")
+    for name in ("mine", "new"):
+        good(concordant("data", "from-csv", f"{name}.csv", "--out", name, cwd=tmp_path))
+    text = good(concordant("data", "check", "mine", cwd=tmp_path))
+    assert "every label of all lies on one side of 0: a swap with another class cannot be measured" in text
+    assert "there are none: `concordant predict` reads the dataset" in good(
+        concordant("data", "check", "new", cwd=tmp_path)
+    )
+    results = json.loads(good(concordant("run", "mine", "--out", "run", *SHORT, cwd=tmp_path)))
+    assert set(results["runs"][0]["corruption"]) == {"noise", "dimensions", "zero"}
+    assert "corruption.swap" not in {one["condition"] for one in results["comparisons"]}
+    asked = ("predict", "run", "--data", "new", "--trained-on", "mine", "--out", "p.csv", "--json", "-")
+    assert json.loads(good(concordant(*asked, cwd=tmp_path)))["accuracy"] is None
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [['"\'=1+1"', "", ""], ['"\'@x"', "", ""], ['"-5"', "", ""]]
+    done = concordant("run", "new", *SHORT, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "has no labels to train or test on; `concordant predict` reads it" in done.stderr
+
+
 def test_an_error_in_the_data_exits_with_1(tmp_path):
     lines = ["label,a.x,b.z,split", *(f"{int(k > 30)},{k},{-k},{'test' if k > 30 else 'train'}" for k in range(40))]
     (tmp_path / "mine.csv").write_text("\n".join(lines))

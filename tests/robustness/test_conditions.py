@@ -1,5 +1,6 @@
 """What each condition changes, and that it changes nothing else."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -227,9 +228,29 @@ def test_padding_stays_zero(kind, name, steps):
     np.testing.assert_array_equal(~same(x, split.inputs[name]), found.perturbed[:, 0])
 
 
+@pytest.mark.parametrize(
+    ("labels", "present", "wanted"),
+    [
+        (np.arange(60) % 2, None, True),
+        (np.zeros(60, np.int64), None, False),
+        (np.linspace(-1, 1, 60, dtype=np.float32), None, True),
+        (np.linspace(1, 5, 60, dtype=np.float32), None, False),
+        (np.arange(60) % 2, np.arange(60) % 2 == 0, False),
+        (np.arange(60) % 2, np.zeros(60, np.bool_), True),
+    ],
+)
+def test_a_run_leaves_a_swap_out_that_cannot_be_measured(labels, present, wanted):
+    split = replace(a_split(), labels=labels, present={} if present is None else {"v": present})
+    names = [one.name for one in run_conditions(split, LAYOUTS, 0)]
+    assert ("corruption.swap" in names) == wanted
+    assert names[1:4:2] == ["corruption.noise", "corruption.swap" if wanted else "corruption.zero"]
+    for one in run_conditions(split, LAYOUTS, 0):
+        one.change(split, None)
+
+
 def test_a_swap_needs_two_classes():
     with pytest.raises(UsageError, match="a swap needs test instances of two classes at least; found none"):
-        perturb(a_split(classes=1), "swap")
+        corruption(KINDS["swap"], 5, ("v", "s"), SplitContext(LAYOUTS), 0).change(a_split(classes=1), None)
 
 
 def test_a_removed_modality_is_absent_everywhere_and_its_values_are_gone():

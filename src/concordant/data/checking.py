@@ -204,6 +204,9 @@ def _labels(store: Store) -> Iterator[Finding]:
             "note", "labels", "there are none: `concordant predict` reads the dataset, `concordant run` cannot"
         )
         return
+    for split in card.splits:
+        if split in ("test", "all"):
+            yield from _one_class(split, [store.labels[row] for row in store.rows(split).tolist()])
     if card.label.kind == "real":
         values = np.asarray(store.labels)
         if (values == values[0]).all():
@@ -232,6 +235,16 @@ def _labels(store: Store) -> Iterator[Finding]:
             yield Finding("warning", "labels", text + "at accuracy alone")
         else:
             yield Finding("note", "labels", text)
+
+
+def _one_class(split: str, labels: Sequence[Any]) -> Iterator[Finding]:
+    """Yield a note where a swap with an instance of another class cannot be measured."""
+    flat = np.concatenate([np.zeros(0), *map(np.atleast_1d, labels)])
+    real = bool(len(labels)) and np.asarray(labels[0]).dtype.kind == "f"
+    if len(flat) and len(np.unique(flat >= 0 if real else flat)) == 1:
+        what = "lies on one side of 0" if real else "is of one class"
+        text = f"every label of {split} {what}: a swap with another class cannot be measured and is left out"
+        yield Finding("note", "labels", text)
 
 
 def _classes(store: Store, split: str) -> Counter[str]:
@@ -378,6 +391,7 @@ def _overlap(what: str, values: Mapping[str, NDArray[np.str_] | None]) -> Iterat
 
 
 def _task_labels(task: Task, splits: Mapping[str, AnySplit]) -> Iterator[Finding]:
+    yield from _one_class("test", list(np.asarray(task.test.labels)))
     if task.kind == "real":
         low, middle, high = np.quantile(task.train.labels, [0.0, 0.5, 1.0])
         yield Finding("note", "labels", f"numbers from {low:.3g} to {high:.3g} in train, half below {middle:.3g}")

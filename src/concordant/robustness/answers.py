@@ -133,11 +133,12 @@ def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:
         usual: on clean validation data.
     """
     clean_answer = answers.rows[CLEAN]
+    corrupted = {kind: answers.rows[name] for kind in RUN if (name := f"corruption.{kind}") in answers.rows}
     return {
         "clean": answers.metrics(CLEAN),
-        "corruption": {kind: answers.metrics(f"corruption.{kind}") for kind in RUN},
+        "corruption": {kind: answers.metrics(f"corruption.{kind}") for kind in corrupted},
         "removal": {name: answers.metrics(f"removal.{name}") for name in answers.names},
-        "detection_auroc": {kind: detection(answers.rows[f"corruption.{kind}"], clean_answer, usual) for kind in RUN},
+        "detection_auroc": {kind: detection(answer, clean_answer, usual) for kind, answer in corrupted.items()},
     }
 
 

@@ -27,6 +27,7 @@ from concordant.robustness.corruptions.kind import over_instances, over_steps
 
 CLEAN = "clean"
 MAPS = ("bchw", "bcthw")
+SWAP = "swap"  # with an instance of another class
 LEVELS = tuple(range(1, SEVERITIES + 1))
 # The corruptions of `concordant run`, at one strength each: name -> kind, strength.
 RUN = {
@@ -81,13 +82,22 @@ class SplitContext:
 def run_conditions(split: AnySplit, layouts: Mapping[str, str], seed: int) -> Iterator[Condition]:
     """Yield the conditions of `concordant run`: clean, four corruptions, each modality removed.
 
-    Each corruption has victims of its own here, an instance with a single modality among them.
+    Each corruption has victims of its own here, an instance with a single modality among them. A swap with another
+    class is left out where it cannot be measured.
     """
     yield clean()
-    for name in RUN:
+    for name in RUN if can_swap(split) else [name for name in RUN if name != SWAP]:
         yield _run_corruption(name, tuple(split.shapes), SplitContext(layouts), seed)
     for name in split.shapes:
         yield removal(name)
+
+
+def can_swap(split: AnySplit) -> bool:
+    """Return whether every instance can get each of its modalities from an instance of another class."""
+    labels = np.asarray(split.labels)
+    classes = labels if labels.dtype.kind in "iu" else labels >= 0
+    subsets = [classes, *(classes[here] for here in getattr(split, "present", {}).values() if here.any())]
+    return all(len(np.unique(one)) > 1 for one in subsets)
 
 
 def stress_conditions(

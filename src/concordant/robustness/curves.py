@@ -17,7 +17,16 @@ from concordant.data.scaling import fit_chunks
 from concordant.data.split import AnySplit, Split
 from concordant.errors import UsageError
 from concordant.robustness.answers import Answer, Answers, check_metric, evaluate, usual_answer
-from concordant.robustness.conditions import CLEAN, LEVELS, SplitContext, check_kinds, oracle_name, stress_conditions
+from concordant.robustness.conditions import (
+    CLEAN,
+    LEVELS,
+    SWAP,
+    SplitContext,
+    can_swap,
+    check_kinds,
+    oracle_name,
+    stress_conditions,
+)
 from concordant.robustness.corruptions import Kind
 from concordant.robustness.detection import detection, reliability_diagram
 from concordant.robustness.own_data import as_split, layouts_of
@@ -79,6 +88,8 @@ def measure_corruption(
     context = SplitContext(known, natures or {}, scales, signals or {})
     wanted = check_kinds(kinds)
     able = {kind.name: context.able(kind, split.shapes) for kind in wanted}
+    if SWAP in able and not can_swap(split):
+        able[SWAP] = ()
     applied = [kind for kind in wanted if able[kind.name]]
     if not applied:
         raise UsageError(

@@ -402,6 +402,14 @@ def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
     table = read_tables([folder.run(variant, seed) / "predictions.parquet" for variant, seed in keys])
     write_table(folder.predictions, table)
     labels = [variant.label for variant in config.variants]
+    runs, correct = [folder.entry(variant, seed) for variant, seed in keys], correctness(table)
+    # A swap can be measured on the test split of one seed and not of another: what not all have is left out.
+    common = set.intersection(*(set(one) for one in correct.values()))
+    for run in runs:
+        for scores in (run["corruption"], run["detection_auroc"]):
+            for kind in [kind for kind in scores if f"corruption.{kind}" not in common]:
+                del scores[kind]
+    correct = {key: {name: one[name] for name in one if name in common} for key, one in correct.items()}
     return {
         "schema": RESULTS,
         "benchmark": config.benchmark,
@@ -409,8 +417,8 @@ def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "versions": versions(),
         "hardware": hardware(),
-        "runs": [folder.entry(variant, seed) for variant, seed in keys],
-        "comparisons": compare(correctness(table), labels),
+        "runs": runs,
+        "comparisons": compare(correct, labels),
     }
 
 

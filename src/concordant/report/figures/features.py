@@ -71,7 +71,9 @@ def gate_maps(document: Document) -> Figure | None:
     options = ["class", *(["corruption"] if kinds else [])]
     specs = []
     for modality in modalities:
-        specs.append(_gates(gates["by_class"][modality], document["classes"]))
+        by_class = dict(zip(document["classes"], gates["by_class"][modality], strict=True))
+        shown = {name: row for name, row in by_class.items() if row is not None}  # of classes with instances
+        specs.append(_gates(list(shown.values()), list(shown)))
         if kinds:
             specs.append(_gates(gates["by_corruption"]["values"].get(modality, []), kinds))
     return Figure(
