@@ -164,7 +164,7 @@ def _means(values: Mapping[str, Values], kinds: Sequence[str]) -> dict[str, Valu
 
 
 def which_components(reliability: Values, usual: Values, corrupted: Bools) -> Values:
-    """Return the components (n,) of separating the corrupted modality from the others; their mean is `which_auroc`.
+    """Return the components (n,) of separating the corrupted modality from the others; their mean is the area "which".
 
     Args:
         reliability: (N, M) of the corrupted instances, NaN where absent.
@@ -183,7 +183,7 @@ def which_components(reliability: Values, usual: Values, corrupted: Bools) -> Va
 
 
 def whether_components(reliability: Values, before: Values, usual: Values, corrupted: Bools) -> Values:
-    """Return the components (n,) of separating a corrupted instance from itself before; their mean is `whether_auroc`.
+    """Return the components (n,) of separating a corrupted instance from itself before; their mean is "whether".
 
     Args:
         reliability: (N, M) of the corrupted instances, NaN where absent.

@@ -1,10 +1,10 @@
 import json
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from concordant.errors import UsageError
-from concordant.robustness.answers import read_tables
 from concordant.training.runs import open_runs
 from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected
 
@@ -33,7 +33,7 @@ def test_the_document_is_written_with_every_instance_beside_it(folder, inspected
     assert json.loads((folder / "analyses" / "features.json").read_text()) == document
     assert document["schema"] == "concordant.features/1"
     assert document["modalities"] == ["left", "right", "profile"]
-    table = read_tables([folder / "analyses" / "features.parquet"])
+    table = pq.read_table(folder / "analyses" / "features.parquet")
     assert table.num_rows == len(inspected.task.test) == 360
     for column in ("id", "reliability_left", "support_left_right", "conflict_right_profile"):
         assert column in table.column_names

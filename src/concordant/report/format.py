@@ -14,7 +14,6 @@ from concordant.statistics.comparisons import METRIC
 
 DIGITS = 4
 SIGNIFICANT = 0.05  # p-values below it, after Holm's correction
-OURS = "context"  # the method that sentences and figures are about, where it was run
 Document = Mapping[str, Any]
 
 

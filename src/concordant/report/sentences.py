@@ -6,14 +6,12 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from concordant.report.folder import RunDocuments
 from concordant.report.format import (
-    OURS,
     SIGNIFICANT,
     Document,
     by_label,
@@ -30,6 +28,7 @@ from concordant.report.format import (
 )
 from concordant.report.tables.grids import has_alone, ours_of, versus_alone
 from concordant.report.tables.scores import MAIN
+from concordant.statistics.comparisons import central
 
 _WHERE = {"clean": "clean", "corruption.mean": "corrupted (mean)"}
 
@@ -130,7 +129,7 @@ def grid_lines(grid: Document) -> list[str]:
 def of_corruption(document: Document) -> list[str]:
     """Return the mean score over all kinds of corruption, the worst condition, and the distance to the oracle."""
     labels, metric = by_label(document["runs"]), metric_of(document)
-    ours = _ours(labels)
+    ours = central(labels)
     kinds = plural(len(document["kinds"]), "kind")
     scores = {label: mean(run["mean"] for run in runs) or 0.0 for label, runs in labels.items()}
     ranked = [f"{shown(label)} {100 * score:.1f} %" for label, score in sorted(scores.items(), key=lambda one: -one[1])]
@@ -159,7 +158,7 @@ def of_corruption(document: Document) -> list[str]:
 def of_removal(document: Document) -> list[str]:
     """Return the modality that carries the task, and the score without it."""
     labels, metric = by_label(document["runs"]), metric_of(document)
-    ours = _ours(labels)
+    ours = central(labels)
     values = {name: mean(run["shapley"].get(name) for run in labels[ours]) for name in document["modalities"]}
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
@@ -192,7 +191,7 @@ def of_dynamics(document: Document) -> list[str]:
     if rough:
         others = "" if len(rough) == len(spikes) else "; the others had none"
         lines = [f"Training had spikes of the loss, in the mean over seeds: {listed(rough)}{others}."]
-    ours = _ours(summaries)
+    ours = central(summaries)
     twin = next((label for label in ("none+perturbed", "none") if label in summaries and label != ours), None)
     if twin is not None:
         mine, theirs = (summaries[label]["loss_variance"]["mean"] for label in (ours, twin))
@@ -253,11 +252,6 @@ def _verdict(entries: Sequence[Document]) -> str:
 def _by_outcome(entries: Sequence[Document]) -> list[list[Document]]:
     """Return the comparisons that are significantly better, significantly worse, and neither."""
     return [[one for one in entries if outcome(one) == sign] for sign in ("+", "-", "")]
-
-
-def _ours(labels: Mapping[str, Any]) -> str:
-    """Return the method in the centre of the sentences: ours, or the last one."""
-    return OURS if OURS in labels else list(labels)[-1]
 
 
 def _change(change: float, more: str, less: str, *, least: float) -> str:

@@ -7,7 +7,7 @@ Axis letters: N test instances of one seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,19 @@ def with_mean(outcomes: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     return {**outcomes, CORRUPTION_MEAN: Outcomes(mean, corrupted[0].ids, corrupted[0].groups)}
 
 
+def central(labels: Iterable[str]) -> str:
+    """Return the method that results are about: "context" if it was run, else the last one.
+
+    >>> central(["none", "context", "gmu"]), central(["none", "gmu"])
+    ('context', 'gmu')
+    """
+    known = list(labels)
+    return OURS if OURS in known else known[-1]
+
+
 def reference(labels: Sequence[str]) -> str | None:
-    """Return the method that is compared with all others: ours, else the last one; None if there is no other."""
-    if len(labels) < 2:
-        return None
-    return OURS if OURS in labels else labels[-1]
+    """Return the method that is compared with all others, the central one; None if there is no other."""
+    return central(labels) if len(labels) > 1 else None
 
 
 def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from concordant.errors import UsageError
 from concordant.files import shown
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.answers import agree, write_table
-from concordant.statistics.comparisons import OURS
+from concordant.statistics.comparisons import central
 from concordant.training.model import MultimodalModel
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import ANALYSES, RunFolder
@@ -83,7 +83,7 @@ def open_inspected(
         raise UsageError(
             f"{runs.path} has no calibrator that gives a reliability; its methods: {', '.join(runs.labels)}"
         )
-    chosen = label if label is not None else (OURS if OURS in reliable else reliable[-1])
+    chosen = label if label is not None else central(reliable)
     variant = runs.variant(chosen)
     if chosen not in reliable:
         raise UsageError(f"{chosen} gives no reliability; choose from: {', '.join(reliable)}")
