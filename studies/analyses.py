@@ -58,18 +58,17 @@ runs' folders.
 """
 
 
-def main() -> None:
+def main(names: common.Names = None, data: common.Data = None, jobs: common.Jobs = None) -> None:
     """Run the experiments named on the command line, or all, and write numbers, page and picture."""
-    arguments = common.arguments(__doc__, tuple(EXPERIMENTS), jobs=common.JOBS)
-    how = {"data": arguments.data, "jobs": arguments.jobs}
-    for name in arguments.names or EXPERIMENTS:
+    how: dict[str, Any] = {"data": data, "jobs": jobs}
+    for name in common.chosen(names, EXPERIMENTS):
         print(name, flush=True)
         out = RUNS / "results" / "analyses" / name
         study(make_config(**EXPERIMENTS[name]), out, dynamics=EVERY, **how)
         runs = open_runs(out)
         stress_removal(runs, **how)
         stress_corruption(runs, **how)
-        inspect_features(open_inspected(runs, data=arguments.data))
+        inspect_features(open_inspected(runs, data=data))
         documents = read_documents(out)
         write_report([documents], out / "report.html")
         write_json(RESULTS / "analyses" / f"{name}.json", numbers_of(documents, f"python -m studies.analyses {name}"))
@@ -188,4 +187,4 @@ def curves_of(document: Document, label: str, kind: str) -> np.ndarray[Any, np.d
 
 
 if __name__ == "__main__":
-    common.run_script(main, "studies.analyses")
+    common.run_script(main, __doc__, "studies.analyses")

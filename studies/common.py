@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_atomically, write_text
@@ -23,40 +24,29 @@ RUNS = ROOT / "runs"
 _MARK = "<!-- /?{kind}:([a-z-]+) -->"
 
 
-JOBS: dict[str, Any] = {"type": int, "help": "runs that go at once; default: one a core"}
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Some of them; default: all.")]
+Data = Annotated[str | None, typer.Option(help="The data folder; default: CONCORDANT_DATA, or ../shared/data.")]
+Jobs = Annotated[int | None, typer.Option(help="Runs that go at once; default: one per core.")]
+Seeds = Annotated[int, typer.Option(help="How many.")]
 
 
-def arguments(
-    doc: str | None, names: Sequence[str] = (), what: str = "experiment", **options: dict[str, Any]
-) -> argparse.Namespace:
-    """Return the arguments of a script's command line: names, `--data`, and the options, each as argparse takes it.
-
-    Args:
-        doc: the help text.
-        names: those that may be given; without any in the command, all are meant.
-        what: the names are of.
-        options: name -> keyword arguments of `add_argument`.
-    """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if names:
-        help_ = f"some of {', '.join(names)}; default: all"
-        parser.add_argument("names", nargs="*", metavar=what.upper(), help=help_)
-    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
-    for name, about in options.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", **about)
-    found = parser.parse_args()
-    unknown = [name for name in getattr(found, "names", ()) if name not in names]
-    if unknown:
-        parser.error(f"unknown {what} {', '.join(map(repr, unknown))}; choose from: {', '.join(names)}")
-    return found
-
-
-def run_script(main: Callable[[], int | None], name: str) -> NoReturn:
-    """Run a script; an error of the package is one line, without a traceback."""
+def run_script(main: Callable[..., None], doc: str | None, name: str) -> None:
+    """Run a script; its options are the arguments of `main`, its help is `doc`, and an error is one line."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(help=doc)(main)
     try:
-        sys.exit(main())
+        app(prog_name=f"python -m {name}")
     except ConcordantError as error:
         sys.exit(f"{name}: {error}")
+
+
+def chosen(names: Sequence[str] | None, known: Iterable[str], what: str = "experiment") -> list[str]:
+    """Return the names of a command line after checking them; all that are known where none is given."""
+    choices = list(known)
+    unknown = [name for name in names or () if name not in choices]
+    if unknown:
+        raise typer.BadParameter(f"unknown {what} {', '.join(map(repr, unknown))}; choose from: {', '.join(choices)}")
+    return list(names or choices)
 
 
 def read_found(folder: Path, names: Sequence[str] | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -97,7 +87,7 @@ def fill(text: str, blocks: Mapping[str, str], kind: str) -> str:
     mark = re.compile(_MARK.format(kind=kind))
     whole = re.compile(rf"<!-- {kind}:([a-z-]+) -->(?:(?!<!-- /?{kind}:).)*<!-- /{kind}:\1 -->", re.DOTALL)
     unknown = [f"{kind}:{name}" for name in dict.fromkeys(mark.findall(text)) if name not in blocks]
-    faults = [f"the document asks for {', '.join(unknown)}; there are: {', '.join(blocks)}"] if unknown else []
+    faults = [f"the document has the unknown {', '.join(unknown)}; there are: {', '.join(blocks)}"] if unknown else []
     halves = mark.finditer(whole.sub("", text))
     faults += [f"the document has {half[0]} without its other half" for half in halves]
     if faults:

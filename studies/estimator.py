@@ -31,7 +31,6 @@ from concordant.training.provenance import hardware, versions
 from studies import common
 from studies.common import RESULTS
 
-SEEDS = 3
 STRENGTHS = {"gaussian-noise": 1.5, "dimension-replacement": 0.45, "swap": 1.0, "dimension-dropout": 0.75}
 
 Rows = NDArray[np.int64]
@@ -179,28 +178,26 @@ def page(document: Mapping[str, Any]) -> str:
     return "\n".join([*parts, f"{common.made_line(document)}\n"])
 
 
-def main() -> None:
+def main(names: common.Names = None, data: common.Data = None, seeds: common.Seeds = 3) -> None:
     """Measure the named datasets, or all, and write numbers and page."""
-    seeds = {"type": int, "default": SEEDS, "help": f"how many; default: {SEEDS}"}
-    arguments = common.arguments(__doc__, tuple(DATASETS), "dataset", seeds=seeds)
-    folder = find_data_folder(arguments.data)
+    wanted, folder = common.chosen(names, DATASETS, "dataset"), find_data_folder(data)
     warnings.simplefilter("ignore", category=FutureWarning)
     out = RESULTS / "estimator.json"
     datasets = dict(read_json(out)["datasets"]) if out.exists() else {}
-    for name in arguments.names or DATASETS:
-        datasets[name] = {"summary": DATASETS[name].summary, "runs": measure(name, folder, arguments.seeds)}
+    for name in wanted:
+        datasets[name] = {"summary": DATASETS[name].summary, "runs": measure(name, folder, seeds)}
         document = {
             "schema": "concordant.estimator-comparison/1",
-            "seeds": arguments.seeds,
+            "seeds": seeds,
             "strengths": STRENGTHS,
             "datasets": {known: datasets[known] for known in DATASETS if known in datasets},
             "versions": versions(),
             "hardware": hardware(),
-            "command": " ".join(["python -m studies.estimator", *arguments.names]),
+            "command": " ".join(["python -m studies.estimator", *(names or ())]),
         }
         write_json(out, document)  # after each dataset: an interruption loses nothing
         write_text(RESULTS / "ESTIMATOR.md", page(document))
 
 
 if __name__ == "__main__":
-    common.run_script(main, "studies.estimator")
+    common.run_script(main, __doc__, "studies.estimator")

@@ -99,12 +99,10 @@ are paired, with p-values from a hierarchical bootstrap over seeds and test inst
 """
 
 
-def main() -> None:
+def main(names: common.Names = None, data: common.Data = None, jobs: common.Jobs = None) -> None:
     """Run the experiments named on the command line, or all, and write what is made of them."""
-    everything = (*EXPERIMENTS, *GRIDS)
-    arguments = common.arguments(__doc__, everything, jobs=common.JOBS)
-    how = {"data": arguments.data, "jobs": arguments.jobs}
-    for name in arguments.names or everything:
+    how: dict[str, Any] = {"data": data, "jobs": jobs}
+    for name in common.chosen(names, (*EXPERIMENTS, *GRIDS)):
         print(name, flush=True)
         out = RUNS / "results" / name
         if name in GRIDS:
@@ -182,4 +180,4 @@ def draw(results: Document, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    common.run_script(main, "studies.experiments")
+    common.run_script(main, __doc__, "studies.experiments")

@@ -49,19 +49,18 @@ PACE = 10  # instances for which the drift stays at one strength
 VARIANTS = 8  # draws of donors, and of the instances at which a sensor freezes
 
 
-def main() -> None:
+def main(streams: int = 200, data: common.Data = None) -> None:
     """Train, simulate, and write numbers and page."""
-    arguments = common.arguments(__doc__, streams={"type": int, "default": 200})
     torch.set_num_threads(1)
     document: dict[str, Any] = {
         "schema": "concordant.monitor-results/1",
-        "streams": arguments.streams,
+        "streams": streams,
         "rate": RATE,
         "before": BEFORE,
-        "benchmarks": {name: measure(name, arguments.streams, arguments.data) for name in BENCHMARKS},
+        "benchmarks": {name: measure(name, streams, data) for name in BENCHMARKS},
         "versions": versions(),
         "hardware": hardware(),
-        "command": f"python -m studies.monitor --streams {arguments.streams}",
+        "command": f"python -m studies.monitor --streams {streams}",
     }
     write_json(RESULTS / "monitor.json", document)
     write_text(RESULTS / "MONITOR.md", page(read_json(RESULTS / "monitor.json")))
@@ -243,4 +242,4 @@ def page(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    common.run_script(main, "studies.monitor")
+    common.run_script(main, __doc__, "studies.monitor")

@@ -60,14 +60,13 @@ class Batches:
             yield (batch.inputs, batch.masks, batch.present), batch.labels
 
 
-def main() -> None:
+def main(seeds: common.Seeds = 5, data: common.Data = None) -> None:
     """Train, attach, score, and write."""
-    arguments = common.arguments(__doc__, seeds={"type": int, "default": 5})
-    config = make_config(BENCHMARK, calibrators=("none",), seeds=arguments.seeds)
+    config = make_config(BENCHMARK, calibrators=("none",), seeds=seeds)
     runs: list[dict[str, Any]] = []
     outcomes: dict[str, list[dict[str, Outcomes]]] = {"before": [], "after": []}  # one mapping per seed
-    for seed in range(arguments.seeds):
-        task = prepare(BENCHMARK, data=arguments.data, seed=seed, protocol=config.protocol)
+    for seed in range(seeds):
+        task = prepare(BENCHMARK, data=data, seed=seed, protocol=config.protocol)
         model = train(task, config, PLAIN, seed).model
         outcomes["before"].append(outcomes_of(model, task, seed))
         state = copy.deepcopy(model.state_dict())
@@ -110,7 +109,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "hardware": hardware(),
-        "command": f"python -m studies.plugin --seeds {arguments.seeds}",
+        "command": f"python -m studies.plugin --seeds {seeds}",
     }
     write_json(RESULTS / "plugin.json", document)
     common.fill_files([common.ROOT / "docs" / "plugin.md"], {"plugin": table(document)}, "results")
@@ -159,4 +158,4 @@ def table(document: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    common.run_script(main, "studies.plugin")
+    common.run_script(main, __doc__, "studies.plugin")

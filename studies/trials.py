@@ -10,13 +10,14 @@ training and scored instead. The method was chosen in this way (docs/method.md).
 
 from __future__ import annotations
 
-import argparse
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 
 from concordant.benchmarks.catalogue import folder_of, natures_of
 from concordant.calibration import ContextualCalibrator
@@ -39,58 +40,54 @@ KEPT = common.RESULTS / "trials.json"
 RECIPE = "recipe."  # before the name of one of its fields
 
 
-def main() -> None:
+def main(
+    family: str,
+    label: str,
+    options: Annotated[list[str] | None, typer.Argument(metavar="[NAME=NUMBER]...")] = None,
+    seeds: common.Seeds = 4,
+    fusion: str | None = None,
+    record: Annotated[bool, typer.Option("--record")] = False,
+    data: common.Data = None,
+) -> None:
     """Train over some seeds and print the scores of each and their means."""
-    families = {family.name: family for family in FULL.families}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", choices=families)
-    parser.add_argument("label", help="a calibrator, or none+perturbed")
-    parser.add_argument("options", nargs="*", metavar="NAME=NUMBER", help="arguments of the calibrator")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--fusion", help="default: that by which the family's recipes were searched")
-    parser.add_argument("--record", action="store_true", help="keep the scores in results/trials.json")
-    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
-    arguments = parser.parse_args()
-    family, calibrator = families[arguments.family], arguments.label.removesuffix("+perturbed")
-    fusion = arguments.fusion or family.searched
-    if fusion not in family.fusions:
-        parser.error(f"{family.name} has no fusion {fusion!r}; choose from: {', '.join(family.fusions)}")
+    families = {one.name: one for one in FULL.families}
+    common.chosen([family], families, "family")
+    own, calibrator = families[family], label.removesuffix("+perturbed")
+    fusion = fusion or own.searched
+    common.chosen([fusion], own.fusions, "fusion")
     numbers: dict[str, float] = {}
-    for option in arguments.options:
+    for option in options or ():
         name, _, value = option.partition("=")
         try:
             numbers[name] = float(value)
         except ValueError:
-            parser.error(f"{option!r} is no NAME=NUMBER")
+            raise typer.BadParameter(f"{option!r} is no NAME=NUMBER") from None
     recipe = {name.removeprefix(RECIPE): value for name, value in numbers.items() if name.startswith(RECIPE)}
     given = {name: value for name, value in numbers.items() if not name.startswith(RECIPE)}
-    for name in set(given) - set(inspect.signature(ContextualCalibrator).parameters):
-        parser.error(f"a calibrator has no argument {name!r}")
-    for name in set(recipe) - set(FULL.space):
-        parser.error(f"no search has the field {name!r}; choose from: {', '.join(FULL.space)}")
-    family = replace(family, recipe={**family.recipe, **recipe})
-    config = base_config(FULL, family, fusion, (calibrator,), seeds=arguments.seeds)
-    labels = {variant.label: variant for variant in config.variants}
-    if arguments.label not in labels:
-        parser.error(f"unknown method {arguments.label!r}; choose from: {', '.join(labels)}")
+    common.chosen(list(given), inspect.signature(ContextualCalibrator).parameters, "argument of a calibrator")
+    common.chosen(list(recipe), FULL.space, "field of a search")
+    own = replace(own, recipe={**own.recipe, **recipe})
+    config = base_config(FULL, own, fusion, (calibrator,), seeds=seeds)
+    variants = {variant.label: variant for variant in config.variants}
+    common.chosen([label], variants, "method")
     entry = CALIBRATORS[calibrator]
     CALIBRATORS._entries[calibrator] = replace(entry, options={**entry.options, **given})
     torch.set_num_threads(1)
-    source = folder_of(family.benchmark, arguments.data)
+    source = folder_of(own.benchmark, data)
     rows = []
-    for seed in range(arguments.seeds):
+    for seed in range(seeds):
         task = without_test(prepare_of(config, source, seed=seed))
-        task, scored = leave_group_out(task, seed) if family.unseen else (task, task.valid)
+        task, scored = leave_group_out(task, seed) if own.unseen else (task, task.valid)
         if not isinstance(scored, Split):
-            raise ConcordantError(f"{family.benchmark} is read from disk piece by piece; trials need parts in memory")
-        model = train(task, config, labels[arguments.label], seed).model
-        rows.append(scores_of(model, task, scored, natures_of(family.benchmark, source), seed))
+            raise ConcordantError(f"{own.benchmark} is read from disk piece by piece; trials need parts in memory")
+        model = train(task, config, variants[label], seed).model
+        rows.append(scores_of(model, task, scored, natures_of(own.benchmark, source), seed))
         print(f"seed {seed}: clean {100 * rows[-1][0]:.1f}, corrupted {100 * rows[-1][1]:.1f}", flush=True)
     clean, corrupted = 100 * np.mean(rows, 0)
-    name = " ".join([family.name, fusion, arguments.label, *arguments.options])
+    name = " ".join([family, fusion, label, *(options or ())])
     print(f"{name}: clean {clean:.1f}, corrupted {corrupted:.1f}")
-    if arguments.record:  # in place of an earlier trial of the same
-        trial = {"family": family.name, "fusion": fusion, "label": arguments.label, "numbers": numbers}
+    if record:  # in place of an earlier trial of the same
+        trial = {"family": family, "fusion": fusion, "label": label, "numbers": numbers}
         known = read_json(KEPT)["trials"] if KEPT.is_file() else []
         others = [one for one in known if {key: one[key] for key in trial} != trial]
         scores = {key: [round(row[place], 6) for row in rows] for place, key in enumerate(("clean", "corrupted"))}
@@ -111,4 +108,4 @@ def scores_of(
 
 
 if __name__ == "__main__":
-    common.run_script(main, "studies.trials")
+    common.run_script(main, __doc__, "studies.trials")

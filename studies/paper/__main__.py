@@ -8,11 +8,13 @@ quick grid to results/quick, of the wide one to results/wide, which fill no bloc
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from concordant.errors import DataError
 from concordant.study.experiment import Execution
@@ -25,47 +27,39 @@ from studies.paper.run import Study
 GRIDS = {"": FULL, "quick": QUICK, "wide": WIDE}
 
 
-def main() -> None:
+def main(
+    families: Annotated[list[str] | None, typer.Argument(metavar="[FAMILY]...", help="Run some; default: all.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Few cells, few seeds, short training.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="More fusions of each family.")] = False,
+    tables: Annotated[bool, typer.Option("--tables", help="Run nothing; write from the finished cells.")] = False,
+    stop_after: Annotated[float | None, typer.Option(help="Minutes after which no run is started.")] = None,
+    data: common.Data = None,
+    jobs: common.Jobs = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the runs; default: runs/proof, -quick.")] = None,
+    results: Annotated[Path | None, typer.Option(help="The folder of tables and cells; default: results/...")] = None,
+) -> None:
     """Run the study, or resume it."""
-    families = [family.name for family in FULL.families]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "families", nargs="*", metavar="FAMILY", help=f"run some of {', '.join(families)}; default: all"
-    )
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="few cells, few seeds, short training")
-    size.add_argument("--wide", action="store_true", help="more fusions of each family")
-    parser.add_argument("--tables", action="store_true", help="run nothing; write what is made of the finished cells")
-    parser.add_argument("--stop-after", type=float, metavar="MINUTES", help="start no run after so many minutes")
-    parser.add_argument("--data", help="the data folder; default: CONCORDANT_DATA, or ../shared/data")
-    parser.add_argument("--jobs", **common.JOBS)
-    parser.add_argument("--out", type=Path, help="the folder of the runs; default: runs/proof or runs/proof-quick")
-    parser.add_argument(
-        "--results", type=Path, help="where tables and cells go; default: results, results/quick or /wide"
-    )
-    arguments = parser.parse_args()
-    name = "quick" if arguments.quick else "wide" if arguments.wide else ""
-    grid, own = GRIDS[name], arguments.results is None
-    known = [one.name for one in grid.families]
-    unknown = [family for family in arguments.families if family not in known]
-    if unknown:
-        parser.error(f"unknown family {', '.join(map(repr, unknown))}; choose from: {', '.join(known)}")
-    if arguments.stop_after is not None and not arguments.stop_after >= 0:
-        parser.error(f"--stop-after must be 0 minutes or more; found {arguments.stop_after}")
+    if quick and wide:
+        raise typer.BadParameter("--wide is not allowed with --quick")
+    if stop_after is not None and not stop_after >= 0:
+        raise typer.BadParameter(f"--stop-after must be 0 minutes or more; found {stop_after}")
+    name, own = "quick" if quick else "wide" if wide else "", results is None
+    grid = GRIDS[name]
+    common.chosen(families, [one.name for one in grid.families], "family")
+    folder = common.RESULTS / name if results is None else results
     start = time.monotonic()
 
     def progress(done: int, total: int, line: str) -> None:
         print(f"{time.monotonic() - start:7.0f} s  {done}/{total}  {line}", flush=True)
 
-    results = common.RESULTS / name if own else arguments.results
     study = Study(
         grid,
-        out=arguments.out or common.RUNS / ("proof-quick" if arguments.quick else "proof"),
-        results=results,
+        out=out or common.RUNS / ("proof-quick" if quick else "proof"),
+        results=folder,
         searches=common.RESULTS / "search",
         # The cells of the full grid are among those of the wide one.
-        cells=(common.RESULTS if own and arguments.wide else results) / FOLDER / "cells",
-        how=Execution(data=arguments.data, jobs=arguments.jobs, progress=progress),
+        cells=(common.RESULTS if own and wide else folder) / FOLDER / "cells",
+        how=Execution(data=data, jobs=jobs, progress=progress),
         command=f"python -m studies.paper --{name}" if name else "make results",
         commit=commit(),
     )
@@ -74,20 +68,18 @@ def main() -> None:
         if own and not name:
             fill_docs(common.ROOT, findings)
 
-    if arguments.tables:
+    if tables:
         findings = study.write()
         if findings is None:
-            raise DataError(
-                f"{study.cells} has no cell that is what the grid asks for now; without --tables they are run"
-            )
+            raise DataError(f"{study.cells} has no file of a cell of this grid; run them, without --tables")
         fill(findings)
     else:
-        findings = study.run(arguments.families or None, arguments.stop_after, fill)
+        findings = study.run(families or None, stop_after, fill)
     if findings is None:
         print(f"0 of {len(grid.cells)} cells so far; there is nothing to write yet")
         return
     print(headline(findings))
-    print(f"in {results}: PROOF.md, summary.json, and the tables and figures under proof/")
+    print(f"in {folder}: PROOF.md, summary.json, and the tables and figures under proof/")
 
 
 def commit() -> str | None:
@@ -105,7 +97,7 @@ def commit() -> str | None:
 
 if __name__ == "__main__":
     try:
-        common.run_script(main, "studies.paper")
+        common.run_script(main, __doc__, "studies.paper")
     except KeyboardInterrupt:
         print("studies.paper: stopped; the tables are of the finished cells, and the same command goes on")
         sys.exit(130)

@@ -100,7 +100,7 @@ class Grid:
     budget: int = 3  # candidates per calibrator; 0 = an earlier search or the benchmark's own recipe
     resamples: int = 100_000  # of every bootstrap
     steps: float = 1.0  # share of the recipe's steps that are trained
-    quick: bool = False  # the short version; every page says so
+    quick: bool = False  # the short version, marked on every page
     wide: bool = False  # the version with more fusions
 
     @property
@@ -128,7 +128,7 @@ VECTORS = ("lf-dnn", "lmf", "transformer")
 SEQUENCES = ("lf-dnn", "tfn", "mult")
 MAPS = ("concat", "sum", "film")
 
-# Around the benchmarks' own values. Steps and batches stay: every method then meets the same instances.
+# Around the benchmarks' own values. Steps and batches stay, so that every method gets the same instances.
 SPACE: Space = {
     "learning_rate": {"log": [1e-3, 2e-2]},
     "weight_decay": {"log": [1e-4, 1e-1]},

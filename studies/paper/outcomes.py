@@ -33,7 +33,7 @@ from studies.paper.stress import CONTROL, FILE, ORACLES, VALIDATION
 
 Values = NDArray[np.float64]
 MEAN, SEEN, UNSEEN = "corruption.mean", "corruption.seen", "corruption.unseen"
-WORST = "removal.worst"  # without the modality that a method misses most, in the mean over seeds
+WORST = "removal.worst"  # without the modality on which a method depends most, in the mean over seeds
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class CellOutcomes:
         return np.array([float(run.values[own].mean()) for run in self.runs[label].values()])
 
     def _own(self, label: str, condition: str) -> str:
-        """Return a condition; for the worst removal, the removal of the modality that the method misses most."""
+        """Return a condition; for the worst removal, the removal with the lowest score of the method."""
         if condition != WORST:
             return condition
         removals = [f"removal.{name}" for name in self.cell.family.names]

@@ -174,7 +174,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def blocks(findings: Findings | None) -> dict[str, str]:
-    """Return every block by its name; without findings each says that none is made yet."""
+    """Return every block by its name; without findings, a remark in place of each."""
     if findings is None:
         return dict.fromkeys(("headline", "losses", "swaps", *SHOWN), PENDING)
     part = standing(findings.made)

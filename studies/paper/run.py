@@ -119,7 +119,7 @@ class Study:
         return findings
 
     def run_cell(self, cell: Cell, chosen: Tuned, how: Execution, check: Callable[[], None]) -> bool:
-        """Train, stress and time one cell and write its file; return False where the file already answers the grid."""
+        """Train, stress and time one cell and write its file; return False where its file is that of the grid."""
         experiments = plan_cell(self.grid, cell, self.out, chosen)
         request = request_of(self.grid, experiments)
         known = read_cell_files(self.cells, [cell]).get(cell.name)
@@ -140,7 +140,7 @@ class Study:
         return () if chosen is None else plan_cell(self.grid, cell, self.out, chosen)
 
     def findings(self) -> Findings | None:
-        """Return the tables of the finished cells, those whose files answer the grid; None without any.
+        """Return the tables of the finished cells, those whose files are those of the grid; None without any.
 
         Raises:
             DataError: some files cannot be used.

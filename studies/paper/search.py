@@ -110,7 +110,7 @@ def search_family(grid: Grid, family: Family, out: Path, how: Execution) -> dict
 
 
 def known_search(grid: Grid, family: Family, kept: Path) -> Tuned | None:
-    """Return the choice of a committed search; None where there is none, or the grid asks for another one.
+    """Return the choice of a committed search; None where there is none, or it is not the search of the grid.
 
     With a budget of 0 every committed search is accepted, and without one nothing is tuned.
 

@@ -41,7 +41,7 @@ Answer = Callable[[CellOutcomes, int], Rows]  # from a cell and the number of re
 
 @dataclass(frozen=True)
 class Table:
-    """The answers to one question."""
+    """The table of one question."""
 
     name: str  # of its files
     title: str  # the question
@@ -166,7 +166,7 @@ def _accuracies(
     conditions: Callable[[CellOutcomes], Sequence[str]],
     labels: Callable[[CellOutcomes], Sequence[str]] = lambda cell: cell.labels,
 ) -> Answer:
-    """Return the answer of a question about accuracies: ours compared with the other labels under each condition."""
+    """Return the function of a question about accuracies, which compares ours with the others per condition."""
 
     def found(cell: CellOutcomes, resamples: int) -> Rows:
         chosen = labels(cell)
