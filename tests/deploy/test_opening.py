@@ -1,11 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from concordant.data.scaling import fit
-from concordant.deploy.opening import choose, open_deployed
+from concordant.deploy.opening import choose, load_shared, open_deployed
 from concordant.deploy.raw import raw_parts
-from concordant.errors import UsageError
+from concordant.deploy.sharing import share_run
+from concordant.errors import DataError, UsageError
 
 
 def test_the_scaling_is_that_of_the_training_part_of_the_seed(shared_run):
@@ -31,6 +34,24 @@ def test_ours_is_opened_unless_another_is_named(shared_run):
     assert choose(shared_run, "none+perturbed", 0).perturbed
     with pytest.raises(UsageError, match=r"seed must be one of 0..1, which .* has; found -1"):
         choose(shared_run, None, -1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["shapes"].update(left=[1, 10**9, 10**9]), "a layer of 1000000000 by .* announces .* bytes"),
+        (lambda d: d["config"]["recipe"].update(width=10**8), "a layer of 100000000 by 100000000 announces"),
+        (lambda d: d.update(classes=["a", "b"]), "holds other tensors than config.json describes"),
+    ],
+)
+def test_a_description_far_larger_than_its_weights_is_refused_before_it_is_built(shared_run, tmp_path, change, said):
+    share_run(shared_run, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    content = json.loads(path.read_text())
+    change(content["description"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said):
+        load_shared(tmp_path / "model")
 
 
 def test_a_part_keeps_the_modalities_that_are_named(shared_run):

@@ -427,6 +427,10 @@ def read_grid(folder: Path) -> object:
 
 def documents(folder: Path) -> list[Path]:
     """Write a run's configuration, a shared model's, and the smallest document of each kind."""
+    from safetensors.torch import save_file
+
+    from concordant.deploy.deployed import DeployedModel
+    from concordant.deploy.opening import SHARED_WEIGHTS
     from concordant.documents import RECORDS, write_document
     from concordant.training.config import make_config
 
@@ -448,6 +452,8 @@ def documents(folder: Path) -> list[Path]:
         "table": "",
     }
     (folder / "shared" / "config.json").write_text(json.dumps({"description": description}))
+    model = DeployedModel(description)
+    save_file({name: value.clone() for name, value in model.state_dict().items()}, folder / "shared" / SHARED_WEIGHTS)
     for kind, record in RECORDS.items():
         write_document(folder / f"{kind}.json", kind, {"schema": f"concordant.{kind}/1", **smallest(record)})
     return sorted(folder.rglob("*.json"))
@@ -474,19 +480,16 @@ def smallest(record: type) -> dict[str, object]:
 
 
 def read_documents(folder: Path) -> object:
-    from concordant.deploy.deployed import read_description
+    from concordant.deploy.opening import load_shared
     from concordant.documents import RECORDS, read_document
     from concordant.errors import ConcordantError
-    from concordant.files import read_json
     from concordant.training.runs import RunFolder
 
     jobs: list[Callable[[], object]] = [
-        lambda kind=kind: read_document(folder / f"{kind}.json", kind) for kind in RECORDS
+        lambda: RunFolder(folder / "run").config,
+        lambda: load_shared(folder / "shared"),
     ]
-    jobs.append(lambda: RunFolder(folder / "run").config)
-    jobs.append(
-        lambda: read_description(read_json(folder / "shared" / "config.json").get("description", {}), "config.json")
-    )
+    jobs += [lambda kind=kind: read_document(folder / f"{kind}.json", kind) for kind in RECORDS]
     for job in jobs:
         try:
             job()

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import Task
 from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
 from concordant.deploy.raw import raw_parts
-from concordant.errors import DataError, UsageError
-from concordant.files import read_json
+from concordant.errors import ConcordantError, DataError, UsageError, foreign
+from concordant.files import check_file, check_size, read_json
 from concordant.report.tables.scores import brief
 from concordant.statistics.comparisons import OURS
 from concordant.training.config import Variant
 from concordant.training.runs import WEIGHTS, RunFolder, load_weights, read_weights
 
 SHARED_WEIGHTS = "model.safetensors"
+M = TypeVar("M", bound=DeployedModel)
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,34 @@ def load_shared(folder: Path) -> DeployedModel:
     values = read_json(path).get("description")
     if not isinstance(values, dict):
         raise DataError(f"{path} describes no model; name a folder that `concordant share` made")
-    read_description(values, str(path))
-    model = DeployedModel(values)
-    load_checked(model, folder / SHARED_WEIGHTS)
-    return model.eval()
+    return load_described(DeployedModel, values, str(path), folder / SHARED_WEIGHTS).eval()
+
+
+def load_described(kind: type[M], values: dict[str, Any], where: str, weights: Path) -> M:
+    """Return the model of a description with its weights.
+
+    Args:
+        kind: the class of the model.
+        values: a `Description` as JSON values.
+        where: its file, for errors.
+        weights: the safetensors file.
+
+    Raises:
+        DataError: the description cannot be used or announces far larger layers than the weights have, or the weights
+            are absent, broken, or not of this model.
+    """
+    about, held = read_description(values, where), check_file(weights, "safetensors")
+    width = about.config.of(about.config.variants[0]).recipe.width
+    for size in (width, *(size for shape in about.shapes.values() for size in shape)):
+        check_size(f"{where}: a layer of {size} by {width}", 4 * size * width, held)
+    try:
+        model = kind(description=values)
+    except ConcordantError:
+        raise
+    except Exception as error:  # modules refuse impossible sizes in any way
+        raise DataError(f"{where} describes no model that can be built ({foreign(error)}); share it again") from None
+    load_checked(model, weights)
+    return model
 
 
 def load_checked(model: DeployedModel, path: Path) -> None:

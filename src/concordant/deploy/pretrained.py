@@ -12,9 +12,9 @@ from typing import Any
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
-from concordant.deploy.deployed import DeployedModel, read_description
+from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.model_card import model_card
-from concordant.deploy.opening import SHARED_WEIGHTS, load_checked
+from concordant.deploy.opening import SHARED_WEIGHTS, load_described
 from concordant.errors import DataError, UsageError
 from concordant.files import write_atomically
 from concordant.training.devices import device_faults
@@ -66,8 +66,6 @@ class PretrainedModel(
         where = f"{model_id}/config.json"
         if not isinstance(model_kwargs.get("description"), dict):
             raise DataError(f"{where} is not there or describes no model; name a folder that `concordant share` made")
-        read_description(model_kwargs["description"], where)
-        model = cls(description=model_kwargs["description"])
         if Path(model_id).is_dir():
             path = Path(model_id) / SHARED_WEIGHTS
         else:
@@ -85,7 +83,7 @@ class PretrainedModel(
                 )
             except EntryNotFoundError:
                 raise DataError(f"{model_id} has no {SHARED_WEIGHTS}; pickled weights are not read") from None
-        load_checked(model, path)
+        model = load_described(cls, model_kwargs["description"], where, path)
         if faults := device_faults(map_location):
             raise UsageError(f"map_location: {faults[0]}")
         return model.to(map_location).eval()
