@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from concordant.errors import UsageError
-from concordant.training.devices import Devices, Launched, in_pieces, launched, shard, whole, whole_state, whole_tree
+from concordant.training.devices import Devices, Launched, in_pieces, launched, shard, whole, whole_tree
 
 VARIABLES = ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE")
 SLURM = ("SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_NNODES", "SLURM_JOB_NAME")
@@ -173,6 +173,6 @@ def test_a_model_in_pieces_gives_the_same_and_its_state_is_the_model_s(mesh):
     assert torch.equal(out, expected)
     out.sum().backward()
     assert all(isinstance(p.grad, DTensor) for p in step.parameters())
-    found = whole_state(step.model)
+    found = whole_tree(step.model.state_dict())
     assert found.keys() == known.keys()
     assert all(type(value) is torch.Tensor and torch.equal(value, known[name]) for name, value in found.items())

@@ -49,7 +49,8 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
             text), modality -> columns or prefix, or a list of (modality, transformer, columns). A later DataFrame may
             lack all columns of a modality, which is then absent.
         layouts: modality -> "bd", "btd", "bdt", "bchw" or "bcthw", where the number of axes misleads.
-        random_state: an integer makes fits repeatable; PyTorch's global generator is left alone.
+        random_state: an integer makes fits repeatable, in several threads too, whose steps take turns; PyTorch's
+            global generator is left alone.
         device: of training and prediction.
         verbose: 1 = one line per evaluation.
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,7 @@ ACROSS = ("gather", "local")
 PATIENCE = timedelta(days=7)
 
 
-@dataclass(frozen=True)
-class Launched:
+class Launched(NamedTuple):
     """Place of this process among those that torchrun or srun started.
 
     Args:
@@ -175,22 +174,18 @@ class Devices:
         from lightning_fabric import Fabric
 
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        common: dict[str, Any] = {
+            "accelerator": self.accelerator,
+            "precision": self.precision,
+            "loggers": list(loggers),
+        }
         if self.size == 1:
-            return Fabric(
-                accelerator=self.accelerator, devices=1, precision=_literal(self.precision), loggers=list(loggers)
-            )
+            return Fabric(devices=1, **common)
         # Which parameters a batch leaves out is unknown in advance; PyTorch warns where it leaves none out.
         warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         there = launched()
         machines = 1 if there is None else there.machines
-        fabric = Fabric(
-            accelerator=self.accelerator,
-            devices=self.size // machines,
-            num_nodes=machines,
-            strategy=self._strategy(),
-            precision=_literal(self.precision),
-            loggers=list(loggers),
-        )
+        fabric = Fabric(devices=self.size // machines, num_nodes=machines, strategy=self._strategy(), **common)
         fabric.launch()
         return fabric
 
@@ -224,19 +219,12 @@ def launched() -> Launched | None:
         if size == 1:
             return None
         return Launched(int(known["RANK"]), size, size // int(known.get("LOCAL_WORLD_SIZE", size)))
-    # A batch script of several tasks has most of these too, but no step: it runs once, outside of srun.
-    if "SLURM_STEP_ID" in known and int(known.get("SLURM_NTASKS", "1")) > 1 and not _interactive():
+    # A batch script of several tasks has most of these too, but no step: it runs once, outside of srun. So does an
+    # interactive shell, which Lightning recognises by its name.
+    shell = known.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if "SLURM_STEP_ID" in known and int(known.get("SLURM_NTASKS", "1")) > 1 and not shell:
         return Launched(int(known["SLURM_PROCID"]), int(known["SLURM_NTASKS"]), int(known.get("SLURM_NNODES", "1")))
     return None
-
-
-def _interactive() -> bool:
-    """Return whether this is an interactive shell of Slurm, by Lightning's rule."""
-    return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
-
-
-def _literal(precision: str) -> Any:  # noqa: ANN401 - Fabric wants a literal type
-    return precision
 
 
 def shard(step: nn.Module, mesh: DeviceMesh) -> nn.Module:
@@ -258,13 +246,8 @@ def shard(step: nn.Module, mesh: DeviceMesh) -> nn.Module:
     return step
 
 
-def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's state with whole tensors; every process must call it if the module is sharded."""
-    return {name: whole(value) for name, value in module.state_dict().items()}
-
-
 def whole_tree(state: Any) -> Any:  # noqa: ANN401 - whatever a state dictionary holds
-    """Return nested dictionaries and lists with whole tensors."""
+    """Return nested dictionaries and lists with whole tensors; every process must call it if some are sharded."""
     if isinstance(state, Mapping):
         return {key: whole_tree(value) for key, value in state.items()}
     if isinstance(state, list):

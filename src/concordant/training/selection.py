@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from concordant.training.devices import whole_state
+from concordant.training.devices import whole_tree
 
 
 @dataclass
@@ -68,14 +68,13 @@ class CheckpointSelector:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs."""
-        return {name: getattr(self, name) for name in ("best", "error", "step", "stale", "state")}
+        return {name: value for name, value in vars(self).items() if name != "patience"}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        for name, value in saved.items():
-            setattr(self, name, value)
+        vars(self).update(saved)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of a model's state; every process must call it where the model is sharded."""
-    return copy.deepcopy(whole_state(model))
+    return copy.deepcopy(whole_tree(model.state_dict()))
