@@ -265,3 +265,31 @@ def test_cards_of_another_version_are_refused(store):
 def test_a_batch_needs_an_instance(store):
     with pytest.raises(UsageError, match="a batch needs one instance or more"):
         Collate(store.card)([])
+
+
+def rewritten(folder, change, **options):
+    """Write the Arrow file of a dataset again, with its table changed."""
+    import pyarrow as pa
+
+    (path,) = folder.glob("*.arrow")
+    table = change(pa.ipc.open_stream(path.read_bytes()).read_all())
+    with pa.ipc.new_stream(str(path), table.schema, options=pa.ipc.IpcWriteOptions(**options)) as stream:
+        stream.write_table(table)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_compressed_batches_are_refused_before_they_are_unpacked(tmp_path, codec):
+    write_store(tmp_path / "toy", CARD, [one()])
+    rewritten(tmp_path / "toy", lambda table: table)
+    assert len(Store(tmp_path / "toy")) == 1
+    rewritten(tmp_path / "toy", lambda table: table, compression=codec)
+    with pytest.raises(DataError, match="cannot be read as Arrow \\(its batches are compressed\\)"):
+        Store(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("name", ["../x.arrow", "/etc/passwd", "..", "", "a\\b", 3, None])
+def test_names_of_arrow_files_are_no_paths(tmp_path, name):
+    write_store(tmp_path / "toy", CARD, [one()])
+    (tmp_path / "toy" / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(DataError, match="must name files of this folder"):
+        Store(tmp_path / "toy")

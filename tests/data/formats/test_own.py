@@ -167,6 +167,7 @@ def test_an_empty_cell_among_numbers_is_counted(tmp_path):
         ('label,a.0\n"a\nb",2\n0,x\n', "line 4: a.0 must be a number; found 'x'"),
         ('label,a.0\n"a,2\n', "cannot be read as CSV (unexpected end of data)"),
         ("label,group,a.0\na,g,2\nb, ,2\na,,2\n", "line 3: group is empty, as in 2 lines"),
+        ("label,a.0\n" + "x" * 1001 + ",1\n", "cannot be read as CSV (line 2: label has more than 1000 characters)"),
         ("label,id,a.0\na,x,2\nb,,2\n", "line 3: id is empty, as in 1 lines"),
         ("label,a.0\nnan,2\n1,2\n", "every label must be finite; found 'nan', as in 1 rows"),
         ("label,a.0\n0.5,2\n1e-05,2\n", "'1e-05' is a number, but not a plain decimal as the others"),

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from concordant.data.arrays import Array, read_npy, read_npz
 from concordant.data.card import WHOLE, Card, LabelCard, Layout, ModalityCard, Source, sources
 from concordant.data.reading import Findings, Reading, precise
-from concordant.data.store import Instance
+from concordant.data.store import LONGEST_ID, Instance
 from concordant.errors import DataError, explain, quoted
 from concordant.files import check_file, check_size, reading
 
@@ -396,6 +396,8 @@ def _table(path: Path) -> _Table:
                 places.append(lines.line_num)
                 for column, cell in zip(columns, row, strict=True):
                     if column in texts:
+                        if len(cell) > LONGEST_ID:  # an array of text is as wide as its longest one
+                            raise ValueError(f"line {lines.line_num}: {column} has more than {LONGEST_ID} characters")
                         texts[column].append(cell)
                     else:
                         numbers.append(_number(cell, f"{path}, line {lines.line_num}: {column}"))
