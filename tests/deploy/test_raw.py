@@ -56,8 +56,8 @@ def test_all_of_a_dataset_is_asked_in_the_model_s_order_whatever_else_it_has(abo
     other = {"c": ("bcthw", (1, 2, 4, 4)), "more": ("bd", (1,)), "b": ("bd", (6,)), "a": ("btd", (33, 5))}
     found = all_instances(store(tmp_path / "x", other), about)
     assert found.classes == ("x", "y", "z")
-    assert found.part.modalities == ("a", "b", "c")
-    part = found.part.take(slice(None))
+    assert found.split.modalities == ("a", "b", "c")
+    part = found.split.take(slice(None))
     assert {name: x.shape for name, x in part.inputs.items()} == {
         "a": (3, 33, 5),
         "b": (3, 6),
@@ -98,7 +98,7 @@ def test_steps_of_segments_are_asked_one_by_one(about, tmp_path):
             "shapes": {"a": (5,), "b": (6,)},
         }
     )
-    assert len(all_instances(segments, vectors).part) == 6
+    assert len(all_instances(segments, vectors).split) == 6
     with pytest.raises(DataError, match="a must be btd with T x 5 an instance; found bd with 5"):
         all_instances(store(tmp_path / "y", SEQUENCES | {"c": ("bcthw", (1, 2, 4, 4))}, kind="segments"), about)
 

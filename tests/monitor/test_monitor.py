@@ -225,7 +225,7 @@ def test_wrong_use_is_refused_in_a_sentence(calibrator, monitor):
         Monitor(3)
     with pytest.raises(UsageError, match=r"call learn\(\.\.\.\) on clean data first"):
         Monitor(calibrator).update(streamed(2, 0))
-    with pytest.raises(UsageError, match="data must be features by modality, a part, or a loader of them; found int"):
+    with pytest.raises(UsageError, match="data must be features by modality, a split, or a loader of them; found int"):
         Monitor(calibrator).learn(3)
     with pytest.raises(UsageError, match="data must hold instances to learn from; found none"):
         Monitor(calibrator).learn([])

@@ -279,7 +279,7 @@ class Calibrator(Tolerant):
                 summary = like.new_zeros(batch.size, self.summary_size(name), dtype=dtype)
             both = torch.cat([summary, energy(summary, spread=spread)], 1)  # (B, S + E)
             standardisers = [
-                cast(RunningStandardiser, part[name]) for part in (self.standardise, self.standardise_energy)
+                cast(RunningStandardiser, one[name]) for one in (self.standardise, self.standardise_energy)
             ]
             if self.training:
                 rows = batch.present[:, index]

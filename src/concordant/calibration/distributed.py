@@ -83,8 +83,8 @@ class Ranks:
             flat = torch.cat([tensors[index].reshape(mine, -1) for index in places], 1)  # (b, F)
             joined = self._join(flat, rows, copies, through=through)
             widths = [tensors[index][:1].numel() for index in places]
-            for index, part in zip(places, torch.split(joined, widths, 1), strict=True):
-                found[index] = part.reshape(len(joined), *tensors[index].shape[1:])
+            for index, columns in zip(places, torch.split(joined, widths, 1), strict=True):
+                found[index] = columns.reshape(len(joined), *tensors[index].shape[1:])
         return found
 
     def own(self, whole: Tensor) -> Tensor:
@@ -126,10 +126,10 @@ class Ranks:
             every = list(all_gather(sent, group=self._group))  # type: ignore[no-untyped-call]
         else:
             every = self._receive(sent.detach())
-        parts = [part.to(flat.dtype)[: copies * count] for part, count in zip(every, rows, strict=True)]
+        pieces = [piece.to(flat.dtype)[: copies * count] for piece, count in zip(every, rows, strict=True)]
         if not through:
-            parts[self.rank] = flat
-        chunks = [part.unflatten(0, (copies, count)) for part, count in zip(parts, rows, strict=True)]
+            pieces[self.rank] = flat
+        chunks = [piece.unflatten(0, (copies, count)) for piece, count in zip(pieces, rows, strict=True)]
         return torch.cat(chunks, 1).flatten(0, 1)
 
     def _receive(self, sent: Tensor) -> list[Tensor]:

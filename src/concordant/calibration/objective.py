@@ -62,5 +62,5 @@ def agreement_loss(embeddings: Tensor, clean: Tensor, present: Tensor, labels: T
     ours = likeness * positives
     usable = both & (both.sum(1, keepdim=True) > 1)
     # Rows that do not count get a sum of 1 before the logarithm, which would spoil the gradient at 0.
-    every, mine = (torch.where(usable, part.sum(1) * part.sum(2), 1).log() for part in (likeness, ours))
+    every, mine = (torch.where(usable, one.sum(1) * one.sum(2), 1).log() for one in (likeness, ours))
     return 0.5 * (every - mine).sum() / usable.sum().clamp(min=1)

@@ -120,9 +120,8 @@ class _Pool(Function):
         to_mean, to_deviation = (gradient / count).unsqueeze(1).chunk(2, 2)
         slope, to_x = to_deviation / deviation, torch.empty_like(x)
         for rows in _blocks(x):
-            inside = x[rows].abs() <= LARGEST
-            grad = torch.where(inside, x[rows], 0).sub(mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
-            to_x[rows] = grad.masked_fill_(~(inside if valid is None else inside & valid[rows].unsqueeze(2)), 0)
+            to_these = bounded(x[rows]).sub_(mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
+            to_x[rows] = to_these if valid is None else to_these.masked_fill_(~valid[rows].unsqueeze(2), 0)
         return to_x, None
 
 

@@ -170,7 +170,6 @@ def perturb(
     features = {}
     for name, original in batch.features.items():
         m, mask, x = batch.names.index(name), batch.masks.get(name), batch.positions(name)  # (B, L, D)
-        most = torch.finfo(x.dtype).max
         noise = draws.noise[name]
         if name in draws.common:
             noise = torch.where(coherent, draws.common[name], noise)
@@ -179,7 +178,10 @@ def perturb(
         moves = torch.where(noisy[:, m, None, None] | cells, noise * strength * spread, 0)
         changed = x[source[:, m]] if mask is None else _at_valid_steps(x, mask, source[:, m])
         changed = torch.where(cells | emptied[:, m, None, None], torch.where(cells, center, 0), changed)
-        changed = (changed + moves).clamp(-most, most).to(x.dtype)  # half precision overflows soon
+        changed = changed + moves
+        if changed.dtype != x.dtype:  # of half precision, which overflows soon
+            most = torch.finfo(x.dtype).max
+            changed = changed.clamp(-most, most).to(x.dtype)
         if mask is not None:
             changed = torch.where(mask.unsqueeze(2), changed, x)
         features[name] = from_positions(changed, original, batch.layouts[name])

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from concordant.data.split import AnySplit
 from concordant.deploy.deployed import DeployedModel
-from concordant.deploy.graph import Inputs, changed, complete, entries, time, trace
+from concordant.deploy.graph import Inputs, changed, complete, entries, of_length, time, trace
 from concordant.deploy.onnx_file import OUTPUTS, Runner, runtime, to_onnx, write_onnx
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError, UsageError
@@ -179,23 +180,18 @@ def largest_difference(model: DeployedModel, run: Runner, asked: list[Inputs]) -
     return worst
 
 
-def cases(model: DeployedModel, part: AnySplit, samples: int, *, fixed_time: bool) -> list[Inputs]:
+def cases(model: DeployedModel, split: AnySplit, samples: int, *, fixed_time: bool) -> list[Inputs]:
     """Return real batches: several samples, the first alone and, unless time is fixed, sequences of half the length."""
     about = model.description
-    rows = np.unique(np.linspace(0, len(part) - 1, min(samples, len(part))).astype(np.int64))
-    some = to_tensors(part.take(rows))
+    rows = np.unique(np.linspace(0, len(split) - 1, min(samples, len(split))).astype(np.int64))
+    some = to_tensors(split.take(rows))
     all_ = complete(about, some.inputs, some.masks, some.present)
     if fixed_time:
         all_ = _padded(model, all_)
     alone = changed(all_, lambda kind, name, x: x[:1])
     if fixed_time or all(about.time(name) is None for name in about.names):
         return [all_, alone]
-
-    def shorter(kind: str, name: str, x: Tensor) -> Tensor:
-        axis = time(about, kind, name) if about.time(name) is not None else None
-        return x if axis is None else x.narrow(axis, 0, (x.shape[axis] + 1) // 2)
-
-    return [all_, alone, changed(all_, shorter)]
+    return [all_, alone, of_length(about, all_, 0.5)]
 
 
 def _padded(model: DeployedModel, given: Inputs) -> Inputs:
@@ -203,16 +199,10 @@ def _padded(model: DeployedModel, given: Inputs) -> Inputs:
     about = model.description
 
     def longest(kind: str, name: str, x: Tensor) -> Tensor:
-        axis = time(about, kind, name) if about.time(name) is not None else None
-        if axis is None:
+        axis, own = time(about, kind, name), about.time(name)
+        if axis is None or own is None:
             return x
-        own = about.time(name)
-        wanted = about.shapes[name][(own if own is not None else 1) - 1]
-        missing = wanted - x.shape[axis]
-        if missing <= 0:
-            return x.narrow(axis, 0, wanted)
-        more = list(x.shape)
-        more[axis] = missing
-        return torch.cat([x, x.new_zeros(more)], axis)
+        missing = about.shapes[name][own - 1] - x.shape[axis]  # negative padding cuts
+        return F.pad(x, (*[0, 0] * (x.dim() - 1 - axis), 0, missing))
 
     return changed(given, longest)

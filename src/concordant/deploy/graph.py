@@ -7,6 +7,7 @@ Shapes: inputs in their layouts, masks (B, T), present (B,) -> logits (B, C), re
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -128,9 +129,7 @@ def trace(model: DeployedModel, *, fixed_time: bool = False) -> torch.export.Exp
 
 def time(about: Description, kind: str, name: str) -> int | None:
     """Return the index of the time axis of an input, or None."""
-    if kind == "present":
-        return None
-    return 1 if kind == "masks" else about.time(name)
+    return {"inputs": about.time(name), "masks": 1}.get(kind)  # only sequences have masks
 
 
 def broken(program: torch.export.ExportedProgram, graph: Graph, given: Inputs, fixed_time: bool) -> str:
@@ -143,7 +142,7 @@ def broken(program: torch.export.ExportedProgram, graph: Graph, given: Inputs, f
     module = program.module()
     tried = [changed(given, lambda kind, name, x: x[:1])]
     if not fixed_time and given[1]:
-        tried += [_of_length(graph.model.description, given, share) for share in LENGTHS]
+        tried += [of_length(graph.model.description, given, share) for share in LENGTHS]
     for one in tried:
         try:
             found = module(*one)
@@ -154,14 +153,14 @@ def broken(program: torch.export.ExportedProgram, graph: Graph, given: Inputs, f
     return ""
 
 
-def _of_length(about: Description, given: Inputs, share: float) -> Inputs:
+def of_length(about: Description, given: Inputs, share: float) -> Inputs:
     """Return inputs with a share of their steps, at least one; a share above 1 adds steps."""
 
     def cut(kind: str, name: str, x: Tensor) -> Tensor:
-        axis = time(about, kind, name) if about.time(name) is not None else None
+        axis = time(about, kind, name)
         if axis is None:
             return x
-        places = torch.arange(max(1, round(share * x.shape[axis]))) % x.shape[axis]
+        places = torch.arange(max(1, math.ceil(share * x.shape[axis]))) % x.shape[axis]
         return x.index_select(axis, places)
 
     return changed(given, cut)

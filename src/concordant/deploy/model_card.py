@@ -80,7 +80,7 @@ def model_card(about: Description, parameters: int) -> str:
     table = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", about.table)
     outputs = len(about.classes) if about.kind == "class" else 1
     recipe = ", ".join(f"{key} {value}" for key, value in about.config.of(variant).recipe.model_dump().items())
-    parts = [
+    blocks = [
         f"{HEAD}\n# {about.config.benchmark}: {about.config.fusion} fusion, calibrator {shown(about.label)}\n",
         f"{parameters:,} parameters, trained by `concordant run` on {about.config.benchmark} (protocol "
         f"{about.config.protocol}, seed {about.seed}).\n",
@@ -98,7 +98,7 @@ def model_card(about: Description, parameters: int) -> str:
         f"## Training\n\n{recipe}; encoders {about.config.encoders}, sizes {about.config.preset}, method "
         f"{about.config.method}.\n",
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(block for block in blocks if block)
 
 
 def _inputs(about: Description) -> str:

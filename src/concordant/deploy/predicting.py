@@ -86,7 +86,7 @@ def predict_run(
             for table in tables(asked, totals):
                 writer.write_table(table)
                 if progress is not None:
-                    progress(totals.instances, len(asked.instances.part), "")
+                    progress(totals.instances, len(asked.instances.split), "")
 
     try:
         write_atomically(out, write)
@@ -151,7 +151,7 @@ def _check_embedded(benchmark: str, data: Path | None) -> None:
 
 def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:
     """Yield the rows of all instances in order, in tables of at most `ROWS` rows."""
-    for piece in asked.instances.part.chunks():
+    for piece in asked.instances.split.chunks():
         for start in range(0, len(piece), ROWS):
             yield _table(asked, piece.take(slice(start, start + ROWS)), totals)
 
@@ -193,33 +193,35 @@ class Totals:
         return [float(s / n) if n else None for s, n in zip(self._sum, self._count, strict=True)]
 
 
-def _table(asked: Asked, part: Split, totals: Totals) -> pa.Table:
+def _table(asked: Asked, split: Split, totals: Totals) -> pa.Table:
     import pyarrow as pa
 
     about, classes = asked.model.description, asked.instances.classes
-    answer = predict(asked.model, part)
+    answer = predict(asked.model, split)
     real = about.kind == "real"
     names = np.array(about.classes, dtype=object)
-    said = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]
-    labels = np.array(classes, dtype=object)[part.labels] if classes else part.labels
+    predicted = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]
+    labels = np.array(classes, dtype=object)[split.labels] if classes else split.labels
     if not asked.instances.labelled:
-        labels = np.full(len(part), None)
-    right = None if real or not classes else said == labels
+        labels = np.full(len(split), None)
+    right = None if real or not classes else predicted == labels
     reliability = answer.reliability if asked.model.has_reliability else None
     totals.add(right, reliability, answer.present)
     columns = [
-        pa.array(part.ids.tolist(), pa.string()),
-        pa.array([None] * len(part) if part.groups is None else part.groups.tolist(), pa.string()),
+        pa.array(split.ids.tolist(), pa.string()),
+        pa.array([None] * len(split) if split.groups is None else split.groups.tolist(), pa.string()),
         pa.array(
-            labels.tolist() if asked.instances.labelled else [None] * len(part), schema_of(asked).field("label").type
+            labels.tolist() if asked.instances.labelled else [None] * len(split), schema_of(asked).field("label").type
         ),
-        pa.array(said.tolist(), pa.float32() if real else pa.string()),
-        pa.nulls(len(part), pa.float32()) if real else pa.array(_confidence(answer.logits), pa.float32()),
+        pa.array(predicted.tolist(), pa.float32() if real else pa.string()),
+        pa.nulls(len(split), pa.float32()) if real else pa.array(_confidence(answer.logits), pa.float32()),
     ]
     for column in range(len(about.names)):
         gone = ~answer.present[:, column]
         known = None if reliability is None else reliability[:, column]
-        columns.append(pa.nulls(len(part), pa.float32()) if known is None else pa.array(known, pa.float32(), mask=gone))
+        columns.append(
+            pa.nulls(len(split), pa.float32()) if known is None else pa.array(known, pa.float32(), mask=gone)
+        )
     return pa.table(columns, schema=schema_of(asked))
 
 

@@ -23,12 +23,12 @@ class Instances:
     """Unscaled instances to predict.
 
     Args:
-        part: the instances.
+        split: the instances.
         classes: the names of their labels, by index; none where labels are numbers.
         labelled: whether there are labels.
     """
 
-    part: AnySplit
+    split: AnySplit
     classes: tuple[str, ...]
     labelled: bool = True
 
@@ -62,18 +62,18 @@ def all_instances(folder: Path, about: Description) -> Instances:
             f"{folder} has no modality {', '.join(missing)}, which the model reads; it has "
             f"{', '.join(whole.modalities)}"
         )
-    part = whole.only(about.names)
-    layouts, shapes, faults = part.layouts, part.shapes, []
+    split = whole.only(about.names)
+    layouts, shapes, faults = split.layouts, split.shapes, []
     for name in about.names:
-        wanted, found = _said(about.layouts[name], about.shapes[name]), _said(layouts[name], shapes[name])
+        wanted, found = _described(about.layouts[name], about.shapes[name]), _described(layouts[name], shapes[name])
         if found != wanted:
             faults.append(f"{name} must be {wanted} an instance; found {found}")
     if faults:
         raise DataError(f"{folder} does not fit the model: {'; '.join(faults)}; prepare it as the training data were")
-    return Instances(part, whole.store.card.label.classes, whole.store.card.label.kind != "none")
+    return Instances(split, whole.store.card.label.classes, whole.store.card.label.kind != "none")
 
 
-def _said(layout: str, shape: tuple[int, ...]) -> str:
+def _described(layout: str, shape: tuple[int, ...]) -> str:
     """Return a layout and the sizes of an instance as text, with T for the length."""
     sizes = ["T" if axis == "t" else str(size) for axis, size in zip(layout[1:], shape, strict=True)]
     return f"{layout} with {' x '.join(sizes)}"

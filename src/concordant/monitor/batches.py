@@ -95,7 +95,7 @@ def batches(
     """Yield inputs, masks and presence, batch by batch; time-first features are one batch.
 
     Raises:
-        UsageError: the data are neither features by modality, nor a part, nor something to go through.
+        UsageError: the data are neither features by modality, nor a split, nor something to go through.
     """
     if isinstance(data, Mapping):
         inputs = {name: torch.as_tensor(x) for name, x in data.items()}
@@ -112,7 +112,9 @@ def batches(
         for item in data:
             yield as_tensors(item[0] if isinstance(item, (tuple, list)) else item), None, None
     else:
-        raise UsageError(f"data must be features by modality, a part, or a loader of them; found {type(data).__name__}")
+        raise UsageError(
+            f"data must be features by modality, a split, or a loader of them; found {type(data).__name__}"
+        )
 
 
 def _batch_axis(name: str, layouts: Mapping[str, str] | None) -> int:

@@ -81,7 +81,7 @@ class Monitor:
 
     def learn(
         self,
-        data: Any,  # noqa: ANN401 - features, a part or a loader
+        data: Any,  # noqa: ANN401 - features, a split or a loader
         masks: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Tensor] | None = None,
         *,
@@ -90,7 +90,7 @@ class Monitor:
         """Learn the usual evidence from clean data outside the training data; return the monitor.
 
         Args:
-            data: modality -> tensor (N, ...); or a part; or a loader of features by modality, of tuples whose first
+            data: modality -> tensor (N, ...); or a split; or a loader of features by modality, of tuples whose first
                 is that, or of a model's (inputs, targets).
             masks: modality -> bool (N, T), True at valid steps; for features by modality.
             present: modality -> bool (N,); for features by modality.

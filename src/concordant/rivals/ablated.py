@@ -78,7 +78,7 @@ class AblatedCalibrator(ContextualCalibrator):
         return found
 
 
-# part -> (what is switched off, the arguments)
+# name -> (what is switched off, the arguments)
 _SWITCHED_OFF: dict[str, tuple[str, dict[str, Any]]] = {
     "no-support": ("its cues hide agreement that is positive", {"support": False}),
     "no-conflict": ("its cues hide agreement that is negative", {"conflict": False}),
@@ -93,15 +93,15 @@ _SWITCHED_OFF: dict[str, tuple[str, dict[str, Any]]] = {
     "narrow": ("compared in 16 dimensions", {"comparison_size": 16}),
     "wide": ("compared in 64 dimensions", {"comparison_size": 64}),
 }
-ABLATIONS = tuple(f"context-{part}" for part in _SWITCHED_OFF)
-for _part, (_what, _options) in _SWITCHED_OFF.items():
+ABLATIONS = tuple(f"context-{name}" for name in _SWITCHED_OFF)
+for _name, (_what, _options) in _SWITCHED_OFF.items():
     _entry = CalibratorEntry(
         AblatedCalibrator,
         f"context, {_what}",
         PAPER,
         options=_options,
-        unimodal=_part != "no-opinions",
-        perturbed=_part != "no-perturbation",
+        unimodal=_name != "no-opinions",
+        perturbed=_name != "no-perturbation",
         stream="context",
     )
-    CALIBRATORS.add(f"context-{_part}", _entry, listed=False)
+    CALIBRATORS.add(f"context-{_name}", _entry, listed=False)
