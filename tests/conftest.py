@@ -1,7 +1,5 @@
 import os
 import shlex
-import subprocess
-import sys
 import uuid
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from torch import nn
 
 from concordant import ContextualCalibrator, repeat_targets, with_copies
+from tests.commands import concordant
 
 # Most tests compare numbers to the last bit, as a CPU gives them; GPUs are for those that ask for one.
 if os.environ.get("CONCORDANT_TEST_GPU") != "1":
@@ -91,18 +90,7 @@ def brightness(number):
 def shell():
     """Return a function that runs a line of a document as a shell would, in a folder."""
 
-    def run(line, folder):
-        return subprocess.run(
-            [sys.executable, "-m", "concordant", *shlex.split(line)[1:]],
-            cwd=folder,
-            env={"PYTHONPATH": str(Path(__file__).parents[1] / "src"), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-    return run
+    return lambda line, folder: concordant(*shlex.split(line)[1:], cwd=folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The command line as a user sees it: what goes where, which exit status, one sentence for each wrong use."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from concordant.rivals import CALIBRATORS
+from tests import commands
 
 pytestmark = pytest.mark.process
 
@@ -17,17 +17,8 @@ SOURCE = Path(__file__).parents[2] / "src"
 SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "10")
 
 
-def concordant(*arguments, cwd, **environment):
-    inherited = {name: value for name, value in os.environ.items() if name != "CONCORDANT_DATA"}
-    return subprocess.run(
-        [sys.executable, "-m", "concordant", *arguments],
-        cwd=cwd,
-        env={**inherited, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+def concordant(*words, cwd, **environment):
+    return commands.concordant(*words, cwd=cwd, env=environment)
 
 
 def refused(done, status):

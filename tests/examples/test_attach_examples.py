@@ -1,22 +1,12 @@
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commands import example
 
 
-def run(name):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{name}.py")],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def run(name, *words):
+    return example(name, *words).stdout
 
 
 def test_the_clip_example_distrusts_pictures_of_noise():

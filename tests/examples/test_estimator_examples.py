@@ -1,22 +1,12 @@
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commands import example
 
 
 def run(name, *words):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    return example(name, *words).stdout
 
 
 @pytest.mark.data

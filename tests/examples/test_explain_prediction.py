@@ -1,20 +1,10 @@
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.commands import example
 
 
 def run(*words, check=True):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "explain_prediction.py"), *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=check,
-    )
+    return example("explain_prediction", *words, check=check)
 
 
 def test_the_view_that_was_spoilt_is_the_one_that_is_distrusted(tmp_path):
