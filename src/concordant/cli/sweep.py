@@ -48,11 +48,13 @@ def sweep_command(
         with progress_bar("sweep") as progress:
             sweep = Sweep(read, plan, folder, command=shlex.join(words), progress=progress)
             found = sweep.run(lambda: engine)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo(
             f"concordant: stopped; {folder}/log.txt shows how far it got; give the same command again to go on",
             err=True,
         )
+        if isinstance(stop, KeyboardInterrupt):  # Ray may raise it in place of the exception of the handler
+            raise SystemExit(130) from None
         raise
     for one in found["experiments"]:
         _print_search(console, one)
