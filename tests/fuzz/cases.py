@@ -11,6 +11,7 @@ import argparse
 import json
 import pickle
 import random
+import re
 import resource
 import shutil
 import signal
@@ -602,8 +603,14 @@ def run(names: list[str], count: int, seed: int, root: Path, now: Path | None) -
         finally:
             signal.alarm(0)
         slowest = max(slowest, time.monotonic() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    peak = _peak()
     return {"cases": count, **outcomes, "wrong": wrong, "slowest_s": round(slowest, 2), "peak_bytes": peak}
+
+
+def _peak() -> int:
+    """Return the peak of resident memory, in bytes; `ru_maxrss` would count that of the parent process as well."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[1]) << 10
 
 
 def where(error: BaseException) -> list[str]:

@@ -55,13 +55,15 @@ class Fusion(nn.Module):
             whose `encode` changes them sets it.
     """
 
+    may_be_zero: tuple[str, ...] = ()  # arguments of a constructor that count something there need not be
+
     def __new__(cls, *args: Any, **options: Any) -> Self:  # noqa: ANN401
         """Check the keyword arguments of all constructors, whichever subclass takes them."""
         known = [p for one in cls.__mro__ if "__init__" in vars(one) for p in _parameters(one)]
         with checks() as check:
             for name, annotation in known:
                 if name in options and annotation == "int":
-                    check.integer(name, options[name], 1)
+                    check.integer(name, options[name], 0 if name in cls.may_be_zero else 1)
                 elif name in options and annotation == "float":
                     check.number(name, options[name], high=1 if name == "dropout" else math.inf)
         return super().__new__(cls)

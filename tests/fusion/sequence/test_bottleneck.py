@@ -76,7 +76,14 @@ def test_logits_are_the_mean_over_the_class_tokens():
     torch.testing.assert_close(found, expected.expand(3, -1))
 
 
-@pytest.mark.parametrize("options", [{"alone": 3}, {"alone": -1}, {"bottlenecks": 0}])
-def test_wrong_arguments_are_refused(options):
-    with pytest.raises(UsageError, match="alone must lie between 0 and layers - 1, and bottlenecks be 1 or more"):
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"alone": 3}, "alone must lie between 0 and layers - 1; found alone 3, layers"),
+        ({"alone": -1}, "alone must be 0 or more; found -1"),
+        ({"bottlenecks": 0}, "bottlenecks must be 1 or more; found 0"),
+    ],
+)
+def test_wrong_arguments_are_refused(options, text):
+    with pytest.raises(UsageError, match=text):
         build(**options)

@@ -37,8 +37,10 @@ class BottleneckFusion(Fusion):
         dropout: in the layers and before the head, in training.
 
     Raises:
-        UsageError: `alone` is not below `layers`, or `bottlenecks` below 1.
+        UsageError: `alone` is not below `layers`, or an argument is no number in its range.
     """
+
+    may_be_zero = ("alone",)
 
     def __init__(
         self,
@@ -53,11 +55,8 @@ class BottleneckFusion(Fusion):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(features, classes=classes)
-        if not 0 <= alone < layers or bottlenecks < 1:
-            raise UsageError(
-                f"alone must lie between 0 and layers - 1, and bottlenecks be 1 or more; "
-                f"found alone {alone}, layers {layers}, bottlenecks {bottlenecks}"
-            )
+        if alone >= layers:
+            raise UsageError(f"alone must lie between 0 and layers - 1; found alone {alone}, layers {layers}")
         self.meeting = {name: FeatureSpec(width, LAYOUTS["btd"]) for name in features}
         self.project = nn.ModuleDict({name: nn.Linear(self.specs[name].size, width) for name in self.names})
         self.start = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.names})

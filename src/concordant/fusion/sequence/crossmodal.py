@@ -42,6 +42,8 @@ class CrossmodalTransformer(Fusion):
         UsageError: an even `kernel`.
     """
 
+    may_be_zero = ("memory_layers",)
+
     def __init__(
         self,
         features: Specs,
