@@ -1,4 +1,3 @@
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,14 @@ from pydantic import create_model
 from concordant.documents import RECORDS, Record, Some, check_document, fault_of, read_document, write_document
 from concordant.errors import DataError
 from concordant.files import read_json, write_json
+from tests.report import example as example_documents
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def example():
-    found = importlib.util.spec_from_file_location("example", ROOT / "tests" / "report" / "example.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module.example()
+    return example_documents.example()
 
 
 def refused(document, kind):

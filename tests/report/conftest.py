@@ -1,4 +1,3 @@
-import importlib.util
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -9,6 +8,7 @@ from rich.console import Console
 from concordant.files import read_json
 from concordant.report.folder import RunDocuments
 from concordant.report.record import terminal
+from tests.report import example as example_documents
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -16,10 +16,7 @@ HOSTILE = "<script>alert(1)</script>"
 @pytest.fixture(scope="session")
 def maker():
     """The module example.py: documents with plausible numbers."""
-    found = importlib.util.spec_from_file_location("report_example", Path(__file__).with_name("example.py"))
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return example_documents
 
 
 @pytest.fixture(scope="session")

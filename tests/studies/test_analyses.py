@@ -1,6 +1,5 @@
 """The page and the picture of the analyses, made of committed numbers and of example documents."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,16 +7,14 @@ import pytest
 from concordant.files import read_json
 from studies.analyses import EXPERIMENTS, analyses_page, curves_of, draw_severity, numbers_of
 from studies.common import read_found
+from tests.report import example as example_documents
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def documents():
-    found = importlib.util.spec_from_file_location("example", ROOT / "tests" / "report" / "example.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module.example()
+    return example_documents.example()
 
 
 def test_the_committed_page_is_made_of_the_committed_numbers():

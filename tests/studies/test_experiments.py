@@ -1,6 +1,5 @@
 """The pages and the picture of the experiments, made of the committed results and of a small grid."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from concordant.files import read_json
 from studies.common import read_found
 from studies.experiments import EXPERIMENTS, GRIDS, REFERENCES, draw, grids_page, results_page
+from tests.report import example as example_documents
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,10 +19,7 @@ def results():
 
 @pytest.fixture(scope="module")
 def grid():
-    found = importlib.util.spec_from_file_location("example", ROOT / "tests" / "report" / "example.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module.small_grid()
+    return example_documents.small_grid()
 
 
 def test_the_page_has_a_section_for_each_result(results):

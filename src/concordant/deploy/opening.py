@@ -16,7 +16,7 @@ from concordant.deploy.raw import raw_parts
 from concordant.errors import ConcordantError, DataError, UsageError, foreign
 from concordant.files import check_file, check_size, read_json
 from concordant.report.tables.scores import brief
-from concordant.statistics.comparisons import OURS
+from concordant.statistics.comparisons import central
 from concordant.training.config import Variant
 from concordant.training.runs import WEIGHTS, RunFolder, load_weights, read_weights
 
@@ -54,7 +54,7 @@ def choose(runs: RunFolder, label: str | None, seed: int) -> Variant:
     Raises:
         UsageError: there is no such run.
     """
-    chosen = label if label is not None else (OURS if OURS in runs.labels else runs.labels[-1])
+    chosen = label if label is not None else central(runs.labels)
     variant = runs.variant(chosen)
     if not 0 <= seed < runs.config.seeds:
         raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from concordant.data.arrays import read_npy
 from concordant.data.card import Card, LabelCard, ModalityCard, Source
 from concordant.data.formats.listing import IMAGES, Row, frames_of, media_size
 from concordant.data.media.audio import NoSoundError, read_audio
@@ -32,11 +33,11 @@ from concordant.data.media.video import imagenet, load_images, pick, read_frames
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
+from concordant.files import check_file
 
 Array = NDArray[Any]
 Shape = tuple[int | None, ...]
 Span = tuple[float, float]  # seconds
-_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -258,16 +259,14 @@ def unpacked(clip: Clip) -> tuple[dict[str, Path], Span | None]:
     """Return the media of a clip by role, and the span to take.
 
     Raises:
-        DataError: a file does not exist, or is only a pointer to it.
+        DataError: a file does not exist, or is a pointer of Git LFS or an HTML page in its place.
     """
     options = dict(clip.options)
     if "missing" in options:
         raise DataError(options["missing"])
     for path in clip.files:
         if path.is_file():
-            with path.open("rb") as opened:
-                if opened.read(len(_POINTER)) == _POINTER:
-                    raise DataError(f"{path} is a Git LFS pointer, not the file itself; run `git lfs pull` there")
+            check_file(path, "sound or pictures")
     return dict(zip(options["roles"], clip.files, strict=True)), options["span"]
 
 
@@ -323,7 +322,7 @@ def picked(folder: Path, frames: int) -> list[Path]:
 def _sound(place: Path, spectrogram: str, shape: Shape, span: Span | None) -> Array | None:
     """Return the spectrogram of a sound or an extracted one; None for a film without sound."""
     if place.suffix.lower() == ".npy":
-        return fitting(_read_npy(place)[None], shape, place)
+        return fitting(_numbers(place)[None], shape, place)
     recipe = SPECTROGRAMS[spectrogram]
     try:
         wave, _ = read_audio(place, rate=recipe.rate, span=span)
@@ -345,12 +344,14 @@ def fitting(values: Array, shape: Shape, place: Path) -> Array:
     return np.ascontiguousarray(stored)
 
 
-def _read_npy(path: Path) -> Array:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read as a NumPy array ({error})") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        found = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else "an archive"
+def _numbers(path: Path) -> Array:
+    """Return the array of a `.npy` file.
+
+    Raises:
+        DataError: the file holds something else than one array of numbers.
+    """
+    values = None if zipfile.is_zipfile(path) else read_npy(path)
+    if values is None or values.dtype.kind not in "fiu":
+        found = "an archive" if values is None else f"{values.dtype} {values.shape}"
         raise DataError(f"{path} must hold one array of numbers; found {found}")
     return values

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.media.timeline import Span, Stream, check_whole, opened, seconds_of
+from concordant.data.media.timeline import Span, Stream, check_there, check_whole, opened, seconds_of
 from concordant.errors import DataError, foreign
 
 Wave = NDArray[np.float32]
@@ -59,10 +59,7 @@ def read_audio(path: Path, *, rate: int | None = None, span: Span | None = None)
 
 
 def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
-    if not path.is_file():
-        raise DataError(f"{path} is not there")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
+    check_there(path)
     import soundfile
 
     try:

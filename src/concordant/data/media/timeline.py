@@ -78,6 +78,14 @@ class Stream:
         check_whole(path, what, end, self.end, span, share=share)
 
 
+def check_there(path: Path) -> None:
+    """Raise DataError if a file is absent or empty."""
+    if not path.is_file():
+        raise DataError(f"{path} is not there")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
+
+
 def check_whole(
     path: Path, what: str, announced: float, there: float, span: Span | None, *, share: float, seconds: float = 0.5
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.media.timeline import Span, opened, seconds_of
+from concordant.data.media.timeline import Span, check_there, opened, seconds_of
 from concordant.errors import DataError, UsageError
 
 Frames = NDArray[np.uint8]
@@ -45,10 +45,7 @@ def read_frames(
     """
     if (fps is not None and fps <= 0) or (span is not None and not 0 <= span[0] < span[1]):
         raise UsageError(f"fps must be above 0 and a span rise from 0 or more; found fps {fps}, span {span}")
-    if not path.is_file():
-        raise DataError(f"{path} is not there")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
+    check_there(path)
     with opened(path) as stream_of:
         stream = stream_of("video")
         if not stream.there:
