@@ -35,6 +35,13 @@ def raising(error):
     return action
 
 
+def forget_timers():
+    """Stop what would end this process some seconds after a signal."""
+    for timer in threading.enumerate():
+        if isinstance(timer, threading.Timer):
+            timer.cancel()
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
@@ -71,9 +78,25 @@ def test_a_signal_stops_the_command_and_the_handlers_are_put_back(number, monkey
     assert found == 128 + number
     assert written == "concordant: interrupted; finished work is kept; give the same command again to go on\n"
     assert signal.getsignal(number) == before
-    for timer in threading.enumerate():  # it would end this process
-        if isinstance(timer, threading.Timer):
-            timer.cancel()
+    forget_timers()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("raised by a library"), KeyboardInterrupt(), DataError("no"), OSError(5)]
+)
+def test_a_signal_counts_whatever_a_library_makes_of_its_exception(error, monkeypatch, capsys):
+    def action():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+        except SystemExit:
+            raise error from None
+
+    found, written = exit_of(action, monkeypatch, capsys)
+    assert found == 128 + signal.SIGTERM
+    assert written == "concordant: interrupted; finished work is kept; give the same command again to go on\n"
+    forget_timers()
+    assert exit_of(raising(DataError("no")), monkeypatch, capsys) == (1, "concordant: no\n")  # in a next command
 
 
 PRINTING = """

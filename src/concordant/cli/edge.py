@@ -24,8 +24,19 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _STOPPED = "concordant: interrupted; finished work is kept; give the same command again to go on\n"
 
 
+_received: list[int] = []  # signals of the command that runs
+
+
 class Stopped(SystemExit):
-    """A signal stopped the command. As an exit it passes through the libraries below."""
+    """A signal stopped the command. As an exit it passes through most libraries below."""
+
+
+def stop_status() -> int | None:
+    """Return the exit status of a command that a signal stopped, None where none came.
+
+    Libraries may turn `Stopped` into an exception of their own (Ray does), so its type does not tell.
+    """
+    return 128 + _received[0] if _received else None
 
 
 def run(command: Callable[[], object]) -> NoReturn:
@@ -49,21 +60,24 @@ def run(command: Callable[[], object]) -> NoReturn:
 
 def _status_of(command: Callable[[], object]) -> int | str | None:
     """Run a command, write a sentence where it fails, and return the exit status."""
+    _received.clear()
     try:
         _check_arguments(sys.argv[1:])
         with _stoppable():
             command()
-    except Stopped as stop:
-        sys.stderr.write(_STOPPED)
-        return stop.code
-    except SystemExit as end:
-        return 0 if end.code is None else end.code
-    except ConcordantError as error:
-        sys.stderr.write(f"concordant: {error}\n")
-        return 2 if isinstance(error, UsageError) else 1
-    except OSError as error:
-        sys.stderr.write(f"concordant: {_sentence(error)}\n")
-        return 1
+    except BaseException as error:
+        if stop_status() is not None:
+            sys.stderr.write(_STOPPED)
+            return stop_status()
+        if isinstance(error, SystemExit):
+            return 0 if error.code is None else error.code
+        if isinstance(error, ConcordantError):
+            sys.stderr.write(f"concordant: {error}\n")
+            return 2 if isinstance(error, UsageError) else 1
+        if isinstance(error, OSError):
+            sys.stderr.write(f"concordant: {_sentence(error)}\n")
+            return 1
+        raise
     return 0
 
 
@@ -86,13 +100,12 @@ def _sentence(error: OSError) -> str:
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """Turn the first signal into `Stopped`, raised in the main thread, and the second into the end of the process."""
-    stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         status = 128 + number
-        if stopping.is_set():
+        if _received:
             _end(status)
-        stopping.set()
+        _received.append(number)
         # A library may swallow the exception, or wait for something that never comes.
         timer = threading.Timer(GRACE, _end, [status])
         timer.daemon = True

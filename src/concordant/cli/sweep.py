@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from concordant.cli.edge import stop_status
 from concordant.cli.terminal import DataOption, JsonOption, make_console, progress_bar, put_json, write_page
 
 if TYPE_CHECKING:
@@ -48,13 +49,10 @@ def sweep_command(
         with progress_bar("sweep") as progress:
             sweep = Sweep(read, plan, folder, command=shlex.join(words), progress=progress)
             found = sweep.run(lambda: engine)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        typer.echo(
-            f"concordant: stopped; {folder}/log.txt shows how far it got; give the same command again to go on",
-            err=True,
-        )
-        if isinstance(stop, KeyboardInterrupt):  # Ray may raise it in place of the exception of the handler
-            raise SystemExit(130) from None
+    except BaseException:
+        if stop_status() is not None:
+            how = f"{folder}/log.txt shows how far it got; give the same command again to go on"
+            typer.echo(f"concordant: stopped; {how}", err=True)
         raise
     for one in found["experiments"]:
         _print_search(console, one)
