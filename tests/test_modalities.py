@@ -35,7 +35,9 @@ def refused(text):
         ("bdt", 0, 1, (2,)),
         ("tbd", 1, 2, (0,)),
         ("bchw", 0, 1, (2, 3)),
+        ("bhwc", 0, 3, (1, 2)),
         ("bcthw", 0, 1, (2, 3, 4)),
+        ("bthwc", 0, 4, (1, 2, 3)),
     ],
 )
 def test_layouts_name_their_axes(name, batch, feature, positions):
@@ -98,7 +100,11 @@ def test_check_sizes_fills_in_layouts():
         ({"text": 2.0, "c": 1}, "auto", "sizes['text'] must be a positive integer, the feature size; found 2.0"),
         ({"text": True, "c": 1}, "auto", "sizes['text'] must be a positive integer, the feature size; found True"),
         (SIZES, {"video": "bd"}, "layouts names 'video', which is not among the modalities ['text', 'audio']"),
-        (SIZES, "dbt", "unknown layout 'dbt' for 'text'; choose from: auto, bd, btd, bdt, tbd, bchw, bcthw"),
+        (
+            SIZES,
+            "dbt",
+            "unknown layout 'dbt' for 'text'; choose from: auto, bd, btd, bdt, tbd, bchw, bhwc, bcthw, bthwc",
+        ),
     ],
 )
 def test_check_sizes_refuses(sizes, layouts, text):
@@ -151,7 +157,7 @@ def test_sequence_without_steps_is_absent():
     assert not batch.all_present
 
 
-@pytest.mark.parametrize("layout", ["btd", "bdt", "tbd", "bchw", "bcthw"])
+@pytest.mark.parametrize("layout", ["btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc"])
 def test_masks_are_batch_first_in_the_order_of_positions(layout):
     x = torch.zeros([LETTERS[letter] for letter in layout])
     where = LAYOUTS[layout]

@@ -2,8 +2,8 @@
 
 Axis letters, throughout the package: B batch, T time, D feature size, H W height and width, M modalities,
 L positions of one modality (1 for a vector, T for a sequence, H*W or T*H*W for a map), K comparison size,
-C classes. A layout names the axes of one modality's tensor: "bd", "btd", "bdt", "tbd", "bchw", "bcthw"
-(c is a map's feature axis).
+C classes. A layout names the axes of one modality's tensor: "bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw",
+"bthwc" (c is a map's feature axis).
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ LAYOUTS: dict[str, Layout] = {
         max(name.find("c"), name.find("d")),
         tuple(i for i, axis in enumerate(name) if axis in "thw"),
     )
-    for name in ("bd", "btd", "bdt", "tbd", "bchw", "bcthw")
+    for name in ("bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc")
 }
+BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}  # number of axes -> the layout that "auto" stands for
 _RESERVED = torch.nn.ModuleDict()  # its attributes cannot be keys of a module dictionary
-_BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
 _PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -179,7 +179,7 @@ def gather(
         sizes: modality -> feature size D.
         layouts: modality -> layout name or "auto" (2 axes "bd", 3 "btd", 4 "bchw", 5 "bcthw").
         masks: modality -> bool, batch first, then the layout's positions: (B, T) for sequences,
-            (B, H, W) for "bchw", (B, T) or (B, T, H, W) for "bcthw", or flat (B, L); True = valid.
+            (B, H, W) for maps, (B, T) or (B, T, H, W) for films, or flat (B, L); True = valid.
             None = all valid. A sequence without a valid step is absent.
         present: modality -> bool (B,), True = the instance has it. None = all present.
 
@@ -266,9 +266,9 @@ def _check_features(name: str, x: Tensor, size: int, layout: str) -> Layout:
             found = f"a tensor of {x.dtype}" + ("" if x.layout == torch.strided else f", {x.layout}")
         raise UsageError(f"features[{name!r}] must be a floating point tensor; found {found}")
     if layout == AUTO:
-        if x.dim() not in _BY_AXES:
+        if x.dim() not in BY_AXES:
             raise UsageError(f"features[{name!r}] must have 2 to 5 axes; found shape {tuple(x.shape)}")
-        layout = _BY_AXES[x.dim()]
+        layout = BY_AXES[x.dim()]
     where = LAYOUTS[layout]
     if x.dim() != len(layout) or x.shape[where.feature] != size:
         raise UsageError(
@@ -286,7 +286,7 @@ def _check_mask(name: str, mask: Tensor, x: Tensor, layout: Layout) -> Tensor:
         raise UsageError(f"masks[{name!r}] is given for a vector; mark in `present` which instances have it")
     batch = x.shape[layout.batch]
     expected: Sequence[int] = (batch, *(x.shape[axis] for axis in layout.positions))
-    if layout.name == "bcthw" and tuple(mask.shape) == tuple(expected[:2]):
+    if {"t", "h"} <= set(layout.name) and tuple(mask.shape) == tuple(expected[:2]):
         mask = mask[:, :, None, None].expand(*expected)
     if mask.dim() == 2 and mask.shape[0] == batch and mask.shape[1] == math.prod(expected[1:]):
         mask = mask.reshape(*expected)  # positions flat, as everything inside has them

@@ -64,13 +64,18 @@ def test_missing_submodules_are_refused_with_similar_names(name):
 
 
 @pytest.mark.parametrize(
-    ("written", "shape", "unfolded"), [("(b t)chw", (6, 4, 2, 5), (2, 4, 3, 2, 5)), ("(b t)d", (6, 4), (2, 3, 4))]
+    ("written", "shape", "unfolded"),
+    [
+        ("(b t)chw", (6, 4, 2, 5), (2, 4, 3, 2, 5)),
+        ("(b t)hwc", (6, 2, 5, 4), (2, 3, 2, 5, 4)),
+        ("(b t)d", (6, 4), (2, 3, 4)),
+    ],
 )
 def test_frames_get_their_own_axis_and_are_folded_back(written, shape, unfolded):
     x = torch.randn(shape)
     out = unfold(x, written, 2, "film")
     assert tuple(out.shape) == unfolded
-    assert torch.equal(out[1].transpose(0, 1)[2] if out.dim() == 5 else out[1, 2], x[5])  # frame 2 of film 1
+    assert torch.equal(out[1].transpose(0, 1)[2] if written == "(b t)chw" else out[1, 2], x[5])  # frame 2 of film 1
     assert torch.equal(fold(out, written), x)
     assert fold(out * 2, written).stride() == x.stride()
 
@@ -91,6 +96,11 @@ def test_the_feature_size_follows_from_the_layout():
     x = torch.zeros(2, 3, 4)
     assert [feature_size(x, layout, "x") for layout in ("auto", "btd", "bdt", "tbd")] == [4, 4, 3, 4]
     assert feature_size(torch.zeros(6, 3, 2, 2), "(b t)chw", "x") == 3
+    assert (
+        feature_size(torch.zeros(6, 2, 2, 3), "bhwc", "x")
+        == feature_size(torch.zeros(6, 2, 2, 3), "(b t)hwc", "x")
+        == 3
+    )
     with pytest.raises(UsageError, match=r"the tap of 'x' must give features in layout 'auto'; found shape \(3,\)"):
         feature_size(torch.zeros(3), "auto", "x")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from concordant import seeding
 from concordant.calibration import ops
 from concordant.calibration.perturbation import Perturbation, repeat_targets, with_copies
-from concordant.modalities import LAYOUTS, over
+from concordant.modalities import AUTO, BY_AXES, LAYOUTS, over
 from concordant.rivals import ABLATIONS, CALIBRATORS
 
 KINDS = (*CALIBRATORS, *ABLATIONS, "after-fusion")
@@ -48,9 +48,9 @@ class Case:
             dtype = precision or dice.choice(PRECISIONS)
             scale = min(dice.choice(SCALES), torch.finfo(dtype).max)
             x = (torch.rand(shape, generator=draws, dtype=torch.float64) * 2 - 1) * scale
-            self.layouts[name] = dice.choice((layout.name, layout.name, "auto" if layout.name != "bdt" else "bdt"))
-            if self.layouts[name] == "auto" and layout.name == "tbd":
-                self.layouts[name] = "tbd"
+            self.layouts[name] = dice.choice(
+                (layout.name, layout.name, AUTO if layout.name in BY_AXES.values() else layout.name)
+            )
             length = math.prod(shape[axis] for axis in layout.positions)
             here = torch.ones(batch, dtype=torch.bool)
             if dice.random() < 0.4:
@@ -143,7 +143,7 @@ def tensors(out, case):
 
 def layout(case, name):
     given = case.layouts[name]
-    return {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}[case.features[name].dim()] if given == "auto" else given
+    return BY_AXES[case.features[name].dim()] if given == AUTO else given
 
 
 def check(seed):

@@ -64,6 +64,16 @@ def test_steps_on_the_last_axis_are_turned():
     assert len(read_again(Modalities({"a": [turned[0]]}), forms)) == 1
 
 
+@pytest.mark.parametrize(("given", "encoded"), [("bhwc", "bchw"), ("bthwc", "bcthw")])
+def test_maps_with_the_channels_last_are_turned(given, encoded):
+    x = DRAWS.normal(size=[{"b": 4, "t": 5, "h": 6, "w": 7, "c": 2}[axis] for axis in given])
+    forms, part = read_first(Modalities({"a": x}), {"a": given})
+    assert forms["a"].layout == encoded
+    np.testing.assert_array_equal(part.inputs["a"], np.moveaxis(x, -1, 1))
+    assert read_again(Modalities({"a": x[:1]}), forms).shapes == part.shapes
+    assert read_again(Modalities({"a": [None]}), forms).shapes["a"][0] == 2
+
+
 def test_none_and_rows_of_nan_are_absent():
     gone = np.ones((4, 2))
     gone[1] = np.nan
@@ -117,7 +127,10 @@ def test_all_faults_of_a_fit_are_told_at_once():
     message = str(caught.value)
     assert "layouts names 'sound', which is not among the modalities ['holes'," in message
     assert "'a.b' cannot name a modality" in message
-    assert "layouts['holes'] must be one of bd, btd, bdt, bchw, bcthw with the 2 axes of X['holes']" in message
+    assert (
+        "layouts['holes'] must be one of bd, btd, bchw, bcthw, bdt, bhwc, bthwc with the 2 axes of X['holes']"
+        in message
+    )
     assert "X['steps'] holds NaN in part of its steps: row 2 has it; fill such values in" in message
     assert "X['huge'] holds infinity, or a value too large for float32: row 3 has it" in message
     assert "X['words'] must hold numbers; found <U1" in message

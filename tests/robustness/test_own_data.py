@@ -86,6 +86,8 @@ def test_nan_where_a_modality_is_absent_is_no_fault():
 def test_a_layout_has_as_many_axes_as_the_features():
     split = as_split({"a": np.ones((2, 3, 4))}, [0, 1])
     assert layouts_of(split, {"a": "bdt"}) == {"a": "bdt"}
+    with pytest.raises(UsageError, match=r"must be one of bd, btd, .*bthwc with 3 axes.* found 'bxy'"):
+        layouts_of(split, {"a": "bxy"})
     for wrong in ("bd", "tbd"):
         with pytest.raises(UsageError, match=r"layouts\['a'\] must be one of"):
             layouts_of(split, {"a": wrong})

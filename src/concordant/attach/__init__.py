@@ -65,8 +65,8 @@ def attach(
             "net.audio[1]" or "net.audio[last_hidden_state]" (an element of its output; the default of a tuple is the
             first). With `at`: modality -> an argument: 0, "audio", or a path such as (0, "audio").
         at: the module whose arguments are the features, such as a fusion module; "" = the model itself.
-        layout: of all features, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw", "bcthw", "auto", or with
-            frames folded into the batch "(b t)d" and "(b t)chw".
+        layout: of all features, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc",
+            "auto", or with frames folded into the batch "(b t)d", "(b t)chw" and "(b t)hwc".
         calibrator: a calibrator of these modalities; or a class or function of sizes and `layouts` that returns one;
             None = `ContextualCalibrator`.
         sizes: modality -> feature size; None = found in the first forward pass.

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from concordant.errors import UsageError, shown
-from concordant.modalities import AUTO, LAYOUTS
+from concordant.modalities import AUTO, BY_AXES, LAYOUTS
 
 Path = tuple[int | str, ...]
 
 # Layouts with frames in the batch axis, as a 2-D network over all frames of a video has them: "(b t)chw" is
 # (B * T, C, H, W), "(b t)d" its pooled form. As written -> as the calibrator takes it.
-FOLDED = {"(b t)d": "btd", "(b t)chw": "bcthw"}
+FOLDED = {"(b t)d": "btd", "(b t)chw": "bcthw", "(b t)hwc": "bthwc"}
 
 _WRITTEN = re.compile(r"(?P<name>[^#\[\]]+)(#(?P<call>[1-9][0-9]*))?(?P<path>(\[[^\[\]]+\])*)")
 _INNER = ("module", "_orig_mod")  # where wrappers (DDP, DataParallel, torch.compile) hold the wrapped module
@@ -161,34 +161,37 @@ def unfold(x: Tensor, written: str, batch: int, name: str) -> Tensor:
     """
     if written not in FOLDED:
         return x
-    axes = 2 if written == "(b t)d" else 4
+    axes = len(_letters(written))
     if x.dim() != axes or batch < 1 or x.shape[0] % batch:
         raise UsageError(
             f"the tap of {name!r} must have layout {written!r}: {axes} axes, the first a multiple of the batch "
             f"size {batch}; found shape {tuple(x.shape)}"
         )
     frames: Tensor = x.unflatten(0, (batch, -1))  # type: ignore[no-untyped-call]  # (B, T, ...)
-    return frames if axes == 2 else frames.transpose(1, 2)
+    return frames.transpose(1, 2) if written == "(b t)chw" else frames
 
 
 def fold(x: Tensor, written: str) -> Tensor:
     """Return a feature with its frames back in the batch axis; the inverse of `unfold`."""
     if written not in FOLDED:
         return x
-    return (x if x.dim() == 3 else x.transpose(1, 2)).flatten(0, 1)
+    return (x.transpose(1, 2) if written == "(b t)chw" else x).flatten(0, 1)
 
 
 def feature_size(x: Tensor, written: str, name: str) -> int:
     """Return the feature size D of a tap's output before unfolding; raise UsageError if the layout does not fit."""
-    if written in FOLDED:
-        return int(x.shape[1]) if x.dim() > 1 else 0
-    layout = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}.get(x.dim()) if written == AUTO else written
-    if layout is None or x.dim() != len(layout):
+    letters = BY_AXES.get(x.dim(), "") if written == AUTO else _letters(written)
+    if x.dim() != len(letters) or not letters:
         raise UsageError(
             f"the tap of {name!r} must give features in layout {written!r}; found shape {tuple(x.shape)}; say which "
             "layout it has, or tap another submodule"
         )
-    return int(x.shape[LAYOUTS[layout].feature])
+    return int(x.shape[max(letters.find("c"), letters.find("d"))])
+
+
+def _letters(written: str) -> str:
+    """Return one letter per axis of a layout as written; rows of frames count as the batch axis."""
+    return written.replace("(b t)", "b")
 
 
 # Nested containers: tuples, lists, dictionaries, dataclasses, model outputs. Copies are made; inputs do not change.

@@ -74,7 +74,7 @@ class ContextualCalibrator(Calibrator):
     Args:
         sizes: modality -> feature size D; two modalities or more.
         layouts: the layout of every modality, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw",
-            "bcthw", or "auto" (from the number of axes: 2 "bd", 3 "btd", 4 "bchw", 5 "bcthw"). Give
+            "bhwc", "bcthw", "bthwc", or "auto" (from the number of axes: 2 "bd", 3 "btd", 4 "bchw", 5 "bcthw"). Give
             "bd" for vectors: the comparison then needs half as many parameters.
         comparison_size: K, the dimensions of the space in which modalities are compared.
         nonfinite: what to do with NaN or infinity in a present modality's features: "raise", or take the

@@ -48,7 +48,7 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
         modalities: which columns of a table are which modality: a separator ("_" makes text_0 and text_1 the modality
             text), modality -> columns or prefix, or a list of (modality, transformer, columns). A later DataFrame may
             lack all columns of a modality, which is then absent.
-        layouts: modality -> "bd", "btd", "bdt", "bchw" or "bcthw", where the number of axes misleads.
+        layouts: modality -> "bd", "btd", "bdt", "bchw", "bhwc", "bcthw" or "bthwc", where the number of axes misleads.
         random_state: an integer makes fits repeatable, in several threads too, whose steps take turns; PyTorch's
             global generator is left alone.
         device: of training and prediction.

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from concordant.data.split import Bools, Floats, Split
 from concordant.errors import ConcordantError, UsageError
-from concordant.modalities import check_sizes
+from concordant.modalities import BY_AXES, check_sizes
 
-LAYOUTS = ("bd", "btd", "bdt", "bchw", "bcthw")
-_BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
+# Layout in X -> layout in which it is encoded.
+ENCODED = {layout: layout for layout in BY_AXES.values()} | {"bdt": "btd", "bhwc": "bchw", "bthwc": "bcthw"}
 _SHOWN = 3  # rows that an error lists
 
 
@@ -162,7 +162,7 @@ class Form:
     """Form of a modality's rows.
 
     Args:
-        given: layout in X: "bd", "btd", "bdt", "bchw" or "bcthw".
+        given: layout in X, of `ENCODED`.
         shape: of an instance in `layout`; None stands for any number of steps.
     """
 
@@ -172,7 +172,12 @@ class Form:
     @property
     def layout(self) -> str:
         """Layout in which they are encoded."""
-        return "btd" if self.given == "bdt" else self.given
+        return ENCODED[self.given]
+
+    @property
+    def given_shape(self) -> tuple[int | None, ...]:
+        """Shape of an instance in X."""
+        return tuple(self.shape[self.layout.index(axis) - 1] for axis in self.given[1:])
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -215,16 +220,16 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
         dense = _dense(name, values, layouts.get(name), faults)
         if dense is None:
             continue
-        layout = layouts.get(name) or _BY_AXES.get(dense.ndim, "")
-        if layout not in LAYOUTS or len(layout) != dense.ndim:
+        layout = layouts.get(name) or BY_AXES.get(dense.ndim, "")
+        if layout not in ENCODED or len(layout) != dense.ndim:
             faults.append(
-                f"layouts[{name!r}] must be one of {', '.join(LAYOUTS)} with the {dense.ndim} axes of X[{name!r}]; "
+                f"layouts[{name!r}] must be one of {', '.join(ENCODED)} with the {dense.ndim} axes of X[{name!r}]; "
                 f"found {layout or None!r}"
             )
             continue
         found = rows[name] = _rows(name, dense, layout, faults)
-        axes = "btd" if layout == "bdt" else layout
-        shape = tuple(None if axis == "t" else size for axis, size in zip(axes, found.x.shape, strict=True))
+        sizes = zip(ENCODED[layout], found.x.shape, strict=True)
+        shape = tuple(None if axis == "t" else size for axis, size in sizes)
         forms[name] = Form(layout, shape[1:])
         if 0 in forms[name].sizes:
             faults.append(f"X[{name!r}] has no features: its shape is {dense.shape}")
@@ -261,7 +266,7 @@ def read_again(x: Modalities, forms: Mapping[str, Form]) -> Split:
         dense = _dense(name, x.arrays[name], form.given, faults, form)
         if dense is None:
             continue
-        wanted = form.shape[::-1] if form.given == "bdt" else form.shape
+        wanted = form.given_shape
         if dense.ndim != len(form.given) or any(
             size not in (None, found) for size, found in zip(wanted, dense.shape[1:], strict=True)
         ):
@@ -308,8 +313,8 @@ def _dense(
         if form is None:
             faults.append(f"X[{name!r}] is absent in every instance; leave the modality out")
             return None
-        return np.full((len(rows), *(form.sizes[::-1] if form.given == "bdt" else form.sizes)), np.nan, np.float32)
-    axes = layout or _BY_AXES.get(len(shapes[0]) + 1, "")
+        return np.full((len(rows), *(size or 1 for size in form.given_shape)), np.nan, np.float32)
+    axes = layout or BY_AXES.get(len(shapes[0]) + 1, "")
     steps = axes.index("t") - 1 if "t" in axes else None
 
     def fixed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -341,8 +346,8 @@ def _floats(values: NDArray[Any]) -> Floats:
 
 def _rows(name: str, dense: Floats, layout: str, faults: list[str]) -> _Rows:
     """Return values without NaN, the mask of steps and presence; appends what is wrong with the values."""
-    if layout == "bdt":
-        dense, layout = np.ascontiguousarray(dense.transpose(0, 2, 1)), "btd"
+    axes, layout = [layout.index(axis) for axis in ENCODED[layout]], ENCODED[layout]
+    dense = np.ascontiguousarray(dense.transpose(axes))
     flat = dense.reshape(len(dense), math.prod(dense.shape[1:]))
     bad = np.flatnonzero((np.abs(flat) > np.finfo(np.float32).max).any(1))
     if len(bad):

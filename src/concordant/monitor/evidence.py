@@ -18,11 +18,10 @@ from torch import Tensor
 from concordant.calibration import Calibration
 from concordant.calibration.summary import energy, summarise
 from concordant.errors import UsageError
-from concordant.modalities import LAYOUTS, over, to_positions
+from concordant.modalities import BY_AXES, LAYOUTS, over, to_positions
 
 Floats = NDArray[np.float64]
 ABSENT = -1e9  # the level of a modality that is absent, below every logarithm
-_BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def layout_of(name: str, x: Tensor, layouts: Mapping[str, str]) -> str:
         UsageError: it is unknown, or has another number of axes.
     """
     layout = layouts.get(name, "auto")
-    layout = _BY_AXES.get(x.dim(), "auto") if layout == "auto" else layout
+    layout = BY_AXES.get(x.dim(), "auto") if layout == "auto" else layout
     if layout not in LAYOUTS or len(layout) != x.dim():
         raise UsageError(
             f"layouts[{name!r}] must be one of {', '.join(LAYOUTS)} with {x.dim()} axes, as its features have "

@@ -26,7 +26,6 @@ from concordant.robustness.corruptions import KINDS, SEVERITIES, Context, Kind
 from concordant.robustness.corruptions.kind import over_instances, over_steps
 
 CLEAN = "clean"
-MAPS = ("bchw", "bcthw")
 SWAP = "swap"  # with an instance of another class
 LEVELS = tuple(range(1, SEVERITIES + 1))
 # The corruptions of `concordant run`, at one strength each: name -> kind, strength.
@@ -74,7 +73,7 @@ class SplitContext:
         if kind.group == "audio":
             return name in self.signals
         layout = self.layouts[name]
-        if kind.group == "image" and (layout not in MAPS or self.natures.get(name, "image") != "image"):
+        if kind.group == "image" and ("h" not in layout or self.natures.get(name, "image") != "image"):
             return False
         return kind.fits(layout, (1, *shape))
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from concordant.data.split import AnySplit, Floats, Split
 from concordant.data.stored import StoredSplit
 from concordant.errors import UsageError
+from concordant.modalities import BY_AXES, LAYOUTS
 
-_BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}
+_FITTING = [name for name in LAYOUTS if name.startswith("b")]  # instances first, as everywhere in a split
 
 
 def as_split(
@@ -72,10 +73,10 @@ def layouts_of(split: AnySplit, layouts: Mapping[str, str] | None = None) -> dic
     """
     found = {}
     for name, shape in split.shapes.items():
-        layout = (layouts or {}).get(name, _BY_AXES.get(len(shape) + 1))
-        if layout is None or len(layout) != len(shape) + 1 or not layout.startswith("b"):
+        layout = (layouts or {}).get(name, BY_AXES.get(len(shape) + 1))
+        if layout not in _FITTING or len(layout) != len(shape) + 1:
             raise UsageError(
-                f"layouts[{name!r}] must be one of bd, btd, bdt, bchw, bcthw with {len(shape) + 1} axes, as its "
+                f"layouts[{name!r}] must be one of {', '.join(_FITTING)} with {len(shape) + 1} axes, as its "
                 f"features have; found {layout!r}"
             )
         found[name] = layout

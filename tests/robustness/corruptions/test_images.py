@@ -30,6 +30,15 @@ def test_every_channel_and_frame_is_blurred_as_scipy_blurs_an_image(layout, sigm
     np.testing.assert_allclose(hurt("blur", sigma, x, context), expected.reshape(x.shape), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in KINDS if KINDS[name].group in ("image", "time")])
+def test_films_with_the_channels_last_are_corrupted_alike(name):
+    x, context = a_case("bcthw")
+    last = np.moveaxis(x, 1, -1)
+    found = hurt(name, KINDS[name].severities[1], last, replace(context, layout="bthwc", everything=last))
+    expected = np.moveaxis(hurt(name, KINDS[name].severities[1], x, context), 1, -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("sigma", KINDS["blur"].severities)
 def test_a_point_becomes_the_gaussian_it_is_blurred_by(sigma):
     x = np.zeros((1, 1, 41, 41), np.float32)

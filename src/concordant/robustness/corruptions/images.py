@@ -78,6 +78,7 @@ def brighten(x: Floats, severity: float, context: Context, draws: np.random.Gene
 def compress(x: Floats, severity: float, context: Context, draws: np.random.Generator) -> NDArray[Any]:
     """Write and read every channel and frame as JPEG of this quality, 8 bits over the instance's own range."""
     result = np.empty(x.shape, np.float32)
+    places = (context.layout.index("h") - 1, context.layout.index("w") - 1)
     for number, one in enumerate(x):
         valid = one
         if context.lengths is not None:  # padding does not count in the range
@@ -88,8 +89,10 @@ def compress(x: Floats, severity: float, context: Context, draws: np.random.Gene
             result[number] = one
             continue
         grey = np.rint(np.clip((one - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-        planes = [_jpeg(plane, round(severity)) for plane in grey.reshape(-1, *one.shape[-2:])]
-        result[number] = np.stack(planes).reshape(one.shape) / np.float32(255) * (high - low) + low
+        images = np.moveaxis(grey, places, (-2, -1))  # (..., H, W)
+        planes = [_jpeg(plane, round(severity)) for plane in images.reshape(-1, *images.shape[-2:])]
+        back = np.moveaxis(np.stack(planes).reshape(images.shape), (-2, -1), places)
+        result[number] = back / np.float32(255) * (high - low) + low
     return result
 
 
