@@ -237,13 +237,37 @@ def test_wrong_arguments_are_refused(model, given, options, message):
         fit_plugin(copy.deepcopy(model), given, TAPS, **options)
 
 
-def test_a_loss_that_is_not_finite_is_refused(model):
-    with pytest.raises(ConcordantError, match=r"step 1; choose a lower learning_rate than .* \(the loss is nan\)"):
-        fit_plugin(
-            copy.deepcopy(model),
-            loader(64),
-            TAPS,
-            steps=1,
-            learn="task",
-            loss=lambda out, y: out["logits"].sum() * torch.nan,
-        )
+class Shrinking(nn.Module):
+    """Gives infinity where a feature is far smaller than usual."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(D, D), nn.Linear(D, D)
+
+    def forward(self, one, two):
+        one, two = self.one(one), self.two(two)
+        return one[:, :C] + two[:, :C] / (two.norm(dim=1, keepdim=True) > 0.1)
+
+
+def test_a_loss_that_is_not_finite_is_reported_at_its_step_with_its_cause():
+    torch.manual_seed(0)
+    net = Shrinking()
+    text = (
+        r"fit_plugin: the loss is (nan|inf) at step \d, before its update: the model's output is not finite in (\d+) "
+        r"of 128 rows, in \2 of them with a perturbed feature"
+    )
+    with pytest.raises(ConcordantError, match=text):
+        fit_plugin(net, loader(), TAPS, learn="task", copies=True, freeze=None, steps=9)
+    assert all(x.isfinite().all() for x in net.state_dict().values())
+    with pytest.raises(ConcordantError, match=r"the loss is inf at step 1, before its update: the task's loss is inf"):
+        fit_plugin(Net(), loader(), TAPS, learn="task", steps=9, loss=lambda out, _: out["logits"].sum() + 1e40)
+
+
+def test_a_model_that_divides_by_the_norm_is_fitted_by_default():
+    class Unit(Net):
+        def forward(self, one, two):
+            return self.head(torch.cat([x / x.norm(dim=1, keepdim=True) for x in (self.one(one), self.two(two))], 1))
+
+    for learn in ("reliability", "task"):
+        attached = fit_plugin(Unit(), loader(), TAPS, learn=learn, steps=12, validation=loader(64, 3))
+        assert all(p.isfinite().all() for p in attached.parameters())

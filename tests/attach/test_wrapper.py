@@ -237,3 +237,52 @@ def test_weights_are_taken_as_they_are_where_loading_assigns():
     assert attached.model.head.weight.data_ptr() == state["head.weight"].data_ptr()
     name = "heads.audio.gate.bias"
     assert attached.calibrator.get_parameter(name).data_ptr() == state[f"concordant_calibrator.{name}"].data_ptr()
+
+
+NORMS = {
+    "norm": lambda x: x / x.norm(dim=-1, keepdim=True),
+    "sum of squares": lambda x: x * x.square().sum(-1, keepdim=True).rsqrt(),
+    "of the whole instance": lambda x: x / x.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1)),
+    "largest": lambda x: x / x.abs().amax(-1, keepdim=True),
+    "logarithm": lambda x: x.square().sum(-1, keepdim=True).log() + x,
+    "root": lambda x: x.abs().sum(-1, keepdim=True).sqrt() * x,
+}
+
+
+class Normalising(nn.Module):
+    """Divides features by their size, as CLIP does."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.a, self.v, self.by = nn.Linear(5, 4), nn.Linear(7, 4), by
+
+    def forward(self, a, v):
+        a, v = NORMS[self.by](self.a(a)), NORMS[self.by](self.v(v))
+        return (a * v).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("by", NORMS)
+@pytest.mark.parametrize("rows", [1, 16])
+@pytest.mark.parametrize("steps", [(), (3,)])
+@pytest.mark.parametrize("copies", [False, True])
+def test_features_are_divided_by_their_norm_in_training(by, rows, steps, copies):
+    torch.manual_seed(0)
+    taps = {"a": "a", "v": "v"}
+    attached = attach(Normalising(by), taps, example=(torch.randn(4, *steps, 5), torch.randn(4, *steps, 7)), seed=0)
+    attached = attach(attached.detach(), taps, sizes={"a": 4, "v": 4}, copies=copies, seed=0).train()
+    for _ in range(8):
+        out = attached(torch.randn(rows, *steps, 5), torch.randn(rows, *steps, 7))
+        attached.zero_grad()
+        (out.square().mean() + attached.auxiliary_loss()).backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in attached.parameters())
+
+
+def test_weights_that_are_ruined_are_named_instead_of_the_data():
+    attached = attach(Normalising("norm"), {"a": "a", "v": "v"}, sizes={"a": 4, "v": 4})
+    with torch.no_grad():
+        attached.model.v.bias[1] = torch.nan
+    text = (
+        r"the model's weights hold NaN or infinity, in 'v\.bias' for one, as after an update by a loss .*'v' \(3 of 3\)"
+    )
+    with pytest.raises(ConcordantError, match=text):
+        attached(torch.randn(3, 5), torch.randn(3, 7))

@@ -94,6 +94,13 @@ def test_a_loss_that_is_not_finite_ends_training():
         fitted(3, batches=bad)
 
 
+def test_a_loss_that_is_not_finite_is_reported_before_its_update():
+    batches = iter([torch.ones(2, 3), torch.full((2, 3), torch.nan), torch.ones(2, 3)])
+    with pytest.raises(ConcordantError, match=r"training diverged at step 2; .* \(the loss is nan\)"):
+        fitted(3, batches=batches, evaluations=1)
+    assert len(list(batches)) == 1
+
+
 @pytest.mark.parametrize(("steps", "evaluations", "expected"), [(10, 2, {5, 10}), (3, 10, {1, 2, 3}), (7, 1, {7})])
 def test_evaluations_are_evenly_spaced_and_the_last_step_is_one(steps, evaluations, expected):
     assert evaluation_steps(steps, evaluations) == expected

@@ -73,11 +73,12 @@ def attach(
         example: one batch of inputs (a tensor, a tuple, or a dictionary of keyword arguments) to find the sizes with
             now, without training.
         masks: modality -> a function of the model's inputs that returns bool (B, T), True at valid steps; or a tap.
-        present: modality -> a function or tap likewise, bool (B,), True where the instance has the modality.
+        present: modality -> a function or tap likewise, bool (B,), True where the instance has the modality. What the
+            model computes of an absent feature stays its own: one that divides zeros by their norm gives NaN, attached
+            or not.
         batch_size: a function of the model's inputs that returns B, needed if all features and the first input have
             frames folded into the batch.
-        perturbation: the perturbations of training, as for `ContextualCalibrator`. For a model that divides features
-            by their norm, as CLIP does, leave "zero" out of the kinds.
+        perturbation: the perturbations of training, as for `ContextualCalibrator`. None makes a norm of exactly 0.
         copies: in training, give the rest of the model a clean and a perturbed copy of every instance, 2B rows in the
             order of `repeat_targets`. Only what is computed from the features doubles.
         freeze: "backbone" trains the calibrator alone; the model is then kept in evaluation mode.

@@ -23,10 +23,10 @@ from concordant.calibration.base import Calibrator
 from concordant.calibration.modulation import START
 from concordant.calibration.objective import FEWEST_CLASSES
 from concordant.calibration.perturbation import Perturbation, repeat_targets
-from concordant.errors import UsageError, checks, shown
+from concordant.errors import ConcordantError, UsageError, checks, shown
 from concordant.modalities import as_tensor
 from concordant.training.devices import device_faults
-from concordant.training.loop import fit, one_cycle
+from concordant.training.loop import fit, one_cycle, what_is_not_finite
 from concordant.training.selection import CheckpointSelector, snapshot
 
 STEPS = 400
@@ -97,7 +97,7 @@ def fit_plugin(
 
     Raises:
         UsageError: the loader is empty or gives other things than pairs, or an argument has a wrong value.
-        ConcordantError: the loss is not finite.
+        ConcordantError: the loss is not finite; names the step and the cause.
     """
     learn = learn if learn is not None else "task" if freeze is None else "reliability"
     alone = learn == "reliability"
@@ -150,16 +150,28 @@ def fit_plugin(
         # Without a standard error: of the states with the lowest loss the latest is selected.
         return -validation_loss(attached.eval(), validation or (), criterion, seed=seed, perturbed=not alone), 0.0
 
+    done = 0
+
     def step(batch: tuple[Any, Tensor]) -> Tensor:
+        nonlocal done
         inputs, targets = _moved(batch, where)
         attached.labels = class_labels(targets)
+        out, task = None, torch.zeros((), device=where)
         if alone:
             call_with(attached.calibrate, inputs)
-            now = attached.auxiliary_loss()
         else:
             out = call_with(attached, inputs)
-            now = score(out, repeat_targets(targets) if attached.settings.copies else targets)
-            now = now + attached.auxiliary_loss()
+            task = score(out, repeat_targets(targets) if attached.settings.copies else targets)
+        own = attached.auxiliary_loss()
+        now = task + own
+        if not now.isfinite():
+            parts = {"the calibrator's loss": own, "the task's loss": task}
+            perturbed = None if attached.calibration is None else attached.calibration.perturbed
+            why = what_is_not_finite(logits_of(out), perturbed, losses=parts)
+            raise ConcordantError(
+                f"fit_plugin: the loss is {float(now.detach())} at step {done + 1}, before its update: {why}"
+            )
+        done += 1
         now.backward()  # type: ignore[no-untyped-call]
         return now.detach()
 

@@ -126,6 +126,14 @@ class Attached(nn.Module):
             self.calibration = None  # not that of an earlier pass, if this one fails
             try:
                 out = self._call(args, kwargs)
+            except ConcordantError as error:
+                ruined = next((name for name, x in self.model.named_parameters() if not x.isfinite().all()), None)
+                if ruined is None or isinstance(error, UsageError):
+                    raise
+                raise ConcordantError(
+                    f"the model's weights hold NaN or infinity, in {ruined!r} for one, as after an update by a loss "
+                    f"that was not finite; start from sound weights, and check the loss before an update ({error})"
+                ) from error
             except RuntimeError as error:
                 if self._doubles and self.calibration is not None and "size" in str(error):
                     raise UsageError(f"{_MIXED} ({error})") from error

@@ -1,8 +1,9 @@
 """What training inflicts on features, which shows the calibrator unreliable modalities with a label.
 
-One random modality of an instance is perturbed by one random kind: noise, swap (another instance's features), zero, or
-dimensions (some features replaced by noise). Draws come from an explicit generator and depend on shapes only: twins
-with other values at hand are perturbed alike. They are a record, which can be made ahead and handed in.
+One random modality of an instance is perturbed by one random kind: noise, swap (another instance's features), zero
+(scaled down to almost nothing), or dimensions (some features replaced by noise). Draws come from an explicit generator
+and depend on shapes only: twins with other values at hand are perturbed alike. They are a record, which can be made
+ahead and handed in.
 Shapes: features in their layouts; inside, (B, L, D); perturbed (B, M).
 """
 
@@ -20,6 +21,10 @@ from concordant.errors import UsageError, checks, shown
 from concordant.modalities import ModalityBatch, from_positions
 
 KINDS = ("noise", "swap", "zero", "dimensions")
+# What "zero" leaves of a feature: an exact zero is 0/0 in a model that divides a feature by its norm, and ruins all
+# weights in one step. The mean square of what is left of a usual feature (1e-6) is far below the floor of energies
+# (1e-4), so a calibrator cannot tell it from an exact zero.
+LEFT = 1e-3
 Range = tuple[float, float]
 
 
@@ -33,7 +38,8 @@ class Perturbation:
     Args:
         probability: share of the instances that are perturbed within the batch, in [0, 1]. With clean and perturbed
             copies every instance of the second copy is.
-        kinds: drawn with equal chance.
+        kinds: drawn with equal chance. "zero" scales a feature by 1e-3, in half precision by as much more as keeps its
+            squares from vanishing: no kind makes a norm of exactly 0.
         strength: ranges of the noise, in standard deviations of each feature over the batch.
         share: ranges of the share of features that `dimensions` replaces.
         coherent: chance that noise over a sequence or map is one draw for all its positions: noise on an
@@ -138,7 +144,8 @@ def perturb(
     """Perturb one random present modality of each chosen instance; instances with a single one are spared.
 
     A swapped sequence keeps the receiver's mask: the donor's valid steps fill the receiver's in order,
-    from the start again when they run out. Where no other instance has the modality, a swap becomes zero.
+    from the start again when they run out. Where no other instance has the modality, a swap becomes noise. An instance
+    that would be left without any value other than 0 is scaled down instead, as by "zero".
 
     Args:
         batch: features as they arrive at the calibrator.
@@ -162,26 +169,33 @@ def perturb(
     donors, several = _donors(present, rank)  # (B, M), (M,)
     own = torch.arange(len(present), device=victim.device).unsqueeze(1)
     source = torch.where(by_kind.get("swap", nowhere) & several, donors, own)  # (B, M), rows that features come from
-    emptied = by_kind.get("zero", nowhere) | (by_kind.get("swap", nowhere) & ~several)
-    noisy, replaced = by_kind.get("noise", nowhere), by_kind.get("dimensions", nowhere)
+    emptied, replaced = by_kind.get("zero", nowhere), by_kind.get("dimensions", nowhere)
+    noisy = by_kind.get("noise", nowhere) | (by_kind.get("swap", nowhere) & ~several)
     coherent = (coherent < settings.coherent)[:, None, None]
     strength = _within(settings.strength, draws.rest[3:5])[:, None, None]
     share = _within(settings.share, draws.rest[5:])[:, None, None]
     features = {}
     for name, original in batch.features.items():
         m, mask, x = batch.names.index(name), batch.masks.get(name), batch.positions(name)  # (B, L, D)
+        valid = batch.valid(name)
         noise = draws.noise[name]
         if name in draws.common:
             noise = torch.where(coherent, draws.common[name], noise)
-        center, spread = _channel_statistics(x.detach(), batch.valid(name))
+        center, spread = _channel_statistics(x.detach(), valid)
         cells = replaced[:, m, None, None] & (draws.chances[name] < share)  # (B, 1, D)
         moves = torch.where(noisy[:, m, None, None] | cells, noise * strength * spread, 0)
         changed = x[source[:, m]] if mask is None else _at_valid_steps(x, mask, source[:, m])
-        changed = torch.where(cells | emptied[:, m, None, None], torch.where(cells, center, 0), changed)
-        changed = changed + moves
+        changed = torch.where(cells, center, changed) + moves
         if changed.dtype != x.dtype:  # of half precision, which overflows soon
             most = torch.finfo(x.dtype).max
             changed = changed.clamp(-most, most).to(x.dtype)
+        keep = True if valid is None else valid.unsqueeze(2)
+        lost = ((x != 0) & keep).flatten(1).any(1) & ~((changed != 0) & keep).flatten(1).any(1)
+        # By `LEFT`, or by more where the squares would vanish in the range of the dtype; per position, as a model may
+        # divide by its norm. Without a gradient, since a NaN of an absent instance would spread.
+        size = bounded(x.detach()).square().mean(2, keepdim=True).sqrt()
+        factor = (torch.finfo(x.dtype).tiny ** 0.5 / size).nan_to_num(nan=LEFT).clamp(LEFT, 1).to(x.dtype)
+        changed = torch.where((emptied[:, m] | lost)[:, None, None], x * factor, changed)
         if mask is not None:
             changed = torch.where(mask.unsqueeze(2), changed, x)
         features[name] = from_positions(changed, original, batch.layouts[name])
@@ -290,18 +304,21 @@ def _at_valid_steps(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def _channel_statistics(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each feature over the batch's valid positions, each (D,)."""
+    """Return mean and standard deviation of each feature over the batch's valid positions, each (D,).
+
+    A single position has no deviation; the root mean square of its features stands in.
+    """
     values = bounded(x)
     if valid is None:
         count = max(1, values.shape[0] * values.shape[1])
         center = values.sum((0, 1)) / count
         variance = (values - center).square().sum((0, 1)) / count
-    else:
-        keep = valid.unsqueeze(2).expand(-1, x.shape[1], -1)  # (B, L, 1)
-        some = keep.sum().clamp(min=1)
-        center = torch.where(keep, values, 0).sum((0, 1)) / some
-        variance = torch.where(keep, (values - center).square(), 0).sum((0, 1)) / some
-    return center, variance.sqrt()
+        return center, (variance if count > 1 else center.square().mean().expand_as(variance)).sqrt()
+    keep = valid.unsqueeze(2).expand(-1, x.shape[1], -1)  # (B, L, 1)
+    some = keep.sum().clamp(min=1)
+    center = torch.where(keep, values, 0).sum((0, 1)) / some
+    variance = torch.where(keep, (values - center).square(), 0).sum((0, 1)) / some
+    return center, torch.where(some > 1, variance, center.square().mean()).sqrt()
 
 
 def _within(ranges: tuple[Range, ...], uniform: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ evaluation, and callbacks (progress, dynamics, checkpoints, training methods).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -128,6 +128,9 @@ def fit(
         optimizer.zero_grad()
         with stream:
             loss = step(next(batches))
+        # Before the update, which would ruin all weights; a look at an accelerator would wait for it, so only at marks.
+        if reduce is float and loss.device.type == "cpu" and not math.isfinite(loss):
+            raise diverged(number, _rate(optimizer), f"the loss is {float(loss)}")
         for callback in callbacks:
             callback.before_update(number)
         optimizer.step()
@@ -139,8 +142,7 @@ def fit(
         if number in marks:
             mean = reduce(state.total) / state.count
             if not math.isfinite(mean):
-                group = optimizer.param_groups[0]
-                raise diverged(number, group.get("max_lr", group["lr"]), f"the loss is {mean}")
+                raise diverged(number, _rate(optimizer), f"the mean loss of the last {state.count} steps is {mean}")
             entry: dict[str, float] = {"step": number, "loss": mean}
             state.total, state.count = 0.0, 0
             model.eval()
@@ -172,6 +174,30 @@ def one_cycle(
     """Return AdamW with a one-cycle schedule, whose highest learning rate is `learning_rate`."""
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused or None)
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+
+
+def _rate(optimizer: Any) -> float:  # noqa: ANN401 - as in `fit`
+    """Return the highest learning rate of an optimiser's schedule."""
+    group = optimizer.param_groups[0]
+    return float(group.get("max_lr", group["lr"]))
+
+
+def what_is_not_finite(outputs: Tensor | None, perturbed: Tensor | None = None, *, losses: Mapping[str, Tensor]) -> str:
+    """Return the cause of a loss that is not finite, for `diverged`.
+
+    Args:
+        outputs: of the model, rows first; None = unknown.
+        perturbed: bool (R, M), where features of the same rows were perturbed; None, or other rows = not mentioned.
+        losses: name -> part of the loss, in the order in which they are looked at.
+    """
+    if outputs is not None and outputs.dim() and not outputs.isfinite().all():
+        bad = ~outputs.isfinite().reshape(len(outputs), -1).all(1)
+        found = f"the model's output is not finite in {int(bad.sum())} of {len(bad)} rows"
+        if perturbed is not None and len(perturbed) == len(bad):
+            found += f", in {int((bad & perturbed.any(1)).sum())} of them with a perturbed feature"
+        return found
+    parts = (f"{name} is {float(part.detach())}" for name, part in losses.items() if not part.isfinite())
+    return next(parts, "the loss is not finite")
 
 
 def diverged(step: int, learning_rate: float, why: str) -> ConcordantError:

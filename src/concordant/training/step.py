@@ -17,7 +17,8 @@ from concordant.calibration import Perturbation, repeat_targets
 from concordant.calibration.distributed import Ranks
 from concordant.data.split import LabelKind
 from concordant.errors import ConcordantError
-from concordant.training.loop import Callback, TrainingState, diverged
+from concordant.modalities import values_are_known
+from concordant.training.loop import Callback, TrainingState, diverged, what_is_not_finite
 from concordant.training.methods import TrainingMethod
 from concordant.training.model import MultimodalModel
 
@@ -112,7 +113,7 @@ class TrainingStep(nn.Module):
             weights: of each instance (B,), 1 on average; None = 1.
 
         Raises:
-            ConcordantError: features are not finite.
+            ConcordantError: features are not finite; in one process on a CPU, the loss is not.
         """
         ranks = self.ranks
         if ranks is not None:
@@ -133,7 +134,12 @@ class TrainingStep(nn.Module):
         calibrator: Tensor = out.calibration.auxiliary_loss
         fusion: Tensor = self.model.fusion.auxiliary_loss(targets)
         if ranks is None or not ranks.whole:
-            loss = self.method.loss(out, targets, self.loss(out.logits, targets, weights)) + (calibrator + fusion)
+            task = self.method.loss(out, targets, self.loss(out.logits, targets, weights))
+            loss = task + (calibrator + fusion)
+            if ranks is None and loss.device.type == "cpu" and values_are_known() and not loss.isfinite():
+                parts = {"the calibrator's loss": calibrator, "the fusion's loss": fusion, "the task's loss": task}
+                why = what_is_not_finite(out.logits, out.calibration.perturbed, losses=parts)
+                raise diverged(self.state.step + 1, self.learning_rate, why)
             self.value = share * loss.detach()
             return loss if ranks is None else ranks.size * share * loss
         # Every process has the loss of all rows, with gradients for its own; of the fusion's own loss it has its share.
