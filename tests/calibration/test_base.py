@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations, prune
 from concordant import seeding
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.fill import fill_loss, misfit
 from concordant.calibration.objective import agreement_loss, clean_loss
 from concordant.calibration.perturbation import Perturbation, repeat_targets, with_copies
 from concordant.errors import ConcordantError, UsageError
@@ -29,7 +30,15 @@ from concordant.rivals import (
     SelfGate,
 )
 
-TRAINED = [ContextualCalibrator, SelfGate, JointGate]
+
+class Filled(ContextualCalibrator):
+    """The contextual calibrator with fill, under the promises of all."""
+
+    def __init__(self, sizes, **options):
+        super().__init__(sizes, fill="context", **options)
+
+
+TRAINED = [ContextualCalibrator, Filled, SelfGate, JointGate]
 # Those that learn from labels alone have their promises in tests/rivals.
 OTHERS = [GatedUnits, EntropyGate]
 ALL = [*TRAINED, *OTHERS, ModalityDropout, NoCalibrator]
@@ -142,6 +151,10 @@ def test_trained_output_is_reliability_times_gate_times_input(kind):
     for index, name in enumerate(SIZES):
         axes = LAYOUTS[name].replace("c", "d")
         expected = torch.einsum(f"{axes},b,bd->{axes}", features[name], out.reliability[:, index], out.gates[name])
+        if out.expected:
+            rest = torch.einsum("b,bd->bd", 1 - out.reliability[:, index], out.expected[name])
+            shape = [rest.shape["bd".index(axis)] if axis in "bd" else 1 for axis in axes]
+            expected = expected + (rest.T if axes.index("d") < axes.index("b") else rest).reshape(shape)
         same(out.features[name], expected, rtol=1e-12, atol=1e-12)
         assert not torch.equal(out.features[name], features[name])
 
@@ -455,19 +468,23 @@ def test_auxiliary_loss_is_the_weighted_sum(kind):
         pytest.skip("it has losses of its own, or none")
     features, masks = three(batch=12)
     options = {"clean_weight": 0.7, "dropout": 0.0}
-    if kind is ContextualCalibrator:
+    if issubclass(kind, ContextualCalibrator):
         options["agreement_weight"] = 0.3
     module = build(kind, **options).train()
     labels = torch.arange(12) % 3
     out = module(features, masks, labels=labels, generator=seeding.generator(1))
     copied = build(kind, **options).train()
-    made = copied.modulate(copied._summaries(*replay(copied, features, masks)))
+    summaries = copied._summaries(*replay(copied, features, masks))
+    made = copied.modulate(summaries)
     # Without reliability there is nothing to say of what was perturbed.
     weight = 0.7 if module.has_reliability else 0.0
     expected = weight * clean_loss(out.logits, out.perturbed, out.present)
-    if kind is ContextualCalibrator:
+    if isinstance(module, ContextualCalibrator):
         clean = ~out.perturbed.any(1)
         expected = expected + 0.3 * agreement_loss(made.embeddings, clean, out.present, labels)
+    if module.fills:
+        errors = misfit(copied.expect(made, out.reliability.clamp(max=1)), summaries.vectors)
+        expected = expected + 0.1 * fill_loss(errors, out.present & ~out.perturbed)
     same(out.auxiliary_loss, expected)
     assert module.auxiliary_loss() is out.auxiliary_loss
 

@@ -161,6 +161,7 @@ def test_the_losses_see_the_whole_batch_with_gradients_for_a_process_s_own_rows(
     torch.manual_seed(0)
     count, rows = 5, (2, 3)
     parts = {"shift": torch.randn(count, 2), "embeddings": torch.randn(count, 2, 3), "unimodal": None}
+    parts["misfit"] = torch.rand(count, 2)
     kept, present, perturbed = torch.rand(3, count, 2) < 0.5
     labels = torch.arange(count)
     leaves = {name: None if x is None else x.requires_grad_() for name, x in parts.items()}
@@ -173,6 +174,7 @@ def test_the_losses_see_the_whole_batch_with_gradients_for_a_process_s_own_rows(
     for place, (whole, every_present, every_perturbed, every_label) in together(rows, work):
         assert torch.equal(whole.shift, parts["shift"].double())
         assert torch.equal(whole.embeddings, parts["embeddings"].double())
+        assert torch.equal(whole.misfit, parts["misfit"].double())
         assert (whole.unimodal, whole.gates, whole.agreement) == (None, {}, None)
         for found, expected in (
             (whole.kept, kept),

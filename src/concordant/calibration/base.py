@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from concordant.calibration import ops
 from concordant.calibration.distributed import Ranks, whole_batch
+from concordant.calibration.fill import WEIGHT, blend, fill_loss, in_feature_units, misfit
 from concordant.calibration.modulation import START, Tolerant, reliability_from_shift
 from concordant.calibration.nonfinite import exporting, finite_where_present, require_finite
 from concordant.calibration.objective import FEWEST_CLASSES, agreement_loss, clean_loss
@@ -77,6 +78,8 @@ class Calibrator(Tolerant):
     fewest = 2  # modalities
     reads_summaries = True  # False: `modulate` gets presence alone, and no statistics are learnt
     scales_features = True  # False: features pass as they are
+    fills = False  # True: `expect` gives the features that scaled ones are blended with
+    absent = "keep"  # "fill": an absent modality's features become the expected ones
 
     def __init__(
         self,
@@ -117,6 +120,15 @@ class Calibrator(Tolerant):
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return reliability shifts and gates; every subclass implements it."""
+        raise NotImplementedError
+
+    def expect(self, modulation: Modulation, trust: Tensor) -> dict[str, Tensor]:
+        """Return the features that the others let one expect, (B, D) each, in standardised units; needed if it `fills`.
+
+        Args:
+            modulation: what `modulate` returned.
+            trust: (B, M), in [0, 1], the reliability before any tolerance; 0 where absent.
+        """
         raise NotImplementedError
 
     def own_loss(
@@ -180,13 +192,23 @@ class Calibrator(Tolerant):
             if self.training and perturbed is None and self.perturbation is not None:
                 made = perturb(batch, self.perturbation, generator=generator)
                 batch, perturbed = made.batch, made.perturbed
-            modulation = self.modulate(self._summaries(batch, perturbed))
+            summaries = self._summaries(batch, perturbed)
+            modulation = self.modulate(summaries)
+            here, kept = batch.present, modulation.kept
+            shift, gates = modulation.shift, modulation.gates
+            if not batch.all_present or len(self.names) == 1:
+                alone = here.sum(1, keepdim=True) <= 1  # nothing to compare with: passes as it is
+                shift = torch.where(alone, 0, shift)
+                gates = {name: torch.where(alone, 1, gate) for name, gate in gates.items()}
+            expected: dict[str, Tensor] = {}
+            if self.fills:
+                trust = torch.where(here, reliability_from_shift(shift).clamp(max=1), 0)
+                standardised = self.expect(modulation, trust)
+                for name, b in standardised.items():
+                    expected[name] = in_feature_units(b, cast(RunningStandardiser, self.standardise[name]))
+                if self.training:
+                    modulation = replace(modulation, misfit=misfit(standardised, summaries.vectors))
             loss = self._auxiliary_loss(modulation, batch.present, perturbed, labels)
-        here, kept = batch.present, modulation.kept
-        shift, gates = modulation.shift, modulation.gates
-        if not batch.all_present or len(self.names) == 1:
-            alone = here.sum(1, keepdim=True) <= 1  # nothing to compare with: passes as it is
-            shift, gates = torch.where(alone, 0, shift), {n: torch.where(alone, 1, gate) for n, gate in gates.items()}
         reliability = reliability_from_shift(shift if self.training else self.tolerated(shift))  # (B, M)
         if kept is not None:
             here = here & kept
@@ -198,7 +220,7 @@ class Calibrator(Tolerant):
         if self.training:
             self._last_loss = loss
         return Calibration(
-            features=self._scaled(batch, reliability, gates),
+            features=self._scaled(batch, reliability, gates, expected),
             names=self.names,
             reliability=reliability,
             gates=gates,
@@ -210,6 +232,7 @@ class Calibrator(Tolerant):
             auxiliary_loss=loss,
             all_present=batch.all_present and kept is None,
             decision=modulation.decision,
+            expected=expected,
         )
 
     def auxiliary_loss(self) -> Tensor:
@@ -288,18 +311,35 @@ class Calibrator(Tolerant):
             vectors[name], energies[name] = standardise(standardisers, both).tensor_split([summary.shape[1]], 1)
         return Summaries(vectors, energies, batch.present)
 
-    def _scaled(self, batch: ModalityBatch, reliability: Tensor, gates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the original features times reliability and gate.
+    def _scaled(
+        self,
+        batch: ModalityBatch,
+        reliability: Tensor,
+        gates: Mapping[str, Tensor],
+        expected: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Return the original features times reliability and gate, blended with the expected ones if there are any.
 
-        Padded steps and absent modalities pass as they are, but for NaN and infinity, which become 0.
+        Padded steps and, unless they are filled, absent modalities pass as they are, but for NaN and infinity, which
+        become 0.
         """
         found = {}
         for name, x in batch.features.items():
             layout, valid = batch.layouts[name], batch.valid(name)
             keep = None if valid is None else over(valid.unsqueeze(2), x, layout)
             if self.scales_features:
-                factor = (reliability[:, self.names.index(name), None] * gates[name]).unsqueeze(1)  # (B, 1, D)
+                w = reliability[:, self.names.index(name), None]  # (B, 1)
+                factor = (w * gates[name]).unsqueeze(1)  # (B, 1, D)
                 x = ops.scale(x, over(factor.to(x.dtype), x, layout), keep, axis=layout.batch)
+                if name in expected:
+                    b = over(expected[name].unsqueeze(1), x, layout)
+                    filled = blend(x, over(w.unsqueeze(1), x, layout), b, training=self.training)
+                    if self.absent == "fill":  # w is 0 there
+                        keep = over(batch.masks[name].unsqueeze(2), x, layout) if name in batch.masks else None
+                        absent = over(~batch.column(name)[:, None, None], x, layout)
+                        most = torch.finfo(x.dtype).max
+                        filled = torch.where(absent, b.clamp(-most, most).to(x.dtype), filled)
+                    x = filled if keep is None else torch.where(keep, filled, x)
             elif keep is not None:
                 x = ops.clear(x, keep)
             found[name] = x
@@ -321,6 +361,9 @@ class Calibrator(Tolerant):
             few = self.classes is not None and self.classes < FEWEST_CLASSES
             contrast = agreement_loss(modulation.embeddings, clean, present, None if few else labels)
             total = total + self.agreement_weight * contrast
+        if modulation.misfit is not None:
+            counted = present if perturbed is None else present & ~perturbed
+            total = total + WEIGHT * fill_loss(modulation.misfit, counted)
         own = self.own_loss(modulation, present, labels, perturbed)
         return total if own is None else total + own
 

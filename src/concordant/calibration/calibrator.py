@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from concordant import seeding
 from concordant.calibration.base import Calibrator, Options, linear
 from concordant.calibration.comparison import agreement, cue_count, cues, normalise
+from concordant.calibration.fill import ABSENT, FILLS, evidence_of_others, predictor
 from concordant.calibration.modulation import gate_from_activation
 from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
@@ -33,6 +34,8 @@ class ContextualOptions(Options, total=False):
     comparison_size: int
     classes: int | None
     unimodal_weight: float
+    fill: str
+    absent: str
     seed: int | None
 
 
@@ -90,6 +93,12 @@ class ContextualCalibrator(Calibrator):
         unimodal_weight: weight of the cross-entropy of the unimodal predictions, which teaches the encoders as well;
             0.5, or 0.2 for features that were extracted beforehand, as in `concordant run` and the estimators.
         dropout: on the standardised summaries, in training; 0.1, or 0.5 with some hundred instances.
+        fill: what a feature is blended with as its reliability w falls, x' = w g x + (1 - w) b. "none": nothing, it is
+            scaled towards zero, which suits a fusion that is trained with the calibrator. "mean": its running mean.
+            "context": what the other modalities let one expect of it, which suits a model that is trained already
+            (see `fit_plugin`). `Calibration.expected` has b.
+        absent: "keep": the features of an absent modality pass as they are. "fill": they become b, for a model that
+            does not handle absence; padded steps and modalities that are left out of the call do not.
         seed: for the initial weights, which depend on it and on the modalities' names but not on their
             order; None = drawn from PyTorch's global generator.
 
@@ -116,6 +125,8 @@ class ContextualCalibrator(Calibrator):
         classes: int | None = None,
         unimodal_weight: float = 0.5,
         dropout: float = 0.1,
+        fill: str = "none",
+        absent: str = "keep",
         seed: int | None = None,
     ) -> None:
         super().__init__(
@@ -131,12 +142,20 @@ class ContextualCalibrator(Calibrator):
             self.comparison_size = check.integer("comparison_size", comparison_size, 2)
             self.classes = None if classes is None else check.integer("classes", classes, 2, also=", or None")
             self.unimodal_weight = check.number("unimodal_weight", unimodal_weight)
+            check.choice("fill", fill, FILLS)
+            check.choice("absent", absent, ABSENT)
+            needs = "absent='fill' needs features to fill with; set fill='context' or fill='mean'"
+            check.require(absent != "fill" or fill != "none", needs)
+            after = f"{type(self).__name__} does not scale the features, which fill={fill!r} needs; use fill='none'"
+            check.require(self.scales_features or fill == "none", after)
+        self.fill, self.fills, self.absent = fill, fill != "none", absent
         self.needs_classes = classes is not None
         base = seeding.chosen(seed)
         counts = [self.energy_count(name) for name in self.names]
         self._order = sorted(range(len(self.names)), key=self.names.__getitem__)
         self.heads = nn.ModuleDict()
         self.unimodal = nn.ModuleDict()
+        self.predictors = nn.ModuleDict()
         for index, name in enumerate(self.names):
             with seeding.scope(base, "calibrator", "context", name):
                 queries = cue_count(index, counts)
@@ -149,6 +168,9 @@ class ContextualCalibrator(Calibrator):
                 # The name of the stream is older than the attribute's; with it a seed keeps its initial weights.
                 with seeding.scope(base, "calibrator", "opinion", name):
                     self.unimodal[name] = _unimodal_head(self.summary_size(name), self.classes)
+            if fill == "context":
+                with seeding.scope(base, "calibrator", "fill", name):
+                    self.predictors[name] = predictor(len(counts) - 1, self.comparison_size, self.sizes[name])
 
     def modulate(self, summaries: Summaries) -> Modulation:
         """Compare the summaries and turn the cues into reliability shifts and gates; the steps are docs/method.md's."""
@@ -175,6 +197,13 @@ class ContextualCalibrator(Calibrator):
             shifts.append(linear(head.reliability, torch.cat([h, t], 1)))  # (B, 1)
             gates[name] = gate_from_activation(linear(head.gate, h))  # (B, D)
         return Modulation(torch.cat(shifts, 1), gates, cosines, z, log_p)
+
+    def expect(self, modulation: Modulation, trust: Tensor) -> dict[str, Tensor]:
+        """Return what the embeddings of the other modalities predict, or the mean, which is 0 in standardised units."""
+        if self.fill == "mean" or modulation.embeddings is None:
+            return {name: trust.new_zeros(len(trust), size) for name, size in self.sizes.items()}
+        inputs = evidence_of_others(self._order, modulation.embeddings, trust)
+        return {name: linear(self.predictors[name], x) for name, x in zip(self.names, inputs, strict=True)}
 
     def shown_cues(self, kind: str, values: Tensor) -> Tensor:
         """Return the values from which cues are taken: all of them, unless a subclass hides some.

@@ -181,16 +181,16 @@ def whole_batch(
     ranks: Ranks, modulation: Modulation, present: Tensor, perturbed: Tensor | None, labels: Tensor | None
 ) -> tuple[Modulation, Tensor, Tensor | None, Tensor | None]:
     """Return the arguments of the auxiliary losses for the whole batch; gradients reach a process's own rows only."""
-    optional = (modulation.embeddings, modulation.unimodal, modulation.kept, perturbed, labels)
+    optional = (modulation.embeddings, modulation.unimodal, modulation.kept, modulation.misfit, perturbed, labels)
     there = [index for index, tensor in enumerate(optional) if tensor is not None]
     given = (tensor for tensor in optional if tensor is not None)
     shift, every_present, *joined = ranks.gather(modulation.shift, present, *given)
     found: list[Tensor | None] = [None] * len(optional)
     for index, tensor in zip(there, joined, strict=True):
         found[index] = tensor
-    embeddings, unimodal, kept, every_perturbed, every_label = found
+    embeddings, unimodal, kept, misfit, every_perturbed, every_label = found
     # Gates, cosines and decisions belong to the own rows, and no loss looks at them.
-    whole = Modulation(shift, {}, embeddings=embeddings, unimodal=unimodal, kept=kept)
+    whole = Modulation(shift, {}, embeddings=embeddings, unimodal=unimodal, kept=kept, misfit=misfit)
     return whole, every_present, every_perturbed, every_label
 
 

@@ -49,6 +49,8 @@ def gate_from_activation(activation: Tensor) -> Tensor:
 class Tolerant(nn.Module):
     """A module with a tolerance, part of its state dictionary where it is set; None at first.
 
+    Beside it may stand a `promise`, the numbers of what was shown of this tolerance (`concordant.attach.harm`).
+
     A calibrator that is trained beside a frozen model should leave alone whatever it has no strong case against: the
     model was made for its features as they are. A tolerance is added to the shift of the reliability logit, and what
     is then above 0, the shift of an untrained calibrator, is cut off: reliability is exactly 1 there.
@@ -56,10 +58,12 @@ class Tolerant(nn.Module):
 
     names: tuple[str, ...]
     tolerance: Tensor | None
+    promise: Tensor | None
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("tolerance", None)
+        self.register_buffer("promise", None)
 
     def tolerate(self, margin: float | Sequence[float] | None) -> None:
         """Set the tolerance, used in evaluation; training never depends on it.
@@ -68,16 +72,18 @@ class Tolerant(nn.Module):
 
         Args:
             margin: by how much a reliability logit may be below the usual 3 before anything is scaled down; one for
-                all modalities, or one per modality. None = no tolerance: reliability as it was trained.
+                all modalities, or one per modality. Infinity = nothing is scaled down. None = no tolerance: reliability
+                as it was trained.
 
         Raises:
-            UsageError: it is negative, not finite, or not one per modality.
+            UsageError: it is negative, not a number, or not one per modality.
         """
+        self.promise = None  # it was of another tolerance
         if margin is None:
             self.tolerance = None
             return
         margins = [margin] * len(self.names) if isinstance(margin, (int, float)) else list(margin)
-        if len(margins) != len(self.names) or not all(0 <= one < float("inf") for one in margins):
+        if len(margins) != len(self.names) or not all(one >= 0 for one in margins):
             raise UsageError(
                 f"margin must be a number of 0 or more, or one for each of {', '.join(self.names)}; found {margin}"
             )
@@ -90,9 +96,10 @@ class Tolerant(nn.Module):
         return (shift + self.tolerance.to(shift.dtype)).clamp(max=0)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        # Whether there is a tolerance is part of the state.
-        given = state_dict.get(f"{prefix}tolerance")
-        self.tolerance = None if given is None else torch.zeros_like(given, device=_device_of(self))
+        # Whether there are any is part of the state.
+        for name in ("tolerance", "promise"):
+            given = state_dict.get(prefix + name)
+            setattr(self, name, None if given is None else torch.zeros_like(given, device=_device_of(self)))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

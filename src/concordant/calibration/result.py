@@ -5,7 +5,7 @@ Shapes: summaries (B, S), energies (B, E), reliability (B, M), gates (B, D), agr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -15,7 +15,8 @@ class Calibration:
     """What a calibrator returns: the calibrated features, and why they are what they are.
 
     Args:
-        features: modality -> the original features times reliability and gate; same shape, dtype, device.
+        features: modality -> the original features times reliability and gate, blended with the expected ones where
+            the calibrator fills; same shape, dtype, device.
         names: the modalities in the declared order, the order of every M axis here.
         reliability: (B, M), in (0, 1.05); 1 = taken as it is, near 0 = suppressed; 0 where absent.
         gates: modality -> (B, D), in (0.5, 1.5).
@@ -30,6 +31,8 @@ class Calibration:
         decision: logits (B, C) of a method that decides itself and stands in for the fusion; None otherwise.
         fused: (B, H), the factor of the vector before the fusion's head, of a method that calibrates there instead of
             before the fusion; None otherwise.
+        expected: modality -> (B, D), the features that the other modalities let one expect, of every declared modality;
+            empty where the calibrator does not fill.
     """
 
     features: dict[str, Tensor]
@@ -45,6 +48,7 @@ class Calibration:
     all_present: bool = False
     decision: Tensor | None = None
     fused: Tensor | None = None
+    expected: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Modulation:
         unimodal: (B, M, C), logarithms of the probabilities that each modality gives the classes by itself, or None.
         kept: bool (B, M), False where a method leaves a modality out in training, or None.
         decision: logits (B, C) that stand in for the fusion's, or None.
+        misfit: (B, M), how far the expected features are from the actual ones, in standardised units, or None.
     """
 
     shift: Tensor
@@ -83,3 +88,4 @@ class Modulation:
     unimodal: Tensor | None = None
     kept: Tensor | None = None
     decision: Tensor | None = None
+    misfit: Tensor | None = None
