@@ -688,9 +688,27 @@ def test_taps_that_do_not_fit_are_refused_at_the_first_forward(way, taps, option
     assert all("forward" not in module.__dict__ for module in attached.model.modules())
 
 
-def test_a_model_that_changes_its_input_in_place_is_refused():
-    with pytest.raises(ConcordantError, match="changes its input in place before the taps"):
-        made(in_place)[1](*batch())
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_model_may_change_its_input_in_place_once(grad):
+    model, attached = made(in_place)
+    inputs = batch()
+    with torch.set_grad_enabled(grad):
+        expected = model.eval()(inputs[0].clone(), inputs[1])
+        for attempt in range(3):
+            given = inputs[0].clone()
+            assert torch.equal(attached.eval()(given, inputs[1]), expected), attempt
+            assert torch.equal(given, 2 * inputs[0])
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_model_that_needs_two_passes_and_changes_its_input_in_place_is_refused(mode):
+    def way(m, a, v):
+        a.mul_(2)
+        return m.head(torch.cat([m.audio_net(a).relu(), m.visual_net(v)], 1))
+
+    inputs = batch()
+    with mode(), pytest.raises(ConcordantError, match="changes its input in place before the taps"):
+        made(way)[1](inputs[0].clone(), inputs[1])
 
 
 def test_a_model_whose_way_depends_on_tapped_values_is_refused():
@@ -698,8 +716,8 @@ def test_a_model_whose_way_depends_on_tapped_values_is_refused():
 
     def way(m, a, v):
         calls.append(1)
-        a = m.audio_net(a)
-        return m.head(torch.cat([a, m.visual_net(v) if len(calls) % 2 else a], 1))
+        a = m.audio_net(a).relu()
+        return m.head(torch.cat([a, m.visual_net(v) if len(calls) < 3 else a], 1))
 
     with pytest.raises(ConcordantError, match="the taps of visual were reached at first and not again"):
         made(way)[1](*batch())

@@ -15,7 +15,7 @@ from torch import nn
 
 from concordant import seeding
 from concordant.attach.arguments import Address, Source, check_addresses, check_sources
-from concordant.attach.hooks import RandomState, cuda_devices
+from concordant.attach.hooks import ModelState, RandomState, cuda_devices
 from concordant.attach.taps import Tap, check_taps, core_of, find_module, read_layouts, read_tap
 from concordant.attach.wrapper import Attached, Settings, without_calibrator
 from concordant.calibration.base import Calibrator
@@ -53,10 +53,13 @@ def attach(
     checkpoint of the model loads into it, and its own loads into the model after `without_calibrator`, or with
     strict=False. Parameters stay the same objects.
 
-    Without `at`, forward runs twice: up to the last tap, then again with kept outputs in place of submodules that ran.
-    No submodule up to its tap runs twice; the code of forward itself, and submodules that use a tapped feature before
-    the last tap, do. State other than numbers and buffers that such code changes is changed twice. Under gradient
-    checkpointing tap the checkpointed block itself, with use_reentrant=False.
+    Without `at`, a model that uses a tapped feature before the last tap runs twice: up to the last tap, then again with
+    kept outputs in place of submodules that ran. No submodule up to its tap runs twice then; the code of forward
+    itself, and submodules that use a tapped feature before the last tap, do. What the first run changes in the model is
+    put back: attributes and containers among them, hooks, parameters, buffers, random numbers. What it changes
+    elsewhere, such as in a file or a global variable, stays. The first forward pass in training and the first in
+    evaluation find out which models need this, so everything may run twice in them. Under gradient checkpointing tap
+    the checkpointed block itself, with use_reentrant=False.
 
     Args:
         model: any module. It may be wrapped in DistributedDataParallel or DataParallel of one process; wrap the
@@ -176,17 +179,18 @@ def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - 
 
 
 def _run_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
-    """Run one batch in evaluation mode, and restore random generators and modes."""
+    """Run one batch in evaluation mode, and restore what it changes in the model, and random generators."""
     modes = [(module, module.training) for module in attached.modules()]
-    state = RandomState(cuda_devices(attached.model))
+    random, state = RandomState(cuda_devices(attached.model)), ModelState(attached.model.modules())
     try:
         attached.eval()
         with torch.no_grad():
             call_with(attached, example)
     finally:
+        state.restore()
         for module, mode in modes:
             module.training = mode
-        state.restore()
+        random.restore()
     if attached.calibrator is not None:
         attached.calibrator.train(attached.training)
 

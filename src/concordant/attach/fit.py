@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from concordant import seeding
 from concordant.attach import Attached, attach, call_with
 from concordant.attach.arguments import Address
+from concordant.attach.hooks import ModelState
 from concordant.attach.taps import map_tensors, tensors_of
 from concordant.calibration.base import Calibrator
 from concordant.calibration.modulation import START
@@ -60,7 +61,10 @@ def fit_plugin(
     """Attach a calibrator to a trained model and train it.
 
     Args:
-        model: a trained model; with freeze="backbone" its weights and buffers do not change.
+        model: a trained model. With freeze="backbone" its weights, buffers, hooks and attributes (nested containers,
+            arrays and random generators among them) are afterwards as they were, also if its forward writes them, as
+            queues, counters and momentum teachers do; while fitting such a model may change. Values outside the
+            model, and in objects of other packages that it holds, are not put back.
         loader: an iterable of (inputs, targets) that can be iterated repeatedly and should shuffle; inputs are a
             tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
         taps: as for `attach`.
@@ -175,33 +179,35 @@ def fit_plugin(
         now.backward()  # type: ignore[no-untyped-call]
         return now.detach()
 
-    selector = CheckpointSelector()
-    if validation is not None:  # the initial state, which leaves the model unchanged, is a candidate too
-        selector.offer(*evaluate(), 0, lambda: snapshot(attached))
-    with seeding.in_order(where):
-        fit(
-            attached,
-            step,
-            _endless(loader),
-            optimizer,
-            schedule,
-            steps=total,
-            evaluate=None if alone or validation is None else evaluate,
-            selector=selector,
-            stream=seeding.Stream(seed, "fit_plugin", device=where),
-        )
-    attached.eval()
-    if alone:
-        _tolerate(attached, tolerance, validation)
-        if validation is None or evaluate()[0] >= selector.best:
-            return attached
-        warnings.warn(
-            "fit_plugin: the model makes fewer mistakes on the validation data without the calibrator, which is left "
-            "untrained and changes nothing; raise tolerance, or fit it on more data outside the model's training set",
-            stacklevel=2,
-        )
-    selector.restore(attached)
-    return attached
+    with ModelState(attached.model.modules() if freeze == "backbone" else ()):
+        selector = CheckpointSelector()
+        if validation is not None:  # the initial state, which leaves the model unchanged, is a candidate too
+            selector.offer(*evaluate(), 0, lambda: snapshot(attached))
+        with seeding.in_order(where):
+            fit(
+                attached,
+                step,
+                _endless(loader),
+                optimizer,
+                schedule,
+                steps=total,
+                evaluate=None if alone or validation is None else evaluate,
+                selector=selector,
+                stream=seeding.Stream(seed, "fit_plugin", device=where),
+            )
+        attached.eval()
+        if alone:
+            _tolerate(attached, tolerance, validation)
+            if validation is None or evaluate()[0] >= selector.best:
+                return attached
+            warnings.warn(
+                "fit_plugin: the model makes fewer mistakes on the validation data without the calibrator, which is "
+                "left untrained and changes nothing; raise tolerance, or fit it on more data outside the model's "
+                "training set",
+                stacklevel=2,
+            )
+        selector.restore(attached)
+        return attached
 
 
 @torch.no_grad()

@@ -6,16 +6,21 @@ after an error. PyTorch's forward hooks do not suffice, because they cannot skip
 
 from __future__ import annotations
 
+import copy
+import inspect
 import random
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from functools import partial
-from types import MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import checkpoint as checkpointing
 
 from concordant.attach.taps import Tap
@@ -24,7 +29,6 @@ from concordant.errors import UsageError
 Run = Callable[..., Any]
 Answer = Callable[[nn.Module, Run, tuple[Any, ...], dict[str, Any]], Any]
 _ABSENT = object()
-_PLAIN = (bool, int, float, str, type(None))
 
 
 def interceptable(root: nn.Module) -> list[nn.Module]:
@@ -42,26 +46,53 @@ def interceptable(root: nn.Module) -> list[nn.Module]:
     return list(found.values())[1:]
 
 
+class Interception:
+    """A replacement of a method: `answer(module, run, args, kwargs)`, which looks like the original `run`.
+
+    It is bound to its module by `MethodType`, which shows `check_checkpointing` the module.
+    """
+
+    def __init__(self, run: Run, answer: Answer) -> None:
+        self.run, self.answer = run, answer
+
+    def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Answer a call of the method."""
+        return self.answer(module, self.run, args, kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The signature of `run`, after the module itself."""
+        signature = inspect.signature(self.run)
+        first = inspect.Parameter("_module", inspect.Parameter.POSITIONAL_ONLY)
+        return signature.replace(parameters=[first, *signature.parameters.values()])
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the original's, such as __name__ and __doc__
+        if name == "run":  # not there yet, while a copy is made
+            raise AttributeError(name)
+        return getattr(self.run, name)
+
+
 @contextmanager
-def intercepted(modules: Iterable[nn.Module], answer: Answer, *, whole: bool = True) -> Iterator[None]:
+def intercepted(
+    modules: Iterable[nn.Module], answer: Answer, *, whole: bool = True, method: str = "forward"
+) -> Iterator[None]:
     """Replace the calls of modules by `answer(module, run, args, kwargs)` while a block runs.
 
     `run` is the original callable. It enters the module's own `forward`, and those of submodules, which are intercepted
-    too; `answer` must let them through. With whole=False only `forward` is intercepted, and hooks run around it.
+    too; `answer` must let them through. With whole=False only `method` is intercepted, and hooks run around it.
     """
     undo: list[tuple[dict[str, Any], str, Any]] = []
 
     def put(module: nn.Module, key: str, run: Run) -> None:
         undo.append((module.__dict__, key, module.__dict__.get(key, _ABSENT)))
-        # A method, which shows `check_checkpointing` its module.
-        module.__dict__[key] = MethodType(lambda of, *args, **kwargs: answer(of, run, args, kwargs), module)
+        module.__dict__[key] = MethodType(Interception(run, answer), module)
 
     try:
         for module in modules:
             if whole:
                 put(module, "_compiled_call_impl", module._compiled_call_impl or module._call_impl)
             if not isinstance(module, torch.jit.ScriptModule):
-                put(module, "forward", module.forward)
+                put(module, method, getattr(module, method))
         yield
     finally:
         for attributes, key, value in reversed(undo):
@@ -71,29 +102,187 @@ def intercepted(modules: Iterable[nn.Module], answer: Answer, *, whole: bool = T
                 attributes[key] = value
 
 
-class ModuleState:
-    """Snapshot of plain attributes and buffers; until `restore` the modules work on copies of their buffers."""
+class ModelState:
+    """Snapshot of what modules hold, to put it back, or to repeat later what has changed since.
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        self._saved = [
-            (m, set(m.__dict__), {k: v for k, v in m.__dict__.items() if isinstance(v, _PLAIN)}, dict(m._buffers))
-            for m in modules
-        ]
-        copies: dict[int, Tensor] = {}  # modules may share a buffer
-        for module, _, _, buffers in self._saved:
-            for name, buffer in buffers.items():
-                if buffer is not None:
-                    module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+    It covers attributes, hooks, parameters, buffers and random generators, and what lies in nested containers, arrays
+    and objects of the model's own package. A module that still has to find its sizes (LazyLinear) is left out.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._containers: dict[tuple[Any, ...], tuple[Any, Any]] = {}  # path -> container, copy of what it holds
+        self._tensors: dict[int, tuple[Tensor, Tensor, bool]] = {}  # copies of the values, and requires_grad
+        self._others: dict[int, tuple[Any, Any]] = {}  # random generators and arrays
+        self._classes = [(m, type(m)) for m in modules if not _uninitialised(m)]
+        self._seen: set[int] = set()
+        self._copies: dict[int, Tensor] = {}  # modules may share a buffer
+        for module, kind in self._classes:
+            self._visit((module,), module.__dict__, kind.__module__.partition(".")[0])
+
+    def _visit(self, path: tuple[Any, ...], value: Any, package: str) -> None:  # noqa: ANN401
+        """Copy a value if it can change in place, and whatever it holds."""
+        if isinstance(value, _FIXED) or id(value) in self._seen:
+            return
+        if isinstance(value, Tensor):
+            if not value.is_meta and not is_lazy(value):
+                with torch.no_grad():
+                    self._tensors[id(value)] = (value, value.detach().clone(), value.requires_grad)
+            return
+        self._seen.add(id(value))
+        if isinstance(value, _CONTAINERS):
+            self._containers[path] = (value, _held(value))
+            items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, item in items:
+                self._visit((*path, key), item, package)
+        elif isinstance(value, tuple):
+            for key, item in enumerate(value):
+                self._visit((*path, key), item, package)
+        elif isinstance(value, torch.Generator):
+            self._others[id(value)] = (value, value.get_state())
+        elif isinstance(value, random.Random):
+            self._others[id(value)] = (value, value.getstate())
+        elif type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "__array__"):
+            self._others[id(value)] = (value, value.copy())
+        elif hasattr(value, "bit_generator"):
+            self._others[id(value)] = (value, copy.deepcopy(value.bit_generator.state))
+        elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, ModuleType)):
+            own = type(value).__module__.partition(".")[0] in (package, "types") or is_dataclass(value)
+            if own and isinstance(value.__dict__, dict):
+                self._visit((*path, _OBJECT), value.__dict__, package)
+
+    def __enter__(self) -> None:
+        """Restore after a block."""
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+
+    def use_copies(self, module: nn.Module) -> None:
+        """Let a module work on copies of its buffers until `restore`, so that no graph misses the originals."""
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not is_lazy(buffer):
+                module._buffers[name] = self._copies.setdefault(id(buffer), buffer.clone())
 
     def restore(self) -> None:
-        """Restore the attributes and buffers, and remove new ones."""
-        for module, names, attributes, buffers in self._saved:
-            for name in [k for k, v in module.__dict__.items() if k not in names and isinstance(v, _PLAIN)]:
-                del module.__dict__[name]
-            module.__dict__.update(attributes)
-            for name in set(module._buffers) - set(buffers):
-                del module._buffers[name]
-            module._buffers.update(buffers)
+        """Put back everything, in place."""
+        for module, kind in self._classes:
+            if type(module) is not kind:
+                module.__class__ = kind
+        for container, held in self._containers.values():
+            _fill(container, held)
+        for tensor, value, flag in self._tensors.values():
+            if tensor.requires_grad is not flag and tensor.is_leaf:
+                tensor.requires_grad_(flag)
+            _put(tensor, value)
+        for thing, value in self._others.values():
+            if isinstance(thing, torch.Generator):
+                thing.set_state(value)
+            elif isinstance(thing, random.Random):
+                thing.setstate(value)
+            elif hasattr(thing, "bit_generator"):
+                thing.bit_generator.state = value
+            elif thing.shape:
+                thing[...] = value
+
+    def changes(self) -> Callable[[], None]:
+        """Return a function that repeats what has changed in containers and tensors since the snapshot."""
+        containers: list[tuple[tuple[Any, ...], Any, Any]] = []
+        for path, (container, held) in self._containers.items():
+            if _at(path) is container and not _alike(container, held):
+                containers.append((path, held, _held(container)))
+        tensors = [
+            (tensor, tensor.detach().clone())
+            for tensor, value, _ in self._tensors.values()
+            if not _unchanged(tensor, value)
+        ]
+
+        def repeat() -> None:
+            for path, before, after in containers:
+                container = _at(path)
+                if not isinstance(container, _CONTAINERS):
+                    continue
+                if isinstance(container, dict):
+                    for key in [key for key in before if key not in after]:
+                        container.pop(key, None)
+                    container.update({k: v for k, v in after.items() if k not in before or before[k] is not v})
+                elif isinstance(container, list) and _alike(after[: len(before)], before):
+                    container.extend(after[len(before) :])
+                else:
+                    _fill(container, after)
+            for tensor, value in tensors:
+                _put(tensor, value)
+
+        return repeat
+
+
+_CONTAINERS = (dict, list, deque, set)
+_FIXED = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    type,
+    FunctionType,
+    BuiltinFunctionType,
+    MethodType,
+    partial,
+)
+_OBJECT = object()  # in a path: the attributes of the object
+
+
+def _uninitialised(module: nn.Module) -> bool:
+    return any(is_lazy(x) for x in (*module._parameters.values(), *module._buffers.values()) if x is not None)
+
+
+def _at(path: tuple[Any, ...]) -> Any:  # noqa: ANN401
+    """Return what lies at a path of `ModelState` now; None if nothing does."""
+    value = path[0].__dict__
+    for key in path[1:]:
+        try:
+            value = value.__dict__ if key is _OBJECT else value[key]
+        except (LookupError, TypeError, AttributeError):
+            return None
+    return value
+
+
+def _held(container: Any) -> Any:  # noqa: ANN401
+    """Return a copy of what a container holds, as a dictionary, a set or a list."""
+    if isinstance(container, dict):
+        return dict(container)
+    return set(container) if isinstance(container, set) else list(container)
+
+
+def _alike(one: Any, two: Any) -> bool:  # noqa: ANN401
+    """Return whether two containers of one kind hold the same objects in the same order."""
+    if len(one) != len(two):
+        return False
+    if isinstance(one, dict):
+        return all(k is j and v is w for (k, v), (j, w) in zip(one.items(), two.items(), strict=True))
+    return one == two if isinstance(one, set) else all(x is y for x, y in zip(one, two, strict=True))
+
+
+def _fill(container: Any, held: Any) -> None:  # noqa: ANN401
+    """Replace what a container holds."""
+    if not _alike(container, held):
+        container.clear()
+        (container.extend if isinstance(container, (list, deque)) else container.update)(held)
+
+
+def _unchanged(tensor: Tensor, value: Tensor) -> bool:
+    return tensor.shape == value.shape and tensor.dtype == value.dtype and torch.equal(tensor.detach(), value)
+
+
+def _put(tensor: Tensor, value: Tensor) -> None:
+    """Set a tensor's values without a trace in the autograd graph."""
+    if _unchanged(tensor, value):
+        return
+    if tensor.shape != value.shape or tensor.dtype != value.dtype:
+        tensor.data = value.clone()
+    else:
+        with torch.inference_mode(tensor.is_inference()):
+            tensor.data.copy_(value)
 
 
 class RandomState:
@@ -146,12 +335,17 @@ def cuda_devices(module: nn.Module, inputs: Iterable[Tensor] = ()) -> list[int]:
     return sorted({torch.cuda.current_device() if d.index is None else d.index for d in devices})
 
 
-def check_checkpointing(module: nn.Module, tap: Tap) -> None:
-    """Raise UsageError if gradient checkpointing would run a tap again in the backward pass, without the calibrator."""
-    frame = sys._getframe(1)
+def check_checkpointing(module: nn.Module, tap: Tap) -> bool:
+    """Return whether a tap runs under gradient checkpointing.
+
+    Raises:
+        UsageError: the backward pass would run it again without the calibrator.
+    """
+    frame, found = sys._getframe(1), False
     while frame is not None:
         code = frame.f_code
         if code.co_name == "checkpoint" and code.co_filename == checkpointing.__file__:
+            found = True
             function = frame.f_locals.get("function")
             while isinstance(function, partial):  # models bind keyword arguments with it
                 function = function.func
@@ -166,3 +360,4 @@ def check_checkpointing(module: nn.Module, tap: Tap) -> None:
                     "block itself"
                 )
         frame = frame.f_back  # type: ignore[assignment]
+    return found

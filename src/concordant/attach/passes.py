@@ -1,13 +1,15 @@
-"""One forward pass of a tapped model, as two passes: up to the last tap, then again with calibrated features.
+"""One forward pass of a tapped model with calibrated features.
 
-A model may use the feature of one modality before that of the next exists. The first pass runs forward until every tap
-is reached, keeps the output of every submodule call, and abandons forward there. The features are calibrated together.
-In the second pass a kept call returns its output without running, a tap returns its calibrated feature, and everything
-after the last tap runs as usual.
+Features are calibrated together once the last tap is reached. Most models do not use a feature before. For these one
+pass suffices: an earlier tap returns a placeholder, which is filled with its calibrated feature at the last tap.
 
-A call whose inputs derive from a tapped feature before the last tap runs in both passes, in the first without leaving a
-trace. Operations of forward itself between submodules run twice as well. Random numbers, plain attributes and buffers
-end as after a single pass.
+A model that uses a feature before the last tap runs in two passes. The first pass runs forward until every tap is
+reached, keeps the output of every submodule call, and abandons forward there. In the second pass a kept call returns
+its output without running, a tap returns its calibrated feature, and everything after the last tap runs as usual. A
+call whose inputs derive from a tapped feature before the last tap runs in both passes, in the first without leaving a
+trace. Operations of forward itself between submodules run twice as well. What the model holds ends as after one pass.
+
+Which way a model needs shows in its first pass, which is undone if it does not suffice.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from concordant.attach.hooks import (
-    ModuleState,
+    ModelState,
     RandomState,
     Run,
     check_checkpointing,
@@ -33,6 +35,7 @@ from concordant.attach.taps import Path, Tap, find_module, map_tensors, replaced
 from concordant.errors import ConcordantError, UsageError
 
 Call = tuple[str, int]  # a submodule's name and the number of its call
+Calibrate = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
 # Functions whose result depends on the shape of a tensor alone.
 _SHAPE_ONLY = {
@@ -61,6 +64,42 @@ class Tainted(Tensor):
 def taint(tensor: Tensor) -> Tensor:
     """Return a plain tensor as `Tainted`; parameters and other subclasses are returned unchanged."""
     return tensor.as_subclass(Tainted) if type(tensor) is Tensor else tensor
+
+
+# What may be read of a placeholder: its calibrated feature has the same.
+_getters: Any = Tensor
+_OF_KIND = {*(_getters.dtype.__get__, _getters.device.__get__), Tensor.is_floating_point, torch.is_floating_point}
+_OF_SHAPE = {
+    *_SHAPE_ONLY,
+    *(_getters.shape.__get__, _getters.ndim.__get__, Tensor.size, Tensor.dim, Tensor.numel, Tensor.__len__),
+}
+
+
+class Placeholder(Tensor):
+    """A feature that is not calibrated yet, on the device "meta": nothing can use it unnoticed."""
+
+    pending: tuple[Tensor, bool, Callable[[], None]]  # the feature, whether its shape stays, what to do at a use
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        """Answer a question about size, type or device; report any other use."""
+        found = [x for x in tensors_of((args, kwargs or {})) if type(x) is Placeholder]
+        with torch._C.DisableTorchFunctionSubclass():
+            for x in found:
+                _, stays, report = x.pending
+                if func not in _OF_KIND and not (stays and func in _OF_SHAPE):
+                    report()
+            real = {id(x): x.pending[0] for x in found}
+            args, kwargs = map_tensors((args, kwargs or {}), lambda x: real.get(id(x), x))
+            return func(*args, **kwargs)
+
+    def fill(self, calibrated: Tensor) -> bool:
+        """Become a calibrated feature, wherever the model holds this; return False if that is impossible."""
+        try:
+            torch.utils.swap_tensors(self, calibrated)  # type: ignore[no-untyped-call]
+        except RuntimeError:  # something else refers to it
+            return False
+        return True
 
 
 class Ancestry:
@@ -114,6 +153,7 @@ class _Kept:
     """A call of the first pass."""
 
     output: Any  # copied before later in-place changes; an input that it returned is an `_Input`
+    repeat: Callable[[], None]  # what the call changed in the modules
     changed: dict[int, tuple[Tensor, Tensor, int | Tensor]]  # number of an input -> new value, the input, its version
     random: RandomState  # after the call
 
@@ -126,24 +166,44 @@ class _Input:
 
 
 class _Abandon(BaseException):
-    """Raised at the last tap to end the first pass; a model's `except Exception` does not catch it."""
+    """Raised to end a pass; a model's `except Exception` does not catch it."""
 
 
-class TwoPasses:
+class Known:
+    """What earlier passes of a model have shown.
+
+    Attributes:
+        tainted: calls that derive from a tap although their inputs show no taint. A later pass may have no autograd
+            graph to show it.
+        passes: training mode -> passes needed.
+    """
+
+    def __init__(self) -> None:
+        self.tainted: set[Call] = set()
+        self.passes: dict[bool, int] = {}
+
+
+class Passes:
     """One forward pass of a model.
 
     Args:
         core: the model, without wrappers.
         taps: modality -> tap.
         watched: label -> tap of masks and presence, whose outputs are not changed.
-        tainted: calls that derive from a tap although their inputs show no taint. Updated here, and reused by the next
-            forward pass, which may have no autograd graph to show it.
+        known: what earlier passes have shown; updated here.
+        doubled: whether calibrated features have twice the rows.
     """
 
     def __init__(
-        self, core: nn.Module, taps: Mapping[str, Tap], watched: Mapping[str, Tap], tainted: set[Call]
+        self,
+        core: nn.Module,
+        taps: Mapping[str, Tap],
+        watched: Mapping[str, Tap],
+        known: Known,
+        *,
+        doubled: bool = False,
     ) -> None:
-        self.core, self.taps, self.all, self.tainted = core, taps, {**taps, **watched}, tainted
+        self.core, self.taps, self.all, self.known, self.doubled = core, taps, {**taps, **watched}, known, doubled
         self.names = {id(module): name for name, module in core.named_modules()}
         self.at: dict[int, list[tuple[str, Tap]]] = {}
         for label, tap in self.all.items():
@@ -154,40 +214,130 @@ class TwoPasses:
             if id(module) not in self.at and any(id(child) in self.at for child in module.modules())
         }
         self.devices: list[int] = []
+        self.grad, self.context = torch.is_grad_enabled(), _context()
         self.depth = 0  # of running calls, whose inner calls are not answered
         self.counts: dict[int, int] = {}
         self.kept: dict[Call, _Kept] = {}
         self.found: dict[str, tuple[Tensor, Path]] = {}
+        self.placeholders: dict[str, Placeholder] = {}
+        self.used = False  # a placeholder, so that one pass does not suffice
+        self.failure: BaseException | None = None  # of the calibrator
         self.ancestry = Ancestry()
         self.calibrated: dict[str, Tensor] = {}
         self.reached: set[str] = set()
         self.versions: dict[int, int | Tensor] = {}  # of the model's inputs, as kept calls leave them
 
-    def __call__(
-        self,
-        forward: Run,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        calibrate: Callable[[dict[str, Tensor]], Mapping[str, Tensor]],
-    ) -> Any:  # noqa: ANN401 - the model's output
+    def __call__(self, forward: Run, args: tuple[Any, ...], kwargs: dict[str, Any], calibrate: Calibrate) -> Any:  # noqa: ANN401
         """Return the output of the model's `forward(*args, **kwargs)` with calibrated features.
 
         `calibrate` takes label -> tapped output and returns modality -> calibrated feature.
 
         Raises:
             UsageError: a tap is not reached, is reached twice, or depends on another.
-            ConcordantError: the model changes its input in place, or reaches other taps in the second pass.
+            ConcordantError: the model needs two passes, and changes its input in place or reaches other taps in the
+                second.
         """
-        modules, inputs = interceptable(self.core), tensors_of((args, kwargs))
-        self.versions = {id(x): version_of(x) for x in inputs}
-        self.devices = cuda_devices(self.core, inputs)
-        start, state = RandomState(self.devices), ModuleState([m for m in self.core.modules() if id(m) in self.open])
+        self.calibrate, mode = calibrate, self.core.training
+        self.devices = cuda_devices(self.core, tensors_of((args, kwargs)))
+        needed = self.known.passes.get(mode)
+        if needed != 2:
+            done, out = self._once(forward, args, kwargs, certain=needed == 1)
+            self.known.passes[mode] = 1 if done else 2
+            if done:
+                return out
+        return self._twice(forward, args, kwargs)
+
+    def _once(self, forward: Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, certain: bool) -> tuple[bool, Any]:
+        """Run one pass; return whether it sufficed, and the output. Otherwise everything is as it was."""
+        modules = self.core.modules() if not certain else (m for m in self.core.modules() if id(m) in self.open)
+        start, state = RandomState(self.devices), ModelState(modules)
+        given = tensors_of((args, kwargs))
+        values = None if certain else [x.clone() for x in given]
+        versions = [version_of(x) for x in given]
         first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)  # forward may take keys out of a dictionary
         try:
-            with intercepted(modules, self._first), suppress(_Abandon):
-                forward(*first_args, **first_kwargs)
-        finally:
+            with intercepted(interceptable(self.core), self._only):
+                out = forward(*first_args, **first_kwargs)
+            if self.failure is None and not self.used:
+                self._require_taps()
+                if not any(x.is_meta for x in tensors_of(out)) or any(x.is_meta for x in self.core.parameters()):
+                    return True, out
+        except _Abandon:
+            pass
+        except ConcordantError:
             state.restore()
+            raise
+        except Exception:
+            if certain or not self.placeholders:
+                raise
+        state.restore()
+        if self.failure is not None:
+            raise self.failure
+        start.restore()
+        if values is not None:  # the inputs, as far as autograd does not know of the change
+            for x, version, value in zip(given, versions, values, strict=True):
+                if changed_since(x, version):
+                    x.data.copy_(value)
+        self.counts, self.found, self.placeholders, self.depth = {}, {}, {}, 0
+        return False, None
+
+    def _only(self, module: nn.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Answer a call of a single pass: run it, and take the features of a tap."""
+        if self.depth or id(module) in self.open:
+            return run(*args, **kwargs)
+        if self.used or self.failure is not None:
+            raise _Abandon  # the model caught the first one
+        _, labels = self._identify(module)
+        if not self.calibrated and any(type(x) is Placeholder for x in tensors_of((args, kwargs))):
+            self._use()
+        with self._inside():
+            output = run(*args, **kwargs)
+        for label in labels:
+            feature, path = self.all[label].find(output, label)
+            if label in self.taps and check_checkpointing(module, self.taps[label]):
+                self._use()
+            self.found[label] = (feature.clone(), path)
+        if labels and self._complete() and not self.calibrated:
+            self._calibrate_within()
+            with torch.set_grad_enabled(self.grad):  # the encoders may run under no_grad
+                filled = [one.fill(self.calibrated[label].clone()) for label, one in self.placeholders.items()]
+            if not all(filled):
+                self._use()
+        for label in labels:
+            if label in self.taps:
+                path, new = self.found[label][1], self.calibrated.get(label)
+                if new is None:
+                    new = self.placeholders[label] = self._placeholder(self.found[label][0])
+                output = replaced(output, path, new)
+        return output
+
+    def _calibrate_within(self) -> None:
+        """Calibrate inside the model's forward, as if outside it; a model must not catch the calibrator's errors."""
+        if _context() != self.context:
+            self._use()
+        state = RandomState(self.devices)
+        try:
+            with torch.set_grad_enabled(self.grad):
+                self.calibrated = dict(self.calibrate({label: feature for label, (feature, _) in self.found.items()}))
+        except BaseException as error:  # the end of `Attached.calibrate` too
+            self.failure = error
+            raise _Abandon from None
+        state.restore()
+
+    def _placeholder(self, feature: Tensor) -> Placeholder:
+        """Return a placeholder of a feature."""
+        with torch.no_grad(), torch.inference_mode(mode=False):
+            made = torch.empty_like(feature, device="meta").as_subclass(Placeholder)
+        made.pending = (feature, not self.doubled, self._use)
+        return made
+
+    def _use(self) -> None:
+        """End a single pass."""
+        self.used = True
+        raise _Abandon
+
+    def _require_taps(self) -> None:
+        """Raise UsageError if forward ended without reaching every tap."""
         missing = [label for label in self.all if label not in self.found]
         if missing:
             written = ", ".join(f"{self.all[label].written!r} ({label})" for label in missing)
@@ -195,11 +345,28 @@ class TwoPasses:
                 f"the taps {written} did not fire: forward went through without calling them; tap submodules that "
                 "every forward calls, and call them as modules, not through other methods"
             )
+
+    def _twice(self, forward: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Run two passes."""
+        modules, inputs = interceptable(self.core), tensors_of((args, kwargs))
+        self.versions = {id(x): version_of(x) for x in inputs}
+        start, state = RandomState(self.devices), ModelState(self.core.modules())
+        for module in self.core.modules():
+            if id(module) in self.open:
+                state.use_copies(module)
+        first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)
+        try:
+            with intercepted(modules, self._first), suppress(_Abandon):
+                forward(*first_args, **first_kwargs)
+        finally:
+            state.restore()
+        self._require_taps()
         if any(changed_since(x, self.versions[id(x)]) for x in inputs):
             raise ConcordantError(
                 "the model changes its input in place before the taps, which two passes would do twice; give it a copy"
             )
-        self.calibrated = dict(calibrate({label: feature for label, (feature, _) in self.found.items()}))
+        if not self.calibrated:  # by a single pass
+            self.calibrated = dict(self.calibrate({label: feature for label, (feature, _) in self.found.items()}))
         start.restore()
         self.counts = {}
         with intercepted(modules, self._second):
@@ -220,12 +387,13 @@ class TwoPasses:
             raise _Abandon  # the model caught the first one
         call, labels = self._identify(module)
         inputs = tensors_of((args, kwargs))
-        tainted = call in self.tainted or any(isinstance(x, Tainted) for x in inputs)
+        tainted = call in self.known.tainted or any(isinstance(x, Tainted) for x in inputs)
         if self.found and (tainted or self.ancestry.has_descendant(inputs)):
             self._refuse_dependent(call, labels)
-            self.tainted.add(call)
+            self.known.tainted.add(call)
             return self._rehearse(module, run, args, kwargs)
         before = [version_of(x) for x in inputs]
+        state = ModelState([*module.modules(), *(m for m in self.core.modules() if id(m) in self.open)])
         with self._inside():
             output = run(*args, **kwargs)
         changed = {}
@@ -235,7 +403,7 @@ class TwoPasses:
                 self._excuse(x, version)
         number_of = {id(x): number for number, x in enumerate(inputs)}
         kept = map_tensors(output, lambda x: _Input(number_of[id(x)]) if id(x) in number_of else x.clone())
-        self.kept[call] = _Kept(kept, changed, RandomState(self.devices))
+        self.kept[call] = _Kept(kept, state.changes(), changed, RandomState(self.devices))
         return self._tapped(module, labels, output) if labels else output
 
     def _tapped(self, module: nn.Module, labels: list[str], output: Any) -> Any:  # noqa: ANN401
@@ -259,7 +427,9 @@ class TwoPasses:
 
     def _rehearse(self, module: nn.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run a call that runs again in the second pass: without a graph, and with its buffers restored."""
-        state = ModuleState(list(module.modules()))
+        state = ModelState(module.modules())
+        for each in module.modules():
+            state.use_copies(each)
         try:
             with self._inside(), torch.no_grad():
                 output = run(*args, **kwargs)
@@ -288,6 +458,7 @@ class TwoPasses:
                 output = replaced(output, self.found[label][1], self.calibrated[label])
                 self.reached.add(label)
         kept.random.restore()
+        kept.repeat()
         return output
 
     def _refuse_dependent(self, call: Call, labels: list[str]) -> None:
@@ -338,3 +509,9 @@ class TwoPasses:
 
     def _complete(self) -> bool:
         return len(self.found) == len(self.all)
+
+
+def _context() -> tuple[Any, ...]:
+    """Return the modes, apart from that of autograd, in which operations run now."""
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    return (torch.is_inference_mode_enabled(), *((kind, torch.get_autocast_dtype(kind)) for kind in kinds))

@@ -20,7 +20,7 @@ from torch._compile import _disable_dynamo
 from concordant import seeding
 from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
 from concordant.attach.hooks import RandomStream, Run, cuda_devices, intercepted
-from concordant.attach.passes import Call, TwoPasses
+from concordant.attach.passes import Known, Passes
 from concordant.attach.taps import FOLDED, Path, Tap, core_of, feature_size, fold, tensors_of, unfold
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
@@ -92,7 +92,7 @@ class Attached(nn.Module):
         self.calibration: Calibration | None = None
         self.labels: Tensor | None = None
         self._stream = RandomStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
-        self._tainted: set[Call] = set()
+        self._known = Known()
         self._perturbing: torch.Generator | None = None
         self._stop = False  # once the features are calibrated
         self._lock = threading.RLock()
@@ -155,7 +155,8 @@ class Attached(nn.Module):
         if isinstance(at, Tap):
             change = lambda call, of: self._calibrate_arguments(call, of, given)  # noqa: E731
             return call_at(core, at, change, lambda: self.model(*args, **kwargs))
-        passes, forward = TwoPasses(core, taps, self.settings.watched, self._tainted), core.forward  # type: ignore[arg-type]
+        passes = Passes(core, taps, self.settings.watched, self._known, doubled=self._doubles)  # type: ignore[arg-type]
+        forward = core.forward
 
         def twice(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
             return passes(forward, a, k, lambda found: self._calibrate_features(found, Arguments(a, k)))
