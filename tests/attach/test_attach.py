@@ -678,7 +678,7 @@ def in_place(m, a, v):
         (None, TAPS, {"layout": "btd"}, "the tap of 'audio' must give features in layout 'btd'; found shape"),
         (None, TAPS, {"sizes": {"audio": 3, "visual": 4}}, r"features\['audio'\] must have layout 'bd' with feature s"),
         (None, {"audio": "audio_net[1][0][2]", "visual": "visual_net"}, {}, r"asks for \[1, 0, 2\] of a tensor"),
-        (None, TAPS, {"layout": "(b t)chw", "batch_size": lambda a, v: 5}, r"4 axes, the first a multiple of the bat"),
+        (None, TAPS, {"layout": "(b t)chw", "batch_size": lambda a, v: 5}, r"in layout '\(b t\)chw'; found"),
     ],
 )
 def test_taps_that_do_not_fit_are_refused_at_the_first_forward(way, taps, options, message):

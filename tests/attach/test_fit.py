@@ -271,3 +271,34 @@ def test_a_model_that_divides_by_the_norm_is_fitted_by_default():
     for learn in ("reliability", "task"):
         attached = fit_plugin(Unit(), loader(), TAPS, learn=learn, steps=12, validation=loader(64, 3))
         assert all(p.isfinite().all() for p in attached.parameters())
+
+
+class Items(nn.Module):
+    """A recommender: features of all items, targets of the users of the batch."""
+
+    def __init__(self, items):
+        super().__init__()
+        self.one, self.two = nn.Linear(D, D), nn.Linear(D, D)
+        (self.first, self.second), _ = data(items, 1)
+
+    def forward(self, users):
+        return users @ (self.one(self.first) + self.two(self.second)).T
+
+
+@pytest.mark.parametrize("items", [12, 9])
+@pytest.mark.parametrize("options", [{}, {"learn": "task"}, {"learn": "task", "freeze": None}])
+def test_targets_of_other_rows_than_the_features_are_no_labels(items, options):
+    draws = torch.Generator().manual_seed(0)
+    # The first batch has as many users as there are items, in one case.
+    batches = [(torch.randn(rows, D, generator=draws), torch.arange(rows) % items) for rows in (9, 9, 4)]
+    attached = fit_plugin(Items(items), batches, TAPS, steps=4, validation=batches, **options)
+    assert all(p.isfinite().all() for p in attached.parameters())
+
+
+def test_the_last_batch_of_one_may_be_squeezed():
+    class Squeezed(Net):
+        def forward(self, one, two):
+            return super().forward(one, two)["logits"].squeeze()
+
+    attached = fit_plugin(Squeezed(), loader(65), TAPS, learn="task", steps=4, validation=loader(65, 3))
+    assert attached.calibrator is not None

@@ -286,3 +286,174 @@ def test_weights_that_are_ruined_are_named_instead_of_the_data():
     )
     with pytest.raises(ConcordantError, match=text):
         attached(torch.randn(3, 5), torch.randn(3, 7))
+
+
+# name -> (layout, an encoder, the shape of its input without the batch, the axis of the batch)
+ORDERS = {
+    "bd": ("bd", lambda: nn.Linear(5, 4), (5,)),
+    "transposed vectors": ("bd", lambda: Apply(lambda x: x.T.contiguous().T), (4,)),
+    "steps": ("btd", lambda: nn.Linear(5, 4), (3, 5)),
+    "channels first": ("bdt", lambda: nn.Conv1d(5, 4, 1), (5, 3)),
+    "transposed steps": ("bdt", lambda: Apply(lambda x: x.transpose(1, 2)), (3, 4)),
+    "time first": ("tbd", lambda: Apply(lambda x: x.transpose(0, 1)), (3, 4)),
+    "maps": ("bchw", lambda: nn.Conv2d(5, 4, 1), (5, 2, 3)),
+    "channels_last": ("bchw", lambda: nn.Conv2d(5, 4, 1).to(memory_format=torch.channels_last), (5, 2, 3)),
+    "features last": ("bhwc", lambda: nn.Linear(5, 4), (2, 3, 5)),
+    "films": ("bcthw", lambda: nn.Conv3d(5, 4, 1), (5, 2, 2, 3)),
+    "channels_last_3d": ("bcthw", lambda: nn.Conv3d(5, 4, 1).to(memory_format=torch.channels_last_3d), (5, 2, 2, 3)),
+    "folded vectors": ("(b t)d", lambda: Apply(lambda x: x.flatten(0, 1)), (3, 4)),
+    "folded maps": ("(b t)chw", lambda: Apply(lambda x: x.flatten(0, 1)), (3, 4, 2, 3)),
+    "folded channels_last": (
+        "(b t)chw",
+        lambda: Apply(lambda x: x.flatten(0, 1).to(memory_format=torch.channels_last)),
+        (3, 4, 2, 3),
+    ),
+    "one channel": ("bchw", lambda: Apply(lambda x: x[:, :1]), (3, 2, 2)),
+    "part of a tensor": ("btd", lambda: Apply(lambda x: x[:, ::2, 1:5]), (4, 7)),
+    "expanded": ("btd", lambda: Apply(lambda x: x[:, None].expand(-1, 3, -1)), (4,)),
+}
+
+
+class Apply(nn.Module):
+    """A module of one function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Recorded(nn.Module):
+    """Keeps the strides of two features."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.a, self.v, self.seen = encoder(), encoder(), []
+
+    def forward(self, a, v):
+        found = [self.a(a), self.v(v)]
+        self.seen.append([x.stride() for x in found])
+        return sum(x.sum() for x in found)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("copies", [False, True])
+def test_features_keep_their_order_in_memory(order, copies):
+    layout, encoder, shape = ORDERS[order]
+    torch.manual_seed(0)
+    inputs = torch.randn(6, *shape), torch.randn(6, *shape)
+    if "channels_last" in order and len(shape) > 2 and "folded" not in order:
+        last = torch.channels_last if len(shape) == 3 else torch.channels_last_3d
+        inputs = tuple(x.to(memory_format=last) for x in inputs)
+    model = Recorded(encoder).eval()
+    model(*inputs)
+    attached = attach(model, {"a": "a", "v": "v"}, layout=layout, copies=copies, batch_size=lambda *_: 6, seed=0)
+    attached(*inputs)
+    with torch.no_grad():
+        for parameter in attached.calibrator.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    attached(*inputs)
+    attached.train()
+    for _ in range(2):
+        attached(*inputs)
+    dense = [torch.empty_like(f(x), device="meta").stride() for f, x in zip((model.a, model.v), inputs, strict=True)]
+    if copies:
+        orders = [[sorted(range(len(s)), key=lambda axis: -s[axis]) for s in one] for one in (dense, model.seen[-1])]
+        assert orders[0] == orders[1]
+    else:
+        assert all(one in (model.seen[0], dense) for one in model.seen)
+
+
+class Squeezing(nn.Module):
+    """Loses the axis of a batch of one, in its encoders, or in its output too."""
+
+    def __init__(self, whole):
+        super().__init__()
+        self.a, self.v, self.head, self.whole = nn.Linear(5, 4), Apply(lambda x: x.squeeze()), nn.Linear(8, 3), whole
+
+    def forward(self, a, v):
+        a, v = self.a(a), self.v(v)
+        x = self.head(torch.cat([a if v.dim() > 1 else a[0], v], -1))
+        return x.squeeze() if self.whole else x
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("options", [{}, {"copies": True}, {"layout": "bd"}])
+@pytest.mark.parametrize("first", [1, 5])
+def test_a_batch_of_one_may_be_squeezed(whole, options, first):
+    torch.manual_seed(0)
+    model = Squeezing(whole).eval()
+    if first == 1 and "layout" not in options:
+        options = {**options, "sizes": {"a": 4, "v": 4}, "layout": "bd"}
+    attached = attach(model, {"a": "a", "v": "v"}, seed=0, **options)
+    for rows in (first, 1, 5):
+        a, v = torch.randn(rows, 5), torch.randn(rows, 4)
+        assert torch.equal(attached.eval()(a, v), model(a, v))
+        out = attached.train()(a, v)
+        assert out.shape[-1] == 3
+        (out.sum() + attached.auxiliary_loss()).backward()
+
+
+class Building(nn.Module):
+    """Joins features with something that it builds from its inputs."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.a, self.v, self.head, self.block = nn.Linear(5, 4), nn.Linear(7, 4), nn.Linear(8, 3), Joining(join)
+
+    def forward(self, a, v):
+        return self.head(torch.cat([self.block(self.a(a), a), self.v(v)], -1))
+
+
+class Joining(nn.Module):
+    def __init__(self, join):
+        super().__init__()
+        self.join = join
+
+    def forward(self, x, inputs):
+        return self.join(x, inputs)
+
+
+def checked(x, inputs):
+    if len(x) != len(inputs):
+        raise ValueError(f"{len(x)} rows of features, {len(inputs)} of inputs")
+    return x
+
+
+JOINS = {
+    "a mask": lambda x, inputs: x[inputs[:, 0] > -9],
+    "positions": lambda x, inputs: x + torch.arange(len(inputs))[:, None],
+    "a view": lambda x, inputs: x.view(len(inputs), 4),
+    "a check": checked,
+    "a number for each": lambda x, inputs: torch.stack([x[i] * float(inputs[i, 0]) for i in range(len(x))]),
+    "an assertion": lambda x, inputs: x if len(x) == len(inputs) else (_ for _ in ()).throw(AssertionError("rows")),
+    "where": lambda x, inputs: torch.where(inputs[:, :4] > 0, x, 0),
+    "a product": lambda x, inputs: torch.bmm(x[:, None], inputs[:, :4, None] * torch.eye(4))[:, 0],
+    "the first rows": lambda x, inputs: x[torch.arange(len(inputs))],
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_what_fails_behind_copies_is_one_sentence_that_names_the_module(join):
+    torch.manual_seed(0)
+    model = Building(JOINS[join])
+    attached = attach(model, {"a": "a", "v": "v"}, sizes={"a": 4, "v": 4}, copies=True, seed=0)
+    inputs = torch.randn(6, 5), torch.randn(6, 7)
+    with pytest.raises(UsageError, match="copies=True gives the rest of the model 2B rows") as caught:
+        attached.train()(*inputs)
+    error = caught.value
+    assert "\n" not in str(error)
+    assert all(advice in str(error) for advice in ("copies=False", "tap nearer", "learn='reliability'"))
+    assert isinstance(error.__cause__, Exception)
+    assert "in 'block' (Joining)" in str(error) or "in the model's forward" in str(error)
+    assert type(error.__cause__).__name__ in str(error)
+    assert attached.eval()(*inputs).shape == (6, 3)
+
+
+def test_an_error_of_a_model_without_copies_stays_its_own():
+    attached = attach(Building(checked), {"a": "a", "v": "v"}, sizes={"a": 4, "v": 4}, seed=0)
+    attached.model.head = nn.Linear(9, 3)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        attached(torch.randn(6, 5), torch.randn(6, 7))

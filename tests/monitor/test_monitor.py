@@ -271,3 +271,48 @@ def test_numpy_arrays_and_numbers_are_taken(calibrator):
 def test_arguments_of_wrong_types_are_refused(calibrator, options, message):
     with pytest.raises(UsageError, match=message):
         Monitor(calibrator, **options)
+
+
+class Flagged(nn.Module):
+    """Takes other arguments than tensors of rows, some of them by `**more`."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.head = nn.Linear(5, 4), nn.Linear(3, 4), nn.Linear(8, 2)
+
+    def forward(self, left, right, scale=None, mode="mean", **more):
+        right = self.right(right).mean(1) if mode == "mean" else self.right(right)[:, 0]
+        out = self.head(torch.cat([self.left(left), right], 1)) * (1 if scale is None else scale)
+        return {"logits": out, **more} if more.get("return_dict") else out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"return_dict": True},
+        {"scale": None, "mode": "first"},
+        {"scale": torch.tensor(2.0)},
+        {"scale": 0.5, "return_dict": None},
+        {"options": {"deep": [1, None]}, "names": ["a", "b"], "mode": "mean"},
+    ],
+)
+def test_flags_and_none_stand_beside_the_features(flags):
+    torch.manual_seed(0)
+    stream, later = streamed(40, 1), streamed(6, 2)
+    attached = concordant.attach(Flagged(), {"left": "left", "right": "right"}, example={**stream, **flags}, seed=0)
+    attached.eval()
+    plain = Monitor(attached).learn(streamed(40, 1))
+    loader = [({name: x[i : i + 20] for name, x in stream.items()} | flags, torch.zeros(20)) for i in (0, 20)]
+    by_name, of_loader = Monitor(attached).learn({**stream, **flags}), Monitor(attached).learn(loader)
+    whole, single = Monitor(attached).learn(loader), Monitor(attached).learn(loader)
+    for monitor in (by_name, of_loader):
+        monitor.update({**later, **flags})
+    for i in range(6):
+        single.update({name: x[i] for name, x in later.items()} | flags)
+    whole(**later, **flags)
+    states = [monitor.state_dict() for monitor in (by_name, of_loader, whole)]
+    assert states[0] == states[1] == states[2]
+    assert single.status == by_name.status
+    if "mode" not in flags:
+        plain.update(later)
+        assert plain.status == by_name.status

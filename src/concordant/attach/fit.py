@@ -66,7 +66,8 @@ def fit_plugin(
             queues, counters and momentum teachers do; while fitting such a model may change. Values outside the
             model, and in objects of other packages that it holds, are not put back.
         loader: an iterable of (inputs, targets) that can be iterated repeatedly and should shuffle; inputs are a
-            tensor, a tuple of positional arguments, or a dictionary of keyword arguments.
+            tensor, a tuple of positional arguments, or a dictionary of keyword arguments. Class indices serve the
+            calibrator's contrastive loss where there is one per row of the features.
         taps: as for `attach`.
         layout: as for `attach`.
         learn: the losses. "reliability": the calibrator's own losses, over clean and perturbed copies; gates stay 1,
@@ -138,6 +139,10 @@ def fit_plugin(
     where = next(model.parameters(), torch.empty(0)).device if isinstance(model, nn.Module) else torch.device("cpu")
     example = _moved(first, where)[0]
     attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=example, **options)
+    # Features of all items beside targets of the batch, as recommenders have them, have no labels.
+    attached._labels_may_differ = True
+    rows = 0 if attached.calibration is None else len(attached.calibration.reliability)
+    labelled = rows == len(as_tensor(first[1]))
     if epochs is not None and steps is None:
         steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
         if not steps:
@@ -159,7 +164,7 @@ def fit_plugin(
     def step(batch: tuple[Any, Tensor]) -> Tensor:
         nonlocal done
         inputs, targets = _moved(batch, where)
-        attached.labels = class_labels(targets)
+        attached.labels = class_labels(targets) if labelled else None
         out, task = None, torch.zeros((), device=where)
         if alone:
             call_with(attached.calibrate, inputs)
@@ -229,7 +234,7 @@ def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - what
     Raises:
         UsageError: the output has no tensor with one row per target.
     """
-    logits = logits_of(output)
+    logits = _rows_of(output, targets)
     if logits is None or logits.shape[:1] != targets.shape[:1]:
         found = "no tensor" if logits is None else f"one of shape {tuple(logits.shape)}"
         raise UsageError(
@@ -249,7 +254,7 @@ def mistakes(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever
     Raises:
         UsageError: as for `default_loss`.
     """
-    loss, logits = default_loss(output, targets), logits_of(output)
+    loss, logits = default_loss(output, targets), _rows_of(output, targets)
     if targets.is_floating_point() or targets.dim() != 1 or logits is None or logits.dim() != 2:
         return loss
     return (logits.argmax(1) != targets).float().mean()
@@ -261,6 +266,12 @@ def logits_of(output: Any) -> Tensor | None:  # noqa: ANN401
     if isinstance(named, Tensor):
         return named
     return next(iter(tensors_of(output)), None)
+
+
+def _rows_of(output: Any, targets: Tensor) -> Tensor | None:  # noqa: ANN401
+    """Return the logits in a model's output, with the axis of a batch of one that it may have squeezed away."""
+    logits = logits_of(output)
+    return logits if logits is None or targets.shape[:1] != (1,) or logits.shape[:1] == (1,) else logits.unsqueeze(0)
 
 
 def class_labels(targets: Tensor) -> Tensor | None:

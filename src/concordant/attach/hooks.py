@@ -361,3 +361,14 @@ def check_checkpointing(module: nn.Module, tap: Tap) -> bool:
                 )
         frame = frame.f_back  # type: ignore[assignment]
     return found
+
+
+def failing_module(error: BaseException, root: nn.Module) -> str:
+    """Return "in 'NAME' (Class)" of the innermost submodule whose code raised an error, or "in the model"."""
+    names, found, step = {id(module): name for name, module in root.named_modules()}, "", error.__traceback__
+    while step is not None:
+        owner = step.tb_frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and names.get(id(owner)):
+            found = f"in {names[id(owner)]!r} ({type(owner).__name__})"
+        step = step.tb_next
+    return found or "in the model's forward"

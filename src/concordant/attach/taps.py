@@ -11,9 +11,12 @@ import copy
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, UserList, deque
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -161,7 +164,7 @@ def unfold(x: Tensor, written: str, batch: int, name: str) -> Tensor:
     """
     if written not in FOLDED:
         return x
-    axes = len(_letters(written))
+    axes = len(letters_of(written))
     if x.dim() != axes or batch < 1 or x.shape[0] % batch:
         raise UsageError(
             f"the tap of {name!r} must have layout {written!r}: {axes} axes, the first a multiple of the batch "
@@ -178,9 +181,21 @@ def fold(x: Tensor, written: str) -> Tensor:
     return (x.transpose(1, 2) if written == "(b t)chw" else x).flatten(0, 1)
 
 
+def in_order_of(x: Tensor, original: Tensor) -> Tensor:
+    """Return a copy of x whose axes lie in memory in the order of those of `original`.
+
+    A `view` behind a tap needs that order, and operators choose their kernels by it.
+    """
+    # On the meta device, which gives dense strides to views and expanded tensors too.
+    strides = torch.empty_like(original, device="meta").stride()
+    order = sorted(range(x.dim()), key=lambda axis: -strides[axis])
+    copied = x.permute(order).clone(memory_format=torch.contiguous_format)
+    return copied.permute([order.index(axis) for axis in range(x.dim())])
+
+
 def feature_size(x: Tensor, written: str, name: str) -> int:
     """Return the feature size D of a tap's output before unfolding; raise UsageError if the layout does not fit."""
-    letters = BY_AXES.get(x.dim(), "") if written == AUTO else _letters(written)
+    letters = BY_AXES.get(x.dim(), "") if written == AUTO else letters_of(written)
     if x.dim() != len(letters) or not letters:
         raise UsageError(
             f"the tap of {name!r} must give features in layout {written!r}; found shape {tuple(x.shape)}; say which "
@@ -189,19 +204,22 @@ def feature_size(x: Tensor, written: str, name: str) -> int:
     return int(x.shape[max(letters.find("c"), letters.find("d"))])
 
 
-def _letters(written: str) -> str:
+def letters_of(written: str) -> str:
     """Return one letter per axis of a layout as written; rows of frames count as the batch axis."""
     return written.replace("(b t)", "b")
 
 
-# Nested containers: tuples, lists, dictionaries, dataclasses, model outputs. Copies are made; inputs do not change.
+# Nested containers: sequences, mappings, dataclasses, model outputs. Copies are made; inputs do not change.
+
+_SEQUENCES = (tuple, list, deque, UserList)
+_BUILT_IN = (OrderedDict, dict, list)  # whose methods fill a copy where those of a subclass may refuse
 
 
 def map_tensors(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any:  # noqa: ANN401
     """Return a copy of nested containers with every tensor (or other instance of `kind`) changed."""
     if isinstance(value, kind):
         return change(value)
-    items = _items(value)
+    items = items_of(value)
     if items is None:
         return value
     return _with_items(value, {key: map_tensors(item, change, kind) for key, item in items.items()})
@@ -211,18 +229,13 @@ def tensors_of(value: Any) -> list[Tensor]:  # noqa: ANN401
     """Return the tensors in nested containers, in order."""
     if isinstance(value, Tensor):
         return [value]
-    return [tensor for item in (_items(value) or {}).values() for tensor in tensors_of(item)]
+    return [tensor for item in (items_of(value) or {}).values() for tensor in tensors_of(item)]
 
 
 def at_path(value: Any, path: Path) -> Any:  # noqa: ANN401
     """Return the value at a path; raise LookupError if the path does not exist."""
     for key in path:
-        if isinstance(value, Mapping) or (isinstance(value, (tuple, list)) and isinstance(key, int)):
-            value = value[key]  # type: ignore[index]
-        elif isinstance(key, str) and hasattr(value, key):
-            value = getattr(value, key)
-        else:
-            raise LookupError(key)
+        value = _item(value, _key(value, key))
     return value
 
 
@@ -230,38 +243,92 @@ def replaced(value: Any, path: Path, new: Any) -> Any:  # noqa: ANN401
     """Return a copy of nested containers with another value at a path."""
     if not path:
         return new
-    return _with_items(value, {path[0]: replaced(at_path(value, path[:1]), path[1:], new)})
+    key = _key(value, path[0])
+    return _with_items(value, {key: replaced(_item(value, key), path[1:], new)})
 
 
-def _items(value: Any) -> dict[Any, Any] | None:  # noqa: ANN401
+def items_of(value: Any) -> dict[Any, Any] | None:  # noqa: ANN401
     """Return key, index or field -> item of a container; None for other values."""
-    if type(value) is list or isinstance(value, tuple):
+    if isinstance(value, _SEQUENCES):
         return dict(enumerate(value))
-    if isinstance(value, dict):
-        return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return None
+    found = dict(value) if isinstance(value, Mapping) else {}
+    names: Iterable[str] = ()
+    if isinstance(value, SimpleNamespace):
+        names = vars(value)
+    elif not isinstance(value, (type, nn.Module)):  # fields of dataclasses and of classes made by attrs
+        of = type(value)
+        names = [*getattr(of, "__dataclass_fields__", ()), *(x.name for x in getattr(of, "__attrs_attrs__", ()))]
+    found |= {name: getattr(value, name) for name in names if name not in found and hasattr(value, name)}
+    return found if names or isinstance(value, (Mapping, SimpleNamespace)) else None
+
+
+def _key(value: Any, key: int | str) -> int | str:  # noqa: ANN401
+    """Return the index of a named tuple's field, or the key that a number means in a mapping read by position too."""
+    if isinstance(value, tuple) and isinstance(key, str):
+        fields: tuple[str, ...] = getattr(value, "_fields", getattr(type(value), "__match_args__", ()))
+        return fields.index(key) if key in fields else key
+    if isinstance(value, Mapping) and isinstance(key, int) and key not in value.keys():  # noqa: SIM118 - its own `in`
+        names = list(value) if not hasattr(type(value), "__missing__") else []
+        return names[key] if value[key] is value[names[key]] else key
+    return key
+
+
+def _item(value: Any, key: int | str) -> Any:  # noqa: ANN401
+    """Return one item; raise LookupError if there is none of this key."""
+    if isinstance(value, _SEQUENCES):
+        if isinstance(key, int):
+            return value[key]
+    elif isinstance(value, Mapping) and key in value.keys():  # noqa: SIM118
+        return value[key]
+    elif isinstance(key, str) and hasattr(value, key):
+        return getattr(value, key)
+    raise LookupError(key)
 
 
 def _with_items(value: Any, items: Mapping[Any, Any]) -> Any:  # noqa: ANN401
-    """Return a container of the same class with some items replaced."""
-    if isinstance(value, (list, tuple)):
+    """Return a container of the same class with some items replaced, whatever arguments its constructor needs."""
+    if isinstance(value, tuple):
         fresh: Any = list(value)
         for key, item in items.items():
-            fresh[value._fields.index(key) if isinstance(key, str) else key] = item  # type: ignore[union-attr]
+            fresh[key] = item
         if type(value) is tuple:
             return tuple(fresh)
-        if hasattr(value, "_fields"):  # a named tuple or packed sequence, whose constructor may check its arguments
-            return tuple.__new__(type(value), fresh)  # type: ignore[type-var]
-        return fresh if isinstance(value, list) else type(value)(fresh)
-    fresh = copy.copy(value)
+        try:
+            made = tuple.__new__(type(value), fresh)
+        except TypeError:  # of C, such as what torch.max returns
+            return type(value)(fresh)
+        getattr(made, "__dict__", {}).update(getattr(value, "__dict__", {}))
+        return made
+    fresh, base = _copied(value), next((kind for kind in _BUILT_IN if isinstance(value, kind)), None)
+    own = getattr(value, "__dict__", {})
     for key, item in items.items():
-        if isinstance(value, dict):
+        inside = isinstance(value, _SEQUENCES) or (isinstance(value, Mapping) and key in value.keys())  # noqa: SIM118
+        if inside and base is not None:
+            base.__setitem__(fresh, key, item)
+        elif inside:
             fresh[key] = item
-        else:
+        # An attribute may be another way to the item of its name.
+        if not inside or (isinstance(key, str) and own.get(key, fresh) is value[key]):
             object.__setattr__(fresh, key, item)  # dataclasses may be frozen
     return fresh
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401
+    """Return a shallow copy; a mapping that cannot be written to becomes a dictionary."""
+    if isinstance(value, Mapping) and not isinstance(value, MutableMapping):
+        return dict(value)
+    try:
+        return copy.copy(value)
+    except Exception:  # from a constructor that needs arguments, or refuses them
+        base: Any = next((kind for kind in _BUILT_IN if isinstance(value, kind)), object)
+        fresh = base.__new__(type(value))
+        fresh.__dict__.update(vars(value))
+        if base is list:
+            list.extend(fresh, value)
+        elif base is not object:
+            for key in base.__iter__(value):
+                base.__setitem__(fresh, key, base.__getitem__(value, key))
+        return fresh
 
 
 def described(value: Any) -> str:  # noqa: ANN401

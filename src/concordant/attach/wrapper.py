@@ -19,20 +19,33 @@ from torch._compile import _disable_dynamo
 
 from concordant import seeding
 from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
-from concordant.attach.hooks import RandomStream, Run, cuda_devices, intercepted
+from concordant.attach.hooks import RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
-from concordant.attach.taps import FOLDED, Path, Tap, core_of, feature_size, fold, tensors_of, unfold
+from concordant.attach.taps import (
+    FOLDED,
+    Path,
+    Tap,
+    core_of,
+    feature_size,
+    fold,
+    in_order_of,
+    letters_of,
+    tensors_of,
+    unfold,
+)
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.calibration.perturbation import Perturbation, perturb, repeat_targets, with_copies
 from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
+from concordant.modalities import AUTO
 
 PREFIX = "concordant_calibrator."
 _MODEL, _CALIBRATOR = "model.", "calibrator."  # the wrapper's own prefixes
 _MIXED = (
-    "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, or makes its "
-    "output without them; use copies=False"
+    "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, such as "
+    "masks or positions built from the batch, or makes its output without them; use copies=False, a tap nearer to its "
+    "head, or fit_plugin with learn='reliability', which does not run what lies behind the taps"
 )
 
 
@@ -93,7 +106,9 @@ class Attached(nn.Module):
         self.labels: Tensor | None = None
         self._stream = RandomStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
         self._known = Known()
+        self._axes: dict[str, int] = {}  # modality -> number of axes, where the layout does not say it
         self._perturbing: torch.Generator | None = None
+        self._labels_may_differ = False  # from the rows of the features; they are then left out
         self._stop = False  # once the features are calibrated
         self._lock = threading.RLock()
         self._attached = True
@@ -134,10 +149,13 @@ class Attached(nn.Module):
                     f"the model's weights hold NaN or infinity, in {ruined!r} for one, as after an update by a loss "
                     f"that was not finite; start from sound weights, and check the loss before an update ({error})"
                 ) from error
-            except RuntimeError as error:
-                if self._doubles and self.calibration is not None and "size" in str(error):
-                    raise UsageError(f"{_MIXED} ({error})") from error
-                raise
+            except Exception as error:
+                if not self._doubles or self.calibration is None:
+                    raise
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                where = failing_module(error, self.model)
+                raise UsageError(f"{_MIXED} ({where}: {type(error).__name__}: {error})") from error
         first = next((x for x in tensors_of(out) if x.dim()), None)
         if self._doubles and self.calibration is not None and first is not None:
             rows = len(self.calibration.reliability)
@@ -264,7 +282,7 @@ class Attached(nn.Module):
     def _calibrate_features(self, found: dict[str, Tensor], given: Arguments) -> dict[str, Tensor]:
         """Return modality -> calibrated feature, in its original layout."""
         settings, layouts = self.settings, self.settings.layouts
-        raw = {name: found[name] for name in settings.taps}
+        raw, squeezed = self._with_batch_axis({name: found[name] for name in settings.taps}, given)
         if self.calibrator is None:
             built = settings.build({name: feature_size(x, layouts[name], name) for name, x in raw.items()})
             self.calibrator = built.to(next(iter(raw.values())).device).train(self.training)
@@ -276,6 +294,8 @@ class Attached(nn.Module):
         labels, self.labels = self.labels, None
         with self._stream(cuda_devices(self.calibrator, raw.values())) if training else nullcontext():
             batch = self.calibrator.gather(features, masks, present)
+            if self._labels_may_differ and labels is not None and len(labels) != batch.size:
+                labels = None
             if self._doubles:
                 copies = with_copies(batch, inflicted)
                 twice = None if labels is None else repeat_targets(labels)
@@ -288,7 +308,19 @@ class Attached(nn.Module):
         if self._stop:
             raise _Calibrated
         # Copies, since the model may change them in place, and views of one tensor do not allow that.
-        return {name: fold(x.clone(), layouts[name]) for name, x in out.features.items()}
+        made = {name: in_order_of(fold(x, layouts[name]), raw[name]) for name, x in out.features.items()}
+        return {name: x.squeeze(squeezed[name]) if name in squeezed else x for name, x in made.items()}
+
+    def _with_batch_axis(self, raw: dict[str, Tensor], given: Arguments) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Return the features, with the axis of a batch of one that a model has squeezed away; and where it is."""
+        single = any(x.dim() and x.shape[0] == 1 for x in tensors_of((given.args, given.kwargs)))
+        squeezed = {}
+        for name, x in raw.items():
+            letters = letters_of(self.settings.layouts[name])
+            axes = self._axes.setdefault(name, x.dim()) if letters == AUTO else len(letters)
+            if single and x.dim() == axes - 1:
+                squeezed[name] = 0 if letters == AUTO else letters.index("b")
+        return {name: x.unsqueeze(squeezed[name]) if name in squeezed else x for name, x in raw.items()}, squeezed
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not pickle, and the last calibration belongs to a graph.

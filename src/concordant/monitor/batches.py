@@ -5,7 +5,7 @@ Shapes: features batch first; evidence (N, M), summaries (N, S).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def is_single(features: Mapping[str, Tensor], axes: Mapping[str, int]) -> bool:
     Raises:
         UsageError: some are and some are not, or they have other numbers of axes.
     """
-    short = {name: axes[name] - x.dim() for name, x in features.items() if name in axes}
+    short = {name: axes[name] - x.dim() for name, x in features.items() if name in axes and isinstance(x, Tensor)}
     if short and set(short.values()) not in ({0}, {1}):
         expected = ", ".join(f"{name} with {axes[name]}" for name in short)
         found = ", ".join(f"{name} with {features[name].dim()}" for name in short)
@@ -78,12 +78,26 @@ def is_single(features: Mapping[str, Tensor], axes: Mapping[str, int]) -> bool:
     return bool(short) and set(short.values()) == {1}
 
 
-def alone(values: Mapping[str, Any] | None, layouts: Mapping[str, str] | None = None) -> dict[str, Tensor] | None:
-    """Return a single instance's values as a batch of one; its axis comes first unless a layout says otherwise."""
+def alone(
+    values: Mapping[str, Any] | None,
+    layouts: Mapping[str, str] | None = None,
+    names: Container[str] | None = None,
+) -> dict[str, Any] | None:
+    """Return a single instance's values as a batch of one; its axis comes first unless a layout says otherwise.
+
+    What is not among `names` has no instances and stays as it is; None = all have.
+    """
     if values is None:
         return None
     axes = {name: _batch_axis(name, layouts) for name in values}
-    return {name: torch.as_tensor(x).unsqueeze(axes[name]) for name, x in values.items()}
+    own = [name for name in values if names is None or name in names]
+    rows = {name: torch.as_tensor(values[name]).unsqueeze(axes[name]) for name in own}
+    return {**values, **rows}
+
+
+def is_rows(value: object) -> bool:
+    """Whether a value is a tensor with a row per instance, not a number, a flag or another argument of the model."""
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def batches(
@@ -98,13 +112,14 @@ def batches(
         UsageError: the data are neither features by modality, nor a split, nor something to go through.
     """
     if isinstance(data, Mapping):
-        inputs = {name: torch.as_tensor(x) for name, x in data.items()}
+        data = {name: _tensor_of(x) for name, x in data.items()}
+        inputs = {name: x for name, x in data.items() if is_rows(x)}
         if any(_batch_axis(name, layouts) for name in inputs):
-            yield inputs, masks, present
+            yield data, masks, present
             return
         labels = torch.zeros(len(next(iter(inputs.values()), ())))
         for batch in Tensors(inputs, labels, dict(masks or {}), dict(present or {})).chunks(BATCH):
-            yield batch.inputs, batch.masks, batch.present
+            yield {name: batch.inputs.get(name, x) for name, x in data.items()}, batch.masks, batch.present
     elif isinstance(data, (Split, StoredSplit)):
         for batch in open_tensors(data).chunks(BATCH):
             yield batch.inputs, batch.masks, batch.present
@@ -115,6 +130,14 @@ def batches(
         raise UsageError(
             f"data must be features by modality, a split, or a loader of them; found {type(data).__name__}"
         )
+
+
+def _tensor_of(value: Any) -> Any:  # noqa: ANN401
+    """Return the tensor of a list of numbers; anything else, such as a list of names, as it is."""
+    try:
+        return torch.as_tensor(value) if isinstance(value, list) else value
+    except (TypeError, ValueError):
+        return value
 
 
 def _batch_axis(name: str, layouts: Mapping[str, str] | None) -> int:

@@ -22,7 +22,7 @@ from concordant.errors import DataError, UsageError, checks, shown
 from concordant.files import read_json, write_json
 from concordant.modalities import AUTO, LAYOUTS
 from concordant.monitor.alarm import Alarm
-from concordant.monitor.batches import alone, as_tensors, batches, is_single, joined
+from concordant.monitor.batches import alone, as_tensors, batches, is_rows, is_single, joined
 from concordant.monitor.evidence import Evidence, evidence_of
 from concordant.monitor.sequential import check_guarantee
 from concordant.monitor.watch import Watch
@@ -90,8 +90,8 @@ class Monitor:
         """Learn the usual evidence from clean data outside the training data; return the monitor.
 
         Args:
-            data: modality -> tensor (N, ...); or a split; or a loader of features by modality, of tuples whose first
-                is that, or of a model's (inputs, targets).
+            data: modality -> tensor (N, ...), with other arguments of the model beside them (flags, None) if it takes
+                any; or a split; or a loader of these, of tuples whose first is that, or of a model's (inputs, targets).
             masks: modality -> bool (N, T), True at valid steps; for features by modality.
             present: modality -> bool (N,); for features by modality.
             ordered: the data come as a stream would bring them. False = their order means nothing, as in a dataset
@@ -120,7 +120,7 @@ class Monitor:
         """Yield the evidence of data, batch by batch, without changing the state; arguments as for `learn`."""
         for inputs, mask, here in batches(as_tensors(data), as_tensors(masks), as_tensors(present), self.layouts):
             if isinstance(inputs, Mapping) and not self._axes:
-                self._axes = {name: x.dim() for name, x in inputs.items()}
+                self._axes = {name: x.dim() for name, x in inputs.items() if is_rows(x)}
             yield self._asked(inputs, mask, here)
 
     def update(
@@ -143,7 +143,7 @@ class Monitor:
         watch = self.watch
         features, masks, present = as_tensors(features), as_tensors(masks), as_tensors(present)
         if isinstance(features, Mapping) and is_single(features, self._axes):
-            features, masks, present = alone(features, self.layouts), alone(masks), alone(present)
+            features, masks, present = alone(features, self.layouts, self._axes), alone(masks), alone(present)
         return watch.step(self._asked(features, masks, present))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the model takes and returns
@@ -294,8 +294,9 @@ class Monitor:
         with evaluating(self.model):
             device = device_of(self.model)
             if isinstance(inputs, Mapping):
-                batch = Tensors(dict(inputs), torch.empty(0), dict(masks or {}), dict(present or {})).to(device)
-                return self._evidence(call(self.model, batch), batch.inputs, batch.masks)
+                given = (dict(one or {}) for one in (inputs, masks, present))
+                named, mask, here = map_tensors(tuple(given), lambda x: x.to(device))
+                return self._evidence(call(self.model, Tensors(named, torch.empty(0), mask, here)), named, mask)
             moved = map_tensors(inputs, lambda x: x.to(device))
             args = tuple(moved) if isinstance(moved, (tuple, list)) else (moved,)
             return self._evidence(self.model(*args), self._delivered(args, {}), None)

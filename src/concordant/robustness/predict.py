@@ -111,16 +111,22 @@ def device_of(model: Model) -> torch.device:
 
 def call(model: Model, batch: Tensors) -> Any:  # noqa: ANN401 - a model may return anything
     """Return a model's output on a batch; masks and presence go with it where it takes them by name."""
-    takes = parameters_of(model)
+    takes, rest = _parameters(model)
     known = {"masks": batch.masks, "present": batch.present}
     more = {name: value for name, value in known.items() if name in takes and value}
-    if batch.inputs and set(batch.inputs) <= set(takes):
+    by_name = set(batch.inputs) & set(takes) if rest else set(batch.inputs) <= set(takes)
+    if batch.inputs and by_name:
         return model(**batch.inputs, **more)
     return model(batch.inputs, **more)
 
 
 def parameters_of(model: Model) -> list[str]:
     """Return the names of a model's arguments, in order; for an attached or wrapped model, of the one inside."""
+    return _parameters(model)[0]
+
+
+def _parameters(model: Model) -> tuple[list[str], bool]:
+    """Return the names of a model's arguments, and whether it takes any other by name."""
     while isinstance(model, nn.Module):
         inner = model.model if isinstance(model, Attached) else wrapped(model)
         if inner is None:
@@ -130,9 +136,10 @@ def parameters_of(model: Model) -> list[str]:
     try:
         parameters = inspect.signature(called).parameters.values()
     except (TypeError, ValueError):  # a callable without a signature
-        return []
+        return [], False
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [one.name for one in parameters if one.kind in named]
+    rest = any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters)
+    return [one.name for one in parameters if one.kind in named], rest
 
 
 def calibration_of(model: Model, out: Any) -> Any:  # noqa: ANN401 - a model may return anything
