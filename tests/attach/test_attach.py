@@ -521,19 +521,19 @@ def test_parameters_stay_the_same_objects():
 def test_a_nested_checkpoint_keeps_its_keys():
     _, attached = made(example=batch())
     outer = nn.ModuleDict({"net": attached})
-    assert "net.head.weight" in outer.state_dict()
-    assert "net.concordant_calibrator.heads.audio.gate.bias" in outer.state_dict()
+    assert "net.model.head.weight" in outer.state_dict()
+    assert "net.calibrator.heads.audio.gate.bias" in outer.state_dict()
     other = nn.ModuleDict({"net": made(example=batch())[1]})
     assert list(other.load_state_dict(outer.state_dict())) == [[], []]
 
 
-def test_missing_and_unexpected_keys_have_the_models_names():
+def test_missing_and_unexpected_keys_have_the_names_of_parameters():
     _, attached = made(example=batch())
     state = attached.state_dict()
-    del state["head.bias"], state["concordant_calibrator.heads.audio.gate.bias"]
+    del state["model.head.bias"], state["calibrator.heads.audio.gate.bias"]
     state["stray"] = torch.zeros(1)
     found = attached.load_state_dict(state, strict=False)
-    assert found.missing_keys == ["head.bias", "concordant_calibrator.heads.audio.gate.bias"]
+    assert found.missing_keys == ["model.head.bias", "calibrator.heads.audio.gate.bias"]
     assert found.unexpected_keys == ["stray"]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from concordant import ConcordantError, UsageError, attach
-from concordant.attach import without_calibrator
+from concordant.attach import Attached, without_calibrator
 
 SIZES = {"audio": 4, "visual": 4}
 TAPS = {name: name for name in SIZES}
@@ -183,19 +183,39 @@ def same(found, expected):
     return found.keys() == expected.keys() and all(torch.equal(x, expected[key]) for key, x in found.items())
 
 
-def test_keys_are_the_model_s_whatever_its_submodules_are_called():
+def test_keys_are_the_names_of_parameters_and_buffers_whatever_submodules_are_called():
     state, attached = Versioned().state_dict(), versioned()
-    assert list(attached.model_state_dict()) == list(state)
-    assert [key for key in attached.state_dict() if not key.startswith("concordant_calibrator.")] == list(state)
+    assert list(attached.model_state_dict()) == list(without_calibrator(attached.state_dict())) == list(state)
+    names = {name for name, _ in (*attached.named_parameters(), *attached.named_buffers())}
+    assert set(attached.state_dict()) == names
     assert list(attached.load_state_dict(state)) == [[], []]
     assert same(attached.model_state_dict(), state)
+    assert list(nn.ModuleDict({"module": attached}).load_state_dict({f"module.{k}": v for k, v in state.items()})) == [
+        [],
+        [],
+    ]
+
+
+def test_tools_that_join_keys_and_names_take_an_attached_model():
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+
+    attached, other, inputs = versioned().eval(), versioned().eval(), batch()
+    state = {key: torch.ones_like(value) for key, value in get_model_state_dict(attached).items()}
+    assert set(state) == set(attached.state_dict())
+    assert list(set_model_state_dict(other, state)) == [[], []]
+    assert all(value.abs().eq(1).all() for value in other.state_dict().values())  # `Second` changes signs
+    expected = other(*inputs)
+    assert torch.equal(torch.func.functional_call(attached, other.state_dict(), inputs), expected)
 
 
 def test_the_calibrator_s_keys_are_dropped_at_every_depth():
     outer = Outer(versioned())
     found = without_calibrator(nn.ModuleDict({"module": outer}).state_dict())
     assert list(found) == [f"module.{key}" for key in Outer(Versioned()).state_dict()]
-    assert without_calibrator({"my_concordant_calibrator.bias": 1}) == {"my_concordant_calibrator.bias": 1}
+    assert without_calibrator({"my_calibrator.bias": 1, "calibrator.x": 2}) == {
+        "my_calibrator.bias": 1,
+        "calibrator.x": 2,
+    }
 
 
 ROUTES = {
@@ -207,13 +227,18 @@ ROUTES = {
 }
 
 
+def plain(module):
+    attached = any(isinstance(m, Attached) for m in module.modules())
+    return without_calibrator(module.state_dict()) if attached else module.state_dict()
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_modules_load_with_the_version_that_saved_them(route):
     source, target, changed = ROUTES[route]()
     state = changed(source.state_dict())
     known = copy.deepcopy(state._metadata)
     assert not target.load_state_dict(state).missing_keys
-    assert same(without_calibrator(target.state_dict()), without_calibrator(state))
+    assert same(plain(target), plain(source))
     assert state._metadata == known  # what was loaded stays what it was
 
 
@@ -234,9 +259,9 @@ def test_states_without_versions_load_as_they_do_into_the_model():
 def test_weights_are_taken_as_they_are_where_loading_assigns():
     state, attached = versioned().state_dict(), versioned()
     attached.load_state_dict(state, assign=True)
-    assert attached.model.head.weight.data_ptr() == state["head.weight"].data_ptr()
+    assert attached.model.head.weight.data_ptr() == state["model.head.weight"].data_ptr()
     name = "heads.audio.gate.bias"
-    assert attached.calibrator.get_parameter(name).data_ptr() == state[f"concordant_calibrator.{name}"].data_ptr()
+    assert attached.calibrator.get_parameter(name).data_ptr() == state[f"calibrator.{name}"].data_ptr()
 
 
 NORMS = {

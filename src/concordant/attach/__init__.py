@@ -49,9 +49,9 @@ def attach(
     perturbs some of the features to learn their reliability; add `auxiliary_loss()` to the loss. `calibration` holds
     the result of the last forward pass, `detach()` returns the original model.
 
-    The state dictionary has the model's keys, and the calibrator's beside them under "concordant_calibrator.": a
-    checkpoint of the model loads into it, and its own loads into the model after `without_calibrator`, or with
-    strict=False. Parameters stay the same objects.
+    The keys of the state dictionary are the names of parameters and buffers: the model's after "model.", and the
+    calibrator's after "calibrator.". A checkpoint of the model alone loads into the attached model; for the other way
+    there is `model.load_state_dict(without_calibrator(attached.state_dict()))`. Parameters stay the same objects.
 
     Without `at`, a model that uses a tapped feature before the last tap runs twice: up to the last tap, then again with
     kept outputs in place of submodules that ran. No submodule up to its tap runs twice then; the code of forward

@@ -1,7 +1,7 @@
 """The module that `concordant.attach` returns: a model with a calibrator between its encoders and its fusion.
 
-Features keep their layouts; with copies they have 2B rows. The state dictionary has the model's own keys, and the
-calibrator's beside them under "concordant_calibrator.", so checkpoints of the model load into it.
+Features keep their layouts; with copies they have 2B rows. The state dictionary's keys are the names of parameters and
+buffers, "model." and "calibrator." before them; checkpoints of the model alone load into it too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,6 @@ from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
 from concordant.modalities import AUTO
 
-PREFIX = "concordant_calibrator."
 _MODEL, _CALIBRATOR = "model.", "calibrator."  # the wrapper's own prefixes
 _MIXED = (
     "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, such as "
@@ -120,7 +119,6 @@ class Attached(nn.Module):
             calibrator.train(model.training)
         if settings.freeze == "backbone":
             model.requires_grad_(False).eval()
-        self.register_state_dict_post_hook(_after_saving)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_before_loading)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
 
@@ -336,70 +334,65 @@ def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The attached model may be part of another module, for example of DistributedDataParallel.
 
-    >>> without_calibrator({"head.weight": 0, "concordant_calibrator.heads.audio.gate.bias": 1})
+    >>> without_calibrator({"model.head.weight": 0, "calibrator.heads.audio.gate.bias": 1})
     {'head.weight': 0}
     """
-    kept = OrderedDict((key, value) for key, value in state.items() if f".{PREFIX}" not in f".{key}")
-    if not hasattr(state, "_metadata"):  # the versions of modules
+    places: list[str] = []  # where attached models are: prefixes that have both parts, the outermost first
+    for place in sorted({key[: f".{key}".find(f".{_CALIBRATOR}")] for key in state if f".{_CALIBRATOR}" in f".{key}"}):
+        inside = any(place.startswith(known + _MODEL) for known in places)
+        if not inside and any(key.startswith(place + _MODEL) for key in state):
+            places.append(place)
+
+    def renamed(key: str) -> str | None:
+        for place in places:
+            if key.startswith(place + _CALIBRATOR):
+                return None
+            if key.startswith(place + _MODEL):
+                return place + key[len(place + _MODEL) :]
+        return key
+
+    kept = OrderedDict((new, value) for key, value in state.items() if (new := renamed(key)) is not None)
+    metadata = getattr(state, "_metadata", None)  # the versions of modules, by prefixes without a dot
+    if metadata is None:
         return dict(kept)
-    kept._metadata = state._metadata  # type: ignore[attr-defined]
+    names = ((renamed(f"{key}." if key else key), value) for key, value in metadata.items())
+    kept._metadata = OrderedDict((name.rstrip("."), value) for name, value in names if name is not None)  # type: ignore[attr-defined]
     return kept
 
 
-# Hooks of the state dictionary. PyTorch keeps the versions of modules in its `_metadata`, by prefixes without a dot.
-
-
-def _after_saving(_: nn.Module, state: dict[str, Any], prefix: str, __: object) -> None:
-    """Rename the saved keys."""
-    _rename(state, {prefix + _MODEL: prefix, prefix + _CALIBRATOR: prefix + PREFIX})
-    metadata = getattr(state, "_metadata", None)
-    if metadata is not None:
-        # Beside the wrapper's own entries, which a wrapper inside another module needs to load.
-        metadata.update(_moved(metadata, prefix + _MODEL, prefix))
-
-
 def _before_loading(attached: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
-    """Rename the keys to load to the wrapper's own, and remember whether the calibrator's are among them."""
-    given = any(key.startswith(prefix + PREFIX) for key in state)
-    metadata = getattr(state, "_metadata", None)  # present only on the outermost dictionary
+    """Take a checkpoint of the model alone for one of the wrapper, and refuse a calibrator that has no place yet."""
+    model = cast(nn.Module, attached.model)
+    names = {name for name, _ in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
+    keys = [key[len(prefix) :] for key in state if key.startswith(prefix)]
+    own = sum(key.startswith(_MODEL) and key[len(_MODEL) :] in names for key in keys)
+    alone = sum(key in names for key in keys) > own
+    metadata = getattr(state, "_metadata", None) if alone else None  # present only on the outermost dictionary
     before = None if metadata is None else dict(metadata)
     if metadata is not None:
-        metadata.update(_moved(metadata, prefix, prefix + _MODEL))
+        metadata.update({f"{prefix}{_MODEL}{key[len(prefix) :]}".rstrip("."): v for key, v in metadata.items()})
+    if alone:
+        items = list(state.items())
+        state.clear()
+        state.update({f"{prefix}{_MODEL}{k[len(prefix) :]}" if k.startswith(prefix) else k: v for k, v in items})
+    given = any(key.startswith(prefix + _CALIBRATOR) for key in state)
     attached._loading = (prefix, given, metadata, before)  # type: ignore[assignment]
     if given and getattr(attached, "calibrator", None) is None:
         rest[-1].append(
             "the calibrator of this checkpoint has no place yet: call the attached model on one batch first, or give "
             "attach `sizes` or `example`"
         )
-    _rename(state, {prefix + PREFIX: prefix + _CALIBRATOR, prefix: prefix + _MODEL})
 
 
 def _after_loading(attached: nn.Module, found: Any) -> None:  # noqa: ANN401 - torch's record of missing and unexpected keys
-    """Rename missing and unexpected keys; a calibrator that was not in the checkpoint is not missing."""
+    """Leave a calibrator that was not in the checkpoint out of the missing keys."""
     prefix, given, metadata, before = attached._loading  # type: ignore[misc]
     del attached._loading
     if metadata is not None:  # the caller's dictionary stays unchanged
         metadata.clear()
         metadata.update(before)
-    for keys in (found.missing_keys, found.unexpected_keys):
-        names = dict.fromkeys(key for key in keys if given or not key.startswith(prefix + _CALIBRATOR))
-        _rename(names, {prefix + _CALIBRATOR: prefix + PREFIX, prefix + _MODEL: prefix})
-        keys[:] = names
-
-
-def _moved(metadata: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    """Return the entries under one prefix, under another."""
-    inside = {key: value for key, value in metadata.items() if f"{key}.".startswith(old)}
-    return {(new + key[len(old) :]).rstrip("."): value for key, value in inside.items()}
-
-
-def _rename(state: dict[str, Any], prefixes: Mapping[str, str]) -> None:
-    """Replace the first matching prefix of every key, in place and in order."""
-    items = list(state.items())
-    state.clear()
-    for key, value in items:
-        old = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
-        state[key if old is None else prefixes[old] + key[len(old) :]] = value
+    if not given:
+        found.missing_keys[:] = [key for key in found.missing_keys if not key.startswith(prefix + _CALIBRATOR)]
 
 
 def _rank() -> int:
