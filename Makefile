@@ -24,7 +24,7 @@ check: $(INSTALLED)  ## lint and types
 results: $(INSTALLED)  ## the proof, cell by cell, many hours on two cores, resumable; QUICK=1: a short one in results/quick
 	$(BIN)/python -m studies.paper $(if $(QUICK),--quick)
 
-results-experiments: $(INSTALLED)  ## the other tables and the picture under results/, resumable
+results-experiments: $(INSTALLED)  ## the other tables under results/, resumable
 	$(BIN)/python -m studies.experiments
 
 # The environment is made anew when the constraints or the package's own needs are newer than it.

@@ -70,9 +70,8 @@ def test_every_required_key_is_missed_when_it_is_gone(example, kind):
 
 
 def test_the_committed_results_are_documents():
-    for path in (ROOT / "results" / "digits.json", ROOT / "results" / "grid-av-digits.json"):
-        kind = "grid" if path.name.startswith("grid-") else "results"
-        assert fault_of(read_json(path), RECORDS[kind]) is None
+    for kind, path in (("results", "results/digits.json"), ("grid", "tests/report/grid-av-digits.json")):
+        assert fault_of(read_json(ROOT / path), RECORDS[kind]) is None
 
 
 @pytest.mark.parametrize(

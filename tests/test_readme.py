@@ -1,10 +1,10 @@
-"""What the README prints can be run: its Python, its commands, its links."""
+"""What the README prints can be run: its Python, its commands, its links; it fits on a screen or two."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -14,66 +14,49 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
-def commands():
-    return [line for block in blocks("sh") for line in block.splitlines() if line]
+def test_it_is_short():
+    assert len(TEXT.splitlines()) <= 120
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_runs(code, capsys):
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102
-    shown = capsys.readouterr().out
-    assert "('text', 'audio', 'vision') torch.Size([8, 3]) torch.Size([8, 74])" in shown
+def test_the_layer_finds_the_spoilt_view(capsys):
+    exec(compile(blocks("python")[0], "README.md", "exec"), {})  # noqa: S102
+    intact, spoilt = (
+        {name: float(value) for name, value in re.findall(r"'(\w+)': ([\d.]+)", line)}
+        for line in capsys.readouterr().out.splitlines()
+    )
+    assert min(intact.values()) > 0.85
+    assert spoilt["left"] < 0.5
+    assert min(spoilt["right"], spoilt["sums"]) > 0.85
 
 
-def test_the_library_takes_eight_lines():
-    (code,) = blocks("python")
-    assert len([line for line in code.splitlines() if line.strip()]) == 8
+class LateFusion(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.text_encoder, self.audio_encoder = torch.nn.Linear(6, 8), torch.nn.Linear(5, 8)
+        self.head = torch.nn.Linear(16, 3)
+
+    def forward(self, text, audio):
+        return self.head(torch.cat([self.text_encoder(text), self.audio_encoder(audio)], 1))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
+@pytest.mark.filterwarnings("ignore:fit_plugin")  # of so few rows that validation may reject the calibrator
+def test_the_plug_in_goes_around_a_trained_model(capsys):
+    text, audio = torch.randn(8, 6), torch.randn(8, 5)
+    batches = [((text, audio), torch.arange(8) % 3)]
+    given = {"model": LateFusion(), "train_loader": batches, "valid_loader": batches, "text": text, "audio": audio}
+    exec(compile(blocks("python")[1], "README.md", "exec"), given)  # noqa: S102
+    assert given["logits"].shape == (8, 3)
+    assert "tensor(" in capsys.readouterr().out
+    assert len(blocks("python")) == 2
 
 
-@pytest.mark.parametrize(
-    "command", [line for line in commands() if line.startswith("concordant") and "DATA" not in line]
-)
-def test_the_commands_without_data_run_one_after_the_other(command, folder, shell):
-    done = shell(command, folder)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("command", [line for line in commands() if "DATA" in line])
-def test_the_commands_with_data_name_what_is_there(command):
-    from concordant.benchmarks.catalogue import BENCHMARKS, DATASETS
-
-    words = shlex.split(command)
-    if words[1] == "data":
-        assert words[2] in ("prepare", "check")
-        assert words[2] == "check" or words[3] in DATASETS
-        return
-    benchmark = BENCHMARKS[words[2]]
-    assert "--protocol" not in words or words[words.index("--protocol") + 1] in benchmark.protocols
-
-
-@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("make")])
-def test_the_make_targets_exist(command):
+def test_every_command_is_an_installation_or_a_target_that_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE)
+    for command in "".join(blocks("sh")).splitlines():
+        if not command.startswith("pip install "):
+            assert re.search(rf"^{command.removeprefix('make ')}:", makefile, flags=re.MULTILINE), command
 
 
-def test_every_command_is_covered():
-    assert all(line.startswith(("make ", "concordant ")) for line in commands())
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", TEXT))
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)))
 def test_the_links_lead_somewhere(link):
     assert (ROOT / link).exists()
-
-
-def test_the_numbers_are_those_of_the_results():
-    from concordant.files import read_json
-    from concordant.report.tables.scores import brief
-    from studies.common import fill
-
-    assert fill(TEXT, {"digits": brief(read_json(ROOT / "results" / "digits.json"))}, "results") == TEXT

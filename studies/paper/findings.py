@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,27 +105,38 @@ def what_came(findings: Findings) -> str:
     return f"{record.markdown(leads(findings))}\n{READING}\n\n{lines}\n\n{losses(findings)}\n"
 
 
-def leads(findings: Findings) -> record.Table:
-    """Return ours against every other method: the mean difference in points, and in how many cells it is ahead."""
+def leads(findings: Findings, against: Collection[str] | None = None) -> record.Table:
+    """Return ours against other methods: the mean difference in points, and in how many cells it is ahead.
+
+    Args:
+        findings: of the proof.
+        against: labels of the methods, with brief cells; None = all, with all counts.
+    """
     clean, corrupted = (compared(findings, name) for name in ("clean", "corrupted_mean"))
     columns = {"clean": clean}
     for count in COUNTS:
         if counted(corrupted, count):
             columns[f"corrupted, {count}"] = counted(corrupted, count)
     rows = [
-        [shown(label), *(_lead([row for row in column if row["to"] == label]) for column in columns.values())]
+        [
+            shown(label),
+            *(_lead([row for row in column if row["to"] == label], against is None) for column in columns.values()),
+        ]
         for label in dict.fromkeys(row["to"] for row in clean)
+        if against is None or label in against
     ]
     return record.Table("leads", "", ["points ahead of", *columns], rows)
 
 
-def _lead(rows: Sequence[Row]) -> str:
-    """Return the mean difference and the counts of cells; an empty text without any."""
+def _lead(rows: Sequence[Row], whole: bool) -> str:
+    """Return the mean difference and the counts of cells, all or the significant ones; an empty text without any."""
     if not rows:
         return ""
     mean = 100 * float(np.mean([row["difference"] for row in rows]))
     above = sum(row["difference"] > 0 for row in rows)
     ahead, behind = (sum(significant(row, sign) for row in rows) for sign in (1, -1))
+    if not whole:
+        return f"{mean:+.1f} ({ahead}, {behind})"
     return f"{mean:+.1f} (above in {above} of {len(rows)}; {ahead} ahead, {behind} behind)"
 
 

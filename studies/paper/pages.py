@@ -17,13 +17,15 @@ from concordant.files import write_text
 from concordant.report import record
 from concordant.report.format import SIGNIFICANT, p_text, shown
 from studies import common
-from studies.paper.findings import Findings, every_loss, losses, made_line, standing, swaps, what_came
+from studies.paper.findings import Findings, every_loss, leads, losses, made_line, standing, swaps, what_came
 from studies.paper.grid import OURS
 from studies.paper.tables import Row, Table
 
 FOLDER = "proof"  # of the tables, beside the summary
 KIND = "proof"  # of the blocks in documents
 PENDING = "`make results` has not been run on this version yet; it writes its numbers here.\n"
+# The rows of the README: the two twins, and published methods of different kinds.
+FIRST = ("none", "none+perturbed", "gmu", "modality-dropout", "uncertainty", "attention")
 SHOWN = ("clean", "corruption", "removal", "oracle", "stability", "ablation", "place", "cost")
 MARKS = (
     f"+ {OURS} is significantly ahead of this one, - significantly behind (p < {SIGNIFICANT}, corrected); unmarked: "
@@ -176,10 +178,11 @@ def _number(value: float, unit: str) -> str:
 def blocks(findings: Findings | None) -> dict[str, str]:
     """Return every block by its name; without findings, a remark in place of each."""
     if findings is None:
-        return dict.fromkeys(("headline", "losses", "swaps", *SHOWN), PENDING)
+        return dict.fromkeys(("leads", "headline", "losses", "swaps", *SHOWN), PENDING)
     part = standing(findings.made)
     note = f"\n{part}\n" if part else ""
     return {
+        "leads": record.markdown(leads(findings, FIRST)) + note,
         "headline": headline(findings),  # has the note in its last line
         "losses": f"{losses(findings)}\n{note}",
         "swaps": swaps(findings) + note,

@@ -12,6 +12,7 @@ import pytest
 
 from concordant.cli import edge
 from concordant.errors import DataError, UsageError
+from tests.commands import concordant
 
 RUN = [sys.executable, "-m", "concordant", "run", "digits", "--calibrators", "none", "--fusion", "sum"]
 SHORT = [*RUN, "--seeds", "1", "--steps", "2"]
@@ -165,7 +166,7 @@ def test_json_that_could_not_be_written_is_refused_before_training(tmp_path):
         (tmp_path, "Is a directory"),
         ("/proc/none/x", "No such file"),
     ):
-        done = command(*SHORT, "--out", tmp_path / "run", "--json", to)
+        done = concordant(*SHORT[3:], "--out", tmp_path / "run", "--json", to, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.startswith(f"concordant: --json: cannot write to {to} ({why}")
         assert done.stderr.count("\n") == 1

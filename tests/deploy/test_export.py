@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from concordant.deploy.export import cases, export_run, largest_difference, write_checked  # noqa: E402
-from concordant.deploy.graph import complete, trace  # noqa: E402
+from concordant.deploy.graph import complete  # noqa: E402
 from concordant.deploy.onnx_file import named, runtime, to_onnx  # noqa: E402
 from concordant.deploy.opening import open_deployed  # noqa: E402
 from concordant.errors import ConcordantError, UsageError  # noqa: E402
@@ -100,14 +100,15 @@ def test_every_fusion_but_one_goes_through_onnx(fusion, built, batch, tmp_path):
     onnx_agrees(built(fusion), batch, tmp_path / "model.onnx", fixed=fusion in FIXED)
 
 
-def test_what_onnx_cannot_express_is_refused_in_a_sentence(built):
-    program = trace(built("attention"), fixed_time=True)
+def test_what_onnx_cannot_express_is_refused_in_a_sentence():
+    """As in the fusion "attention", which averages films onto a grid."""
+    program = torch.export.export(torch.nn.AdaptiveAvgPool3d((2, 3, 4)), (torch.zeros(1, 2, 5, 7, 9),))
     with pytest.raises(UsageError, match=r"^ONNX cannot express this model \(.*adaptive_avg_pool3d.*use --format"):
         to_onnx(program, [], {})
 
 
 def test_a_file_that_answers_otherwise_is_not_written(built, batch, tmp_path, monkeypatch):
-    model, path = built("lf-dnn"), tmp_path / "model.pt2"
+    model, path = built("lf-dnn", "none", modalities={"a": ("bd", (4,)), "b": ("bd", (3,))}), tmp_path / "model.pt2"
     asked = [complete(model.description, *batch(model, 4))]
     monkeypatch.setattr(
         "concordant.deploy.export.reload", lambda path: lambda given: (torch.zeros(4, 3), torch.ones(4, 3))
@@ -169,7 +170,7 @@ def test_wrong_arguments_are_told(shared_run, options, message):
 
 
 def test_where_it_cannot_be_written_is_told(built, batch, tmp_path):
-    model = built("lf-dnn", "self")
+    model = built("lf-dnn", "none", modalities={"a": ("bd", (4,)), "b": ("bd", (3,))})
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"^--out: cannot write to .*model.pt2 \("):
         write_checked(model, tmp_path / "file" / "model.pt2", [complete(model.description, *batch(model, 2))])

@@ -18,10 +18,15 @@ def agrees(module, model, given, tolerance=1e-5):
         torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("fusion", ["lf-dnn", "concat", "mult"])
-def test_a_graph_answers_as_the_model_for_any_batch_and_any_number_of_steps(fusion, built, batch):
-    model = built(fusion)
-    module = trace(model).module()
+@pytest.fixture(scope="module")
+def sequences(built):
+    """A model of sequences, and its graph."""
+    model = built("lf-dnn")
+    return model, trace(model).module()
+
+
+def test_a_graph_answers_as_the_model_for_any_batch_and_any_number_of_steps(sequences, batch):
+    model, module = sequences
     for count, share in ((4, 1.0), (1, 1.0), (7, 0.4), (2, 0.05), (3, 2.0)):
         agrees(module, model, complete(model.description, *batch(model, count, seed=count, share=share)))
 
@@ -47,24 +52,30 @@ def test_these_fusions_have_a_graph_of_a_fixed_number_of_steps_alone(fusion, bui
 
 
 def test_a_fusion_that_needs_a_fixed_number_of_steps_says_so_and_is_exported_with_one(built, batch):
-    model = built("ef-lstm")
-    with pytest.raises(UsageError, match=r"context before ef-lstm cannot be exported for any number of steps; give"):
+    model = built("ef-lstm", "none", modalities={"a": ("btd", (4, 5)), "b": ("bd", (3,))})
+    with pytest.raises(UsageError, match=r"none before ef-lstm cannot be exported for any number of steps; give"):
         trace(model)
     module = trace(model, fixed_time=True).module()
     for count in (1, 4):
         agrees(module, model, complete(model.description, *batch(model, count)))
 
 
-@pytest.mark.parametrize("calibrator", list(CALIBRATORS))
+# The others take minutes together.
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        name if name in ("context", "evidential", "attention") else pytest.param(name, marks=pytest.mark.slow)
+        for name in CALIBRATORS
+    ],
+)
 def test_every_calibrator_has_a_graph(calibrator, built, batch):
     model = built("lf-dnn", calibrator, modalities={"a": ("bd", (4,)), "b": ("btd", (8, 3))})
     module = trace(model).module()
     agrees(module, model, complete(model.description, *batch(model, 5)))
 
 
-def test_what_is_not_finite_is_absent_to_a_graph(built, batch):
-    model = built("lf-dnn")
-    module = trace(model).module()
+def test_what_is_not_finite_is_absent_to_a_graph(sequences, batch):
+    model, module = sequences
     given = complete(model.description, *batch(model, 4))
     for here in given[2].values():
         here.fill_(True)

@@ -19,9 +19,10 @@ def test_the_view_that_was_spoilt_is_the_one_that_is_distrusted(tmp_path):
         assert found[spoilt] < 0.6
         assert re.search(rf"^  {spoilt}: reliability \S+ \(usually \S+, less than usual\)", words, re.MULTILINE)
     assert sorted(re.findall(r"picture: (.*)", out)) == sorted(str(one) for one in (tmp_path / "pictures").iterdir())
+    assert re.search(r"with swapped left halves: [456]\d% without calibration, [89]\d% with", out)
     for path in (tmp_path / "pictures").iterdir():
         with Image.open(path) as picture:
-            assert picture.size == (1300, 728)
+            assert picture.size == (1300, 299 if path.stem == "rescued" else 728)
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 100
 
 
@@ -31,7 +32,7 @@ def test_a_run_is_opened_and_a_digit_chosen(digits_run, tmp_path):
     sample = str(open_runs(digits_run).task(0, None).test.ids[5])
     out = run("--out", str(tmp_path), "--run", str(digits_run), "--sample", sample).stdout
     assert out.startswith(f"{sample}, a ")
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_digit_that_is_not_in_the_test_part_is_refused(digits_run):

@@ -47,12 +47,12 @@ def hostile(maker):
 
 @pytest.fixture(scope="session")
 def real():
-    """Return a function that reads one of the committed results."""
-    folder = Path(__file__).parents[2] / "results"
+    """Return a function that reads one of the committed results, or a grid of real data beside this file."""
+    folders = {"results": Path(__file__).parents[2] / "results", "grid": Path(__file__).parent}
 
     def read(name):
         kind = "grid" if name.startswith("grid-") else "results"
-        return RunDocuments(name, **{kind: read_json(folder / f"{name}.json")})
+        return RunDocuments(name, **{kind: read_json(folders[kind] / f"{name}.json")})
 
     return read
 

@@ -250,7 +250,7 @@ def test_all_faults_of_all_documents_are_named_and_none_is_written(tmp_path):
         fill_docs(tmp_path, None)
     first, second = str(caught.value).split(f"; {docs / 'b.md'}")
     assert first.startswith(
-        f"{docs / 'a.md'}: the document has the unknown proof:nothing, proof:nor-this; there are: headline"
+        f"{docs / 'a.md'}: the document has the unknown proof:nothing, proof:nor-this; there are: leads, headline"
     )
     assert first.endswith("; the document has <!-- proof:cost --> without its other half")
     assert second == ": the document has <!-- /proof:place --> without its other half"

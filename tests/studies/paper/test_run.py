@@ -95,7 +95,9 @@ def test_blocks_are_filled_from_the_findings(made, tmp_path):
 
 def test_a_block_that_there_is_not_is_refused(made):
     text = "<!-- proof:nothing -->\n<!-- /proof:nothing -->"
-    with pytest.raises(DataError, match="the document has the unknown proof:nothing; there are: headline, losses"):
+    with pytest.raises(
+        DataError, match="the document has the unknown proof:nothing; there are: leads, headline, losses"
+    ):
         fill(text, blocks(made.findings), "proof")
 
 
