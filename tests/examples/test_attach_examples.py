@@ -27,6 +27,17 @@ def test_the_audio_visual_example_helps_a_trained_model_and_leaves_it_as_it_is()
     assert "the old checkpoint loads: <All keys matched successfully>" in out
 
 
+@pytest.mark.parametrize(("name", "needs"), [("lightning_trainer", "lightning"), ("huggingface_trainer", "accelerate")])
+def test_trainers_of_other_libraries_train_an_attached_model(name, needs):
+    pytest.importorskip(needs)
+    out = run(name)
+    assert float(re.search(r"accuracy (\S+)", out)[1]) > 0.85
+    clean, spoilt = (float(found) for found in re.findall(r"reliability of upper (\S+),", out))
+    assert spoilt < clean
+    if needs == "lightning":
+        assert "detached, it is the model that came in: True" in out
+
+
 def test_the_crossmodal_example_distrusts_a_noisy_text():
     out = run("attach_crossmodal")
     assert "untrained, the output is the model's own: True" in out

@@ -17,7 +17,7 @@ from concordant import seeding
 from concordant.attach.arguments import Address, Source, check_addresses, check_sources
 from concordant.attach.hooks import ModelState, RandomState, cuda_devices
 from concordant.attach.taps import Tap, check_taps, core_of, find_module, read_layouts, read_tap
-from concordant.attach.wrapper import Attached, Settings, without_calibrator
+from concordant.attach.wrapper import Attached, Settings, class_for, without_calibrator
 from concordant.calibration.base import Calibrator
 from concordant.calibration.perturbation import Perturbation, as_settings
 from concordant.errors import UsageError, checks, shown
@@ -41,6 +41,7 @@ def attach(
     perturbation: Perturbation | bool = True,
     copies: bool = False,
     freeze: str | None = None,
+    method: str | None = None,
     seed: int | None = None,
 ) -> Attached:
     """Attach a calibrator between a model's encoders and its fusion.
@@ -85,6 +86,8 @@ def attach(
         copies: in training, give the rest of the model a clean and a perturbed copy of every instance, 2B rows in the
             order of `repeat_targets`. Only what is computed from the features doubles.
         freeze: "backbone" trains the calibrator alone; the model is then kept in evaluation mode.
+        method: the method of the model in which features are calibrated, and which the attached model runs when it is
+            called; None = forward. For a model that calls its encoders in generate() and not in forward, "generate".
         seed: the seed of the calibrator's weights and perturbations; None = drawn from PyTorch's global generator.
 
     Raises:
@@ -117,6 +120,9 @@ def attach(
     check_sizes(dict.fromkeys(names, 1), AUTO)  # the names; sizes may be unknown yet
     if calibrator is not None and perturbation is not True:
         raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")
+    if method is not None and not callable(getattr(core, str(method), None)):
+        there = [name for name in dir(type(core)) if not name.startswith("_") and name not in dir(nn.Module)]
+        raise UsageError(f"method must name a method of the model: {', '.join(there)}; found {shown(method)}")
     layouts = read_layouts(layout, names)
     sources = {"masks": check_sources("masks", masks, names), "present": check_sources("present", present, names)}
     watched = {
@@ -156,6 +162,7 @@ def attach(
         copies=copies,
         freeze=freeze,
         seed=base,
+        method=None if method == "forward" else method,
     )
     if ready is None and sizes is not None:
         if not isinstance(sizes, Mapping) or set(sizes) != set(names):
@@ -165,7 +172,7 @@ def attach(
     first = next(model.parameters(), None)
     if ready is not None and first is not None:
         ready = ready.to(first.device)
-    attached = Attached(model, ready, settings)
+    attached = class_for(model)(model, ready, settings)
     if example is not None:
         _run_example(attached, example)
     return attached

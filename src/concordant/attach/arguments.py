@@ -67,10 +67,10 @@ class Arguments:
         raise LookupError(first)
 
 
-def parameters_of(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the positional parameters of a module's forward; empty without a signature."""
+def parameters_of(module: nn.Module, method: str = "forward") -> tuple[str, ...]:
+    """Return the names of the positional parameters of a module's method; empty without a signature."""
     try:
-        signature = inspect.signature(module.forward)
+        signature = inspect.signature(getattr(module, method))
     except (TypeError, ValueError):
         return ()
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -53,7 +53,7 @@ class Interception:
     """
 
     def __init__(self, run: Run, answer: Answer) -> None:
-        self.run, self.answer = run, answer
+        self.run, self.answer, self.__doc__ = run, answer, getattr(run, "__doc__", None)
 
     def __call__(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Answer a call of the method."""

@@ -343,7 +343,8 @@ class Passes:
             written = ", ".join(f"{self.all[label].written!r} ({label})" for label in missing)
             raise UsageError(
                 f"the taps {written} did not fire: forward went through without calling them; tap submodules that "
-                "every forward calls, and call them as modules, not through other methods"
+                "every forward calls, and call them as modules, not through other methods; if they are called in "
+                "another method of the model than forward, give attach its name as method="
             )
 
     def _twice(self, forward: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401

@@ -7,10 +7,13 @@ buffers, "model." and "calibrator." before them; checkpoints of the model alone 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache, wraps
+from types import MethodType
 from typing import Any, cast
 
 import torch
@@ -19,7 +22,7 @@ from torch._compile import _disable_dynamo
 
 from concordant import seeding
 from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
-from concordant.attach.hooks import RandomStream, Run, cuda_devices, failing_module, intercepted
+from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
 from concordant.attach.taps import (
     FOLDED,
@@ -27,6 +30,7 @@ from concordant.attach.taps import (
     Tap,
     core_of,
     feature_size,
+    find_module,
     fold,
     in_order_of,
     letters_of,
@@ -68,6 +72,7 @@ class Settings:
     copies: bool
     freeze: str | None
     seed: int
+    method: str | None = None
 
     def build(self, sizes: Mapping[str, int]) -> Calibrator:
         """Return a new calibrator for features of these sizes; raise UsageError if the factory returns none."""
@@ -84,6 +89,11 @@ class Settings:
 class Attached(nn.Module):
     """A model with a calibrator; made by `attach`, called like the model.
 
+    Public attributes, properties and methods of the model are read through it, and those that the model has are set on
+    the model; its own (below, and those of `torch.nn.Module`) come first. Inside a method of the model that is called
+    through it, such as `attached.generate(...)`, every call of forward is calibrated. A call of `attached.model` or of
+    one of its methods is the original model's, without calibration.
+
     Attributes:
         calibration: the `Calibration` of the last forward pass; None if it did not reach the calibrator.
         labels: class indices (B,) for the calibrator's loss in the next training pass; None = unknown.
@@ -97,7 +107,7 @@ class Attached(nn.Module):
     calibrator: Calibrator | None
 
     def __init__(self, model: nn.Module, calibrator: Calibrator | None, settings: Settings) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # not that of a subclass from `class_for`
         self.model = model
         self.calibrator = calibrator
         self.settings = settings
@@ -109,6 +119,8 @@ class Attached(nn.Module):
         self._perturbing: torch.Generator | None = None
         self._labels_may_differ = False  # from the rows of the features; they are then left out
         self._stop = False  # once the features are calibrated
+        self._within = False  # the calibrated method
+        self._warned = False
         self._lock = threading.RLock()
         self._attached = True
         modes = [(m, m.training) for m in model.modules()]
@@ -121,6 +133,7 @@ class Attached(nn.Module):
             model.requires_grad_(False).eval()
         self.register_load_state_dict_pre_hook(_before_loading)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
+        self._sign()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the model's
         """Return the model's output with calibrated features; arguments are the model's.
@@ -128,17 +141,36 @@ class Attached(nn.Module):
         Raises:
             UsageError: a tap does not fire, fires twice, depends on another, or gives what no calibrator takes.
         """
-        return self._forward(args, kwargs)
+        return self._forward(args, kwargs, compiling=torch.compiler.is_compiling())
 
     # torch.compiler.disable, but imported at the first call: intercepted calls cannot be compiled.
     @_disable_dynamo
-    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
-        if not self._attached:
-            return self.model(*args, **kwargs)
+    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, compiling: bool = False) -> Any:  # noqa: ANN401
+        if compiling and getattr(torch.compiler, "is_exporting", bool)():
+            raise UsageError(
+                "torch.export cannot follow a calibrator among intercepted calls; export the parts one by one"
+            )
+        if compiling and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "torch.compile breaks the graph around an attached model and compiles nothing in it, since its calls "
+                f"are intercepted; attached.compile() compiles its {len(self._compilable())} submodules around the "
+                "calibrator",
+                stacklevel=2,
+            )
+        method = self.settings.method
+        call = self.model if method is None else getattr(core_of(self.model), method)
+        return self._calibrated(call, args, kwargs, direct=method is not None)
+
+    def _calibrated(self, call: Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, direct: bool) -> Any:  # noqa: ANN401
+        """Call the model, or with `direct` its own method, with calibrated features."""
+        if not self._attached or self._within:
+            return call(*args, **kwargs)
         with self._lock:
             self.calibration = None  # not that of an earlier pass, if this one fails
+            self._within = True
             try:
-                out = self._call(args, kwargs)
+                out = self._call(call, args, kwargs, direct=direct)
             except ConcordantError as error:
                 ruined = next((name for name, x in self.model.named_parameters() if not x.isfinite().all()), None)
                 if ruined is None or isinstance(error, UsageError):
@@ -154,6 +186,8 @@ class Attached(nn.Module):
                     raise
                 where = failing_module(error, self.model)
                 raise UsageError(f"{_MIXED} ({where}: {type(error).__name__}: {error})") from error
+            finally:
+                self._within = False
         first = next((x for x in tensors_of(out) if x.dim()), None)
         if self._doubles and self.calibration is not None and first is not None:
             rows = len(self.calibration.reliability)
@@ -161,24 +195,128 @@ class Attached(nn.Module):
                 raise UsageError(f"{_MIXED} (its output has shape {tuple(first.shape)}; {rows} rows were expected)")
         return out
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+    def _call(self, call: Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, direct: bool) -> Any:  # noqa: ANN401
         """Call the model with the features at the taps, at a submodule's arguments or at the inputs calibrated."""
         core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
-        given = Arguments(args, kwargs, parameters_of(core))
+        given = Arguments(args, kwargs, parameters_of(core, self._method))
         if at == "":
             changed = self._calibrate_arguments(given, "the model", given)
-            return self.model(*changed.args, **changed.kwargs)
+            return call(*changed.args, **changed.kwargs)
         if isinstance(at, Tap):
             change = lambda call, of: self._calibrate_arguments(call, of, given)  # noqa: E731
-            return call_at(core, at, change, lambda: self.model(*args, **kwargs))
+            return call_at(core, at, change, lambda: call(*args, **kwargs))
         passes = Passes(core, taps, self.settings.watched, self._known, doubled=self._doubles)  # type: ignore[arg-type]
-        forward = core.forward
 
         def twice(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
-            return passes(forward, a, k, lambda found: self._calibrate_features(found, Arguments(a, k)))
+            return passes(run, a, k, lambda found: self._calibrate_features(found, Arguments(a, k)))
 
+        if direct:
+            return twice(core, call, args, kwargs)
         with intercepted([core], twice, whole=False):
-            return self.model(*args, **kwargs)
+            return call(*args, **kwargs)
+
+    # Other ways in
+
+    @property
+    def _method(self) -> str:
+        return self.settings.method or "forward"
+
+    def _through(self, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Call another method of the model, with every call of forward in it calibrated.
+
+        Raises:
+            UsageError: the method calls a tap outside forward.
+        """
+        if not self._attached or self._within:
+            return run(*args, **kwargs)
+        if run.__name__ == self.settings.method:
+            return self._calibrated(run, args, kwargs, direct=True)
+        core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
+        tapped = [at] if isinstance(at, Tap) else [] if at == "" else cast("list[Tap]", list(taps.values()))
+        names = {id(find_module(core, tap.name, "taps")): tap.name for tap in tapped}
+
+        def within(_: nn.Module, forward: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
+            return self._calibrated(forward, a, k, direct=True)
+
+        def outside(module: nn.Module, call: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
+            if self._within:
+                return call(*a, **k)
+            raise UsageError(
+                f"{run.__name__} calls {names[id(module)]!r} outside {self._method}, where nothing is calibrated; give "
+                f"attach method={run.__name__!r}, if it calls all taps, or call it of attached.model, uncalibrated"
+            )
+
+        modules = [find_module(core, tap.name, "taps") for tap in {tap.name: tap for tap in tapped}.values()]
+        with self._lock, intercepted([core], within, whole=False, method=self._method), intercepted(modules, outside):
+            return run(*args, **kwargs)
+
+    _private = False  # whether private attributes of the model are read too
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as in nn.Module
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            model = self.__dict__.get("_modules", {}).get("model")
+            if model is None or name.startswith("__") or (name.startswith("_") and not self._private):
+                raise
+        core = core_of(model)
+        try:
+            value = getattr(model, name)
+        except AttributeError:
+            value = getattr(core, name)
+        if isinstance(value, MethodType) and (value.__self__ is model or value.__self__ is core):
+            return MethodType(Interception(value, Attached._through), self)  # type: ignore[arg-type]
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401 - as in nn.Module
+        own = self.__dict__
+        model = own.get("_modules", {}).get("model")
+        elsewhere = model is None or name.startswith("_") or name in _OWN or name in own or hasattr(type(self), name)
+        if not elsewhere and hasattr(core_of(model), name):
+            setattr(core_of(model), name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _sign(self) -> None:
+        """Give forward the signature of the model's, by which trainers choose the columns of their data."""
+
+        def forward(attached: Attached, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            return attached._forward(args, kwargs, compiling=torch.compiler.is_compiling())
+
+        run = getattr(core_of(self.model), self._method)
+        with suppress(TypeError, ValueError):  # without a signature
+            forward.__signature__ = Interception(run, Attached._through).__signature__  # type: ignore[attr-defined, arg-type]
+        forward.__doc__ = Attached.forward.__doc__
+        self.__dict__["forward"] = MethodType(forward, self)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Compile the model's submodules around the calibrator, each on its own; arguments are `torch.compile`'s.
+
+        What runs between them stays uncompiled. `torch.compile(attached)` compiles none of them, and warns.
+        """
+        for module in self._compilable():
+            module.compile(*args, **kwargs)
+
+    def _compilable(self) -> list[nn.Module]:
+        """Return the largest submodules whose inner calls need no interception."""
+        core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
+        if at == "":
+            return [core]
+        tapped = [at] if isinstance(at, Tap) else cast("list[Tap]", list(taps.values()))
+        closed = [find_module(core, tap.name, "taps") for tap in tapped]
+        found: dict[int, nn.Module] = {}
+
+        def visit(module: nn.Module) -> None:
+            for child in module.children():
+                inside = any(child is one for one in closed)
+                opened = not inside and any(one is m for m in child.modules() for one in closed)
+                if opened or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+                    visit(child)
+                elif any(True for _ in child.parameters()):
+                    found[id(child)] = child
+
+        visit(core)
+        return list(found.values())
 
     def auxiliary_loss(self) -> Tensor:
         """Return the calibrator's loss of the last training pass, to add to the task's loss; 0 in evaluation.
@@ -322,11 +460,49 @@ class Attached(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not pickle, and the last calibration belongs to a graph.
-        return {**super().__getstate__(), "_lock": None, "calibration": None, "labels": None}  # type: ignore[no-untyped-call]
+        state = {**super().__getstate__(), "_lock": None, "calibration": None, "labels": None}  # type: ignore[no-untyped-call]
+        return {key: value for key, value in state.items() if key != "forward"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._lock = threading.RLock()
+        self._sign()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401
+        return _bare, (type(self).__mro__[2] if type(self) is not Attached else None,), self.__getstate__()
+
+
+_OWN = {"model", "calibrator", "settings", "calibration", "labels", "training", "forward"}
+
+
+def class_for(model: nn.Module) -> type[Attached]:
+    """Return the class of an attached model: `Attached`, for a LightningModule a class that is both.
+
+    Lightning's Trainer takes LightningModules alone, and runs their methods with what it was given as `self`: its
+    optimisers have the calibrator's parameters, and training_step has `self.auxiliary_loss()`.
+    """
+    kind = type(core_of(model))
+    return _both(cast(Any, kind)) if any(base.__name__ == "LightningModule" for base in kind.__mro__) else Attached
+
+
+@cache
+def _both(kind: type) -> type[Attached]:
+    def step(original: Run) -> Run:
+        @wraps(original)
+        def call(self: Attached, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            return self._through(MethodType(original, self), args, kwargs)
+
+        return call
+
+    names = ("training_step", "validation_step", "test_step", "predict_step")
+    steps = {name: step(getattr(kind, name)) for name in names}
+    return type(f"Attached{kind.__name__}", (Attached, kind), {"_private": True, **steps})
+
+
+def _bare(kind: type | None) -> Attached:
+    """Return an attached model without contents, which pickle and deepcopy fill."""
+    made = Attached if kind is None else _both(kind)
+    return made.__new__(made)
 
 
 def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
