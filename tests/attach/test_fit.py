@@ -1,4 +1,5 @@
 import copy
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -7,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from concordant import ConcordantError, UsageError, fit_plugin
+from concordant import ConcordantError, ContextualCalibrator, Perturbation, UsageError, attach, fit_plugin
 from concordant.attach import fit as fit_module
-from concordant.attach.fit import class_labels, default_loss, logits_of, mistakes, validation_loss
+from concordant.attach.harm import upper_bound
+from concordant.attach.outcomes import class_labels, default_loss, errors, logits_of, validation_loss
 
 C, D = 4, 16
 TAPS = {"one": "one", "two": "two"}
@@ -67,7 +69,7 @@ def test_a_fitted_plugin_keeps_clean_accuracy_and_helps_where_a_view_is_wrong(mo
     state = copy.deepcopy(model.state_dict())
     draws = torch.rand(1), torch.get_rng_state()
     options = {"learn": learn, "copies": True} if learn == "task" else {}
-    attached = fit_plugin(model, loader(), TAPS, layout="bd", epochs=40, validation=loader(128, 3), **options)
+    attached = fit_plugin(model, loader(), TAPS, layout="bd", epochs=20, validation=loader(256, 3), **options)
     assert torch.equal(torch.get_rng_state(), draws[1])
     assert not any(module.training for module in attached.modules())
     assert all(torch.equal(model.state_dict()[key], value) for key, value in state.items())
@@ -105,7 +107,7 @@ def test_reliability_is_learned_without_the_head_and_gates_stay_one(model):
     own, calls = copy.deepcopy(model), []
     own.head.register_forward_hook(lambda *_: calls.append(1))
     attached = fit_plugin(own, loader(), TAPS, layout="bd", steps=20)
-    assert calls == [1]  # by the batch that gives the sizes, and in none of twenty steps
+    assert calls == [1, 1]  # by the batch that gives the sizes and classes, and in none of twenty steps
     (one, two), _ = data(64, 9)
     attached(one, two)
     assert all(bool((gate == 1).all()) for gate in attached.calibration.gates.values())
@@ -124,38 +126,142 @@ def test_features_that_look_clean_pass_unchanged_bit_for_bit(model):
     assert attached.calibration.reliability.max() == 1
 
 
-def test_validation_raises_the_tolerance_until_few_instances_are_scaled_down(model):
-    (one, two), labels = data(200, 7)
-    one = one + 1.5 * torch.randn(200, D, generator=torch.Generator().manual_seed(1))  # another device
-    held_out = [((one, two), labels)]
-    fits = [
-        fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", epochs=40, validation=validation, tolerance=0.5)
-        for validation in (None, held_out)
-    ]
-    assert fits[0].calibrator.tolerance.tolist() == [0.5, 0.5]
-    scaled = []
-    for fit in fits:
-        fit(one, two)
-        scaled.append((fit.calibration.reliability < 1).float().mean(0))
-    assert scaled[0].max() > 0.1
-    assert scaled[1].max() <= 0.05
-    assert (fits[1].calibrator.tolerance >= 0.5).all()
+@pytest.fixture(scope="module")
+def held_out():
+    """Three batches whose answers are 600 rows."""
+    return loader(600, 5, batch=200)
 
 
-def test_a_harmful_calibrator_is_rejected_with_a_warning(model, monkeypatch):
-    found = iter([0.25, 0.5])  # without it, with it
-    monkeypatch.setattr(fit_module, "validation_loss", lambda *_, **__: next(found))
-    with pytest.warns(UserWarning, match="makes fewer mistakes on the validation data without the calibrator"):
-        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", steps=20, validation=loader(64, 5))
+@pytest.fixture(scope="module")
+def bounded(model, held_out):
+    return fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", steps=60, validation=held_out)
+
+
+def flips(attached, model, batches):
+    harmed = right = 0
+    with torch.no_grad():
+        for inputs, labels in batches:
+            before, after = (net(*inputs)["logits"].argmax(1) == labels for net in (model.eval(), attached))
+            harmed, right = harmed + int((before & ~after).sum()), right + int(before.sum())
+    return harmed, right
+
+
+def test_the_guarantee_is_what_the_validation_rows_show(bounded, model, held_out):
+    found = bounded.guarantee
+    assert (found.harm, found.confidence) == (0.02, 0.9)
+    assert (found.flips, found.rows) == flips(bounded, model, held_out)
+    assert found.bound == upper_bound(found.flips, found.rows, 1 - 0.1 / 3)  # of three candidates
+    assert found.bound <= 0.02
+    assert 0.5 <= found.tolerance < float("inf")
+    assert bounded.calibrator.tolerance.tolist() == [found.tolerance] * 2
+    assert bounded.calibrator.perturbation.variation in (0.0, 0.25, 0.5)
+    assert bounded.calibrator.fill == "context"
+    assert bounded.calibrator.classes == C
+    assert accuracy(bounded, perturbed=True) >= accuracy(model.eval(), perturbed=True)
+
+
+def test_the_guarantee_is_part_of_the_state(bounded, model):
+    other = attach(copy.deepcopy(model), TAPS, calibrator=copy.deepcopy(bounded.calibrator))
+    other.calibrator.tolerate(None)
+    assert other.guarantee is None
+    other.half().load_state_dict(bounded.state_dict())
+    assert other.guarantee == bounded.guarantee
+    assert pickle.loads(pickle.dumps(bounded)).guarantee == bounded.guarantee
+    other.calibrator.tolerate(1.0)
+    assert other.guarantee is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "answers that can be harmed among the validation rows are too few; it takes 114 or more"),
+        ({"groups": ["a", "b"] * 32}, "2 groups among the validation rows are too few; it takes 114 or more"),
+        ({"harm": 0.001}, "it takes 2302 or more; features are not scaled; give more validation rows, or a larger"),
+    ],
+)
+def test_too_few_rows_touch_nothing_and_the_warning_has_their_number(model, options, message):
+    options = {"perturbation": True, "steps": 5, "tolerance": 0.0, **options}
+    with pytest.warns(UserWarning, match=message):
+        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", validation=loader(64, 5), **options)
     (one, two), _ = data(64, 9)
     assert torch.equal(attached(one, two)["logits"], model.eval()(one, two)["logits"])
-    assert attached.calibrator.tolerance is None
+    assert attached.guarantee.tolerance == float("inf")
+    assert attached.guarantee.flips == attached.guarantee.bound == 0
 
 
-def test_mistakes_are_the_share_of_wrong_classes_or_the_absolute_error():
-    logits = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    assert mistakes(logits, torch.tensor([0, 1, 1, 1])).item() == 0.25
-    assert mistakes(torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.0])).item() == 1.5
+def test_a_calibrator_that_breaks_the_bound_at_every_tolerance_is_not_applied(model):
+    calibrator = ContextualCalibrator({"one": D, "two": D}, layouts="bd", fill="mean")
+    with torch.no_grad():
+        for head in calibrator.heads.values():
+            head.reliability.bias.fill_(-20.0)  # trusts nothing, whatever it meets
+    options = {"calibrator": calibrator, "steps": 1, "learning_rate": 1e-9}
+    with pytest.warns(
+        UserWarning, match=r"of \d+ answers that can be harmed among the validation rows \d+ are, at the"
+    ):
+        attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, layout="bd", validation=loader(400, 5), **options)
+    (one, two), _ = data(64, 9)
+    assert torch.equal(attached(one, two)["logits"], model.eval()(one, two)["logits"])
+
+
+def test_groups_are_units_of_the_bound(model):
+    options = {"steps": 5, "perturbation": True, "harm": 0.1, "groups": torch.arange(400) // 4, "layout": "bd"}
+    attached = fit_plugin(copy.deepcopy(model), loader(), TAPS, validation=loader(400, 5), **options)
+    assert attached.guarantee.rows == 100
+    with pytest.raises(UsageError, match="groups must have one entry per validation row, 64; found 400"):
+        fit_plugin(copy.deepcopy(model), loader(), TAPS, validation=loader(64, 5), **options)
+
+
+class Value(Net):
+    def forward(self, one, two):
+        return super().forward(one, two)["logits"][:, 0]
+
+
+def test_real_targets_are_harmed_where_the_absolute_error_grows(model):
+    own = Value()
+    own.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        batches, held_out = ([(x, own.eval()(*x) + y) for x, y in loader(rows, 3)] for rows in (128, 256))
+    options = {"steps": 20, "layout": "bd", "perturbation": Perturbation()}
+    attached = fit_plugin(own, batches, TAPS, validation=held_out, **options)
+    assert attached.guarantee.rows == 256
+    with torch.no_grad():
+        grown = torch.cat([(attached(*x) - y).abs() - (own(*x) - y).abs() for x, y in held_out])
+    spread = torch.cat([y for _, y in batches]).std()
+    assert attached.guarantee.flips == int((grown > 0.1 * spread).sum())
+    own_loss = {"loss": lambda out, y: (out - y).square().mean(), "growth": None}
+    with pytest.raises(UsageError, match="growth must be given beside a loss of your own"):
+        fit_plugin(attached.detach(), batches, TAPS, validation=held_out, **options, **own_loss)
+    attached = fit_plugin(own, batches, TAPS, validation=held_out, **options, **{**own_loss, "growth": 0.5})
+    assert attached.guarantee.rows == 256
+    attached.detach()
+
+
+def test_absent_modalities_are_filled_where_asked_and_counted(model):
+    gone = {"one": lambda one, two: one.abs().sum(1) > 0}
+    batches = [((torch.where(torch.arange(len(x[0]))[:, None] % 8 == 0, 0, x[0]), x[1]), y) for x, y in loader(512, 5)]
+    options = {"layout": "bd", "steps": 60, "present": gone, "absent": "fill", "harm": 0.2, "perturbation": True}
+    attached = fit_plugin(copy.deepcopy(model), batches, TAPS, validation=batches, **options)
+    assert attached.guarantee.bound > 0
+    (one, two), labels = data(256, 9)
+    attached(torch.zeros_like(one), two)
+    assert not attached.calibration.present[:, 0].any()
+    filled = (attached(torch.zeros_like(one), two)["logits"].argmax(1) == labels).float().mean()
+    plain = (model.eval()(torch.zeros_like(one), two)["logits"].argmax(1) == labels).float().mean()
+    assert filled > plain
+
+
+def test_errors_are_shares_of_wrong_classes_absolute_errors_or_losses_of_rows():
+    logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1, 1])
+    assert errors(logits, labels)[0].tolist() == [0.0, 1.0, 0.0]
+    steps = torch.stack([logits, logits.flip(1)], 2)  # (B, C, T)
+    assert errors({"logits": steps}, labels[:, None].expand(3, 2))[0].tolist() == [0.5, 0.5, 0.5]
+    assert errors(torch.tensor([[1.0], [2.0]]), torch.tensor([2.0, 4.5]))[0].tolist() == [1.0, 2.5]
+    cross = lambda out, y: F.cross_entropy(out[1], y)  # noqa: E731
+    found, real = errors((torch.zeros(3, 5), logits), labels, cross)  # the first tensor need not be logits
+    assert real
+    assert found.tolist() == pytest.approx(F.cross_entropy(logits, labels, reduction="none").tolist())
+    square = lambda out, y: (out["x"] - y).square().mean()  # noqa: E731
+    assert errors({"x": torch.tensor([1.0, 2.0])}, torch.tensor([2.0, 4.0]), square)[0].tolist() == [1.0, 4.0]
 
 
 def test_without_freezing_the_model_is_trained_too(model):
@@ -206,6 +312,8 @@ def test_labels_are_used_from_three_classes_up():
     assert class_labels(torch.tensor([0, 1, 1])) is None
     assert class_labels(torch.tensor([0.5, 2.5])) is None
     assert class_labels(torch.zeros(2, 3, dtype=torch.long)) is None
+    assert class_labels(torch.tensor([0, 1, 1]), classes=2) is not None
+    assert class_labels(torch.tensor([0, -100, 1]), classes=2) is None
 
 
 @pytest.mark.parametrize(
@@ -228,6 +336,10 @@ def test_labels_are_used_from_three_classes_up():
         (loader(64), {"tolerance": float("inf")}, r"tolerance must lie in \[0, inf\); found inf"),
         (loader(64), {"device": "gpu"}, "device must be one that PyTorch can use here, such as cpu; found 'gpu'"),
         (loader(64), {"loss": 3}, "loss must be a function; found 3"),
+        (loader(64), {"harm": 0.0}, r"harm must lie in \(0, 1\); found 0.0"),
+        (loader(64), {"confidence": 1.0}, r"confidence must lie in \(0, 1\); found 1.0"),
+        (loader(64), {"growth": -1.0}, "growth must not be negative; found -1.0"),
+        (loader(64), {"fill": "zero"}, "fill must be 'none' or 'mean' or 'context'; found 'zero'"),
         (5, {}, "loader must be an iterable of batches; found 5"),
         (loader(64), {"seed": 0.5}, "seed must be an integer or None; found 0.5"),
     ],

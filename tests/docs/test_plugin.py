@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from concordant.files import read_json
 from studies.common import fill
 from studies.plugin import table
@@ -22,9 +20,10 @@ def test_the_python_runs(capsys):
 def test_the_numbers_are_those_of_the_results():
     results = read_json(ROOT / "results" / "plugin.json")
     assert fill(TEXT, {"plugin": table(results)}, "results") == TEXT
-    assert all(run["model_unchanged"] for run in results["runs"])
-    mean = results["differences"]["mean"]
-    assert f"| mean | {100 * mean['before']:.1f} | {100 * mean['after']:.1f} |" in TEXT
+    for name, found in results["benchmarks"].items():
+        assert all(run["model_unchanged"] for run in found["runs"])
+        mean = found["differences"]["context"]["mean"]
+        assert f"{100 * mean['after']:.1f} | {100 * mean['difference']:+.1f} (" in TEXT, name
 
 
 def test_the_numbers_of_the_text_are_those_of_the_code():
@@ -32,11 +31,20 @@ def test_the_numbers_of_the_text_are_those_of_the_code():
 
     from concordant import fit_plugin
     from concordant.attach import fit as plugin
+    from concordant.attach.harm import TOLERANCES, fewest_units
 
-    assert plugin.VARIATION == 0.5
-    assert inspect.signature(fit_plugin).parameters["tolerance"].default == 2
-    share = plugin.HARMED
-    assert share * 20 == pytest.approx(1)
-    assert "variation=0.5" in TEXT
-    assert "more than 2 below the usual one" in TEXT
-    assert "one in twenty" in TEXT
+    options = inspect.signature(fit_plugin).parameters
+    assert (options["harm"].default, options["confidence"].default) == (0.02, 0.9)
+    assert plugin.VARIATIONS == (0.5, 0.25, 0.0)
+    assert plugin.TOLERANCE == 2
+    assert plugin.GROWTH == 0.1
+    assert TOLERANCES[-1] == 0.5
+    assert (fewest_units(0.02, 0.9, 3), fewest_units(0.02, 0.9)) == (169, 114)
+    for words in (
+        "variations of 0.5, 0.25 and 0",
+        "tolerance is 2",
+        "down to 0.5",
+        "takes 169 rows",
+        "114 for the first",
+    ):
+        assert words in " ".join(TEXT.split())

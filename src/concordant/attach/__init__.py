@@ -174,7 +174,7 @@ def attach(
         ready = ready.to(first.device)
     attached = class_for(model)(model, ready, settings)
     if example is not None:
-        _run_example(attached, example)
+        run_example(attached, example)
     return attached
 
 
@@ -185,21 +185,23 @@ def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - 
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
-def _run_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
-    """Run one batch in evaluation mode, and restore what it changes in the model, and random generators."""
-    modes = [(module, module.training) for module in attached.modules()]
-    random, state = RandomState(cuda_devices(attached.model)), ModelState(attached.model.modules())
+def run_example(model: nn.Module, example: Any) -> Any:  # noqa: ANN401 - as the model's
+    """Return the output of a batch in evaluation mode; restore what it changes in the model, and random generators."""
+    modes = [(module, module.training) for module in model.modules()]
+    plain = model.model if isinstance(model, Attached) else model
+    random, state = RandomState(cuda_devices(plain)), ModelState(plain.modules())
     try:
-        attached.eval()
+        model.eval()
         with torch.no_grad():
-            call_with(attached, example)
+            out = call_with(model, example)
     finally:
         state.restore()
         for module, mode in modes:
             module.training = mode
         random.restore()
-    if attached.calibrator is not None:
-        attached.calibrator.train(attached.training)
+    if isinstance(model, Attached) and model.calibrator is not None:
+        model.calibrator.train(model.training)
+    return out
 
 
 def _check(model: object, taps: object, at: object) -> None:

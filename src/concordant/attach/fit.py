@@ -2,27 +2,30 @@
 
 By default the calibrator is trained by its own losses alone, which show it which feature was perturbed. The task's loss
 would come through a head that has memorised the training rows, and would fit the calibrator to them. The reliability is
-applied only beyond a tolerance, so features that look clean pass unchanged.
+applied only beyond a tolerance, so features that look clean pass unchanged. What is taken away is filled with what the
+other modalities let one expect. Held-out rows choose among candidates and find the tolerance, under a bound on harm.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.attach import Attached, attach, call_with
+from concordant.attach import Attached, attach, call_with, run_example
 from concordant.attach.arguments import Address
+from concordant.attach.control import control
+from concordant.attach.harm import TOLERANCES
 from concordant.attach.hooks import ModelState
-from concordant.attach.taps import map_tensors, tensors_of
+from concordant.attach.outcomes import Batches, Loss, class_labels, default_loss, logits_of, moved, validation_loss
 from concordant.calibration.base import Calibrator
-from concordant.calibration.modulation import START
-from concordant.calibration.objective import FEWEST_CLASSES
+from concordant.calibration.calibrator import ContextualCalibrator
+from concordant.calibration.fill import ABSENT, FILLS
 from concordant.calibration.perturbation import Perturbation, repeat_targets
 from concordant.errors import ConcordantError, UsageError, checks, shown
 from concordant.modalities import as_tensor
@@ -31,11 +34,9 @@ from concordant.training.loop import fit, one_cycle, what_is_not_finite
 from concordant.training.selection import CheckpointSelector, snapshot
 
 STEPS = 400
-VARIATION = 0.5  # of clean features, in standard deviations
-HARMED = 0.05  # largest share of clean validation instances that a modality may be scaled down in
-
-Batches = Iterable[tuple[Any, Tensor]]
-Loss = Callable[[Any, Tensor], Tensor]
+VARIATIONS = (0.5, 0.25, 0.0)  # of clean features, in standard deviations; the first without validation rows
+TOLERANCE = 2.0  # without validation rows
+GROWTH = 0.1  # of an absolute error, in standard deviations of the training targets
 ONCE = "loader must give batches at every pass; it was empty (an iterator can be read only once)"
 
 
@@ -51,8 +52,14 @@ def fit_plugin(
     steps: int | None = None,
     learning_rate: float = 3e-3,
     weight_decay: float = 0.01,
-    tolerance: float = 2.0,
+    tolerance: float | None = None,
     validation: Batches | None = None,
+    harm: float = 0.02,
+    confidence: float = 0.9,
+    groups: Sequence[object] | None = None,
+    growth: float | None = None,
+    fill: str | None = None,
+    absent: str = "keep",
     freeze: str | None = "backbone",
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -73,22 +80,36 @@ def fit_plugin(
         learn: the losses. "reliability": the calibrator's own losses, over clean and perturbed copies; gates stay 1,
             and the model's head does not run. "task": the task's loss through the head as well. None = "reliability"
             for a frozen model, else "task". With "reliability" clean features are varied too, by
-            `Perturbation(variation=0.5)`, unless a perturbation or a calibrator is given.
+            `Perturbation(variation=0.5)`, unless a perturbation or a calibrator is given; with validation rows the
+            variations 0.5, 0.25 and 0 are all tried.
         loss: a function of the model's output and the targets that returns a scalar. None = cross-entropy (for real
             targets the mean absolute error) of the output, its `logits`, or its first tensor. With "reliability" it
-            is used in validation only.
+            is used in validation only, where targets are not classes.
         epochs: passes over the loader.
         steps: optimisation steps, instead of epochs; 400 if neither is given.
         learning_rate: the maximum of a one-cycle schedule.
         weight_decay: the weight decay of AdamW.
         tolerance: how far a reliability logit may fall below its initial value 3 before the feature is scaled down,
-            with learn="reliability" (see `ContextualCalibrator.tolerate`); with 0 clean scores fall.
-        validation: held-out batches, preferably of people, places or devices outside the model's training data.
-            "reliability": the tolerance of each modality is raised until at most one in twenty of these instances is
-            scaled down in it. The calibrator is kept only if the model makes no more mistakes on the clean instances
-            with it than without it (given a `loss` or real targets: if the loss is no higher). "task": of the initial
-            state and ten later ones, the one with the lowest loss over clean and perturbed features is kept.
-            None = the last state is kept.
+            with learn="reliability" (see `ContextualCalibrator.tolerate`); with 0 clean scores fall. With validation
+            rows it is found, and this is the smallest that is tried; None = 0.5. Without them None = 2.
+        validation: held-out batches, in one order at every pass, preferably of people, places or devices outside the
+            model's training data. "reliability": the tolerance is the smallest at which the bound on harm holds, there
+            and at every larger one that is tried; of several candidates the one with the fewest mistakes on perturbed
+            features of these rows is kept, and the confidence covers that choice. `Attached.guarantee` says what was
+            shown. "task": of the initial state and ten later ones, the one with the lowest loss over clean and
+            perturbed features is kept. None = the last state is kept, and nothing is guaranteed.
+        harm: of the answers on clean features that are right without the calibrator, the largest share that may become
+            wrong with it, in (0, 1); with learn="reliability". It holds for data like the validation rows.
+        confidence: the probability with which it holds, over draws of the validation rows, in (0, 1).
+        groups: the group (person, place, device) of every validation row, in their order. Groups are then the units
+            that the bound counts: a group is harmed if more than a share `harm` of its right answers become wrong, and
+            at most a share `harm` of the groups may be.
+        growth: for real targets, or a `loss` of your own, all answers count, and one is harmed if its absolute error or
+            loss grows by more than this. None = a tenth of the standard deviation of the training targets, by which
+            the share of their variance that a model leaves unexplained changes little; a `loss` needs a number.
+        fill: what features are blended with as they are scaled down (see `ContextualCalibrator`), unless a calibrator
+            is given. None = "context" for a frozen model, else "none".
+        absent: "fill" gives an absent modality what the others let one expect of it; see `ContextualCalibrator`.
         freeze: "backbone" trains the calibrator alone; None trains the model too.
         seed: the seed of the calibrator's weights and of the perturbations.
         device: the device to train on; None = that of the model.
@@ -98,7 +119,8 @@ def fit_plugin(
         The attached model, in evaluation mode.
 
     Warns:
-        UserWarning: the model makes fewer mistakes without the calibrator, whose initial state, an identity, is kept.
+        UserWarning: no tolerance keeps the bound, or the validation rows are too few for it; features then pass
+            unchanged.
 
     Raises:
         UsageError: the loader is empty or gives other things than pairs, or an argument has a wrong value.
@@ -110,7 +132,15 @@ def fit_plugin(
         epochs = None if epochs is None else check.integer("epochs", epochs, 1)
         steps = None if steps is None else check.integer("steps", steps, 1)
         learning_rate = check.number("learning_rate", learning_rate, ends="()")
-        weight_decay, tolerance = check.number("weight_decay", weight_decay), check.number("tolerance", tolerance)
+        weight_decay = check.number("weight_decay", weight_decay)
+        tolerance = None if tolerance is None else check.number("tolerance", tolerance)
+        harm, confidence = (
+            check.number(name, value, 0, 1, ends="()") for name, value in (("harm", harm), ("confidence", confidence))
+        )
+        growth = None if growth is None else check.number("growth", growth)
+        fill = fill if fill is not None else "none" if freeze is None else "context"
+        check.choice("fill", fill, FILLS)
+        check.choice("absent", absent, ABSENT)
         check.choice("learn", learn, ("reliability", "task"))
         check.require(loss is None or callable(loss), f"loss must be a function; found {shown(loss)}")
         for name, batches in (("loader", loader), ("validation", () if validation is None else validation)):
@@ -122,8 +152,6 @@ def fit_plugin(
             check.require(False, fault)
     if alone:
         options = {"copies": True, **options}
-        if options.get("calibrator") is None:
-            options.setdefault("perturbation", Perturbation(variation=VARIATION))
     first = next(iter(loader), None)
     if not isinstance(first, (tuple, list)) or len(first) != 2:
         raise UsageError(
@@ -137,37 +165,45 @@ def fit_plugin(
     if device is not None and isinstance(model, nn.Module):
         model = model.to(device)
     where = next(model.parameters(), torch.empty(0)).device if isinstance(model, nn.Module) else torch.device("cpu")
-    example = _moved(first, where)[0]
-    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=example, **options)
+    example, targets = moved(first, where)
+    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, **options)
+    if options.get("calibrator") is None:
+        tried: list[Perturbation | bool] = [attached.settings.perturbation]
+        if alone and "perturbation" not in options:
+            tried = [Perturbation(variation=one) for one in (VARIATIONS if validation is not None else VARIATIONS[:1])]
+        classes = _classes(attached, example, targets, certain=loss is not None)
+        candidates = _candidates(attached, example, tried, fill=fill, absent=absent, classes=classes)
+    else:
+        run_example(attached, example)
+        candidates = [cast(Calibrator, attached.calibrator)]
     # Features of all items beside targets of the batch, as recommenders have them, have no labels.
     attached._labels_may_differ = True
     rows = 0 if attached.calibration is None else len(attached.calibration.reliability)
-    labelled = rows == len(as_tensor(first[1]))
+    labelled = rows == len(targets)
     if epochs is not None and steps is None:
         steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
         if not steps:
             raise UsageError(ONCE)
     total = steps if steps is not None else STEPS
-    parameters = [p for p in attached.parameters() if p.requires_grad]
-    optimizer, schedule = one_cycle(
-        parameters, learning_rate=learning_rate, weight_decay=weight_decay, steps=total, fused=False
-    )
     score = loss if loss is not None else default_loss
-    criterion = mistakes if alone and loss is None else score
+    selector = CheckpointSelector()
+    seen: list[Tensor] = []  # real targets
 
     def evaluate() -> tuple[float, float]:
         # Without a standard error: of the states with the lowest loss the latest is selected.
-        return -validation_loss(attached.eval(), validation or (), criterion, seed=seed, perturbed=not alone), 0.0
+        return -validation_loss(attached.eval(), validation or (), score, seed=seed), 0.0
 
     done = 0
 
     def step(batch: tuple[Any, Tensor]) -> Tensor:
         nonlocal done
-        inputs, targets = _moved(batch, where)
-        attached.labels = class_labels(targets) if labelled else None
+        inputs, targets = moved(batch, where)
+        attached.labels = class_labels(targets, getattr(attached.calibrator, "classes", None)) if labelled else None
         out, task = None, torch.zeros((), device=where)
         if alone:
             call_with(attached.calibrate, inputs)
+            if targets.is_floating_point():
+                seen.append(targets.detach())
         else:
             out = call_with(attached, inputs)
             task = score(out, repeat_targets(targets) if attached.settings.copies else targets)
@@ -185,125 +221,69 @@ def fit_plugin(
         return now.detach()
 
     with ModelState(attached.model.modules() if freeze == "backbone" else ()):
-        selector = CheckpointSelector()
-        if validation is not None:  # the initial state, which leaves the model unchanged, is a candidate too
+        if validation is not None and not alone:  # the initial state, which changes nothing, is a candidate too
             selector.offer(*evaluate(), 0, lambda: snapshot(attached))
-        with seeding.in_order(where):
-            fit(
-                attached,
-                step,
-                _endless(loader),
-                optimizer,
-                schedule,
-                steps=total,
-                evaluate=None if alone or validation is None else evaluate,
-                selector=selector,
-                stream=seeding.Stream(seed, "fit_plugin", device=where),
+        for calibrator in candidates:
+            attached.calibrator, done = calibrator, 0
+            parameters = [p for p in attached.parameters() if p.requires_grad]
+            optimizer, schedule = one_cycle(
+                parameters, learning_rate=learning_rate, weight_decay=weight_decay, steps=total, fused=False
             )
-        attached.eval()
-        if alone:
-            _tolerate(attached, tolerance, validation)
-            if validation is None or evaluate()[0] >= selector.best:
-                return attached
-            warnings.warn(
-                "fit_plugin: the model makes fewer mistakes on the validation data without the calibrator, which is "
-                "left untrained and changes nothing; raise tolerance, or fit it on more data outside the model's "
-                "training set",
-                stacklevel=2,
+            with seeding.in_order(where):
+                fit(
+                    attached,
+                    step,
+                    _endless(loader),
+                    optimizer,
+                    schedule,
+                    steps=total,
+                    evaluate=None if alone or validation is None else evaluate,
+                    selector=selector,
+                    stream=seeding.Stream(seed, "fit_plugin", device=where),
+                )
+            attached.eval()
+        if not alone:
+            selector.restore(attached)
+        elif validation is None:
+            candidates[0].tolerate(TOLERANCE if tolerance is None else tolerance)
+        else:
+            if growth is None and loss is None and seen:
+                growth = GROWTH * float(torch.cat([one.reshape(-1) for one in seen]).float().std(correction=0))
+            least = TOLERANCES[-1] if tolerance is None else tolerance
+            grid = [one for one in TOLERANCES if one > least] + [least]
+            control(
+                attached, candidates, validation, grid, harm, confidence, groups, loss=loss, growth=growth, seed=seed
             )
-        selector.restore(attached)
         return attached
 
 
-@torch.no_grad()
-def _tolerate(attached: Attached, least: float, validation: Batches | None) -> None:
-    """Set each modality's tolerance: `least`, or what leaves 95 % of the clean validation instances unscaled."""
-    calibrator = cast(Calibrator, attached.calibrator)
-    found: list[list[Tensor]] = [[torch.zeros(0)] for _ in calibrator.names]
-    for batch in validation or ():
-        calibration = call_with(attached.calibrate, _moved(batch, next(attached.parameters()).device)[0])
-        for column, (logits, here) in enumerate(zip(calibration.logits.T, calibration.present.T, strict=True)):
-            found[column].append(START - logits[here].float().cpu())
-    below = [torch.cat(logits) for logits in found]
-    calibrator.tolerate([max(least, one.quantile(1 - HARMED).item() if len(one) else least) for one in below])
+def _candidates(
+    attached: Attached,
+    example: Any,  # noqa: ANN401 - as the model's
+    tried: Sequence[Perturbation | bool],
+    **options: Any,  # noqa: ANN401 - of the calibrator
+) -> list[Calibrator]:
+    """Return untrained calibrators for these perturbations, with equal initial weights; the first is attached."""
+    seed = attached.settings.seed
+    made = [partial(ContextualCalibrator, perturbation=one, seed=seed, **options) for one in tried]
+    settings, given = [replace(attached.settings, factory=one) for one in made], attached.calibrator
+    attached.settings, attached.calibrator = settings[0], None
+    if given is not None:  # of sizes that the caller gave
+        attached.calibrator = settings[0].build(given.sizes).to(next(given.parameters()).device)
+    run_example(attached, example)
+    first = cast(Calibrator, attached.calibrator)
+    device = next(first.parameters()).device
+    return [first, *(one.build(first.sizes).to(device) for one in settings[1:])]
 
 
-def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
-    """Return the cross-entropy of a model's logits, or for real targets the mean absolute error.
-
-    Raises:
-        UsageError: the output has no tensor with one row per target.
-    """
-    logits = _rows_of(output, targets)
-    if logits is None or logits.shape[:1] != targets.shape[:1]:
-        found = "no tensor" if logits is None else f"one of shape {tuple(logits.shape)}"
-        raise UsageError(
-            f"the model's output must be logits, have `logits`, or begin with them, one row for each of the "
-            f"{len(targets)} targets; found {found}; give `loss`"
-        )
-    if targets.is_floating_point():
-        return F.l1_loss(logits.float().reshape(targets.shape), targets)
-    return F.cross_entropy(logits.float(), targets)
-
-
-def mistakes(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever a model returns
-    """Return the share of wrong classes, or for real targets the mean absolute error.
-
-    The cross-entropy of a confident model is dominated by its few worst mistakes, so it does not compare two models.
-
-    Raises:
-        UsageError: as for `default_loss`.
-    """
-    loss, logits = default_loss(output, targets), _rows_of(output, targets)
-    if targets.is_floating_point() or targets.dim() != 1 or logits is None or logits.dim() != 2:
-        return loss
-    return (logits.argmax(1) != targets).float().mean()
-
-
-def logits_of(output: Any) -> Tensor | None:  # noqa: ANN401
-    """Return the logits in a model's output: itself, its `logits`, or its first tensor."""
-    named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(named, Tensor):
-        return named
-    return next(iter(tensors_of(output)), None)
-
-
-def _rows_of(output: Any, targets: Tensor) -> Tensor | None:  # noqa: ANN401
-    """Return the logits in a model's output, with the axis of a batch of one that it may have squeezed away."""
-    logits = logits_of(output)
-    return logits if logits is None or targets.shape[:1] != (1,) or logits.shape[:1] == (1,) else logits.unsqueeze(0)
-
-
-def class_labels(targets: Tensor) -> Tensor | None:
-    """Return the targets as class indices (B,) for the contrastive loss; None with fewer than three classes."""
+def _classes(attached: Attached, example: Any, targets: Tensor, *, certain: bool) -> int | None:  # noqa: ANN401
+    """Return C where targets are class indices (B,) and the model has logits (B, C) for them; otherwise None."""
     if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
         return None
-    return targets if int(targets.max()) >= FEWEST_CLASSES - 1 else None
-
-
-@torch.no_grad()
-def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: int, perturbed: bool = True) -> float:
-    """Return the mean loss over clean and, with `perturbed`, over perturbed features; draws depend on `seed` alone."""
-    where = next(attached.parameters()).device
-    draws = seeding.generator(seed, "fit_plugin", "validation", device=where)
-    total, count = 0.0, 0
-    for batch in batches:
-        given, goal = _moved(batch, where)
-        clean = float(loss(call_with(attached, given), goal))
-        on_perturbed = clean
-        if perturbed:
-            with attached.perturbed(draws):
-                on_perturbed = float(loss(call_with(attached, given), goal))
-        total, count = total + len(goal) * (clean + on_perturbed) / 2, count + len(goal)
-    if not count:
-        raise UsageError("validation must give at least one batch; found none")
-    return total / count
-
-
-def _moved(batch: tuple[Any, Tensor], device: torch.device) -> tuple[Any, Tensor]:
-    """Return inputs and targets on a device; targets may be a NumPy array."""
-    inputs, targets = batch
-    return map_tensors(inputs, lambda x: x.to(device)), as_tensor(targets).to(device)
+    logits = logits_of(run_example(attached.model, example), certain=certain)
+    if logits is None or logits.dim() != 2 or len(logits) != len(targets) or not int(targets.min()) >= 0:
+        return None
+    return logits.shape[1] if max(1, int(targets.max())) < logits.shape[1] else None
 
 
 def _endless(loader: Batches) -> Iterator[tuple[Any, Tensor]]:

@@ -11,7 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache, wraps
 from types import MethodType
 from typing import Any, cast
@@ -22,6 +22,7 @@ from torch._compile import _disable_dynamo
 
 from concordant import seeding
 from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
+from concordant.attach.harm import Guarantee
 from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
 from concordant.attach.taps import (
@@ -96,6 +97,7 @@ class Attached(nn.Module):
 
     Attributes:
         calibration: the `Calibration` of the last forward pass; None if it did not reach the calibrator.
+        guarantee: the `Guarantee` of `fit_plugin` with validation rows; None otherwise.
         labels: class indices (B,) for the calibrator's loss in the next training pass; None = unknown.
 
     Args:
@@ -327,6 +329,22 @@ class Attached(nn.Module):
         if self.calibrator is None:
             raise ConcordantError("auxiliary_loss() has nothing to return: call the model on a batch first")
         return self.calibrator.auxiliary_loss()
+
+    @property
+    def guarantee(self) -> Guarantee | None:
+        """The bound on harm that `fit_plugin` has shown on validation rows, part of the state; None = none."""
+        promise = None if self.calibrator is None else self.calibrator.promise
+        if promise is None:
+            return None
+        harm, confidence, rows, tolerance, flips, bound = promise.cpu().view(torch.float64).tolist()
+        return Guarantee(harm, confidence, int(rows), tolerance, int(flips), bound)
+
+    @guarantee.setter
+    def guarantee(self, found: Guarantee) -> None:
+        if self.calibrator is not None:
+            # As integers, which no change of the module's precision rounds.
+            numbers = torch.tensor(astuple(found), dtype=torch.float64).view(torch.int64)
+            self.calibrator.promise = numbers.to(next(self.calibrator.buffers()).device)
 
     def detach(self) -> nn.Module:
         """Return the original model; parameters' `requires_grad` is restored, and the modes of a frozen model."""

@@ -47,7 +47,8 @@ class Perturbation:
         variation: how far clean instances may differ, in standard deviations: before anything else every feature of
             an instance is scaled and moved at random, at all its positions alike, and that counts as clean. It stands
             for people, places and devices that training does not show, which would otherwise be taken for unreliable.
-            0 = not at all, which training from scratch needs; 0.5 is what `fit_plugin` uses.
+            0 = not at all, which training from scratch needs; 0.5 is what `fit_plugin` uses
+            without validation rows.
 
     Raises:
         UsageError: all faults at once.
