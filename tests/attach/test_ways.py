@@ -190,6 +190,19 @@ def test_signatures_stay_the_model_s(way):
     assert seen == [inspect.signature(Encoder(5).forward)]
 
 
+def test_a_lightning_module_is_attached_to_as_one():
+    lightning = pytest.importorskip("lightning")
+    module = type("Module", (Model, lightning.LightningModule), {"__module__": __name__})
+    globals()["Module"] = module  # for pickle
+    attached = attach(module(), TAPS, sizes=SIZES, layout="bd", seed=0).eval()
+    for other in (attached, copy.deepcopy(attached), pickle.loads(pickle.dumps(attached))):
+        assert isinstance(other, module)
+        assert isinstance(other, lightning.LightningModule)
+        assert torch.equal(other.training_step(inputs()), other.model.training_step(inputs()))
+        assert other.calibration is not None
+    assert type(attached.detach()) is module
+
+
 @pytest.mark.compile
 def test_compilation_goes_around_the_calibrator_or_says_that_it_does_not():
     attached, counter = made(), torch._dynamo.testing.CompileCounter()

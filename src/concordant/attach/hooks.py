@@ -131,6 +131,8 @@ class ModelState:
         self._seen.add(id(value))
         if isinstance(value, _CONTAINERS):
             self._containers[path] = (value, _held(value))
+            if not value:  # as most registries of hooks
+                return
             items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
             for key, item in items:
                 self._visit((*path, key), item, package)
@@ -256,8 +258,8 @@ def _held(container: Any) -> Any:  # noqa: ANN401
 
 def _alike(one: Any, two: Any) -> bool:  # noqa: ANN401
     """Return whether two containers of one kind hold the same objects in the same order."""
-    if len(one) != len(two):
-        return False
+    if len(one) != len(two) or not one:
+        return len(one) == len(two)
     if isinstance(one, dict):
         return all(k is j and v is w for (k, v), (j, w) in zip(one.items(), two.items(), strict=True))
     return one == two if isinstance(one, set) else all(x is y for x, y in zip(one, two, strict=True))

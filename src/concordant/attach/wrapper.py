@@ -252,14 +252,14 @@ class Attached(nn.Module):
         with self._lock, intercepted([core], within, whole=False, method=self._method), intercepted(modules, outside):
             return run(*args, **kwargs)
 
-    _private = False  # whether private attributes of the model are read too
+    _kind: type | None = None  # the LightningModule that the class is too; its private attributes are read as well
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as in nn.Module
         try:
             return super().__getattr__(name)
         except AttributeError:
             model = self.__dict__.get("_modules", {}).get("model")
-            if model is None or name.startswith("__") or (name.startswith("_") and not self._private):
+            if model is None or name.startswith("__") or (name.startswith("_") and self._kind is None):
                 raise
         core = core_of(model)
         try:
@@ -487,7 +487,9 @@ class Attached(nn.Module):
         self._sign()
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401
-        return _bare, (type(self).__mro__[2] if type(self) is not Attached else None,), self.__getstate__()
+        if self._kind is None:
+            return super().__reduce_ex__(protocol)
+        return _bare, (self._kind,), self.__getstate__()  # pickle does not find the class by its name
 
 
 _OWN = {"model", "calibrator", "settings", "calibration", "labels", "training", "forward"}
@@ -514,13 +516,12 @@ def _both(kind: type) -> type[Attached]:
 
     names = ("training_step", "validation_step", "test_step", "predict_step")
     steps = {name: step(getattr(kind, name)) for name in names}
-    return type(f"Attached{kind.__name__}", (Attached, kind), {"_private": True, **steps})
+    return type(f"Attached{kind.__name__}", (Attached, kind), {"_kind": kind, **steps})
 
 
-def _bare(kind: type | None) -> Attached:
-    """Return an attached model without contents, which pickle and deepcopy fill."""
-    made = Attached if kind is None else _both(kind)
-    return made.__new__(made)
+def _bare(kind: type) -> Attached:
+    """Return an attached LightningModule without contents, which pickle and deepcopy fill."""
+    return _both(kind).__new__(_both(kind))
 
 
 def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
