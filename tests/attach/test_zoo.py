@@ -463,7 +463,7 @@ def test_a_wrapped_model_is_tapped_by_names_with_and_without_module(wrapper, pre
     expected = model.eval()(*inputs)
     assert same(attached.eval()(*inputs), expected)
     assert model.audio_net.calls == 2  # alone, and attached
-    assert {key for key in attached.state_dict() if "concordant" not in key} == set(wrapped.state_dict())
+    assert set(without_calibrator(attached.state_dict())) == set(wrapped.state_dict())
     attached.train()
     (attached(*inputs).sum() + attached.auxiliary_loss()).backward()
     assert all(p.grad is not None for p in model.parameters())
