@@ -141,7 +141,7 @@ def flips(attached, model, batches):
     harmed = right = 0
     with torch.no_grad():
         for inputs, labels in batches:
-            before, after = (net(*inputs)["logits"].argmax(1) == labels for net in (model.eval(), attached))
+            before, after = (net(*inputs)["logits"].argmax(1) == labels for net in (model, attached))
             harmed, right = harmed + int((before & ~after).sum()), right + int(before.sum())
     return harmed, right
 
@@ -149,7 +149,7 @@ def flips(attached, model, batches):
 def test_the_guarantee_is_what_the_validation_rows_show(bounded, model, held_out):
     found = bounded.guarantee
     assert (found.harm, found.confidence) == (0.02, 0.9)
-    assert (found.flips, found.rows) == flips(bounded, model, held_out)
+    assert (found.flips, found.rows) == flips(bounded, model.eval(), held_out)
     assert found.bound == upper_bound(found.flips, found.rows, 1 - 0.1 / 3)  # of three candidates
     assert found.bound <= 0.02
     assert 0.5 <= found.tolerance < float("inf")
@@ -209,6 +209,22 @@ def test_groups_are_units_of_the_bound(model):
     assert attached.guarantee.rows == 100
     with pytest.raises(UsageError, match="groups must have one entry per validation row, 64; found 400"):
         fit_plugin(copy.deepcopy(model), loader(), TAPS, validation=loader(64, 5), **options)
+
+
+class Scorer(Net):
+    forward = None
+
+    def score(self, one, two):
+        return Net.forward(self, one, two)
+
+
+def test_a_method_of_the_model_is_fitted_and_compared(model):
+    own = Scorer()
+    own.load_state_dict(model.state_dict())
+    options = {"steps": 5, "perturbation": True, "layout": "bd", "method": "score", "validation": loader(300, 5)}
+    attached = fit_plugin(own, loader(), TAPS, **options)
+    assert attached.guarantee.rows == flips(attached, own.score, loader(300, 5))[1]
+    assert attached.calibrator.classes == C
 
 
 class Value(Net):

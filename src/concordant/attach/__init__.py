@@ -185,22 +185,27 @@ def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - 
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
-def run_example(model: nn.Module, example: Any) -> Any:  # noqa: ANN401 - as the model's
-    """Return the output of a batch in evaluation mode; restore what it changes in the model, and random generators."""
-    modes = [(module, module.training) for module in model.modules()]
-    plain = model.model if isinstance(model, Attached) else model
-    random, state = RandomState(cuda_devices(plain)), ModelState(plain.modules())
+def run_example(attached: Attached, example: Any, *, original: bool = False) -> Any:  # noqa: ANN401 - as the model's
+    """Return the output of a batch in evaluation mode; restore what it changes in the model, and random generators.
+
+    Args:
+        attached: the model.
+        example: the batch.
+        original: without calibration.
+    """
+    modes = [(module, module.training) for module in attached.modules()]
+    random, state = RandomState(cuda_devices(attached.model)), ModelState(attached.model.modules())
     try:
-        model.eval()
+        attached.eval()
         with torch.no_grad():
-            out = call_with(model, example)
+            out = call_with(attached._original if original else attached, example)
     finally:
         state.restore()
         for module, mode in modes:
             module.training = mode
         random.restore()
-    if isinstance(model, Attached) and model.calibrator is not None:
-        model.calibrator.train(model.training)
+    if attached.calibrator is not None:
+        attached.calibrator.train(attached.training)
     return out
 
 

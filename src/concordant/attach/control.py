@@ -113,7 +113,7 @@ def _flips(
     counted: list[Tensor] = []
     for batch in validation:
         inputs, targets = moved(batch, where)
-        before, real = errors(call_with(attached.model, inputs), targets, loss)  # (B,)
+        before, real = errors(call_with(attached._original, inputs), targets, loss)  # (B,)
         if real and growth is None:
             raise UsageError("growth must be given beside a loss of your own: how much of it counts as harm")
         counted.append((torch.ones_like(before) if real else 1 - before).cpu() > 0)

@@ -280,7 +280,7 @@ def _classes(attached: Attached, example: Any, targets: Tensor, *, certain: bool
     """Return C where targets are class indices (B,) and the model has logits (B, C) for them; otherwise None."""
     if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
         return None
-    logits = logits_of(run_example(attached.model, example), certain=certain)
+    logits = logits_of(run_example(attached, example, original=True), certain=certain)
     if logits is None or logits.dim() != 2 or len(logits) != len(targets) or not int(targets.min()) >= 0:
         return None
     return logits.shape[1] if max(1, int(targets.max())) < logits.shape[1] else None

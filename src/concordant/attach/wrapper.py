@@ -220,6 +220,11 @@ class Attached(nn.Module):
     # Other ways in
 
     @property
+    def _original(self) -> Callable[..., Any]:
+        """The model's own call, without calibration: the model, or the method that `attach` was given."""
+        return self.model if self.settings.method is None else getattr(core_of(self.model), self.settings.method)
+
+    @property
     def _method(self) -> str:
         return self.settings.method or "forward"
 
