@@ -137,3 +137,24 @@ def test_other_batch_sizes_are_refused(size):
 def test_the_batch_size_must_be_a_function():
     with pytest.raises(UsageError, match="batch_size must be a function of the model's inputs that returns B; found 8"):
         attach(nn.Linear(1, 1), {"audio": "a", "visual": "b"}, batch_size=8)
+
+
+class Raw(nn.Module):
+    """Has one encoder; the other modality comes in as it is, through an identity."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.raw, self.head = nn.Linear(5, 4), nn.Identity(), nn.Linear(7, 3)
+
+    def forward(self, words, speed):
+        return self.head(torch.cat([self.text(words), self.raw(speed)], 1))
+
+
+@pytest.mark.parametrize("tap", ["speed", 1, (1,)])
+def test_an_argument_beside_a_tapped_encoder_is_refused_and_an_identity_is_not(tap):
+    inputs = torch.randn(6, 5), torch.randn(6, 3)
+    text = r"taps\['speed'\] must be the name of a submodule; .* argument of .* through an nn\.Identity .* by `at`"
+    with pytest.raises(UsageError, match=text):
+        attach(Raw(), {"text": "text", "speed": tap})
+    model = Raw().eval()
+    assert torch.equal(attach(model, {"text": "text", "speed": "raw"}, example=inputs)(*inputs), model(*inputs))

@@ -737,7 +737,6 @@ class Odd(nn.Module):
     [
         (lambda x: {"last": x, "pooled": x}, "dict with the keys 'last', 'pooled'"),
         (lambda x: "text", "found str"),
-        (lambda x: nn.utils.rnn.pack_sequence([x]), "found a PackedSequence"),
         (lambda x: [[x]], "found list of 1"),
     ],
 )

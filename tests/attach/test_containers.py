@@ -239,6 +239,45 @@ def test_an_element_of_any_container_is_calibrated(kind, tap):
     assert getattr(out, "__dict__", {}).get("note") == getattr(expected, "__dict__", {}).get("note")
 
 
+class Between(nn.Module):
+    """Uses the first feature before the second exists, in a submodule that takes and returns whole outputs."""
+
+    def __init__(self, kind):
+        super().__init__()
+        make, _, self.read = KINDS[kind]
+        self.a, self.v, self.middle, self.head = Encoder(5, make), Encoder(7, make), Middle(kind), Head(self.read)
+
+    def forward(self, a, v):
+        return self.head(self.middle(self.a(a)), self.v(v))
+
+
+class Middle(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, (self.make, _, self.read) = nn.Linear(4, 4), KINDS[kind]
+
+    def forward(self, out):
+        x = self.layer(self.read(out))
+        return self.make(x, x)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dataclass with derived fields"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_feature_is_followed_inside_any_container(kind, grad):
+    torch.manual_seed(0)
+    model, tap = Between(kind).eval(), KINDS[kind][1][0]
+    a, v = torch.randn(B, 5), torch.randn(B, 7)
+    attached = attach(model, {"a": f"a{tap}", "v": f"v{tap}"}, sizes={"a": 4, "v": 4}, seed=0)
+    with torch.set_grad_enabled(grad):
+        assert torch.equal(attached(a, v), model(a, v))
+        with torch.no_grad():
+            for parameter in attached.calibrator.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        out, features = attached(a, v), attached.calibration.features
+        between = model.middle.layer(features["a"])
+        torch.testing.assert_close(out, model.head.layer(torch.cat([between, features["v"]], 1)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_arguments_are_replaced_inside_any_container(kind):
     make, taps, read = KINDS[kind]

@@ -172,3 +172,83 @@ def test_packed_sequences_keep_their_class():
     doubled = map_tensors(packed, lambda x: 2 * x)
     assert isinstance(doubled, PackedSequence)
     assert torch.equal(doubled.data, 2 * packed.data)
+
+
+class Joined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Linear(5, 4))
+        self.v, self.head, self.join = nn.Sequential(nn.Linear(7, 4)), nn.Linear(8, 3), Join()
+
+    def forward(self, a, v):
+        return self.head(self.join(self.a(a), self.v(v)))
+
+
+class Join(nn.Module):
+    def forward(self, a, v):
+        return torch.cat([a, v], 1)
+
+
+def in_place(model):
+    model.compile(backend="eager")
+    return model
+
+
+WHOLE = {
+    "torch.compile": lambda m: torch.compile(m, backend="eager"),
+    "model.compile": in_place,
+    "twice": lambda m: torch.compile(in_place(m), backend="eager"),
+    "inside a wrapper": lambda m: nn.DataParallel(torch.compile(m, backend="eager"), device_ids=None),
+    "outside a wrapper": lambda m: torch.compile(nn.DataParallel(m), backend="eager"),
+}
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("how", WHOLE)
+@pytest.mark.parametrize("options", [{"taps": {"a": "a", "v": "v"}}, {"taps": {"a": 0, "v": 1}, "at": "join"}])
+def test_a_model_compiled_before_it_is_attached_works_and_says_that_it_runs_uncompiled(how, options):
+    torch.manual_seed(0)
+    model, inputs = Joined().eval(), (torch.randn(6, 5), torch.randn(6, 7))
+    expected = model(*inputs)
+    with pytest.warns(UserWarning, match="the model is compiled as a whole, where no tap can follow: "):
+        attached = attach(WHOLE[how](model), **options, sizes={"a": 4, "v": 4}, seed=0)
+    assert torch.equal(attached.eval()(*inputs), expected)
+    assert attached.calibration is not None
+    (attached.train()(*inputs).sum() + attached.auxiliary_loss()).backward()
+    assert torch.equal(attached.eval().detach()(*inputs), expected)
+    torch._dynamo.reset()
+
+
+@pytest.mark.compile
+def test_a_compiled_model_stays_compiled_where_its_inputs_are_calibrated():
+    counter = torch._dynamo.testing.CompileCounter()
+    attached = attach(torch.compile(Joined(), backend=counter), {"a": 0, "v": 1}, at="", sizes={"a": 5, "v": 7}).eval()
+    assert attached(torch.randn(6, 5), torch.randn(6, 7)).shape == (6, 3)
+    assert counter.frame_count == 1
+    torch._dynamo.reset()
+
+
+INSIDE = {
+    "compiled": lambda m: torch.compile(m, backend="eager"),
+    "compiled in place": in_place,
+    "scripted": torch.jit.script,
+    "traced": lambda m: torch.jit.trace(m, torch.randn(2, 5)),
+}
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("how", INSIDE)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_or_scripted_submodule_is_tapped_itself_and_not_inside(how):
+    torch.manual_seed(0)
+    model, inputs = Joined().eval(), (torch.randn(6, 5), torch.randn(6, 7))
+    expected = model(*inputs)
+    model.a = INSIDE[how](model.a)
+    attached = attach(model, {"a": "a", "v": "v"}, example=inputs, seed=0).eval()
+    torch.testing.assert_close(attached(*inputs), expected)
+    state = "scripted or traced" if how in ("scripted", "traced") else "compiled"
+    attached.detach()
+    text = f"the tap 'a.0' of 'a' lies inside 'a', which is {state}, where no tap can follow; tap 'a' itself, or"
+    with pytest.raises(UsageError, match=text):
+        attach(model, {"a": "a.0", "v": "v"})
+    torch._dynamo.reset()

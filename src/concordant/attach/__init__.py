@@ -7,6 +7,7 @@ In `from concordant import attach` the name means the function; submodules are i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,9 +15,19 @@ import torch
 from torch import nn
 
 from concordant import seeding
-from concordant.attach.arguments import Address, Source, check_addresses, check_sources
+from concordant.attach.arguments import Address, Source, check_addresses, check_sources, parameters_of
 from concordant.attach.hooks import ModelState, RandomState, cuda_devices
-from concordant.attach.taps import Tap, check_taps, core_of, find_module, read_layouts, read_tap
+from concordant.attach.ragged import Counts, check_counts
+from concordant.attach.taps import (
+    Tap,
+    check_taps,
+    core_of,
+    find_module,
+    is_compiled,
+    read_layouts,
+    read_tap,
+    require_in_reach,
+)
 from concordant.attach.wrapper import Attached, Settings, class_for, without_calibrator
 from concordant.calibration.base import Calibrator
 from concordant.calibration.perturbation import Perturbation, as_settings
@@ -38,6 +49,7 @@ def attach(
     masks: Mapping[str, Source] | None = None,
     present: Mapping[str, Source] | None = None,
     batch_size: Callable[..., int] | None = None,
+    counts: Mapping[str, Counts] | None = None,
     perturbation: Perturbation | bool = True,
     copies: bool = False,
     freeze: str | None = None,
@@ -82,6 +94,11 @@ def attach(
             or not.
         batch_size: a function of the model's inputs that returns B, needed if all features and the first input have
             frames folded into the batch.
+        counts: modality -> the number of rows of each instance, whole numbers (B,), where a tap gives the rows of all
+            instances one after another, (N, D) or (N, C, H, W), and instances may have different numbers of them, as
+            with pictures or patches: the name, position or path of an argument of the model's forward, a tap, or a
+            function of the model's inputs. Without it "(b t)d" means equal parts, of every batch. A
+            `PackedSequence` knows its own.
         perturbation: the perturbations of training, as for `ContextualCalibrator`. None makes a norm of exactly 0.
         copies: in training, give the rest of the model a clean and a perturbed copy of every instance, 2B rows in the
             order of `repeat_targets`. Only what is computed from the features doubles.
@@ -92,6 +109,9 @@ def attach(
 
     Raises:
         UsageError: taps, layouts, masks or the calibrator do not fit the model; the message says what to do.
+
+    Warns:
+        UserWarning: the model is compiled as a whole, and runs uncompiled while it is attached.
 
     >>> class Model(nn.Module):
     ...     def __init__(self):
@@ -131,13 +151,17 @@ def attach(
         for name, source in given.items()
         if isinstance(source, str)
     }
+    watched |= check_counts(counts, names, core, taps_allowed=at is None)
     checked: Any
     where: Tap | str | None = at
     if at is None:
+        for name, address in taps.items():
+            _refuse_argument(core, name, address)
         checked = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items()}
         check_taps(core, checked)
         for label, tap in watched.items():
             find_module(core, tap.name, label)
+        require_in_reach(core, {**checked, **watched})
     else:
         if watched:
             raise UsageError(f"{', '.join(watched)}: with `at`, masks and present must be functions of the inputs")
@@ -145,6 +169,13 @@ def attach(
         if at != "":
             where = read_tap(at, "at")
             find_module(core, where.name, "at")
+            require_in_reach(core, {"at": where})
+    if at != "" and is_compiled(model):
+        warnings.warn(
+            "the model is compiled as a whole, where no tap can follow: attached, its forward runs uncompiled; compile "
+            "its submodules instead, such as the tapped ones and the head, to keep most of the speed",
+            stacklevel=2,
+        )
     ready = calibrator if isinstance(calibrator, Calibrator) else None
     if ready is not None and ready.names != names:
         raise UsageError(
@@ -158,6 +189,7 @@ def attach(
         **sources,
         watched=watched,
         batch_size=batch_size,
+        counts=dict(counts or {}),
         perturbation=perturbation,
         copies=copies,
         freeze=freeze,
@@ -176,6 +208,18 @@ def attach(
     if example is not None:
         run_example(attached, example)
     return attached
+
+
+def _refuse_argument(core: nn.Module, name: str, tap: object) -> None:
+    """Raise UsageError if a tap is an argument of the model's forward, which only `at` can calibrate."""
+    known = parameters_of(core)
+    numbered = isinstance(tap, (int, tuple)) and not isinstance(tap, bool)
+    if numbered or (isinstance(tap, str) and tap in known and tap not in dict(core.named_modules())):
+        raise UsageError(
+            f"taps[{name!r}] must be the name of a submodule; found {shown(tap)}, an argument of the model's forward: "
+            "let it pass through an nn.Identity of the model and tap that, or say by `at` where all features are "
+            'arguments (at="" = of the model itself)'
+        )
 
 
 def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - as the model's

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from concordant.attach.hooks import Run, intercepted
 from concordant.attach.taps import FOLDED, Path, Tap, at_path, described, find_module, replaced, tensors_of
@@ -35,18 +36,30 @@ class Arguments:
 
     def find(self, address: Address, modality: str, of: str) -> tuple[Tensor, Path]:
         """Return the tensor at an address, and its path in (args, kwargs); raise UsageError without a tensor there."""
-        try:
-            path = self._path(address if isinstance(address, tuple) else (address,))
-            found = at_path((self.args, self.kwargs), path)
-        except (LookupError, TypeError):
-            there = [*(str(number) for number in range(len(self.args))), *(repr(name) for name in self.kwargs)]
-            raise UsageError(
-                f"taps[{modality!r}] is {address!r}, which the call of {of} does not have; it has "
-                f"{', '.join(there) or 'no arguments'}"
-            ) from None
+        found, path = self.value(address, f"taps[{modality!r}]", of)
+        if isinstance(found, PackedSequence):
+            found, path = found.data, (*path, 0)
         if not isinstance(found, Tensor):
             raise UsageError(f"taps[{modality!r}] must be a tensor in the call of {of}; found {described(found)}")
         return found, path
+
+    def value(self, address: Address, what: str, of: str) -> tuple[Any, Path]:
+        """Return the value at an address, and its path; raise UsageError naming the argument `what` without one."""
+        try:
+            path = self._path(address if isinstance(address, tuple) else (address,))
+            return at_path((self.args, self.kwargs), path), path
+        except (LookupError, TypeError):
+            there = [*(str(number) for number in range(len(self.args))), *(repr(name) for name in self.kwargs)]
+            raise UsageError(
+                f"{what} is {address!r}, which the call of {of} does not have; it has "
+                f"{', '.join(there) or 'no arguments'}"
+            ) from None
+
+    def named(self) -> Iterator[tuple[int | str, Any]]:
+        """Yield the arguments by name, or by position without one, and the items of mappings among them by key."""
+        names = (*self.parameters, *range(len(self.parameters), len(self.args)))
+        for name, value in (*zip(names, self.args, strict=False), *self.kwargs.items()):
+            yield from value.items() if isinstance(value, Mapping) else [(name, value)]
 
     def replace(self, path: Path, value: Tensor) -> Arguments:
         """Return the arguments with another tensor at a path from `find`."""

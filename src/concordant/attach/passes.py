@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from concordant.attach.hooks import (
     ModelState,
@@ -31,11 +32,11 @@ from concordant.attach.hooks import (
     interceptable,
     intercepted,
 )
-from concordant.attach.taps import Path, Tap, find_module, map_tensors, replaced, tensors_of
+from concordant.attach.taps import Path, Tap, find_module, items_of, map_tensors, packed_at, replaced, tensors_of
 from concordant.errors import ConcordantError, UsageError
 
 Call = tuple[str, int]  # a submodule's name and the number of its call
-Calibrate = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+Calibrate = Callable[[dict[str, Any]], Mapping[str, Tensor]]
 
 # Functions whose result depends on the shape of a tensor alone.
 _SHAPE_ONLY = {
@@ -64,6 +65,19 @@ class Tainted(Tensor):
 def taint(tensor: Tensor) -> Tensor:
     """Return a plain tensor as `Tainted`; parameters and other subclasses are returned unchanged."""
     return tensor.as_subclass(Tainted) if type(tensor) is Tensor else tensor
+
+
+def reachable(value: Any, depth: int = 5) -> Iterator[Tensor]:  # noqa: ANN401
+    """Yield the tensors in nested containers and in attributes of other objects, down to a depth."""
+    if isinstance(value, Tensor):
+        yield value
+    elif depth and not isinstance(value, (nn.Module, type, str)) and not callable(value):
+        held, attributes = items_of(value), [*getattr(value, "__dict__", {}).values()]
+        if held is None:
+            slots = {slot for kind in type(value).__mro__ for slot in getattr(kind, "__slots__", ())}
+            attributes += [getattr(value, slot) for slot in slots if hasattr(value, slot)]
+        for item in (*(held or {}).values(), *attributes):
+            yield from reachable(item, depth - 1)
 
 
 # What may be read of a placeholder: its calibrated feature has the same.
@@ -219,6 +233,7 @@ class Passes:
         self.counts: dict[int, int] = {}
         self.kept: dict[Call, _Kept] = {}
         self.found: dict[str, tuple[Tensor, Path]] = {}
+        self.packed: dict[str, PackedSequence | None] = {}  # "packed.LABEL" -> what the feature is the data of
         self.placeholders: dict[str, Placeholder] = {}
         self.used = False  # a placeholder, so that one pass does not suffice
         self.failure: BaseException | None = None  # of the calibrator
@@ -296,7 +311,7 @@ class Passes:
             feature, path = self.all[label].find(output, label)
             if label in self.taps and check_checkpointing(module, self.taps[label]):
                 self._use()
-            self.found[label] = (feature.clone(), path)
+            self._keep(label, feature, path, output)
         if labels and self._complete() and not self.calibrated:
             self._calibrate_within()
             with torch.set_grad_enabled(self.grad):  # the encoders may run under no_grad
@@ -318,7 +333,7 @@ class Passes:
         state = RandomState(self.devices)
         try:
             with torch.set_grad_enabled(self.grad):
-                self.calibrated = dict(self.calibrate({label: feature for label, (feature, _) in self.found.items()}))
+                self.calibrated = dict(self.calibrate(self._features()))
         except BaseException as error:  # the end of `Attached.calibrate` too
             self.failure = error
             raise _Abandon from None
@@ -367,7 +382,7 @@ class Passes:
                 "the model changes its input in place before the taps, which two passes would do twice; give it a copy"
             )
         if not self.calibrated:  # by a single pass
-            self.calibrated = dict(self.calibrate({label: feature for label, (feature, _) in self.found.items()}))
+            self.calibrated = dict(self.calibrate(self._features()))
         start.restore()
         self.counts = {}
         with intercepted(modules, self._second):
@@ -388,7 +403,7 @@ class Passes:
             raise _Abandon  # the model caught the first one
         call, labels = self._identify(module)
         inputs = tensors_of((args, kwargs))
-        tainted = call in self.known.tainted or any(isinstance(x, Tainted) for x in inputs)
+        tainted = call in self.known.tainted or any(isinstance(x, Tainted) for x in reachable((args, kwargs)))
         if self.found and (tainted or self.ancestry.has_descendant(inputs)):
             self._refuse_dependent(call, labels)
             self.known.tainted.add(call)
@@ -413,7 +428,7 @@ class Passes:
             feature, path = self.all[label].find(output, label)
             if label in self.taps:
                 check_checkpointing(module, self.taps[label])
-            self.found[label] = (feature.clone(), path)
+            self._keep(label, feature, path, output)
         if self._complete():
             raise _Abandon
         for label in labels:
@@ -507,6 +522,14 @@ class Passes:
             yield
         finally:
             self.depth -= 1
+
+    def _keep(self, label: str, feature: Tensor, path: Path, output: Any) -> None:  # noqa: ANN401
+        """Keep a tap's feature, and the packed sequence that it may be the data of."""
+        self.found[label] = (feature.clone(), path)
+        self.packed[f"packed.{label}"] = packed_at(output, path)
+
+    def _features(self) -> dict[str, Any]:
+        return {label: feature for label, (feature, _) in self.found.items()} | self.packed
 
     def _complete(self) -> bool:
         return len(self.found) == len(self.all)

@@ -65,6 +65,8 @@ class Tap:
             ) from None
         if not path and isinstance(found, (tuple, list)) and len(found) and not isinstance(found, PackedSequence):
             found, path = found[0], (0,)
+        if isinstance(found, PackedSequence):
+            found, path = found.data, (*path, 0)
         if not isinstance(found, Tensor):
             raise UsageError(
                 f"the tap {self.written!r} of {modality!r} must give a tensor; found {described(found)}; "
@@ -142,6 +144,34 @@ def core_of(model: nn.Module) -> nn.Module:
     return model
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Return whether a model is compiled as a whole, inside or outside its wrappers."""
+    while model._compiled_call_impl is None and "_orig_mod" not in model._modules:
+        inner = wrapped(model)
+        if inner is None:
+            return False
+        model = inner
+    return True
+
+
+def require_in_reach(root: nn.Module, taps: Mapping[str, Tap]) -> None:
+    """Raise UsageError if a tap lies inside a compiled or scripted submodule, whose calls nothing can follow."""
+    names = {id(module): name for name, module in root.named_modules()}
+    for label, tap in taps.items():
+        segments = names[id(find_module(root, tap.name, label))].split(".")
+        for end in range(1, len(segments)):
+            name = ".".join(segments[:end])
+            module = root.get_submodule(name)
+            scripted = isinstance(module, torch.jit.ScriptModule)
+            if scripted or module._compiled_call_impl is not None or "_orig_mod" in module._modules:
+                how = "scripted or traced" if scripted else "compiled"
+                instead = "use the module that it was made of" if scripted else "compile the tapped module instead"
+                raise UsageError(
+                    f"the tap {tap.written!r} of {label!r} lies inside {name!r}, which is {how}, where no tap can "
+                    f"follow; tap {name!r} itself, or {instead}"
+                )
+
+
 def read_layouts(layout: str | Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
     """Return modality -> layout as written; raise UsageError for unknown layouts and modalities."""
     if not isinstance(layout, str | Mapping):
@@ -168,7 +198,8 @@ def unfold(x: Tensor, written: str, batch: int, name: str) -> Tensor:
     if x.dim() != axes or batch < 1 or x.shape[0] % batch:
         raise UsageError(
             f"the tap of {name!r} must have layout {written!r}: {axes} axes, the first a multiple of the batch "
-            f"size {batch}; found shape {tuple(x.shape)}"
+            f"size {batch}; found shape {tuple(x.shape)}; if instances have different numbers of rows, give attach "
+            "`counts`"
         )
     frames: Tensor = x.unflatten(0, (batch, -1))  # type: ignore[no-untyped-call]  # (B, T, ...)
     return frames.transpose(1, 2) if written == "(b t)chw" else frames
@@ -230,6 +261,12 @@ def tensors_of(value: Any) -> list[Tensor]:  # noqa: ANN401
     if isinstance(value, Tensor):
         return [value]
     return [tensor for item in (items_of(value) or {}).values() for tensor in tensors_of(item)]
+
+
+def packed_at(output: Any, path: Path) -> PackedSequence | None:  # noqa: ANN401
+    """Return the packed sequence whose data lie at a path, if they do."""
+    inside = at_path(output, path[:-1]) if path else None
+    return inside if isinstance(inside, PackedSequence) and _key(inside, path[-1]) == 0 else None
 
 
 def at_path(value: Any, path: Path) -> Any:  # noqa: ANN401

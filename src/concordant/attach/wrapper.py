@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass
 from functools import cache, wraps
 from types import MethodType
@@ -25,6 +25,7 @@ from concordant.attach.arguments import Address, Arguments, Source, batch_size, 
 from concordant.attach.harm import Guarantee
 from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
+from concordant.attach.ragged import Counts, Rows, require_equal_parts, rows_of, suspects
 from concordant.attach.taps import (
     FOLDED,
     Path,
@@ -34,7 +35,9 @@ from concordant.attach.taps import (
     find_module,
     fold,
     in_order_of,
+    is_compiled,
     letters_of,
+    packed_at,
     tensors_of,
     unfold,
 )
@@ -68,6 +71,7 @@ class Settings:
     masks: Mapping[str, Source]
     present: Mapping[str, Source]
     watched: Mapping[str, Tap]
+    counts: Mapping[str, Counts]
     batch_size: Callable[..., int] | None
     perturbation: Perturbation | bool
     copies: bool
@@ -119,6 +123,7 @@ class Attached(nn.Module):
         self._known = Known()
         self._axes: dict[str, int] = {}  # modality -> number of axes, where the layout does not say it
         self._perturbing: torch.Generator | None = None
+        self._suspects: dict[str, set[str]] = {}  # modality -> arguments that look like numbers of rows
         self._labels_may_differ = False  # from the rows of the features; they are then left out
         self._stop = False  # once the features are calibrated
         self._within = False  # the calibrated method
@@ -206,16 +211,22 @@ class Attached(nn.Module):
             return call(*changed.args, **changed.kwargs)
         if isinstance(at, Tap):
             change = lambda call, of: self._calibrate_arguments(call, of, given)  # noqa: E731
-            return call_at(core, at, change, lambda: call(*args, **kwargs))
+            with self._eager():
+                return call_at(core, at, change, lambda: call(*args, **kwargs))
         passes = Passes(core, taps, self.settings.watched, self._known, doubled=self._doubles)  # type: ignore[arg-type]
 
         def twice(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
-            return passes(run, a, k, lambda found: self._calibrate_features(found, Arguments(a, k)))
+            now = Arguments(a, k, given.parameters)
+            return passes(run, a, k, lambda found: self._calibrate_features(found, now))
 
         if direct:
             return twice(core, call, args, kwargs)
-        with intercepted([core], twice, whole=False):
+        with self._eager(), intercepted([core], twice, whole=False):
             return call(*args, **kwargs)
+
+    def _eager(self) -> AbstractContextManager[Any]:
+        """Run a model that is compiled as a whole uncompiled while a block runs."""
+        return torch.compiler.set_stance("force_eager") if is_compiled(self.model) else nullcontext()
 
     # Other ways in
 
@@ -433,21 +444,37 @@ class Attached(nn.Module):
                     f"taps[{owner[path]!r}] and taps[{name!r}] are the same argument in the call of {of}; "
                     "each modality needs an argument of its own"
                 )
-        calibrated = self._calibrate_features({name: x for name, (x, _) in found.items()}, given)
+        packed = {f"packed.{name}": packed_at((call.args, call.kwargs), path) for name, (_, path) in found.items()}
+        calibrated = self._calibrate_features({name: x for name, (x, _) in found.items()} | packed, given)
         for name, (_, path) in found.items():
             call = call.replace(path, calibrated[name])
         return call
 
-    def _calibrate_features(self, found: dict[str, Tensor], given: Arguments) -> dict[str, Tensor]:
+    def _calibrate_features(self, found: dict[str, Any], given: Arguments) -> dict[str, Tensor]:
         """Return modality -> calibrated feature, in its original layout."""
-        settings, layouts = self.settings, self.settings.layouts
+        settings, layouts = self.settings, dict(self.settings.layouts)
         raw, squeezed = self._with_batch_axis({name: found[name] for name in settings.taps}, given)
+        own, rows_in = raw, {name: self._rows(name, x, found, given) for name, x in raw.items()}
+        ragged = {name: rows for name, rows in rows_in.items() if rows is not None}
+        for name, rows in ragged.items():
+            raw = {**raw, name: rows.pad(raw[name])}
+            layouts[name] = _folded(layouts[name], raw[name], name)
         if self.calibrator is None:
             built = settings.build({name: feature_size(x, layouts[name], name) for name, x in raw.items()})
             self.calibrator = built.to(next(iter(raw.values())).device).train(self.training)
-        rows = batch_size(raw, layouts, settings.batch_size, given)
-        features = {name: unfold(x, layouts[name], rows, name) for name, x in raw.items()}
+        size = next((len(rows.valid) for rows in ragged.values()), -1)
+        size = size if size >= 0 else batch_size(raw, layouts, settings.batch_size, given)
+        features = {name: unfold(x, layouts[name], size, name) for name, x in raw.items()}
+        self._require_equal_parts(size, given, {name: x for name, x in raw.items() if layouts[name] in FOLDED}, ragged)
         masks = evaluate_sources("masks", settings.masks, found, given)
+        for name, rows in ragged.items():
+            mask = (masks or {}).get(name, rows.valid)
+            if mask.shape != rows.valid.shape:
+                shapes = (
+                    f"{tuple(rows.valid.shape)}, as `counts` or the packed sequence has it; found {tuple(mask.shape)}"
+                )
+                raise UsageError(f"masks[{name!r}] must have shape {shapes}")
+            masks = {**(masks or {}), name: mask & rows.valid}
         present = evaluate_sources("present", settings.present, found, given)
         training, inflicted = self.calibrator.training, self.calibrator.perturbation or Perturbation()
         labels, self.labels = self.labels, None
@@ -467,8 +494,34 @@ class Attached(nn.Module):
         if self._stop:
             raise _Calibrated
         # Copies, since the model may change them in place, and views of one tensor do not allow that.
-        made = {name: in_order_of(fold(x, layouts[name]), raw[name]) for name, x in out.features.items()}
+        flat = {name: fold(x, layouts[name]) for name, x in out.features.items()}
+        taken = {name: ragged[name].take(x) if name in ragged else x for name, x in flat.items()}
+        made = {name: in_order_of(x, own[name]) for name, x in taken.items()}
         return {name: x.squeeze(squeezed[name]) if name in squeezed else x for name, x in made.items()}
+
+    def _rows(self, name: str, x: Tensor, found: Mapping[str, Any], given: Arguments) -> Rows | None:
+        """Return where the rows of a feature with different numbers of them per instance lie; None for others."""
+        packed = found.get(f"packed.{name}")
+        if packed is None:
+            counts = self.settings.counts.get(name)
+            return None if counts is None else rows_of(name, counts, x, found, given)
+        if self._doubles and not self._stop:
+            raise UsageError(
+                f"copies=True cannot double the packed sequence of {name!r}, whose order is part of it; use "
+                "copies=False, a tap behind pad_packed_sequence, or fit_plugin with learn='reliability'"
+            )
+        return Rows.of_packed(packed)
+
+    def _require_equal_parts(
+        self, size: int, given: Arguments, folded: Mapping[str, Tensor], ragged: Mapping[str, Rows]
+    ) -> None:
+        """Refuse equal parts where an argument shows others, at first or in every batch so far."""
+        for name, x in folded.items():
+            if name not in ragged and size:
+                seen = suspects(len(x), size, given)
+                before = self._suspects.get(name, set(seen))
+                self._suspects[name] = before & set(seen)
+                require_equal_parts(name, len(x), size, {label: seen[label] for label in self._suspects[name]})
 
     def _with_batch_axis(self, raw: dict[str, Tensor], given: Arguments) -> tuple[dict[str, Tensor], dict[str, int]]:
         """Return the features, with the axis of a batch of one that a model has squeezed away; and where it is."""
@@ -527,6 +580,21 @@ def _both(kind: type) -> type[Attached]:
 def _bare(kind: type) -> Attached:
     """Return an attached LightningModule without contents, which pickle and deepcopy fill."""
     return _both(kind).__new__(_both(kind))
+
+
+def _folded(written: str, x: Tensor, name: str) -> str:
+    """Return the layout of rows (N, ...) of several instances; raise UsageError if that written is another."""
+    if written in FOLDED:
+        return written
+    by_axes = {2: "(b t)d", 4: "(b t)chw"}
+    if written not in (AUTO, FOLDED.get(by_axes.get(x.dim(), ""))):
+        raise UsageError(
+            f"layout[{name!r}] must be {', '.join(FOLDED)} or auto, as its rows are those of several instances; found "
+            f"{written!r}"
+        )
+    if x.dim() not in by_axes:
+        raise UsageError(f"the rows of {name!r} must be vectors or maps; found shape {tuple(x.shape)}")
+    return by_axes[x.dim()]
 
 
 def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
