@@ -220,7 +220,7 @@ def fit_plugin(
         now.backward()  # type: ignore[no-untyped-call]
         return now.detach()
 
-    with ModelState(attached.model.modules() if freeze == "backbone" else ()):
+    with ModelState(attached.model.modules() if freeze == "backbone" else (), aside=True):
         if validation is not None and not alone:  # the initial state, which changes nothing, is a candidate too
             selector.offer(*evaluate(), 0, lambda: snapshot(attached))
         for calibrator in candidates:

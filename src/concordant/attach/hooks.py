@@ -106,10 +106,12 @@ class ModelState:
     """Snapshot of what modules hold, to put it back, or to repeat later what has changed since.
 
     It covers attributes, hooks, parameters, buffers and random generators, and what lies in nested containers, arrays
-    and objects of the model's own package. A module that still has to find its sizes (LazyLinear) is left out.
+    and objects of the model's own package. A module that still has to find its sizes (LazyLinear) is left out. With
+    `aside` the copies of tensors lie in the memory of the CPU.
     """
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], *, aside: bool = False) -> None:
+        self._aside = aside
         self._containers: dict[tuple[Any, ...], tuple[Any, Any]] = {}  # path -> container, copy of what it holds
         self._tensors: dict[int, tuple[Tensor, Tensor, bool]] = {}  # copies of the values, and requires_grad
         self._others: dict[int, tuple[Any, Any]] = {}  # random generators and arrays
@@ -119,6 +121,9 @@ class ModelState:
         for module, kind in self._classes:
             self._visit((module,), module.__dict__, kind.__module__.partition(".")[0])
 
+    def _copy(self, value: Tensor) -> Tensor:
+        return value.to("cpu", copy=True) if self._aside else value.clone()
+
     def _visit(self, path: tuple[Any, ...], value: Any, package: str) -> None:  # noqa: ANN401
         """Copy a value if it can change in place, and whatever it holds."""
         if isinstance(value, _FIXED) or id(value) in self._seen:
@@ -126,7 +131,7 @@ class ModelState:
         if isinstance(value, Tensor):
             if not value.is_meta and not is_lazy(value):
                 with torch.no_grad():
-                    self._tensors[id(value)] = (value, value.detach().clone(), value.requires_grad)
+                    self._tensors[id(value)] = (value, self._copy(value.detach()), value.requires_grad)
             return
         self._seen.add(id(value))
         if isinstance(value, _CONTAINERS):
@@ -273,7 +278,8 @@ def _fill(container: Any, held: Any) -> None:  # noqa: ANN401
 
 
 def _unchanged(tensor: Tensor, value: Tensor) -> bool:
-    return tensor.shape == value.shape and tensor.dtype == value.dtype and torch.equal(tensor.detach(), value)
+    alike = tensor.shape == value.shape and tensor.dtype == value.dtype
+    return alike and torch.equal(tensor.detach(), value.to(tensor.device))
 
 
 def _put(tensor: Tensor, value: Tensor) -> None:
@@ -281,7 +287,7 @@ def _put(tensor: Tensor, value: Tensor) -> None:
     if _unchanged(tensor, value):
         return
     if tensor.shape != value.shape or tensor.dtype != value.dtype:
-        tensor.data = value.clone()
+        tensor.data = value.to(tensor.device, copy=True)
     else:
         with torch.inference_mode(tensor.is_inference()):
             tensor.data.copy_(value)
