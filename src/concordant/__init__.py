@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from concordant.attach import attach
+    from concordant.attach.find import find_taps
     from concordant.attach.fit import fit_plugin
     from concordant.calibration import (
         Calibration,
@@ -42,6 +43,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "attach",
+    "find_taps",
     "fit_plugin",
     "repeat_targets",
     "with_copies",
@@ -62,6 +64,7 @@ _HOMES = {
     "Perturbation": "calibration",
     "SelfGate": "rivals",
     "UsageError": "errors",
+    "find_taps": "attach.find",
     "fit_plugin": "attach.fit",
     "repeat_targets": "calibration",
     "with_copies": "calibration",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from concordant import ContextualCalibrator, UsageError, attach
+from concordant import ContextualCalibrator, UsageError, attach, find_taps
 from concordant.attach import without_calibrator
 
 B, T = 6, 5
@@ -487,3 +487,36 @@ def test_a_distributed_model_of_several_processes_is_refused(group, monkeypatch)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     with pytest.raises(UsageError, match=r"would not average the calibrator.s gradients; attach to model\.module"):
         attach(wrapped, AV)
+
+
+# find_taps first, and what it finds
+
+
+FOUND = {  # what find_taps finds best where that differs from the taps above
+    "unrolled cells, at the inputs": {"audio": "cell_a#5[0]", "visual": "cell_v#5[0]"},
+    "LSTM tuples": {"a": "rnn_a[0]", "v": "rnn_v[1][0]"},
+    "positional fusion, at its inputs": AV,
+    "dictionary, at the inputs": CASES["dictionary of modalities"].taps,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_find_taps_finds_the_taps_and_they_work(name):
+    case = CASES[name]
+    torch.manual_seed(0)
+    model = case.model().eval()
+    expected, before = model(*case.inputs), copy.deepcopy(model)
+    drawn = torch.get_rng_state()
+    best = find_taps(model, case.inputs)[0]
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for module, other in zip(model.modules(), before.modules(), strict=True):
+        assert module.__dict__.keys() == other.__dict__.keys()
+        assert getattr(module, "calls", 0) == getattr(other, "calls", 0)
+    assert list(best.taps.values()) == list(FOUND.get(name, case.taps).values())
+    attached = attach(model, "auto", example=case.inputs, seed=0).eval()
+    assert attached.taps == best.taps
+    assert same(attached(*case.inputs), expected)
+    attached.train()
+    (sum(x.square().mean() for x in flat(attached(*case.inputs))) + attached.auxiliary_loss()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in attached.parameters())
+    assert attached.detach() is model

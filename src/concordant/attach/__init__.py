@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from concordant import seeding
 from concordant.attach.arguments import Address, Source, check_addresses, check_sources, parameters_of
+from concordant.attach.example import call_with, suggesting, try_example
 from concordant.attach.hooks import ModelState, RandomState, cuda_devices
 from concordant.attach.ragged import Counts, check_counts
 from concordant.attach.taps import (
@@ -39,7 +40,7 @@ __all__ = ["Attached", "attach", "call_with", "without_calibrator"]
 
 def attach(
     model: nn.Module,
-    taps: Mapping[str, Address],
+    taps: Mapping[str, Address] | Literal["auto"],
     *,
     at: str | None = None,
     layout: str | Mapping[str, str] = "auto",
@@ -79,7 +80,8 @@ def attach(
             attached model instead where you can, for the calibrator's gradients to be averaged too.
         taps: modality -> the submodule whose output is its feature: "net.audio", "net.audio#2" (its second call),
             "net.audio[1]" or "net.audio[last_hidden_state]" (an element of its output; the default of a tuple is the
-            first). With `at`: modality -> an argument: 0, "audio", or a path such as (0, "audio").
+            first). With `at`: modality -> an argument: 0, "audio", or a path such as (0, "audio"). "auto": what
+            `find_taps` finds with the example, one modality per tensor among the arguments; see `Attached.taps`.
         at: the module whose arguments are the features, such as a fusion module; "" = the model itself.
         layout: of all features, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc",
             "auto", or with frames folded into the batch "(b t)d", "(b t)chw" and "(b t)hwc".
@@ -87,7 +89,7 @@ def attach(
             None = `ContextualCalibrator`.
         sizes: modality -> feature size; None = found in the first forward pass.
         example: one batch of inputs (a tensor, a tuple, or a dictionary of keyword arguments) to find the sizes with
-            now, without training.
+            now, without training, and to check that the model's output depends on every tapped feature.
         masks: modality -> a function of the model's inputs that returns bool (B, T), True at valid steps; or a tap.
         present: modality -> a function or tap likewise, bool (B,), True where the instance has the modality. What the
             model computes of an absent feature stays its own: one that divides zeros by their norm gives NaN, attached
@@ -125,7 +127,12 @@ def attach(
     >>> torch.equal(attached(audio, visual), model(audio, visual)), attached.calibration.reliability.tolist()
     (True, [[1.0, 1.0], [1.0, 1.0]])
     """
-    _check(model, taps, at)
+    if isinstance(taps, str) and taps == AUTO:
+        taps, at, layout = _found(model, example, at, layout)
+    if not isinstance(taps, Mapping) or len(taps) < 2:
+        listed = list(taps) if isinstance(taps, Mapping) else taps
+        raise UsageError(f"taps must name at least two modalities, {{modality: submodule}}; found {shown(listed)}")
+    _check(model, at)
     with checks() as check:
         check.choice("freeze", freeze, (None, "backbone"))
         copies = check.flag("copies", copies)
@@ -158,7 +165,8 @@ def attach(
         for name, address in taps.items():
             _refuse_argument(core, name, address)
         checked = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items()}
-        check_taps(core, checked)
+        with suggesting(model, example):
+            check_taps(core, checked)
         for label, tap in watched.items():
             find_module(core, tap.name, label)
         require_in_reach(core, {**checked, **watched})
@@ -206,7 +214,8 @@ def attach(
         ready = ready.to(first.device)
     attached = class_for(model)(model, ready, settings)
     if example is not None:
-        run_example(attached, example)
+        with suggesting(model, example):
+            try_example(attached, example)
     return attached
 
 
@@ -222,11 +231,19 @@ def _refuse_argument(core: nn.Module, name: str, tap: object) -> None:
         )
 
 
-def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - as the model's
-    """Call a model or its method with a batch: a tuple by position, a dictionary by name, else as the only argument."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
+def _found(
+    model: nn.Module,
+    example: Any,  # noqa: ANN401
+    at: str | None,
+    layout: str | Mapping[str, str],
+) -> tuple[dict[str, Address], str | None, str | Mapping[str, str]]:
+    """Return the taps of the best candidate of `find_taps`, its `at`, and its layout where none is given."""
+    from concordant.attach.find import find_taps
+
+    if example is None or at is not None:
+        raise UsageError('taps="auto" needs an example, one batch of inputs, and no `at`')
+    best = find_taps(model, example)[0]
+    return best.taps, best.at, best.layout if layout == AUTO else layout
 
 
 def run_example(attached: Attached, example: Any, *, original: bool = False) -> Any:  # noqa: ANN401 - as the model's
@@ -253,8 +270,8 @@ def run_example(attached: Attached, example: Any, *, original: bool = False) -> 
     return out
 
 
-def _check(model: object, taps: object, at: object) -> None:
-    """Check a model for what no tap can follow, and the number of taps."""
+def _check(model: object, at: object) -> None:
+    """Check a model for what no tap can follow."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module; found {type(model).__name__}")
     if any(isinstance(module, Attached) for module in model.modules()):
@@ -269,9 +286,6 @@ def _check(model: object, taps: object, at: object) -> None:
             "DistributedDataParallel would not average the calibrator's gradients; attach to model.module, and wrap "
             "what attach returns"
         )
-    if not isinstance(taps, Mapping) or len(taps) < 2:
-        found = list(taps) if isinstance(taps, Mapping) else taps
-        raise UsageError(f"taps must name at least two modalities, {{modality: submodule}}; found {shown(found)}")
     if isinstance(core_of(model), torch.jit.ScriptModule) and at != "":
         raise UsageError(
             "a scripted or traced model calls its submodules where no tap can follow; attach to the model that it was "

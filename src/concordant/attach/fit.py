@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ ONCE = "loader must give batches at every pass; it was empty (an iterator can be
 def fit_plugin(
     model: nn.Module,
     loader: Batches,
-    taps: Mapping[str, Address],
+    taps: Mapping[str, Address] | Literal["auto"],
     *,
     layout: str | Mapping[str, str] = "auto",
     learn: str | None = None,
@@ -166,7 +166,7 @@ def fit_plugin(
         model = model.to(device)
     where = next(model.parameters(), torch.empty(0)).device if isinstance(model, nn.Module) else torch.device("cpu")
     example, targets = moved(first, where)
-    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, **options)
+    attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=example, **options)
     if options.get("calibrator") is None:
         tried: list[Perturbation | bool] = [attached.settings.perturbation]
         if alone and "perturbation" not in options:

@@ -39,7 +39,7 @@ Call = tuple[str, int]  # a submodule's name and the number of its call
 Calibrate = Callable[[dict[str, Any]], Mapping[str, Tensor]]
 
 # Functions whose result depends on the shape of a tensor alone.
-_SHAPE_ONLY = {
+SHAPE_ONLY = {
     *(torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like, torch.rand_like, torch.randn_like),
     *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty, Tensor.new_full, Tensor.new_tensor),
 }
@@ -55,7 +55,7 @@ class Tainted(Tensor):
             target = args[0] if args and type(args[0]) is Tensor else None
             before = None if target is None or target.is_inference() else target._version
             out = func(*args, **(kwargs or {}))
-            if func in _SHAPE_ONLY:
+            if func in SHAPE_ONLY:
                 return out
             if target is not None and (out is None or out is target) and (before is None or target._version != before):
                 target.__class__ = Tainted  # a plain tensor that a tainted one was written into
@@ -84,7 +84,7 @@ def reachable(value: Any, depth: int = 5) -> Iterator[Tensor]:  # noqa: ANN401
 _getters: Any = Tensor
 _OF_KIND = {*(_getters.dtype.__get__, _getters.device.__get__), Tensor.is_floating_point, torch.is_floating_point}
 _OF_SHAPE = {
-    *_SHAPE_ONLY,
+    *SHAPE_ONLY,
     *(_getters.shape.__get__, _getters.ndim.__get__, Tensor.size, Tensor.dim, Tensor.numel, Tensor.__len__),
 }
 

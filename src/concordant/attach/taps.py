@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import re
 from collections import OrderedDict, UserList, deque
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -258,9 +258,16 @@ def map_tensors(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -
 
 def tensors_of(value: Any) -> list[Tensor]:  # noqa: ANN401
     """Return the tensors in nested containers, in order."""
+    return [x for _, x in elements_of(value)]
+
+
+def elements_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:  # noqa: ANN401
+    """Yield path and tensor of every tensor in nested containers, in order."""
     if isinstance(value, Tensor):
-        return [value]
-    return [tensor for item in (items_of(value) or {}).values() for tensor in tensors_of(item)]
+        yield path, value
+        return
+    for key, item in (items_of(value) or {}).items():
+        yield from elements_of(item, (*path, key))
 
 
 def packed_at(output: Any, path: Path) -> PackedSequence | None:  # noqa: ANN401

@@ -11,7 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import cache, wraps
 from types import MethodType
 from typing import Any, cast
@@ -22,6 +22,7 @@ from torch._compile import _disable_dynamo
 
 from concordant import seeding
 from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
+from concordant.attach.axes import resolve_layouts
 from concordant.attach.harm import Guarantee
 from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
@@ -213,6 +214,9 @@ class Attached(nn.Module):
             change = lambda call, of: self._calibrate_arguments(call, of, given)  # noqa: E731
             with self._eager():
                 return call_at(core, at, change, lambda: call(*args, **kwargs))
+        if self.calibrator is None:
+            layouts = resolve_layouts(core, taps, self.settings.layouts, (args, kwargs), self._method)  # type: ignore[arg-type]
+            self.settings = replace(self.settings, layouts=layouts)
         passes = Passes(core, taps, self.settings.watched, self._known, doubled=self._doubles)  # type: ignore[arg-type]
 
         def twice(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -429,6 +433,16 @@ class Attached(nn.Module):
                 "batch first, or give attach `sizes` or `example`"
             )
         return super().named_parameters(*args, **kwargs)
+
+    @property
+    def taps(self) -> dict[str, Any]:
+        """Modality -> the tap where its feature is calibrated, as `attach` takes it."""
+        return {name: tap.written if isinstance(tap, Tap) else tap for name, tap in self.settings.taps.items()}
+
+    def extra_repr(self) -> str:
+        """Return the taps, for the representation of the module."""
+        at = self.settings.at.written if isinstance(self.settings.at, Tap) else self.settings.at
+        return f"taps={self.taps}" + ("" if at is None else f", at={at!r}")
 
     @property
     def _doubles(self) -> bool:

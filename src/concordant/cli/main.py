@@ -21,6 +21,7 @@ from concordant.cli.listing import list_command
 from concordant.cli.run import run_command
 from concordant.cli.speed import speed_command
 from concordant.cli.sweep import sweep_command
+from concordant.cli.taps import taps_command
 
 app = typer.Typer(
     name="concordant",
@@ -34,6 +35,7 @@ app.add_typer(data_app, name="data")
 app.command("stress")(stress_command)
 app.command("inspect")(inspect_command)
 app.command("report")(report_command)
+app.command("taps")(taps_command)
 app.command("predict")(predict_command)
 app.command("export")(export_command)
 app.command("share")(share_command)

@@ -1,0 +1,132 @@
+"""Examples of inputs: how a model is called with one, and what a run shows about taps, without a trace in the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from concordant.attach.taps import Tap, core_of, elements_of, find_module, replaced, tensors_of
+from concordant.attach.tracing import Inputs, untouched
+from concordant.attach.wrapper import Attached
+from concordant.calibration.result import Calibration
+from concordant.errors import UsageError
+
+
+def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - as the model's
+    """Call a model or its method with a batch: a tuple by position, a dictionary by name, else as the only argument."""
+    args, kwargs = as_inputs(inputs)
+    return model(*args, **kwargs)
+
+
+def as_inputs(example: Any) -> Inputs:  # noqa: ANN401
+    """Return positional and keyword arguments of an example."""
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    return (tuple(example), {}) if isinstance(example, (tuple, list)) else ((example,), {})
+
+
+def try_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
+    """Build the calibrator for the features of one batch, and check that the model's output depends on each of them.
+
+    Raises:
+        UsageError: the output does not depend on a tapped feature; the message names the elements that matter.
+    """
+    with untouched(attached) as used:
+        with torch.no_grad():
+            call_with(used, example)
+        settings, built, known = used.settings, used.calibrator, used._known
+        if built is not None:
+            _check_used(used, example)
+    attached.settings, attached._known = settings, known
+    if built is not None and attached.calibrator is None:
+        attached.calibrator = built.train(attached.training)
+
+
+def _check_used(used: Attached, example: Any) -> None:  # noqa: ANN401
+    """Raise UsageError if the model's output does not change with a calibrated feature, nor has a gradient for it."""
+    leaves: dict[str, Tensor] = {}
+
+    def run(change: Callable[[str, Tensor], Tensor]) -> list[Tensor]:
+        def put(_: nn.Module, __: object, out: Calibration) -> Calibration:
+            return dataclasses.replace(out, features={name: change(name, x) for name, x in out.features.items()})
+
+        handle = used.calibrator.register_forward_hook(put)  # type: ignore[union-attr]
+        try:
+            return tensors_of(call_with(used, example))
+        finally:
+            handle.remove()
+
+    def leaf(name: str, x: Tensor) -> Tensor:
+        leaves[name] = x.detach().clone().requires_grad_()
+        return leaves[name]
+
+    with torch.enable_grad():
+        before = run(leaf)
+        total = [x.float().sum() for x in before if x.requires_grad and x.is_floating_point()]
+        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True) if total else [None] * len(leaves)
+    for name, grad in zip(leaves, grads, strict=True):
+        if grad is not None or not before:
+            continue
+        with torch.no_grad():
+            after = run(lambda one, x, name=name: x * 0.5 + 0.5 if one == name else x)  # type: ignore[misc]
+        if all(x.shape == y.shape and torch.equal(x, y) for x, y in zip(before, after, strict=False)):
+            tap = used.settings.taps[name]
+            matter = _elements_that_matter(used.model, tap, example) if isinstance(tap, Tap) else []
+            written = repr(tap.written) if isinstance(tap, Tap) else f"the argument {tap!r}"
+            raise UsageError(
+                f"the model's output does not depend on the feature of {name!r} at {written}, so its calibration would "
+                f"change nothing; tap {' or '.join(map(repr, matter)) or 'another submodule'}"
+                + (", which it depends on" if matter else "")
+            )
+
+
+def _elements_that_matter(model: nn.Module, tap: Tap, example: Any) -> list[str]:  # noqa: ANN401
+    """Return taps of the elements of a submodule's output which the model's output depends on."""
+    leaves: dict[str, Tensor] = {}
+    calls = 0
+
+    def put(_: nn.Module, __: object, out: Any) -> Any:  # noqa: ANN401
+        nonlocal calls
+        calls += 1
+        if calls == (tap.call or 1):
+            for path, x in list(elements_of(out)):
+                if x.is_floating_point():
+                    written = tap.written.split("[")[0] + "".join(f"[{key}]" for key in path)
+                    leaves[written] = x.detach().clone().requires_grad_()
+                    out = replaced(out, path, leaves[written])
+        return out
+
+    handle = find_module(core_of(model), tap.name, "tap").register_forward_hook(put)
+    try:
+        with torch.enable_grad():
+            out = tensors_of(call_with(model, example))
+            total = [x.float().sum() for x in out if x.requires_grad and x.is_floating_point()]
+            grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True) if total and leaves else ()
+    except RuntimeError:  # of a model that changes such an element in place
+        return []
+    finally:
+        handle.remove()
+    return [written for written, grad in zip(leaves, grads, strict=False) if grad is not None]
+
+
+@contextmanager
+def suggesting(model: nn.Module, example: Any) -> Iterator[None]:  # noqa: ANN401
+    """Add what `find_taps` finds with the example to an error of taps that is raised in a block."""
+    try:
+        yield
+    except UsageError as error:
+        if example is None:
+            raise
+        from concordant.attach.find import find_taps
+
+        try:
+            best = find_taps(model, example)[0]
+        except UsageError:
+            raise error from None
+        at = "" if best.at is None else f", at={best.at!r}"
+        raise UsageError(f"{error}; find_taps suggests taps={best.taps}{at}, layout={best.layout}") from error
