@@ -12,7 +12,7 @@ TEXT = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
 
 
 def test_the_python_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL))
     exec(compile(code, "plugin.md", "exec"), {})  # noqa: S102
     assert "torch.Size([64, 2])" in capsys.readouterr().out
 
