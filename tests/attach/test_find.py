@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from concordant import UsageError, attach, find_taps, fit_plugin
-from concordant.attach.taps import tensors_of
+from concordant.attach.containers import tensors_of
 
 B = 4
 

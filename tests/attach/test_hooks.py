@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from concordant import attach
-from concordant.attach.hooks import RandomState, RandomStream, cuda_devices
+from concordant.attach.hooks import RandomStream, cuda_devices
+from concordant.attach.state import RandomState
 
 
 def drawn():

@@ -7,18 +7,8 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from concordant import attach
-from concordant.attach.taps import (
-    Tap,
-    core_of,
-    feature_size,
-    find_module,
-    fold,
-    map_tensors,
-    read_layouts,
-    read_tap,
-    tensors_of,
-    unfold,
-)
+from concordant.attach.containers import map_tensors, tensors_of
+from concordant.attach.taps import Tap, core_of, feature_size, find_module, fold, read_layouts, read_tap, unfold
 from concordant.errors import UsageError
 
 

@@ -17,8 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from concordant.attach.containers import Path, at_path, described, replaced, tensors_of
 from concordant.attach.hooks import Run, intercepted
-from concordant.attach.taps import FOLDED, Path, Tap, at_path, described, find_module, replaced, tensors_of
+from concordant.attach.taps import FOLDED, Tap, find_module
 from concordant.errors import UsageError, shown
 from concordant.modalities import AUTO, LAYOUTS, as_tensor
 

@@ -11,19 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concordant.attach.hooks import RandomState
-from concordant.attach.taps import (
-    FOLDED,
-    Path,
-    Tap,
-    at_path,
-    core_of,
-    elements_of,
-    find_module,
-    letters_of,
-    map_tensors,
-    tensors_of,
-)
+from concordant.attach.containers import Path, at_path, elements_of, map_tensors, tensors_of
+from concordant.attach.state import RandomState
+from concordant.attach.taps import FOLDED, Tap, core_of, find_module, letters_of
 from concordant.attach.tracing import Inputs, Key, Point, Trace, trace, untouched
 from concordant.errors import UsageError
 from concordant.modalities import AUTO, BY_AXES, LAYOUTS

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from concordant.attach.taps import Tap, core_of, elements_of, find_module, replaced, tensors_of
+from concordant.attach.containers import elements_of, replaced, tensors_of
+from concordant.attach.taps import Tap, core_of, find_module
 from concordant.attach.tracing import Inputs, untouched
 from concordant.attach.wrapper import Attached
 from concordant.calibration.result import Calibration

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from concordant.attach import attach
 from concordant.attach.arguments import parameters_of
 from concordant.attach.axes import Probe, probe
+from concordant.attach.containers import Path, at_path, elements_of
 from concordant.attach.example import as_inputs, try_example
-from concordant.attach.taps import Path, at_path, check_taps, core_of, elements_of, read_tap
+from concordant.attach.taps import check_taps, core_of, read_tap
 from concordant.attach.tracing import Inputs, untouched
 from concordant.errors import ConcordantError, UsageError, shown
 from concordant.modalities import AUTO, BY_AXES, check_sizes

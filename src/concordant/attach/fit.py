@@ -21,8 +21,8 @@ from concordant.attach import Attached, attach, call_with, run_example
 from concordant.attach.arguments import Address
 from concordant.attach.control import control
 from concordant.attach.harm import TOLERANCES
-from concordant.attach.hooks import ModelState
 from concordant.attach.outcomes import Batches, Loss, class_labels, default_loss, logits_of, moved, validation_loss
+from concordant.attach.state import ModelState
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.calibration.fill import ABSENT, FILLS

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from concordant import seeding
 from concordant.attach import Attached, call_with
-from concordant.attach.taps import map_tensors, tensors_of
+from concordant.attach.containers import map_tensors, tensors_of
 from concordant.calibration.objective import FEWEST_CLASSES
 from concordant.errors import UsageError
 from concordant.modalities import as_tensor

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from concordant.attach.hooks import ModelState, RandomState, Run, cuda_devices, interceptable, intercepted
-from concordant.attach.passes import SHAPE_ONLY
-from concordant.attach.taps import Path, elements_of, replaced, tensors_of
+from concordant.attach.containers import Path, elements_of, replaced, tensors_of
+from concordant.attach.hooks import Run, cuda_devices, interceptable, intercepted
+from concordant.attach.state import ModelState, RandomState
+from concordant.attach.tensors import SHAPE_ONLY
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments of forward
 Key = tuple[str, int, Path]  # a submodule's name, the number of its call, the path of an element of its output

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass, replace
@@ -23,13 +22,14 @@ from torch._compile import _disable_dynamo
 from concordant import seeding
 from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
 from concordant.attach.axes import resolve_layouts
+from concordant.attach.checkpoints import after_loading, before_loading
+from concordant.attach.containers import Path, packed_at, tensors_of
 from concordant.attach.harm import Guarantee
 from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
 from concordant.attach.ragged import Counts, Rows, require_equal_parts, rows_of, suspects
 from concordant.attach.taps import (
     FOLDED,
-    Path,
     Tap,
     core_of,
     feature_size,
@@ -38,8 +38,6 @@ from concordant.attach.taps import (
     in_order_of,
     is_compiled,
     letters_of,
-    packed_at,
-    tensors_of,
     unfold,
 )
 from concordant.calibration.base import Calibrator
@@ -49,7 +47,6 @@ from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
 from concordant.modalities import AUTO
 
-_MODEL, _CALIBRATOR = "model.", "calibrator."  # the wrapper's own prefixes
 _MIXED = (
     "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, such as "
     "masks or positions built from the batch, or makes its output without them; use copies=False, a tap nearer to its "
@@ -139,8 +136,8 @@ class Attached(nn.Module):
             calibrator.train(model.training)
         if settings.freeze == "backbone":
             model.requires_grad_(False).eval()
-        self.register_load_state_dict_pre_hook(_before_loading)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_post_hook(_after_loading)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(before_loading)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(after_loading)  # type: ignore[no-untyped-call]
         self._sign()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as the model's
@@ -609,72 +606,6 @@ def _folded(written: str, x: Tensor, name: str) -> str:
     if x.dim() not in by_axes:
         raise UsageError(f"the rows of {name!r} must be vectors or maps; found shape {tuple(x.shape)}")
     return by_axes[x.dim()]
-
-
-def without_calibrator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state of an attached model without the calibrator, as the original model loads it.
-
-    The attached model may be part of another module, for example of DistributedDataParallel.
-
-    >>> without_calibrator({"model.head.weight": 0, "calibrator.heads.audio.gate.bias": 1})
-    {'head.weight': 0}
-    """
-    places: list[str] = []  # where attached models are: prefixes that have both parts, the outermost first
-    for place in sorted({key[: f".{key}".find(f".{_CALIBRATOR}")] for key in state if f".{_CALIBRATOR}" in f".{key}"}):
-        inside = any(place.startswith(known + _MODEL) for known in places)
-        if not inside and any(key.startswith(place + _MODEL) for key in state):
-            places.append(place)
-
-    def renamed(key: str) -> str | None:
-        for place in places:
-            if key.startswith(place + _CALIBRATOR):
-                return None
-            if key.startswith(place + _MODEL):
-                return place + key[len(place + _MODEL) :]
-        return key
-
-    kept = OrderedDict((new, value) for key, value in state.items() if (new := renamed(key)) is not None)
-    metadata = getattr(state, "_metadata", None)  # the versions of modules, by prefixes without a dot
-    if metadata is None:
-        return dict(kept)
-    names = ((renamed(f"{key}." if key else key), value) for key, value in metadata.items())
-    kept._metadata = OrderedDict((name.rstrip("."), value) for name, value in names if name is not None)  # type: ignore[attr-defined]
-    return kept
-
-
-def _before_loading(attached: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401
-    """Take a checkpoint of the model alone for one of the wrapper, and refuse a calibrator that has no place yet."""
-    model = cast(nn.Module, attached.model)
-    names = {name for name, _ in (*model.named_parameters(remove_duplicate=False), *model.named_buffers())}
-    keys = [key[len(prefix) :] for key in state if key.startswith(prefix)]
-    own = sum(key.startswith(_MODEL) and key[len(_MODEL) :] in names for key in keys)
-    alone = sum(key in names for key in keys) > own
-    metadata = getattr(state, "_metadata", None) if alone else None  # present only on the outermost dictionary
-    before = None if metadata is None else dict(metadata)
-    if metadata is not None:
-        metadata.update({f"{prefix}{_MODEL}{key[len(prefix) :]}".rstrip("."): v for key, v in metadata.items()})
-    if alone:
-        items = list(state.items())
-        state.clear()
-        state.update({f"{prefix}{_MODEL}{k[len(prefix) :]}" if k.startswith(prefix) else k: v for k, v in items})
-    given = any(key.startswith(prefix + _CALIBRATOR) for key in state)
-    attached._loading = (prefix, given, metadata, before)  # type: ignore[assignment]
-    if given and getattr(attached, "calibrator", None) is None:
-        rest[-1].append(
-            "the calibrator of this checkpoint has no place yet: call the attached model on one batch first, or give "
-            "attach `sizes` or `example`"
-        )
-
-
-def _after_loading(attached: nn.Module, found: Any) -> None:  # noqa: ANN401 - torch's record of missing and unexpected keys
-    """Leave a calibrator that was not in the checkpoint out of the missing keys."""
-    prefix, given, metadata, before = attached._loading  # type: ignore[misc]
-    del attached._loading
-    if metadata is not None:  # the caller's dictionary stays unchanged
-        metadata.clear()
-        metadata.update(before)
-    if not given:
-        found.missing_keys[:] = [key for key in found.missing_keys if not key.startswith(prefix + _CALIBRATOR)]
 
 
 def _rank() -> int:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from concordant.attach.taps import core_of, map_tensors
+from concordant.attach.containers import map_tensors
+from concordant.attach.taps import core_of
 from concordant.attach.wrapper import Attached
 from concordant.calibration import Calibration, Calibrator
 from concordant.errors import DataError, UsageError, checks, shown
