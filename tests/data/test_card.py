@@ -150,5 +150,7 @@ def test_an_absent_file_is_named(tmp_path):
 
 def test_names_that_a_module_of_pytorch_has_are_no_modalities(values):
     for name in dir(torch.nn.ModuleDict()):
+        if "transformers" in str(getattr(getattr(torch.nn.Module, name, None), "__module__", None)):
+            continue  # other libraries add methods to PyTorch's class, where they are imported
         with pytest.raises(ValidationError, match="use a plain word, unknown to PyTorch"):
             Card.model_validate(values | {"modalities": {name: {"layout": "bd", "shape": [3]}}})

@@ -49,7 +49,7 @@ def upper_bound(flips: int, units: int, confidence: float) -> float:
     """Return the one-sided Clopper-Pearson upper bound of a share, in [0, 1]: the beta quantile, by bisection.
 
     >>> round(upper_bound(0, 114, 0.9), 4), round(upper_bound(3, 360, 0.9), 4)
-    (0.02, 0.0184)
+    (0.02, 0.0185)
     """
     if flips >= units:
         return 1.0
