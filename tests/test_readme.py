@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from concordant.files import read_json
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -40,14 +42,20 @@ class LateFusion(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:fit_plugin")  # of so few rows that validation may reject the calibrator
-def test_the_plug_in_goes_around_a_trained_model(capsys):
+def test_the_plug_in_goes_around_a_trained_model():
     text, audio = torch.randn(8, 6), torch.randn(8, 5)
     batches = [((text, audio), torch.arange(8) % 3)]
     given = {"model": LateFusion(), "train_loader": batches, "valid_loader": batches, "text": text, "audio": audio}
     exec(compile(blocks("python")[1], "README.md", "exec"), given)  # noqa: S102
     assert given["logits"].shape == (8, 3)
-    assert "tensor(" in capsys.readouterr().out
+    assert given["reliability"].shape == (8, 2)
     assert len(blocks("python")) == 2
+
+
+def test_its_numbers_are_those_of_the_results():
+    mean = read_json(ROOT / "results" / "plugin.json")["benchmarks"]["scene15"]["differences"]["context"]["mean"]
+    before, after = 100 * mean["before"], 100 * mean["after"]
+    assert f"corrupted: {before:.1f} % right as it is, {after:.1f} % plugged in" in " ".join(TEXT.split())
 
 
 def test_every_command_is_an_installation_or_a_target_that_exists():
