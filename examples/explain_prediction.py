@@ -54,9 +54,13 @@ if arguments.run is None:
         uncalibrated = inspected.runs.model(inspected.task, inspected.runs.variant("none"), inspected.seed)
 else:
     inspected = open_inspected(open_runs(arguments.run))
-    uncalibrated = inspected.runs.model(inspected.task, inspected.runs.variant("none"), inspected.seed)
     if inspected.runs.config.benchmark != "digits":
         parser.error(f"--run must be a run of digits; {arguments.run} is one of {inspected.runs.config.benchmark}")
+    if "none" not in inspected.runs.labels:
+        parser.error(
+            f"--run must have the uncalibrated model too; make {arguments.run} with --calibrators none,context"
+        )
+    uncalibrated = inspected.runs.model(inspected.task, inspected.runs.variant("none"), inspected.seed)
 names, classes = inspected.runs.config.modalities, inspected.task.classes
 usual = Usual.of(trace_calibration(inspected.model, inspected.task.valid))  # on unchanged digits
 
