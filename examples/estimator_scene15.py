@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from sklearn.model_selection import cross_val_score, train_test_split
 
-from concordant import CalibratedClassifier, DataError
+from concordant import DataError, MultimodalClassifier
 from concordant.benchmarks.small import SCENE15
 from concordant.data.archives import find_data_folder
 from concordant.estimator import Modalities
@@ -33,7 +33,7 @@ def main() -> int:
     some = np.random.default_rng(0).permutation(len(y))[: arguments.images]
     train, test, y_train, y_test = train_test_split(X[some], y[some], test_size=0.2, stratify=y[some], random_state=0)
 
-    model = CalibratedClassifier(random_state=0).fit(train, y_train)
+    model = MultimodalClassifier(random_state=0).fit(train, y_train)
     print(f"accuracy: {model.score(test, y_test):.3f}")
     for name in model.modality_names_:
         rest = {other: test[other] for other in model.modality_names_ if other != name}
@@ -48,7 +48,7 @@ def main() -> int:
         print(f"reliability of {name}: {before[name].mean():.2f}, with noise on view1 {after[name].mean():.2f}")
     print(model.explain(Modalities(noisy)[:1])[0])
 
-    scores = cross_val_score(CalibratedClassifier(random_state=0, steps=100), train, y_train, cv=2)
+    scores = cross_val_score(MultimodalClassifier(random_state=0, steps=100), train, y_train, cv=2)
     print(f"two folds, 100 steps each: {', '.join(f'{score:.3f}' for score in scores)}")
     return 0
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant import CalibratedClassifier
+from concordant import MultimodalClassifier
 from concordant.benchmarks import actions
 from concordant.benchmarks.small import HANDWRITTEN, SCENE15
 from concordant.data.archives import Column, find_data_folder, read_archive
@@ -109,8 +109,8 @@ def models(seed: int) -> dict[str, Any]:
     from sklearn.svm import SVC
 
     return {
-        "CalibratedClassifier": CalibratedClassifier(random_state=seed),
-        "CalibratedClassifier, none": CalibratedClassifier(calibrator="none", random_state=seed),
+        "MultimodalClassifier": MultimodalClassifier(random_state=seed),
+        "MultimodalClassifier, none": MultimodalClassifier(calibrator="none", random_state=seed),
         "LogisticRegression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
         "SVC": make_pipeline(StandardScaler(), SVC(random_state=seed)),
         "HistGradientBoosting": make_pipeline(StandardScaler(), HistGradientBoostingClassifier(random_state=seed)),
@@ -132,7 +132,7 @@ def measure(name: str, folder: Path, seeds: int) -> list[dict[str, Any]]:
             for kind, strength in STRENGTHS.items()
         }
         for label, model in models(seed).items():
-            ours = isinstance(model, CalibratedClassifier)
+            ours = isinstance(model, MultimodalClassifier)
             model.fit(_given(train, ours), train.labels)
             scores = {kind: float(model.score(_given(one, ours), one.labels)) for kind, one in tests.items()}
             found.append({"model": label, "seed": seed, "scores": scores})
@@ -161,7 +161,7 @@ def page(document: Mapping[str, Any]) -> str:
         "all. "
         "*Corrupted*: one random modality of every test instance, mean over the kinds "
         + ", ".join(f"{kind} {strength:g}" for kind, strength in kinds.items())
-        + ". `CalibratedClassifier, none` is the twin: the same network trained with the same perturbations, without "
+        + ". `MultimodalClassifier, none` is the twin: the same network trained with the same perturbations, without "
         "the calibrator. The pipelines get the modalities side by side, standardised, and see nothing perturbed; "
         "logistic regression may take 2000 iterations.\n",
         *common.remark_of(document),

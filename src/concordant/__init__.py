@@ -21,15 +21,13 @@ if TYPE_CHECKING:
         with_copies,
     )
     from concordant.errors import ConcordantError, DataError, UsageError
-    from concordant.estimator import CalibratedClassifier, CalibratedRegressor
+    from concordant.estimator import MultimodalClassifier, MultimodalRegressor
     from concordant.monitor import Monitor
     from concordant.rivals import JointGate, NoCalibrator, SelfGate
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "CalibratedClassifier",
-    "CalibratedRegressor",
     "Calibration",
     "Calibrator",
     "ConcordantError",
@@ -37,6 +35,8 @@ __all__ = [
     "DataError",
     "JointGate",
     "Monitor",
+    "MultimodalClassifier",
+    "MultimodalRegressor",
     "NoCalibrator",
     "Perturbation",
     "SelfGate",
@@ -51,8 +51,6 @@ __all__ = [
 
 # Each name is imported at its first use: commands that compute nothing start without PyTorch.
 _HOMES = {
-    "CalibratedClassifier": "estimator",
-    "CalibratedRegressor": "estimator",
     "Calibration": "calibration",
     "Calibrator": "calibration",
     "ConcordantError": "errors",
@@ -60,6 +58,8 @@ _HOMES = {
     "DataError": "errors",
     "JointGate": "rivals",
     "Monitor": "monitor",
+    "MultimodalClassifier": "estimator",
+    "MultimodalRegressor": "estimator",
     "NoCalibrator": "rivals",
     "Perturbation": "calibration",
     "SelfGate": "rivals",

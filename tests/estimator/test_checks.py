@@ -7,7 +7,7 @@ have no single number of columns; `test_base.py` tests what stands in for them: 
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from concordant import CalibratedClassifier, CalibratedRegressor
+from concordant import MultimodalClassifier, MultimodalRegressor
 
 EXPECTED = {
     "check_sample_weight_equivalence_on_dense_data": (
@@ -17,7 +17,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("kind", [CalibratedClassifier, CalibratedRegressor])
+@pytest.mark.parametrize("kind", [MultimodalClassifier, MultimodalRegressor])
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks_pass(kind):
     results = check_estimator(kind(steps=120), expected_failed_checks=EXPECTED, on_fail=None, on_skip=None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from concordant import CalibratedClassifier
+from concordant import MultimodalClassifier
 from concordant.estimator import InputError
 
 
@@ -15,7 +15,7 @@ def instances(count=200, seed=0, share=0.5, shift=2.0):
 
 def test_classes_may_be_words_and_probabilities_add_up():
     x, y = instances()
-    model = CalibratedClassifier(random_state=0, steps=80).fit(x, y)
+    model = MultimodalClassifier(random_state=0, steps=80).fit(x, y)
     assert model.classes_.tolist() == ["no", "yes"]
     probabilities = model.predict_proba(x)
     np.testing.assert_allclose(probabilities.sum(1), 1)
@@ -29,7 +29,7 @@ def test_balanced_weights_help_the_rare_class():
     test, truth = instances(1000, seed=1, shift=0.8)
     plain, balanced = (
         balanced_accuracy_score(
-            truth, CalibratedClassifier(class_weight=w, random_state=0, steps=100).fit(x, y).predict(test)
+            truth, MultimodalClassifier(class_weight=w, random_state=0, steps=100).fit(x, y).predict(test)
         )
         for w in (None, "balanced")
     )
@@ -38,7 +38,7 @@ def test_balanced_weights_help_the_rare_class():
 
 def test_the_frequencies_are_weighted_too():
     x, y = instances(100, share=0.3)
-    model = CalibratedClassifier(class_weight="balanced", steps=2).fit(x, y)
+    model = MultimodalClassifier(class_weight="balanced", steps=2).fit(x, y)
     np.testing.assert_allclose(model.prior_, 0.5, rtol=1e-6)
     with pytest.raises(InputError, match="class_weight names classes that y has not: maybe"):
         model.set_params(class_weight={"maybe": 3}).fit(x, y)
@@ -49,13 +49,13 @@ def test_instances_without_weight_teach_nothing():
     wrong = np.where(y == "yes", "no", "yes")
     doubled = {name: np.concatenate([values, values]) for name, values in x.items()}
     labels, weights = np.concatenate([y, wrong]), np.repeat([1.0, 0.0], 120)
-    model = CalibratedClassifier(random_state=0, steps=80).fit(doubled, labels, sample_weight=weights)
+    model = MultimodalClassifier(random_state=0, steps=80).fit(doubled, labels, sample_weight=weights)
     assert model.score(x, y) > 0.9
 
 
 def test_passes_learn_and_go_on_from_a_fit():
     x, y = instances(200)
-    model = CalibratedClassifier(random_state=0)
+    model = MultimodalClassifier(random_state=0)
     model.partial_fit({name: values[:100] for name, values in x.items()}, y[:100], classes=["no", "yes"])
     scales = model.scales_["a"].mean.copy()
     first = model.score(x, y)
@@ -64,7 +64,7 @@ def test_passes_learn_and_go_on_from_a_fit():
     assert model.n_iter_ == 2 + 30 * 2
     assert model.score(x, y) >= max(first, 0.85)
     np.testing.assert_array_equal(model.scales_["a"].mean, scales)
-    fitted = CalibratedClassifier(random_state=0, steps=40).fit(x, y)
+    fitted = MultimodalClassifier(random_state=0, steps=40).fit(x, y)
     before = fitted.predict_proba(x)
     fitted.partial_fit(x, y)
     assert np.abs(fitted.predict_proba(x) - before).max() > 0
@@ -73,12 +73,12 @@ def test_passes_learn_and_go_on_from_a_fit():
 
 def test_passes_are_repeatable_and_need_the_classes_at_first():
     x, y = instances(80)
-    one, other = (CalibratedClassifier(random_state=1).partial_fit(x, y, ["no", "yes"]).partial_fit(x, y) for _ in "ab")
+    one, other = (MultimodalClassifier(random_state=1).partial_fit(x, y, ["no", "yes"]).partial_fit(x, y) for _ in "ab")
     np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(x))
     with pytest.raises(InputError, match="classes cannot be used"):
-        CalibratedClassifier().partial_fit(x, y, ["no", None, "yes"])
+        MultimodalClassifier().partial_fit(x, y, ["no", None, "yes"])
     with pytest.raises(InputError, match="classes must be passed on the first call to partial_fit"):
-        CalibratedClassifier().partial_fit(x, y)
+        MultimodalClassifier().partial_fit(x, y)
     with pytest.raises(InputError, match=r"y holds unknown classes \['maybe'\]; they were fixed as \['no', 'yes'\]"):
         one.partial_fit(x, np.where(y == "no", "maybe", y))
     with pytest.raises(InputError, match="classes must be those of the first call"):
@@ -88,7 +88,7 @@ def test_passes_are_repeatable_and_need_the_classes_at_first():
 def test_a_class_that_a_pass_lacks_is_known_all_the_same():
     x, y = instances(80)
     here = y == "yes"
-    model = CalibratedClassifier(random_state=0).partial_fit(
+    model = MultimodalClassifier(random_state=0).partial_fit(
         {name: values[here] for name, values in x.items()}, y[here], classes=["no", "yes"]
     )
     assert model.predict_proba(x).shape == (80, 2)
@@ -97,9 +97,9 @@ def test_a_class_that_a_pass_lacks_is_known_all_the_same():
 def test_one_class_is_refused():
     x, _ = instances(20)
     with pytest.raises(InputError, match="y must hold two classes or more; found one class, 'no'"):
-        CalibratedClassifier().fit(x, ["no"] * 20)
+        MultimodalClassifier().fit(x, ["no"] * 20)
 
 
 def test_a_missing_y_is_refused():
     with pytest.raises(InputError, match="requires y to be passed, but the target y is None"):
-        CalibratedClassifier().fit(instances(20)[0], None)
+        MultimodalClassifier().fit(instances(20)[0], None)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from concordant import CalibratedClassifier, CalibratedRegressor
+from concordant import MultimodalClassifier, MultimodalRegressor
 from concordant.estimator import InputError
 from concordant.estimator.parameters import class_weights, faults_of, hold_out, sample_weights, seed_of, steps_for
 
@@ -27,14 +27,14 @@ def test_a_seed_is_the_integer_itself_a_draw_or_fresh():
 
 
 def test_the_defaults_have_no_fault_and_booleans_are_no_numbers():
-    assert faults_of(CalibratedClassifier()) == []
-    assert faults_of(CalibratedRegressor()) == []
-    assert faults_of(CalibratedClassifier(batch=True)) == ["batch: input should be a number; found True"]
-    assert faults_of(CalibratedClassifier(dropout=False)) == ["dropout: input should be a number; found False"]
+    assert faults_of(MultimodalClassifier()) == []
+    assert faults_of(MultimodalRegressor()) == []
+    assert faults_of(MultimodalClassifier(batch=True)) == ["batch: input should be a number; found True"]
+    assert faults_of(MultimodalClassifier(dropout=False)) == ["dropout: input should be a number; found False"]
 
 
 def test_what_stands_behind_the_fusion_is_for_experiments():
-    assert faults_of(CalibratedClassifier(calibrator="after-fusion")) == [
+    assert faults_of(MultimodalClassifier(calibrator="after-fusion")) == [
         "calibrator 'after-fusion' is for experiments alone; choose another"
     ]
 

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score
 
-from concordant import CalibratedRegressor
+from concordant import MultimodalRegressor
 from concordant.estimator import InputError, Modalities
 
 
@@ -19,7 +19,7 @@ def instances(count=240, seed=0):
 
 def test_numbers_on_any_scale_are_predicted():
     x, y = instances()
-    model = CalibratedRegressor(random_state=0).fit(x, y)
+    model = MultimodalRegressor(random_state=0).fit(x, y)
     test, truth = instances(seed=1)
     assert model.score(test, truth) > 0.8
     assert model.score(test, truth) == pytest.approx(r2_score(truth, model.predict(test)))
@@ -32,26 +32,26 @@ def test_numbers_on_any_scale_are_predicted():
 
 def test_moving_and_scaling_y_moves_and_scales_the_predictions():
     x, y = instances(80)
-    one = CalibratedRegressor(random_state=0, steps=20).fit(x, y).predict(x)
-    other = CalibratedRegressor(random_state=0, steps=20).fit(x, 8 * y - 64).predict(x)
+    one = MultimodalRegressor(random_state=0, steps=20).fit(x, y).predict(x)
+    other = MultimodalRegressor(random_state=0, steps=20).fit(x, 8 * y - 64).predict(x)
     np.testing.assert_allclose(other, 8 * one - 64, rtol=1e-3)
 
 
 def test_an_instance_without_any_modality_gets_the_mean():
     x, y = instances(80)
-    model = CalibratedRegressor(random_state=0, steps=10).fit(x, y)
+    model = MultimodalRegressor(random_state=0, steps=10).fit(x, y)
     assert model.predict({"a": [None]})[0] == pytest.approx(y.mean())
 
 
 def test_a_constant_is_learnt():
     x, _ = instances(60)
-    model = CalibratedRegressor(random_state=0, steps=200).fit(x, np.full(60, 7.0))
+    model = MultimodalRegressor(random_state=0, steps=200).fit(x, np.full(60, 7.0))
     np.testing.assert_allclose(model.predict(x), 7, atol=0.5)
 
 
 def test_passes_learn():
     x, y = instances()
-    model = CalibratedRegressor(random_state=0)
+    model = MultimodalRegressor(random_state=0)
     for _ in range(30):
         model.partial_fit(x, y)
     assert model.score(x, y) > 0.7
@@ -60,14 +60,14 @@ def test_passes_learn():
 
 def test_cross_validation_takes_modalities():
     x, y = instances(120)
-    assert cross_val_score(CalibratedRegressor(random_state=0, steps=60), Modalities(x), y, cv=2).mean() > 0.5
+    assert cross_val_score(MultimodalRegressor(random_state=0, steps=60), Modalities(x), y, cv=2).mean() > 0.5
 
 
 def test_what_is_no_number_is_refused():
     x, y = instances(20)
     with pytest.raises(InputError, match="Input y contains NaN, infinity"):
-        CalibratedRegressor().fit(x, np.where(np.arange(20) == 3, np.nan, y))
+        MultimodalRegressor().fit(x, np.where(np.arange(20) == 3, np.nan, y))
     with pytest.raises(InputError, match="y must hold numbers"):
-        CalibratedRegressor().fit(x, list("abcdefghijklmnopqrst"))
+        MultimodalRegressor().fit(x, list("abcdefghijklmnopqrst"))
     with pytest.raises(InputError, match="calibrator 'uncertainty' needs classes, and a regressor has none"):
-        CalibratedRegressor(calibrator="uncertainty").fit(x, y)
+        MultimodalRegressor(calibrator="uncertainty").fit(x, y)

@@ -36,8 +36,8 @@ FEW_ROWS = 500  # up to this number dropout is strong
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # scikit-learn reads the parameters off the generated constructor
-class CalibratedEstimator(BaseEstimator):  # type: ignore[misc]
-    """Base of `CalibratedClassifier`, which documents the parameters, and `CalibratedRegressor`."""
+class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of `MultimodalClassifier`, which documents the parameters, and `MultimodalRegressor`."""
 
     fusion: str = "lf-dnn"
     calibrator: str = "context"

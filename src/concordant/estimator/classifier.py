@@ -1,4 +1,4 @@
-"""CalibratedClassifier: fit, predict and predict_proba on modalities by name.
+"""MultimodalClassifier: fit, predict and predict_proba on modalities by name.
 
 Shapes: X by modality (N, ...); probabilities (N, C), columns as `classes_`.
 """
@@ -15,13 +15,13 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
 from concordant.data.split import Floats
-from concordant.estimator.base import CalibratedEstimator
+from concordant.estimator.base import MultimodalEstimator
 from concordant.estimator.inputs import InputError, foreign_errors
 from concordant.estimator.parameters import class_weights
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignore[misc]
+class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignore[misc]
     """Classifier of several modalities that weighs each by its agreement with the others.
 
     X is a dictionary from modality to rows: vectors (N, D), sequences (N, T, D) padded with NaN, images (N, C, H, W),
@@ -70,7 +70,7 @@ class CalibratedClassifier(ClassifierMixin, CalibratedEstimator):  # type: ignor
     >>> draws = np.random.default_rng(0)
     >>> y = draws.integers(2, size=120)
     >>> X = {"left": y[:, None] + draws.normal(size=(120, 3)), "right": y[:, None] + draws.normal(size=(120, 5))}
-    >>> model = CalibratedClassifier(random_state=0, steps=60).fit(X, y)
+    >>> model = MultimodalClassifier(random_state=0, steps=60).fit(X, y)
     >>> model.predict_proba(X).shape, sorted(model.reliability(X))
     ((120, 2), ['left', 'right'])
     """

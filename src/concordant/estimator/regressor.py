@@ -1,4 +1,4 @@
-"""CalibratedRegressor: fit and predict numbers on modalities by name. Shapes: X by modality (N, ...); y (N,)."""
+"""MultimodalRegressor: fit and predict numbers on modalities by name. Shapes: X by modality (N, ...); y (N,)."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
 from concordant.data.split import Floats
-from concordant.estimator.base import CalibratedEstimator
+from concordant.estimator.base import MultimodalEstimator
 from concordant.estimator.inputs import InputError, foreign_errors
 
 
-class CalibratedRegressor(RegressorMixin, CalibratedEstimator):  # type: ignore[misc]
+class MultimodalRegressor(RegressorMixin, MultimodalEstimator):  # type: ignore[misc]
     """Regressor of several modalities that weighs each by its agreement with the others.
 
-    X, parameters and attributes are those of `CalibratedClassifier`, but for what concerns classes. It is trained on
+    X, parameters and attributes are those of `MultimodalClassifier`, but for what concerns classes. It is trained on
     the squared error of y in standard deviations; `score` is R squared.
 
     >>> draws = np.random.default_rng(0)
     >>> y = draws.normal(size=120)
     >>> X = {"left": y[:, None] + draws.normal(size=(120, 3)), "right": y[:, None] + draws.normal(size=(120, 5))}
-    >>> CalibratedRegressor(random_state=0, steps=60).fit(X, y).predict(X).shape
+    >>> MultimodalRegressor(random_state=0, steps=60).fit(X, y).predict(X).shape
     (120,)
     """
 
