@@ -181,7 +181,9 @@ def test_jobs_must_be_positive(done):
 
 
 def test_failed_runs_are_named_and_the_others_kept(tmp_path):
-    bad = make_config("digits", seeds=1, calibrators=("none",), recipe={"steps": 40, "learning_rate": 1e30})
+    bad = make_config(
+        "digits", seeds=1, calibrators=("none", "none+perturbed"), recipe={"steps": 40, "learning_rate": 1e30}
+    )
     with pytest.raises(ConcordantError, match=r"2 of 2 runs failed: none, seed 0: training diverged"):
         study(bad, tmp_path / "out", jobs=1)
     assert "failed: none+perturbed, seed 0" in (tmp_path / "out" / "log.txt").read_text()

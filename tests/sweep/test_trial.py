@@ -18,7 +18,7 @@ from concordant.sweep.trial import ABOUT, MARK, Trial, perform, without_test
 from concordant.training.config import make_config
 from concordant.training.runs import prepare_of
 
-CONFIG = make_config("digits", calibrators=("none",), seeds=1, recipe={"steps": 6, "width": 8})
+CONFIG = make_config("digits", calibrators=("none", "none+perturbed"), seeds=1, recipe={"steps": 6, "width": 8})
 
 
 @pytest.fixture

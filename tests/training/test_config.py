@@ -1,7 +1,9 @@
 import pytest
 
 from concordant.errors import UsageError
-from concordant.training.config import Recipe, Variant, make_config
+from concordant.training.config import Recipe, Variant, command_words, make_config
+
+OPTIONS_FIRST = ("steps", "batch", "learning_rate", "weight_decay", "dropout", "width")
 
 
 def test_what_is_left_out_comes_from_the_benchmark():
@@ -16,10 +18,46 @@ def test_the_recipe_of_a_protocol_is_taken_and_can_be_overridden():
     assert make_config("cmu-mosi-utterance", protocol="test-folds", recipe={"steps": 7}).recipe.steps == 7
 
 
-def test_none_is_trained_twice_and_rivals_once():
-    config = make_config("digits", calibrators=("none", "context"))
-    assert config.variants == (Variant("none", False), Variant("none", True), Variant("context", True))
-    assert [variant.label for variant in config.variants] == ["none", "none+perturbed", "context"]
+@pytest.mark.parametrize(
+    ("calibrators", "trained"),
+    [
+        (("none",), ["none"]),
+        (("none+perturbed",), ["none+perturbed"]),
+        (("none", "context"), ["none", "none+perturbed", "context"]),  # which is compared with its twin
+        (("none+perturbed", "context"), ["none+perturbed", "context"]),
+        (("context", "none+perturbed", "none"), ["context", "none+perturbed", "none"]),
+        (("none", "context-no-perturbation"), ["none", "context-no-perturbation"]),
+        (("context",), ["context"]),
+    ],
+)
+def test_a_twin_is_trained_where_it_is_named_or_compared_with(calibrators, trained):
+    config = make_config("digits", calibrators=calibrators)
+    assert [variant.label for variant in config.variants] == trained
+    assert [Variant.of(label) for label in trained] == list(config.variants)
+    assert all(one.calibrator in ("none", *calibrators) for one in config.variants)
+
+
+def test_the_length_is_in_steps_or_in_epochs():
+    config = make_config("cmu-mosi-utterance", protocol="test-folds", recipe={"epochs": 4, "batch": 100})
+    assert config.recipe.on_rows(250).steps == 8
+    assert config.recipe.on_rows(50).steps == 4
+    written = config.model_dump(mode="json")["recipe"]
+    assert written["epochs"] == 4
+    assert "steps" not in written
+    assert type(config).model_validate(config.model_dump(mode="json")) == config
+    with pytest.raises(UsageError, match="steps and epochs are two lengths of one training; name one of them"):
+        make_config("digits", recipe={"epochs": 4, "steps": 100})
+
+
+def test_the_recipe_as_written_holds_what_it_held_before():
+    assert list(Recipe().model_dump()) == [*OPTIONS_FIRST, "evaluations", "patience"]
+
+
+def test_the_command_of_a_configuration_has_what_differs_from_the_benchmark():
+    recipe = {"epochs": 3, "batch": 128, "learning_rate": 1e-3}
+    words = command_words(make_config("digits", recipe=recipe).model_dump())
+    assert words[-6:] == ["--batch-size", "128", "--learning-rate", "0.001", "--epochs", "3"]
+    assert command_words(make_config("digits").model_dump())[-2] == "--steps"
 
 
 def test_all_faults_are_said_at_once():

@@ -13,7 +13,7 @@ from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
 from concordant.training import many_seeds
 from concordant.training.checkpoint import Checkpoint
-from concordant.training.config import Variant, make_config
+from concordant.training.config import Recipe, Variant, make_config
 from concordant.training.devices import Devices
 from concordant.training.execution_plan import plan
 from concordant.training.many_seeds import alike, train_together
@@ -243,7 +243,7 @@ def test_seeds_whose_batches_have_one_shape_are_together():
         6: make_task(2, sizes=(10, 20, 12)),  # fewer than a batch
         7: make_task(3, ("steps",)),
     }
-    assert alike(tasks, 16) == [[4, 5], [6], [7]]
+    assert alike(tasks, Recipe(batch=16)) == [[4, 5], [6], [7]]
 
 
 class StoppedError(Exception):

@@ -47,7 +47,10 @@ Fusion = Annotated[
 ]
 Calibrators = Annotated[
     str,
-    typer.Option(help="Names from `concordant list calibrators`.", autocompletion=complete("calibrators")),
+    typer.Option(
+        help="Names from `concordant list calibrators`, or none+perturbed (none with perturbed training).",
+        autocompletion=complete("calibrators"),
+    ),
 ]
 Seeds = Annotated[int, typer.Option(help="Number of seeds: splits, initial weights, orders of batches.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>, or -grid.")]
@@ -74,6 +77,35 @@ Encoders = Annotated[
 ]
 Steps = Annotated[
     int | None, typer.Option(help="Optimiser steps per run; default: by benchmark.", rich_help_panel=TRAINING)
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the training split, in place of --steps.", rich_help_panel=TRAINING)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", "--batch", help="Instances per step; default: by benchmark.", rich_help_panel=TRAINING
+    ),
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="The highest of the schedule; default: by benchmark.", rich_help_panel=TRAINING)
+]
+WeightDecay = Annotated[
+    float | None, typer.Option(help="Of the optimiser; default: by benchmark.", rich_help_panel=TRAINING)
+]
+Dropout = Annotated[
+    float | None,
+    typer.Option(help="Of encoders, calibrator and fusion; default: by benchmark.", rich_help_panel=TRAINING),
+]
+Width = Annotated[
+    int | None, typer.Option(help="Features per encoder; default: by benchmark.", rich_help_panel=TRAINING)
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        help="Evaluations in a row without a better state after which a run stops; default: 5.",
+        rich_help_panel=TRAINING,
+    ),
 ]
 Vectorise = Annotated[
     str,
@@ -141,6 +173,13 @@ def run_command(
     preset: Preset = "small",
     encoders: Encoders = "small",
     steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    dropout: Dropout = None,
+    width: Width = None,
+    patience: Patience = None,
     vectorise: Vectorise = "auto",
     checkpoint_every: CheckpointEvery = None,
     dynamics: Dynamics = False,
@@ -169,6 +208,16 @@ def run_command(
         data = str(store)
         benchmark, title, known = stored_as(store)
         modalities = modalities if modalities is not None else ",".join(known)
+    recipe = {
+        "steps": steps,
+        "epochs": epochs,
+        "batch": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "dropout": dropout,
+        "width": width,
+        "patience": patience,
+    }
     options: dict[str, Any] = {
         "calibrators": names_of(calibrators),
         "seeds": seeds,
@@ -178,7 +227,7 @@ def run_command(
         "method": method,
         "preset": preset,
         "encoders": encoders,
-        "recipe": {"steps": steps} if steps is not None else None,
+        "recipe": {name: value for name, value in recipe.items() if value is not None},
     }
     where: dict[str, Any] = {
         "devices": devices_of(devices, strategy, precision, accumulate, accelerator, across),

@@ -1,13 +1,15 @@
-"""No calibration: the uncalibrated twin, with the same perturbations in training and nothing else."""
+"""No calibration: the uncalibrated twin, trained on clean batches or, as `none+perturbed`, with the perturbations."""
 
 from __future__ import annotations
 
 from concordant.calibration.base import Calibrator
 from concordant.calibration.result import Modulation, Summaries
-from concordant.rivals.base import register, ungated
+from concordant.rivals.base import CALIBRATORS, CalibratorEntry, register, ungated
+
+TWIN = "none+perturbed"
 
 
-@register("none", "no calibration: the uncalibrated twin")
+@register("none", "no calibration: the uncalibrated twin", perturbed=False)
 class NoCalibrator(Calibrator):
     """Return the features unchanged; in training perturb them like every other calibrator.
 
@@ -25,3 +27,10 @@ class NoCalibrator(Calibrator):
     def modulate(self, summaries: Summaries) -> Modulation:
         """Return a shift of 0 and gates of 1."""
         return ungated(next(self.buffers()).new_zeros(summaries.present.shape), self.sizes)
+
+
+CALIBRATORS.add(
+    TWIN,
+    CalibratorEntry(NoCalibrator, "none, with perturbations in training", stream="none"),
+    listed=False,
+)

@@ -308,7 +308,7 @@ def run_pass(unit: Pass) -> dict[str, Any]:
     config = first.config
     tasks = splits_of(config.benchmark, config.protocol, config.modalities, first.data, unit.seeds)
     found: dict[str, Any] = {"entries": {}, "failures": {}, "notes": []}
-    for seeds in alike(tasks, first.config.recipe.batch):
+    for seeds in alike(tasks, first.config.recipe):
         trained: dict[int, Trained] = {}
         wanted = [seed for seed in seeds if seed in jobs]
         checkpoint = checkpoint_of(first, seeds)

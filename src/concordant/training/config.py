@@ -25,7 +25,20 @@ from concordant.errors import UsageError, explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
+from concordant.rivals.none import TWIN
 from concordant.training.methods import METHODS
+
+# Fields of the recipe -> the options of `concordant run` that set them.
+OPTIONS = {
+    "steps": "--steps",
+    "epochs": "--epochs",
+    "batch": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "weight_decay": "--weight-decay",
+    "dropout": "--dropout",
+    "width": "--width",
+    "patience": "--patience",
+}
 
 
 class Recipe(BaseModel):
@@ -41,6 +54,13 @@ class Recipe(BaseModel):
         evaluations: how often validation is scored, evenly spaced; the latest state within one standard error of the
             best is kept.
         patience: evaluations in a row without a state to keep after which training stops.
+        epochs: passes over the training split, in place of `steps`; None = `steps` counts. The rows that do not fill a
+            batch are left out of a pass.
+        optimizer: "adamw", or "adam" with its weight decay in the gradient.
+        schedule: "one-cycle", or "constant" at the highest rate.
+        selection: "one-error" keeps the latest state within one standard error of the best, "best" the best one.
+
+    Fields from `epochs` on are written only where they differ from their defaults, and `epochs` in place of `steps`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,6 +73,38 @@ class Recipe(BaseModel):
     width: int = Field(default=64, ge=2, multiple_of=2)
     evaluations: int = Field(default=10, ge=1)
     patience: int = Field(default=5, ge=1)
+    epochs: int | None = Field(default=None, ge=1)
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    selection: Literal["one-error", "best"] = "one-error"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, values: Any) -> Any:  # noqa: ANN401
+        if isinstance(values, Mapping) and values.get("epochs") is not None and values.get("steps") is not None:
+            raise ValueError("steps and epochs are two lengths of one training; name one of them")
+        return values
+
+    @model_serializer(mode="wrap")
+    def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = plain(self)
+        for name in ("epochs", "optimizer", "schedule", "selection"):
+            if values[name] == type(self).model_fields[name].default:
+                del values[name]
+        if self.epochs is not None:
+            del values["steps"]
+        return values
+
+    def on_rows(self, rows: int) -> Recipe:
+        """Return the recipe with its length in steps, for a training split of so many rows.
+
+        >>> Recipe(epochs=3, batch=4).on_rows(10).steps
+        6
+        """
+        if self.epochs is None:
+            return self
+        per_epoch = max(1, rows // min(self.batch, max(1, rows)))
+        return self.model_copy(update={"steps": self.epochs * per_epoch, "epochs": None})
 
     @field_validator("*", mode="before")
     @classmethod
@@ -70,10 +122,15 @@ class Variant(NamedTuple):
     calibrator: str
     perturbed: bool
 
+    @classmethod
+    def of(cls, label: str) -> Variant:
+        """Return the variant of a label."""
+        return cls("none", True) if label == TWIN else cls(label, CALIBRATORS[label].perturbed)
+
     @property
     def label(self) -> str:
         """Name in results: the calibrator, or "none+perturbed" for the twin trained with perturbations."""
-        return "none+perturbed" if self.calibrator == "none" and self.perturbed else self.calibrator
+        return TWIN if self.calibrator == "none" and self.perturbed else self.calibrator
 
 
 class Config(BaseModel):
@@ -82,8 +139,9 @@ class Config(BaseModel):
     Args:
         benchmark: one of `concordant list benchmarks`.
         fusion: one of `concordant list fusions`.
-        calibrators: some of `concordant list calibrators`; "none" is trained on clean batches and, once more,
-            with the perturbations of the others.
+        calibrators: some of `concordant list calibrators`; "none" is trained on clean batches and "none+perturbed" with
+            the perturbations of the others. Beside others that train with perturbations, "none" brings
+            the latter along: they are compared with it.
         seeds: each has its own split, initial weights, order of batches and perturbations.
         protocol: how the benchmark is split.
         modalities: some of the benchmark's; a single one goes with "none" only.
@@ -158,14 +216,11 @@ class Config(BaseModel):
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Variants trained for every seed, in the order of the table; a single modality is trained clean only."""
-        if len(self.modalities) == 1:
-            return (Variant("none", False),)
-        found = []
-        for name in self.calibrators:
-            perturbed = CALIBRATORS[name].perturbed
-            found += [Variant(name, False), Variant(name, True)] if name == "none" else [Variant(name, perturbed)]
-        return tuple(found)
+        """Variants trained for every seed, in the order of the table."""
+        names = list(self.calibrators)
+        if "none" in names and TWIN not in names and any(CALIBRATORS[name].perturbed for name in names):
+            names.insert(names.index("none") + 1, TWIN)
+        return tuple(Variant.of(name) for name in names)
 
     def of(self, variant: Variant) -> Config:
         """Return the experiment with the recipe that was tuned for a variant, if any."""
@@ -193,7 +248,9 @@ def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
     entry = BENCHMARKS[benchmark]
     given = {name: value for name, value in fields.items() if value is not None}
     fusion, protocol = given.get("fusion", entry.fusion), given.get("protocol", entry.protocols[0])
-    recipe = entry.recipe_for(protocol) if protocol in entry.protocols else {}
+    recipe, own = dict(entry.recipe_for(protocol)) if protocol in entry.protocols else {}, given.get("recipe", {})
+    if own.get("epochs") is not None:
+        recipe.pop("steps", None)
     values = {
         "benchmark": benchmark,
         "fusion": fusion,
@@ -203,7 +260,7 @@ def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
         "modalities": entry.modalities,
         "calibrate": first_point(fusion),
         **given,
-        "recipe": {**recipe, **given.get("recipe", {})},
+        "recipe": {**recipe, **own},
     }
     try:
         return Config.model_validate(values)
@@ -229,7 +286,13 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
         value = values.get(key)
         if value is not None:
             words += [f"--{key}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
-    return [*words, "--steps", str(values["recipe"]["steps"])]
+    usual: dict[str, Any] = Recipe().model_dump()
+    if values["benchmark"] in BENCHMARKS:
+        usual |= BENCHMARKS[values["benchmark"]].recipe_for(str(values["protocol"]))
+    for key, value in values["recipe"].items():
+        if key in OPTIONS and (key in ("steps", "epochs") or value != usual[key]):
+            words += [OPTIONS[key], f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
 
 
 def first_point(fusion: str) -> str:

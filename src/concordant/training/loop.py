@@ -169,11 +169,25 @@ def evaluation_steps(steps: int, evaluations: int) -> set[int]:
 
 
 def one_cycle(
-    parameters: Iterable[Tensor], *, learning_rate: float, weight_decay: float, steps: int, fused: bool = True
-) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
-    """Return AdamW with a one-cycle schedule, whose highest learning rate is `learning_rate`."""
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused or None)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    parameters: Iterable[Tensor],
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    steps: int,
+    fused: bool = True,
+    optimizer: str = "adamw",
+    schedule: str = "one-cycle",
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Return AdamW with a one-cycle schedule, whose highest learning rate is `learning_rate`.
+
+    Args: as for the fields of `Recipe` of these names, with
+        fused: all parameters in one operator.
+    """
+    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+    made = kind(parameters, lr=learning_rate, weight_decay=weight_decay, fused=fused or None)
+    if schedule == "constant":
+        return made, torch.optim.lr_scheduler.ConstantLR(made, factor=1.0)
+    return made, torch.optim.lr_scheduler.OneCycleLR(made, learning_rate, total_steps=steps)
 
 
 def _rate(optimizer: Any) -> float:  # noqa: ANN401 - as in `fit`

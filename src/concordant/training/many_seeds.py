@@ -57,7 +57,7 @@ class _Run:
     history: list[dict[str, float]] = field(default_factory=list)
     finite: bool = True
 
-    def evaluate(self, step: int, loss: float, settings: Perturbation | None, kind: LabelKind) -> None:
+    def evaluate(self, step: int, loss: float, settings: Perturbation | None, kind: LabelKind, recipe: Recipe) -> None:
         """Score the model on the validation split as a single run does."""
         try:
             score, error = validation_score(self.model.eval(), self.valid, settings, self.seed, kind=kind)
@@ -66,6 +66,7 @@ class _Run:
         self.finite = math.isfinite(loss)
         if self.finite:
             self.history.append({"step": step, "loss": loss, "validation": score})
+            error = error if recipe.selection == "one-error" else 0.0
             self.selector.offer(score, error, step, lambda: snapshot(self.model))
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,7 +115,8 @@ def train_together(
         DataError: the checkpoint cannot be read, or does not fit.
     """
     start, device = time.perf_counter(), torch.device(device)
-    recipe, settings = config.of(variant).recipe, Perturbation() if variant.perturbed else None
+    recipe = config.of(variant).recipe.on_rows(len(tasks[0].train))
+    settings = Perturbation() if variant.perturbed else None
     kind = tasks[0].kind
     splits = [to_tensors(_in_memory(task.train)) for task in tasks]
     first = itertools.accumulate((len(split) for split in splits), initial=0)  # of each seed's rows in all of them
@@ -142,7 +144,7 @@ def train_together(
             if step in marks:
                 for row, mean in enumerate((stack.total / stack.count).tolist()):
                     stack.write(row)
-                    stack.runs[row].evaluate(step, mean, settings, kind)
+                    stack.runs[row].evaluate(step, mean, settings, kind, recipe)
                 stack.keep([row for row, run in enumerate(stack.runs) if run.finite and not run.selector.exhausted])
             if checkpoint is not None and checkpoint.due(step):
                 checkpoint.write({"step": step, "seconds": time.perf_counter() - start, **stack.state(runs)})
@@ -155,22 +157,23 @@ def train_together(
     return found
 
 
-def alike(tasks: Mapping[int, Task], batch: int) -> list[list[int]]:
-    """Return the seeds in groups whose training batches have one shape, in order.
+def alike(tasks: Mapping[int, Task], recipe: Recipe) -> list[list[int]]:
+    """Return the seeds in groups whose training batches have one shape and one number of steps, in order.
 
     Splits may differ in length and in instances. Where sequences are padded to the longest of a split, that length
     may differ between seeds too, and each length makes a group of its own.
 
     Args:
         tasks: seed -> its split.
-        batch: largest number of instances per step.
+        recipe: of the training.
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for seed, task in tasks.items():
         train = task.train
         masks = {name: mask.shape[1:] for name, mask in train.masks.items()} if isinstance(train, Split) else {}
         shapes = tuple(sorted(train.shapes.items())), tuple(sorted(masks.items()))
-        groups.setdefault((min(batch, len(train)), str(train.labels.dtype), *shapes), []).append(seed)
+        size = min(recipe.batch, len(train)), recipe.on_rows(len(train)).steps
+        groups.setdefault((*size, str(train.labels.dtype), *shapes), []).append(seed)
     return list(groups.values())
 
 
@@ -215,7 +218,12 @@ class _Stack:
         self._parameters, self._buffers = stack_module_state([run.model for run in runs])
         self._trained = [x for x in self._parameters.values() if x.requires_grad]
         self._optimizer, self._schedule = one_cycle(
-            self._trained, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, steps=recipe.steps
+            self._trained,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            steps=recipe.steps,
+            optimizer=recipe.optimizer,
+            schedule=recipe.schedule,
         )
         self._plan: list[Draw] | None = None
         self._play: Callable[[Tensors], Result] | None = None

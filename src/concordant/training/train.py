@@ -102,7 +102,8 @@ def train(
         UsageError: as for `Devices.check`.
     """
     start = time.perf_counter()
-    recipe, perturbation = config.of(variant).recipe, Perturbation() if variant.perturbed else None
+    recipe = config.of(variant).recipe.on_rows(len(task.train))
+    perturbation = Perturbation() if variant.perturbed else None
     devices = Devices() if devices is None else devices
     fabric = fabric if fabric is not None else devices.fabric()
     size = min(recipe.batch, len(task.train))
@@ -126,6 +127,8 @@ def train(
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         steps=recipe.steps,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
     )
     optimizer = fabric.setup_optimizers(plain)
     data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
@@ -160,7 +163,8 @@ def train(
         def evaluate() -> tuple[float, float]:
             if ranks is not None:  # batch normalisation has averages of its own in every process
                 ranks.copy_first(*model.buffers())
-            return validation_score(model, valid, perturbation, seed, kind=task.kind, ranks=ranks, clock=clock)
+            score, error = validation_score(model, valid, perturbation, seed, kind=task.kind, ranks=ranks, clock=clock)
+            return score, error if recipe.selection == "one-error" else 0.0
 
         callbacks.insert(0, _Balancing(method, recipe.steps))
         if progress is not None:
