@@ -39,6 +39,16 @@ def test_numbers_are_those_of_autograd_and_of_plain_descent():
     assert not [one for one in recorder.series() if one["of"] == "nothing"]
 
 
+def test_the_task_loss_counts_for_stability():
+    recorder = LoopRecorder({})
+    for number in range(40):
+        whole = torch.tensor(100.0 if number == 30 else 1.0, requires_grad=True)
+        with recorder.step(whole, task_loss=torch.tensor(1.0)):
+            pass
+    assert series_of(recorder, "task_loss")["value"] == [1.0] * 40
+    assert recorder.stability() == {"loss_variance": 0.0, "spikes": 0}
+
+
 def test_opposed_losses_conflict_fully():
     weight = nn.Linear(2, 1)
     recorder = LoopRecorder({}, every=1)

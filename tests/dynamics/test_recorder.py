@@ -64,6 +64,14 @@ def test_gradient_norms_are_those_at_the_features_that_the_fusion_joins(task):
         assert found["gradient_norm", name] == pytest.approx(float(gradient.norm()), rel=1e-5)
 
 
+@pytest.mark.parametrize("variant", [Variant("none", False), Variant("context", True)])
+def test_the_task_loss_is_that_of_the_clean_copy_for_every_method(task, variant):
+    found, out, *_ = one_step(task, variant)
+    clean = out.logits[:20]
+    labels = torch.from_numpy(task.train.labels[:20])
+    assert found["task_loss", ""] == pytest.approx(F.cross_entropy(clean, labels).item())
+
+
 def test_conflict_is_the_cosine_of_each_pair(task):
     found, *_, cosines = one_step(task, Variant("context", True))
     assert list(cosines) == list(combinations(NAMES, 2))
@@ -109,7 +117,7 @@ def test_a_modality_that_the_whole_batch_lacks_has_no_numbers(task):
 
 def test_a_twin_has_no_reliability_no_gates_and_no_part_of_its_own(task):
     found, *_ = one_step(task, Variant("none", False))
-    assert {quantity for quantity, _ in found} == {"gradient_norm", "conflict", "update_ratio"}
+    assert {quantity for quantity, _ in found} == {"task_loss", "gradient_norm", "conflict", "update_ratio"}
     assert ("update_ratio", "calibrator") not in found
 
 

@@ -76,7 +76,7 @@ def test_every_series_has_its_steps(done):
 def test_stability_and_its_summary_can_be_computed_from_the_series(done):
     _, found = done
     for run in found["runs"]:
-        losses = series_of(run)["loss", ""]["value"]
+        losses = series_of(run)["task_loss", ""]["value"]
         assert run["stability"]["loss_variance"] == pytest.approx(loss_variance(losses))
         assert run["stability"]["spikes"] == len(spikes(losses))
         assert run["stability"]["final_score"] in series_of(run)["validation_score", ""]["value"]

@@ -244,6 +244,7 @@ def example_dynamics(
     for label, seed in itertools.product(labels, range(seeds)):
         every_step = np.arange(1, steps + 1)
         series = [
+            one("task_loss", "", every_step, 2.3 * np.exp(-every_step / 90) + 0.1, 0.05),
             one("loss", "", every_step, 2.3 * np.exp(-every_step / 90) + 0.2, 0.05),
             one("validation_loss", "", few, 2.2 * np.exp(-few / 100) + 0.35, 0.02),
             one("validation_score", "", few, 0.9 * (1 - np.exp(-few / 80)), 0.01),

@@ -99,7 +99,7 @@ def test_spikes_are_reported_for_the_methods_that_had_them(example):
     expected = "Training had spikes of the loss, in the mean over seeds: none, clean 2.5; the others had none."
     assert sentences.of_dynamics(document)[0] == expected
     document["summary"][-1]["loss_variance"]["mean"] = 0.001
-    lines = "In the second half of training the loss of context varies 50 % less than that of none, perturbed."
+    lines = "In the second half of training the task's loss of context varies 50 % less than that of none, perturbed."
     assert sentences.of_dynamics(document)[1] == lines
 
 

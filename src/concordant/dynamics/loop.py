@@ -66,6 +66,7 @@ class LoopRecorder(Records):
         self,
         loss: Tensor,
         *,
+        task_loss: Tensor | None = None,
         features: Mapping[str, Tensor] | None = None,
         losses: Mapping[str, Tensor] | None = None,
         shared: Sequence[Tensor] | None = None,
@@ -75,6 +76,7 @@ class LoopRecorder(Records):
 
         Args:
             loss: of the step, a scalar.
+            task_loss: the part of it that models have in common, without auxiliary losses; a scalar.
             features: modality -> a tensor of this step's graph, at which the gradient's norm is recorded.
             losses: modality -> the loss with that modality alone, for the conflict of their gradients.
             shared: the parameters on which the gradients are compared; needed with `losses`.
@@ -83,12 +85,15 @@ class LoopRecorder(Records):
         Raises:
             UsageError: `losses` without `shared`, or a loss that is not a scalar.
         """
-        if loss.numel() != 1:
-            raise UsageError(f"loss must be a scalar; found the shape {tuple(loss.shape)}")
+        given = {"loss": loss} if task_loss is None else {"loss": loss, "task_loss": task_loss}
+        for name, value in given.items():
+            if value.numel() != 1:
+                raise UsageError(f"{name} must be a scalar; found the shape {tuple(value.shape)}")
         if losses is not None and shared is None:
             raise UsageError("losses need shared: the parameters on which the modalities' gradients are compared")
         self._step += 1
-        self._keep("loss", "", float(loss.detach()))
+        for name, value in given.items():
+            self._keep(name, "", float(value.detach()))
         if (self._step - 1) % self.every:
             yield
             return

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 DEFAULT_EVERY = 25  # at which observing costs less than a tenth of training (benchmarks/dynamics_cost.py)
 QUANTILES = {"q10": 0.1, "q50": 0.5, "q90": 0.9}
+EVERY_STEP = ("loss", "task_loss")  # recorded at every step
 _BATCH = 512
 Log = Callable[[dict[str, float], int], None]
 
@@ -59,8 +60,13 @@ class Records:
         return as_series((one.step, one.quantity, one.of, one.value) for one in self.records)
 
     def stability(self) -> dict[str, Any]:
-        """Return the variance of the loss after warm-up, and the number of its spikes."""
-        losses = [record.value for record in self.records if record.quantity == "loss"]
+        """Return the variance of the loss after warm-up, and the number of its spikes.
+
+        They are those of the task's loss where it is recorded, which alone is comparable between methods.
+        """
+        known = {record.quantity for record in self.records}
+        wanted = "task_loss" if "task_loss" in known else "loss"
+        losses = [record.value for record in self.records if record.quantity == wanted]
         return {"loss_variance": loss_variance(losses), "spikes": len(spikes(losses))}
 
 
@@ -77,9 +83,11 @@ def as_series(rows: Iterable[tuple[int, str, str, float | None]]) -> list[dict[s
 class Recorder(Records, Callback):
     """Record the dynamics of one training run.
 
-    Quantities: "loss" of every step; of every `every`-th step "gradient_norm" of each modality's features as the
-    fusion joins them (both copies), "conflict" of each pair "a|b" (cosine of the gradients of the fusion's weights),
-    "update_ratio" of each component (norm of the step's change over the norm of the weights), and the quantiles
+    Quantities: of every step the whole "loss", and "task_loss", that of the task on the clean copy alone, without the
+    losses that a calibrator, a fusion or a method adds; of every `every`-th step "gradient_norm" of each modality's
+    features as the fusion joins them (both copies), "conflict" of each pair "a|b" (cosine of the gradients of the
+    fusion's weights), "update_ratio" of each component (norm of the step's change over the norm of the weights), and
+    the quantiles
     "reliability_q10", "_q50", "_q90" and "gate_q10", ... over the clean instances with the modality; at evaluations
     "validation_loss", "validation_score" (accuracy; for real labels minus the mean absolute error; both on clean data,
     for all variants alike) and "probe" of each modality.
@@ -122,7 +130,10 @@ class Recorder(Records, Callback):
         self._model, self._train, self._valid = model, train, valid
 
     def forward(self, step: int, out: Output, labels: Tensor) -> None:
-        """Retain the gradients at the features."""
+        """Keep the task's loss; retain the gradients at the features."""
+        with torch.no_grad():
+            task = self._loss_of(out.logits[: len(labels)], labels)
+        self._losses.append((step, [("task_loss", "")], task.reshape(1)))
         if not self.wants(step):
             return
         self._out, self._labels = out, labels
@@ -202,7 +213,7 @@ class Recorder(Records, Callback):
             return
         by_step: dict[int, dict[str, float]] = {}
         for record in records:
-            if record.value == record.value and (record.quantity != "loss" or self.wants(record.step)):
+            if record.value == record.value and (record.quantity not in EVERY_STEP or self.wants(record.step)):
                 # TensorBoard's names have no "|".
                 name = f"{record.quantity}/{record.of.replace('|', '-')}" if record.of else record.quantity
                 by_step.setdefault(record.step, {})[name] = record.value

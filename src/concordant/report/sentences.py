@@ -198,7 +198,8 @@ def of_dynamics(document: Document) -> list[str]:
         if mine is not None and theirs:
             amount = _change(mine / theirs - 1, "more", "less", least=0.05) or "as much as"
             lines.append(
-                f"In the second half of training the loss of {shown(ours)} varies {amount} that of {shown(twin)}."
+                f"In the second half of training the task's loss of {shown(ours)} varies {amount} that of "
+                f"{shown(twin)}."
             )
     return lines
 

@@ -200,6 +200,7 @@ def test_long_series_are_thinned_to_means_of_stretches():
 def test_quantiles_are_one_quantity_with_a_band(example):
     found = quantities(example.dynamics)
     assert list(found) == [
+        "task_loss",
         "loss",
         "validation_loss",
         "validation_score",

@@ -187,7 +187,7 @@ def test_a_select_changes_what_is_drawn(visit, report):
     assert page.evaluate(places) != before
     panels = "document.querySelectorAll('#dynamics-0-dynamics .plot .cartesianlayer .subplot').length"
     assert page.evaluate(panels) == 1
-    page.locator("#dynamics-0-dynamics select").select_option(index=5)
+    page.locator("#dynamics-0-dynamics select").select_option(index=6)
     assert page.evaluate(panels) == 4
 
 

@@ -13,7 +13,8 @@ from concordant.report.format import Document, by_column, by_label, listed, mean
 
 MOST = 40  # points of a line
 NAMES = {
-    "loss": "loss in training",
+    "task_loss": "the task's loss in training, on clean instances",
+    "loss": "whole loss in training, with what each method adds",
     "validation_loss": "loss on validation data",
     "validation_score": "score on validation data",
     "gradient_norm": "norm of the gradient, by modality",

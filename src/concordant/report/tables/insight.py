@@ -23,9 +23,9 @@ def stability(document: Document) -> Table:
         rows.append([Cell(shown(one["label"])), *cells, *(number(mean(seconds), scale=1) for seconds in times)])
     head = ["calibrator", "loss variance", "spikes", "final score, %", "sharpness", "seconds", "observing, s"]
     note = (
-        "Loss variance: in the second half of training, its trend removed. Spikes: steps whose loss leaps far above "
-        "the steps before. Final score: on validation data. Sharpness: how much small changes of the weights raise the "
-        "validation loss; lower is flatter."
+        "Loss variance: of the task's loss in the second half of training, its trend removed. Spikes: steps whose loss "
+        "leaps far above the steps before. Final score: on validation data. Sharpness: how much small changes of the "
+        "weights raise the validation loss; lower is flatter."
     )
     return Table("stability", "Stability of training", head, rows, note)
 
