@@ -89,6 +89,13 @@ def test_what_cannot_be_told_is_asked_for():
     assert torch.equal(attached(*inputs), model(*inputs))
 
 
+def test_a_layout_is_checked_with_an_example():
+    model, a, v, layout = CASES["as many steps as rows"]
+    with pytest.raises(UsageError, match=r"layout\['a'\] is 'btd', but the tap 'a' has its instances on axis 1 of"):
+        attach(model, {"a": "a", "v": "v"}, layout="btd", example=(torch.randn(a), torch.randn(v)), seed=0)
+    attach(model, {"a": "a", "v": "v"}, layout=layout, example=(torch.randn(a), torch.randn(v)), seed=0)
+
+
 def test_instances_are_where_values_do_not_depend_on_other_instances():
     whole = torch.randn(4, 6, 3)
     assert batch_axis(whole, whole[1:3], slice(1, 3), 4) == 0

@@ -91,10 +91,9 @@ def resolve_layouts(
     """Return modality -> layout, "auto" replaced by what forward passes of the inputs show.
 
     Raises:
-        UsageError: the axes of instances and features cannot be told; the message names the layouts that fit.
+        UsageError: the axes cannot be told; the message names the layouts that fit. Or a layout that is not "auto" has
+            its instances on another axis than the passes show.
     """
-    if AUTO not in layouts.values():
-        return dict(layouts)
     core = core_of(model)
     groups = {path: ("", False) for path, x in elements_of(inputs) if x.dim() and not x.is_inference()}
     try:
@@ -106,13 +105,19 @@ def resolve_layouts(
         return dict(layouts)
     resolved = dict(layouts)
     for name, tap in taps.items():
-        if layouts[name] != AUTO:
-            continue
         keys = [(at[name], tap.call or 1, path) for path in (tap.path, (*tap.path, 0))]
         point = next((point for key in keys for point in found.trace.points if point.key == key), None)
         if point is None or not 2 <= point.value.dim() <= max(BY_AXES):
             continue
         fits, axis = found.layouts(point), found.batch.get(point.key)
+        if layouts[name] != AUTO:
+            letters = letters_of(layouts[name])
+            if axis not in (None, letters.index("b")) and len(letters) == point.value.dim():
+                raise UsageError(
+                    f"layout[{name!r}] is {layouts[name]!r}, but the tap {tap.written!r} has its instances on axis "
+                    f"{axis} of {tuple(point.value.shape)}; give the layout that it has, or 'auto'"
+                )
+            continue
         if not fits and axis is None:  # instances are counted in other ways; the calibrator checks the number of axes
             continue
         if len(fits) != 1:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from concordant.attach.axes import resolve_layouts
 from concordant.attach.containers import elements_of, replaced, tensors_of
 from concordant.attach.taps import Tap, core_of, find_module
 from concordant.attach.tracing import Inputs, untouched
@@ -32,12 +33,18 @@ def as_inputs(example: Any) -> Inputs:  # noqa: ANN401
 
 
 def try_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
-    """Build the calibrator for the features of one batch, and check that the model's output depends on each of them.
+    """Build the calibrator for the features of one batch, and check what is attached with it.
 
     Raises:
-        UsageError: the output does not depend on a tapped feature; the message names the elements that matter.
+        UsageError: the model's output does not depend on a tapped feature; the message names the elements that matter.
+            Or a layout has its instances on another axis than the feature.
     """
     with untouched(attached) as used:
+        settings = used.settings
+        if used.calibrator is None and settings.at is None:
+            taps, method = cast("Mapping[str, Tap]", settings.taps), settings.method or "forward"
+            layouts = resolve_layouts(core_of(used.model), taps, settings.layouts, as_inputs(example), method)
+            used.settings = dataclasses.replace(settings, layouts=layouts)
         with torch.no_grad():
             call_with(used, example)
         settings, built, known = used.settings, used.calibrator, used._known

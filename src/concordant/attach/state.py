@@ -7,6 +7,7 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
 from dataclasses import is_dataclass
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -23,8 +24,9 @@ class ModelState:
     """Snapshot of what modules hold, to put it back, or to repeat later what has changed since.
 
     It covers attributes, hooks, parameters, buffers and random generators, and what lies in nested containers, arrays
-    and objects of the model's own package. A module that still has to find its sizes (LazyLinear) is left out. With
-    `aside` the copies of tensors lie in the memory of the CPU.
+    and objects of the model's own package. A module that still has to find its sizes (LazyLinear) is left out. Of
+    context variables, in which hooks may collect outputs, it covers the containers. With `aside` the copies of tensors
+    lie in the memory of the CPU.
     """
 
     def __init__(self, modules: Iterable[nn.Module], *, aside: bool = False) -> None:
@@ -37,13 +39,16 @@ class ModelState:
         self._copies: dict[int, Tensor] = {}  # modules may share a buffer
         for module, kind in self._classes:
             self._visit((module,), module.__dict__, kind.__module__.partition(".")[0])
+        self._visit((_CONTEXT,), _CONTEXT.__dict__, None)
 
     def _copy(self, value: Tensor) -> Tensor:
         return value.to("cpu", copy=True) if self._aside else value.clone()
 
-    def _visit(self, path: tuple[Any, ...], value: Any, package: str) -> None:  # noqa: ANN401
-        """Copy a value if it can change in place, and whatever it holds."""
+    def _visit(self, path: tuple[Any, ...], value: Any, package: str | None) -> None:  # noqa: ANN401
+        """Copy a value if it can change in place, and whatever it holds; without a package, containers alone."""
         if isinstance(value, _FIXED) or id(value) in self._seen:
+            return
+        if package is None and not isinstance(value, (*_CONTAINERS, tuple)):
             return
         if isinstance(value, Tensor):
             if not value.is_meta and not is_lazy(value):
@@ -154,6 +159,16 @@ _FIXED = (
     partial,
 )
 _OBJECT = object()  # in a path: the attributes of the object
+
+
+class _Context:
+    """The start of paths into context variables: their values now, by variable."""
+
+    __slots__ = ()
+    __dict__ = property(lambda _: dict(copy_context().items()))
+
+
+_CONTEXT = _Context()
 
 
 def _uninitialised(module: nn.Module) -> bool:

@@ -211,7 +211,7 @@ class Attached(nn.Module):
             change = lambda call, of: self._calibrate_arguments(call, of, given)  # noqa: E731
             with self._eager():
                 return call_at(core, at, change, lambda: call(*args, **kwargs))
-        if self.calibrator is None:
+        if self.calibrator is None and AUTO in self.settings.layouts.values():
             layouts = resolve_layouts(core, taps, self.settings.layouts, (args, kwargs), self._method)  # type: ignore[arg-type]
             self.settings = replace(self.settings, layouts=layouts)
         passes = Passes(core, taps, self.settings.watched, self._known, doubled=self._doubles)  # type: ignore[arg-type]
