@@ -4,7 +4,7 @@ INSTALLED := .venv/.installed
 # One process per core, up to four; the tests of a file stay together, because they share trained models.
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick check results results-experiments
+.PHONY: demo test quick check docs results results-experiments
 
 demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minutes on two cores
 	$(BIN)/concordant run digits --seeds 10 --out runs/demo
@@ -20,6 +20,10 @@ check: $(INSTALLED)  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## the site of the documentation, in site/, with its links checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+	@echo "The site is in site/. To look at it: $(BIN)/python -m http.server --directory site, then open http://127.0.0.1:8000"
 
 results: $(INSTALLED)  ## the proof, cell by cell, many hours on two cores, resumable; QUICK=1: a short one in results/quick
 	$(BIN)/python -m studies.paper $(if $(QUICK),--quick)

@@ -63,8 +63,3 @@ def test_every_command_is_an_installation_or_a_target_that_exists():
     for command in "".join(blocks("sh")).splitlines():
         if not command.startswith("pip install "):
             assert re.search(rf"^{command.removeprefix('make ')}:", makefile, flags=re.MULTILINE), command
-
-
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)))
-def test_the_links_lead_somewhere(link):
-    assert (ROOT / link).exists()

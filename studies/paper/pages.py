@@ -34,7 +34,7 @@ MARKS = (
 HEAD = """# The proof
 
 Every method of a cell is trained on the same splits, initial weights, order of batches and perturbations; its recipe is
-chosen on validation data with the same budget as everybody's ([the searches](search)); the test part is scored once.
+chosen on validation data with the same budget for every method (`search/`); the test part is scored once.
 Accuracy in percent, mean ± standard deviation over seeds. Corruptions hit one random modality of every instance, at
 severities that training does not use (but for the swap of a whole modality, which it also sees), and by kinds that it
 mostly never saw. Differences are paired, with a 95 % interval

@@ -42,8 +42,3 @@ def test_the_commands_with_data_name_what_is_there(command):
 def test_every_fusion_is_in_the_table():
     rows = "".join(line for line in TEXT.splitlines() if line.startswith("| fusions of"))
     assert set(re.findall(r"`([\w-]+)`", rows)) == set(FUSIONS)
-
-
-def test_the_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / "docs" / link).exists(), link

@@ -40,8 +40,3 @@ def test_the_metrics_of_the_table_are_those_that_are_served():
     monitor.register(registry)
     served = {family.name.removesuffix("_total") for family in registry.collect()}
     assert {name.removesuffix("_total") for name in re.findall(r"^\| `(concordant_\w+)`", TEXT, re.MULTILINE)} == served
-
-
-def test_the_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / "docs" / link).exists(), link

@@ -1,6 +1,5 @@
 """The pages on performance are what `python -m benchmarks.speed` makes of its files under results/."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,3 @@ PAGES = pytest.mark.parametrize(
 @PAGES
 def test_the_page_is_made_of_the_file(name, file):
     assert page(read_json(ROOT / "results" / file)) == (ROOT / "docs" / name).read_text(encoding="utf-8")
-
-
-@PAGES
-def test_the_links_lead_somewhere(name, file):
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "docs" / name).read_text(encoding="utf-8")):
-        assert (ROOT / "docs" / link).exists(), link

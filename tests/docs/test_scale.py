@@ -43,8 +43,3 @@ def test_the_table_names_every_key():
     named = {name for line in re.findall(r"^\| (`.*?) \|", head, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)}
     assert set(Grid.model_fields) <= named
     assert all(f"`{field}`" in head for field in Recipe.model_fields)
-
-
-def test_the_links_lead_somewhere():
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
-        assert (ROOT / "docs" / link).exists(), link
