@@ -176,7 +176,7 @@ def main(
     device: Annotated[str, typer.Option(help="cpu, or an accelerator such as cuda.")] = "cpu",
     page_to: Annotated[Path | None, typer.Option("--page", help="Write a page of Markdown here.")] = None,
     json_to: Annotated[Path | None, typer.Option("--json", help="Write the document here.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or ../shared/data.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data folder; default: as for `concordant run`.")] = None,
 ) -> None:
     """Measure, print, and write what is asked for."""
 

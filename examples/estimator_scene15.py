@@ -21,7 +21,7 @@ from concordant.estimator import Modalities
 def main() -> int:
     """Fit, score, add noise and explain."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="the folder that holds scene15.npz; default: CONCORDANT_DATA, or ../shared/data")
+    parser.add_argument("--data", help="the folder that holds scene15.npz; default: as for `concordant run`")
     parser.add_argument("--images", type=int, default=4485, help="how many are used; default: all 4485")
     arguments = parser.parse_args()
     try:

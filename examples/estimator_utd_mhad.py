@@ -20,9 +20,7 @@ from concordant.estimator import Modalities
 def main() -> int:
     """Fit with sensors missing, score, and explain one recording."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", help="the folder that holds utd_mhad.npz; default: CONCORDANT_DATA, or ../shared/data"
-    )
+    parser.add_argument("--data", help="the folder that holds utd_mhad.npz; default: as for `concordant run`")
     parser.add_argument("--steps", type=int, help="of the optimiser; default: by the number of recordings")
     arguments = parser.parse_args()
     try:

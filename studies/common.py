@@ -25,7 +25,7 @@ _MARK = "<!-- /?{kind}:([a-z-]+) -->"
 
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Some of them; default: all.")]
-Data = Annotated[str | None, typer.Option(help="The data folder; default: CONCORDANT_DATA, or ../shared/data.")]
+Data = Annotated[str | None, typer.Option(help="The data folder; default: CONCORDANT_DATA, or the user's data folder.")]
 Jobs = Annotated[int | None, typer.Option(help="Runs that go at once; default: one per core.")]
 Seeds = Annotated[int, typer.Option(help="How many.")]
 

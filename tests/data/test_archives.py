@@ -67,15 +67,15 @@ def test_data_folder_of_the_option_comes_before_the_variable(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("variable", [None, ""])
-def test_data_folder_beside_the_working_folder_is_the_default(tmp_path, monkeypatch, variable):
-    (tmp_path / "shared" / "data").mkdir(parents=True)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+def test_the_user_s_data_folder_is_the_default(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "concordant").mkdir()
     if variable is None:
         monkeypatch.delenv("CONCORDANT_DATA", raising=False)
     else:
         monkeypatch.setenv("CONCORDANT_DATA", variable)
-    assert find_data_folder().resolve() == tmp_path.resolve() / "shared" / "data"
+    assert find_data_folder() == tmp_path / "concordant"
 
 
 def test_absent_data_folder_of_the_option(tmp_path):
@@ -93,11 +93,13 @@ def test_absent_data_folder_of_the_variable(tmp_path, monkeypatch):
 
 def test_absent_data_folder_when_nothing_names_one(tmp_path, monkeypatch):
     monkeypatch.delenv("CONCORDANT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-    unnamed = r"\(named by neither --data nor CONCORDANT_DATA\)"
-    text = rf"\.\..shared.data is not there {unnamed}; .* with --data or CONCORDANT_DATA"
-    with pytest.raises(DataError, match=text):
-        find_data_folder()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    text = (
+        f"{tmp_path / 'concordant'} is not there (named by neither --data nor CONCORDANT_DATA); name the folder that "
+        "holds scene15.npz with --data or CONCORDANT_DATA; docs/benchmarks.md says where the files are published"
+    )
+    with pytest.raises(DataError, match=re.escape(text)):
+        find_data_folder(files=["scene15.npz"])
 
 
 def test_a_file_is_no_data_folder(tmp_path):
@@ -108,7 +110,8 @@ def test_a_file_is_no_data_folder(tmp_path):
 
 def test_absent_file_is_named_with_its_folder(tmp_path):
     assert complaint(tmp_path) == (
-        f"{FILE} is expected in {tmp_path}, and is not there; name another folder with --data or CONCORDANT_DATA"
+        f"{FILE} is expected in {tmp_path}, and is not there; name another folder with --data or CONCORDANT_DATA; "
+        "docs/benchmarks.md says where the files are published"
     )
 
 

@@ -60,7 +60,7 @@ def prepare(
     Args:
         name: of the benchmark.
         seed: of the division; 0 or more.
-        data: the data folder or its URL; None = the one that CONCORDANT_DATA names, or ../shared/data.
+        data: the data folder or its URL; None = the one that CONCORDANT_DATA names, or the user's.
         modalities: to keep, in this order; None = all.
         protocol: None = the first of the benchmark.
 

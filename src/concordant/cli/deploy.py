@@ -10,7 +10,7 @@ import typer
 
 from concordant.cli.terminal import JsonOption, RunArgument, make_console, progress_bar, put_json
 
-Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or ../shared/data.")]
+Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or the user's data folder.")]
 Method = Annotated[
     str | None, typer.Option("--calibrator", help="A calibrator of the folder; default: context, or the last.")
 ]

@@ -20,7 +20,7 @@ Progress = Callable[[int, int, str], None]
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` wrote.")]
 DataOption = Annotated[
-    str | None, typer.Option("--data", help="Data folder or URL; default: CONCORDANT_DATA, or ../shared/data.")
+    str | None, typer.Option("--data", help="Data folder or URL; default: CONCORDANT_DATA, or the user's data folder.")
 ]
 JsonOption = Annotated[str | None, typer.Option("--json", help="Write the results here too; - = standard output.")]
 JobsOption = Annotated[int | None, typer.Option("--jobs", help="Parallel runs; default: one per core.")]

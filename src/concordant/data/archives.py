@@ -14,7 +14,7 @@ from concordant.data.arrays import Array, read_npz
 from concordant.errors import DataError
 
 VARIABLE = "CONCORDANT_DATA"
-FALLBACK = Path("..") / "shared" / "data"
+PAGE = "docs/benchmarks.md says where the files are published"
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,15 @@ def is_url(text: Path | str | None) -> bool:
     return isinstance(text, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
+def default_folder() -> Path:
+    """Return the data folder where none is named: `concordant` in the user's data directory."""
+    from platformdirs import user_data_path
+
+    return user_data_path("concordant", appauthor=False)
+
+
 def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] = ()) -> Path:
-    """Return the data folder: the one given, else the one in CONCORDANT_DATA, else ../shared/data.
+    """Return the data folder: the one given, else the one in CONCORDANT_DATA, else the user's.
 
     Args:
         option: the folder given.
@@ -59,12 +66,12 @@ def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] =
         DataError: it does not exist.
     """
     named = named_data(option)
-    folder = Path(named) if named is not None else FALLBACK
+    folder = Path(named) if named is not None else default_folder()
     if not folder.is_dir():
         source = "--data" if option is not None else VARIABLE if named is not None else "neither --data nor " + VARIABLE
         raise DataError(
-            f"the data folder {folder} is not there (named by {source}); "
-            f"name the folder that holds {' and '.join(files) or 'the .npz files'} with --data or {VARIABLE}"
+            f"the data folder {folder} is not there (named by {source}); name the folder that holds "
+            f"{' and '.join(files) or 'the .npz files'} with --data or {VARIABLE}; {PAGE}"
         )
     return folder
 
@@ -79,7 +86,7 @@ def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict
     path = folder / file
     if not path.is_file():
         raise DataError(
-            f"{file} is expected in {folder}, and is not there; name another folder with --data or {VARIABLE}"
+            f"{file} is expected in {folder}, and is not there; name another folder with --data or {VARIABLE}; {PAGE}"
         )
     arrays = read_npz(path, "a NumPy archive", columns)
     first: dict[str, str] = {}

@@ -34,8 +34,10 @@ STAMPS = (
 
 def cache_folder() -> Path:
     """Return the folder of the copies."""
+    from platformdirs import user_cache_path
+
     named = os.environ.get(CACHE)
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "concordant"
+    return Path(named) if named else user_cache_path("concordant", appauthor=False)
 
 
 def fetch(url: str, files: Sequence[str]) -> Path:

@@ -59,7 +59,7 @@ class Execution:
     """How the runs of an experiment are carried out; none of it changes results by more than rounding.
 
     Args:
-        data: the data folder; None = the one that CONCORDANT_DATA names, or ../shared/data.
+        data: the data folder; None = the one that CONCORDANT_DATA names, or the user's.
         jobs: number of concurrent runs; None = one per core.
         progress: called with the finished runs, all runs, and a line about the last one.
         dynamics: record training dynamics every so many steps, into analyses/dynamics.json; None = do not.

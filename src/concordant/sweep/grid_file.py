@@ -191,7 +191,7 @@ def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) 
 
     Args:
         grid: of the sweep.
-        data: the data folder or its URL; None = CONCORDANT_DATA, or ../shared/data.
+        data: the data folder or its URL; None = CONCORDANT_DATA, or the user's data folder.
         file: path of the grid file, for the error.
 
     Raises:
