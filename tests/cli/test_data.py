@@ -181,7 +181,7 @@ def test_an_error_in_the_data_exits_with_1(tmp_path):
         (
             ("prepare", "imagenet", "--source", ".", "--out", "x"),
             2,
-            "unknown dataset 'imagenet'; choose from: cmu-mosi",
+            "unknown dataset 'imagenet'; choose from: scene15",
         ),
         (
             ("prepare", "cmu-mosi", "--source", "gone.pkl", "--out", "x"),
@@ -226,12 +226,33 @@ def test_list_says_what_files_each_takes(tmp_path):
     from concordant.benchmarks.catalogue import BENCHMARKS, DATASETS
 
     text = good(concordant("data", "list", cwd=tmp_path))
+    assert set(DATASETS) == set(BENCHMARKS) - {"digits", "own"}
     for name in DATASETS:
-        assert BENCHMARKS[name].stored
         assert DATASETS[name].home in text
         assert DATASETS[name].files in text
     entries = json.loads(good(concordant("data", "list", "--json", "-", cwd=tmp_path)))
     assert [one["name"] for one in entries] == list(DATASETS)
+
+
+def test_an_archive_is_prepared_to_where_run_looks_for_it_and_is_listed_as_there(tmp_path):
+    from scipy.io import savemat
+
+    draws = np.random.default_rng(0)
+    cells = np.empty((1, 3), object)
+    cells[0, :] = [draws.normal(size=(size, 300)) for size in (20, 59, 40)]
+    savemat(tmp_path / "scene15_mtv.mat", {"X": cells, "gt": np.arange(300)[:, None] % 15 + 1})
+    told = {"cwd": tmp_path, "XDG_DATA_HOME": str(tmp_path)}
+    text = good(concordant("data", "prepare", "scene15", "--source", ".", **told))
+    assert "scene15: label (300,), view0 (300, 20), view1 (300, 59), view2 (300, 40)" in text
+    assert "note: it has 300 rows where 4,485 are published: results do not compare" in text
+    assert f"there   {tmp_path / 'concordant' / 'scene15.npz'}" in good(concordant("data", "list", **told))
+    there = {one["name"]: one["there"] for one in json.loads(good(concordant("data", "list", "--json", "-", **told)))}
+    assert [name for name, place in there.items() if place] == ["scene15"]
+    good(concordant("run", "scene15", *SHORT, **told))
+    done = concordant("data", "prepare", "scene15", "--source", ".", **told)
+    assert (done.returncode, "scene15.npz is there already; name another folder" in done.stderr) == (2, True)
+    done = concordant("data", "prepare", "scene15", "--source", ".", CONCORDANT_DATA="s3://x", **told)
+    assert (done.returncode, "CONCORDANT_DATA is a URL, to which nothing is written" in done.stderr) == (2, True)
 
 
 def crema_d(folder, film):

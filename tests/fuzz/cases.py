@@ -290,13 +290,48 @@ def mat(folder: Path) -> list[Path]:
     savemat(folder / "a1_s2_t1_inertial.mat", {"d_iner": np.ones((7, 6))})
     with h5py.File(folder / "a1_s3_t1_inertial.mat", "w", userblock_size=512) as file:
         file["d_iner"] = np.ones((6, 7))
+    cells = np.empty((1, 2), object)
+    cells[0, :] = [np.ones((3, 4)), np.ones((2, 4))]
+    savemat(folder / "views.mat", {"X": cells, "gt": np.arange(4)[:, None], "who": np.array(["a", "bc"], object)})
+    with h5py.File(folder / "views73.mat", "w", userblock_size=512) as file:
+        parts = [file.create_dataset(f"#refs#/{k}", data=np.ones((4, 3 - k))).ref for k in range(2)]
+        cell = file.create_dataset("X", data=np.array(parts, h5py.ref_dtype), dtype=h5py.ref_dtype)
+        cell.attrs["MATLAB_class"] = np.bytes_("cell")
+        file["gt"] = np.arange(4)[None]
     return sorted(folder.iterdir())
 
 
 def read_mats(folder: Path) -> object:
     from concordant.data.formats.utd_mhad_mat import read_utd_mhad
+    from concordant.data.formats.views import read_views
 
-    return list(read_utd_mhad(folder).instances)
+    views = [read_views(folder / file, file, {"a": 3, "b": 2}) for file in ("views.mat", "views73.mat")]
+    return [views, list(read_utd_mhad(folder).instances)]
+
+
+def published(folder: Path) -> list[Path]:
+    for stem, count in (("train", 3), ("t10k", 2)):
+        for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
+            header = np.array([0x0800 + len(shape), *shape], ">u4").tobytes()
+            (folder / f"{stem}-{kind}-ubyte").write_bytes(header + np.ones(shape, np.uint8).tobytes())
+    part = (np.ones((2, 3, 4), np.float32), np.ones((2, 3)))
+    for modality in ("text", "audio", "video"):
+        (folder / f"{modality}.pickle").write_bytes(pickle.dumps((*part, *part, 3, [2, 3], [1, 3]), protocol=2))
+    return sorted(folder.iterdir())
+
+
+def read_published(folder: Path) -> object:
+    from concordant.data.formats.av_digits import read_av_digits
+    from concordant.data.formats.utterances import read_utterances
+    from concordant.errors import DataError
+
+    utterances = read_utterances(folder)
+    try:
+        return [utterances, read_av_digits(folder)]
+    except DataError as error:  # there are no recordings
+        if "has no recording" in str(error):
+            return utterances
+        raise
 
 
 def store(folder: Path) -> list[Path]:
@@ -537,6 +572,7 @@ TARGETS = {
     "csv": Target(csv, read_csvs),
     "hdf5": Target(ave, read_aves),
     "mat": Target(mat, read_mats),
+    "published": Target(published, read_published),
     "store": Target(store, read_store),
     "lists": Target(lists, read_lists),
     "parquet": Target(parquet, read_parquet),

@@ -12,6 +12,7 @@ depth (N, 1, 16, 15, 20), 16 frames averaged over 4x4 pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from concordant.benchmarks.benchmark import FILM_OPTIONS, Benchmark, Dataset, divide, media_options
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.data.archives import Column, read_archive
+from concordant.data.arrays import Array
 from concordant.data.split import Split, Task
 
 if TYPE_CHECKING:
@@ -87,6 +89,12 @@ def _utd_mhad(path: Path, options: Mapping[str, Any]) -> Reading:
     return read_utd_mhad(path)
 
 
+def _utd_mhad_archive(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.utd_mhad_mat import read_utd_mhad_archive
+
+    return read_utd_mhad_archive(path)
+
+
 UTD_MHAD = Benchmark(
     name="utd-mhad",
     setting="sequence",
@@ -114,6 +122,19 @@ UTD_MHAD_MAT = stored_benchmark(
     modalities=("skeleton", "inertial", "depth"),
 )
 
+_UTD_MHAD = Dataset(
+    name="utd-mhad",
+    title="UTD-MHAD: 27 actions of eight subjects by skeleton, inertial unit and depth, at fixed lengths",
+    size="1 GB",
+    licence="research use, by the terms of the University of Texas at Dallas",
+    home="https://personal.utdallas.edu/~kehtar/UTD-MHAD.html",
+    files="a folder with a<action>_s<subject>_t<trial>_skeleton.mat, _inertial.mat and _depth.mat, or below it",
+    citation="Chen et al., UTD-MHAD, ICIP 2015",
+    flaws=("published splits differ: here odd subjects train and even subjects test, as in the first paper",),
+    read=_utd_mhad_archive,
+    archive=SENSORS,
+    published={"train": 431, "test": 430},
+)
 DATASETS = (
     Dataset(
         name="kinetics-sounds",
@@ -157,16 +178,12 @@ DATASETS = (
         published={"train": 9537, "test": 3783},  # of the first of three splits
         options=(*FILM_OPTIONS, "split"),
     ),
-    Dataset(
+    _UTD_MHAD,
+    replace(
+        _UTD_MHAD,
         name="utd-mhad-mat",
         title="UTD-MHAD: 27 actions of eight subjects by skeleton, inertial unit and depth, at their own lengths",
-        size="1 GB",
-        licence="research use, by the terms of the University of Texas at Dallas",
-        home="https://personal.utdallas.edu/~kehtar/UTD-MHAD.html",
-        files="a folder with a<action>_s<subject>_t<trial>_skeleton.mat, _inertial.mat and _depth.mat, or below it",
-        citation="Chen et al., UTD-MHAD, ICIP 2015",
-        flaws=("published splits differ: here odd subjects train and even subjects test, as in the first paper",),
         read=_utd_mhad,
-        published={"train": 431, "test": 430},
+        archive="",
     ),
 )

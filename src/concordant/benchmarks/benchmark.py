@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from concordant.data.arrays import Array
 from concordant.data.split import Bools, Floats, Integers, Split, Task, by_group, stratified
 from concordant.errors import DataError, UsageError
 
@@ -126,7 +127,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A published dataset that `concordant data prepare` reads; the result is a benchmark of the same name.
+    """A published dataset that `concordant data prepare` reads; the result is read by the benchmark of the same name.
 
     Args:
         name: on the command line.
@@ -137,8 +138,9 @@ class Dataset:
         files: what `--source` must be.
         citation: of the paper that published it.
         flaws: known faults of the published data.
-        read: function from the source and the given options to a reading.
-        published: split -> number of instances, by the paper.
+        read: function from the source and the given options to a reading, or to the arrays of an archive.
+        archive: the NumPy archive that is written; none = a folder of Arrow files.
+        published: split -> number of instances, by the paper; "all" where there are no published splits.
         options: of `concordant data prepare` that apply.
         classes: split -> number of instances per class, by the published lists.
     """
@@ -151,13 +153,14 @@ class Dataset:
     files: str
     citation: str
     flaws: tuple[str, ...]
-    read: Callable[[Path, Mapping[str, Any]], Reading]
+    read: Callable[[Path, Mapping[str, Any]], Reading | dict[str, Array]]
+    archive: str = ""
     published: Mapping[str, int] = field(default_factory=dict)
     options: tuple[str, ...] = ()
     classes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def open(self, source: Path, options: Mapping[str, Any]) -> Reading:
-        """Return a reading of the source.
+    def open(self, source: Path, options: Mapping[str, Any]) -> Reading | dict[str, Array]:
+        """Return a reading of the source, or the arrays of the archive.
 
         Raises:
             UsageError: options do not apply to this dataset.

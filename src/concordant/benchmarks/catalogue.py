@@ -11,10 +11,10 @@ from typing import Any
 from concordant.benchmarks import actions, emotions, events, sentiment, small
 from concordant.benchmarks.benchmark import Benchmark, Dataset, Waves
 from concordant.benchmarks.prepared import CARD, OWN, OWN_DATA, find_store
-from concordant.data.archives import find_data_folder, is_url, named_data
+from concordant.data.archives import default_folder, find_data_folder, is_url, named_data
 from concordant.data.scaling import Scale, apply, fit_chunks
 from concordant.data.split import Floats, Task
-from concordant.errors import UsageError
+from concordant.errors import DataError, UsageError
 from concordant.registry import Registry
 
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
@@ -41,7 +41,13 @@ for _benchmark in (
     BENCHMARKS.add(_benchmark.name, _benchmark)
 
 DATASETS: Registry[Dataset] = Registry("dataset")
-for _dataset in (*sentiment.DATASETS, *events.DATASETS, *emotions.DATASETS, *actions.DATASETS):
+for _dataset in (
+    *small.DATASETS,
+    *sentiment.DATASETS,
+    *events.DATASETS,
+    *emotions.DATASETS,
+    *actions.DATASETS,
+):
     DATASETS.add(_dataset.name, _dataset)
 
 
@@ -111,6 +117,28 @@ def folder_of(name: str, data: Path | str | None = None) -> Path | None:
         return (fetch_store(named, name) if benchmark.stored else fetch(named, benchmark.files)).resolve()
     folder = find_data_folder(data, files=benchmark.files)
     return (find_store(name, folder) if benchmark.stored else folder).resolve()
+
+
+def found_at(name: str, data: Path | str | None = None) -> Path | None:
+    """Return where the data of a benchmark are, in a data folder on this machine; None where they are not there.
+
+    Args:
+        name: of a dataset of `concordant data list`.
+        data: the data folder; None = as for `prepare`.
+    """
+    named = named_data(data)
+    if is_url(named):
+        return None
+    folder = Path(named) if named is not None else default_folder()
+    archive = DATASETS[name].archive
+    places = [folder / archive] if archive else [folder / CARD, folder / name / CARD]
+    for place in places:
+        try:
+            if place.is_file() and (archive or _card(place.parent).name == name):
+                return place if archive else place.parent
+        except DataError:  # a broken card; `concordant data check` reports it
+            continue
+    return None
 
 
 def natures_of(name: str, folder: Path | None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from concordant.benchmarks.benchmark import (
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.benchmarks.resnet_features import resnet_benchmark
 from concordant.data.archives import Column, read_archive
+from concordant.data.arrays import Array
 from concordant.data.split import Integers, Split, Task
 from concordant.errors import DataError
 
@@ -99,6 +100,18 @@ def _crema_d(path: Path, options: Mapping[str, Any]) -> Reading:
     return cremad.read_cremad(path, options=media_options(cremad.DEFAULT, options), lists=options.get("lists"))
 
 
+def _ravdess(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.ravdess import read_ravdess
+
+    return read_ravdess(path)
+
+
+def _vectors(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.resnet_vectors import read_cremad_vectors
+
+    return read_cremad_vectors(path, options.get("lists"))
+
+
 RAVDESS = Benchmark(
     name="ravdess",
     setting="sequence",
@@ -120,6 +133,36 @@ CREMAD_FEATURES = resnet_benchmark(
 CREMA_D = stored_benchmark("crema-d", "CREMA-D: six emotions of 91 actors by spectrogram and face frames", steps=4000)
 
 DATASETS = (
+    Dataset(
+        name="ravdess",
+        title="RAVDESS: eight emotions spoken by 24 actors, 1,440 recordings, by log-mel and facial action units",
+        size="not stated",
+        licence="CC BY-NC-SA 4.0",
+        home="https://zenodo.org/records/1188976",
+        files=(
+            "a folder with the speech sounds 03-01-*.wav and OpenFace's tables 01-01-*.csv "
+            "(https://zenodo.org/records/3255102), in it or below it"
+        ),
+        citation="Livingstone and Russo, RAVDESS, PLoS ONE 2018",
+        flaws=("four actors of one fold, five of each other fold",),
+        read=_ravdess,
+        archive=RAVDESS_FILE,
+        published={"all": 1440},
+    ),
+    Dataset(
+        name="cremad-features",
+        title="CREMA-D: six emotions of the 744 test clips by vectors of two ResNet-18, audio and face",
+        size="6 MB",
+        licence="vectors: not stated; CREMA-D: Open Database License 1.0",
+        home="https://github.com/huacong/ReconBoost",
+        files="the folder all_feat/CREMAD, with OGM-GE's test.csv in it or named by --lists",
+        citation="Hua et al., ReconBoost, ICML 2024",
+        flaws=("the actors of the test clips are in the training clips of the networks too",),
+        read=_vectors,
+        archive="cremad_features.npz",
+        published={"all": 744},
+        options=("lists",),
+    ),
     Dataset(
         name="crema-d",
         title="CREMA-D: six acted emotions of 7,442 clips by 91 actors, by spectrogram and face frames",

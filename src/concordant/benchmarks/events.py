@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from concordant.benchmarks.benchmark import FILM_OPTIONS, Dataset, media_options
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.benchmarks.resnet_features import resnet_benchmark
+from concordant.data.arrays import Array
 
 if TYPE_CHECKING:
     from concordant.data.reading import Reading
@@ -33,6 +34,12 @@ def _clips(path: Path, options: Mapping[str, Any]) -> Reading:
     if not options and any((folder / file).is_file() for file in ave.FEATURES.values()):
         return ave.read_ave(folder, task="clips")
     return ave.read_ave_media(folder, options=media_options(ave.DEFAULT, options))
+
+
+def _vectors(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.resnet_vectors import read_ave_vectors
+
+    return read_ave_vectors(path, options.get("lists"))
 
 
 AVE_FEATURES = resnet_benchmark(
@@ -64,6 +71,20 @@ _DATASET = Dataset(
     published={"train": 3339, "valid": 402, "test": 402},  # clips; for films, lines of the lists
 )
 DATASETS = (
+    Dataset(
+        name="ave-features",
+        title="AVE: 28 events in the 402 test clips by vectors of two ResNet-18, sound and scene",
+        size="3 MB",
+        licence="vectors: not stated; annotations of AudioSet: CC BY 4.0",
+        home="https://github.com/huacong/ReconBoost",
+        files="the folder all_feat/AVE, with Annotations.txt and test_order.h5 of AVE in it or named by --lists",
+        citation="Hua et al., ReconBoost, ICML 2024",
+        flaws=(),
+        read=_vectors,
+        archive="ave_features.npz",
+        published={"all": 402},
+        options=("lists",),
+    ),
     _DATASET,
     replace(
         _DATASET,

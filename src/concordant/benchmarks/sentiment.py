@@ -20,6 +20,7 @@ import numpy as np
 from concordant.benchmarks.benchmark import FOLDS, Benchmark, Dataset, divide
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.data.archives import Column, read_archive
+from concordant.data.arrays import Array
 from concordant.data.split import Split, Task, group_folds
 from concordant.errors import DataError
 
@@ -76,6 +77,12 @@ def _read(name: str, path: Path, options: Mapping[str, Any]) -> Reading:
     return read_sentiment(path, name=name)
 
 
+def _read_utterances(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.utterances import read_utterances
+
+    return read_utterances(path if path.is_dir() else path.parent)
+
+
 CMU_MOSI_UTTERANCE = Benchmark(
     name="cmu-mosi-utterance",
     setting="vector",
@@ -117,6 +124,25 @@ _MOSI = Dataset(
     published={"train": 1284, "valid": 229, "test": 686},
 )
 DATASETS = (
+    replace(
+        _MOSI,
+        name="cmu-mosi-utterance",
+        title="CMU-MOSI: positive or negative, 2,199 utterances by vectors of text, audio and video (bc-LSTM)",
+        size="not stated",
+        home="https://github.com/declare-lab/multimodal-deep-learning",
+        files=(
+            "the folder contextual-attention-based-LSTM/dataset/mosi/raw with text_2way.pickle, audio_2way.pickle and "
+            "video_2way.pickle"
+        ),
+        citation="Poria et al., Context-Dependent Sentiment Analysis in User-Generated Videos, ACL 2017",
+        flaws=(
+            "text and video vectors come from networks that were fitted on the training utterances",
+            "the pickles name neither videos nor utterances, so they are numbered in the order of the file",
+        ),
+        read=_read_utterances,
+        archive=UTTERANCES,
+        published={"train": 1447, "test": 752},
+    ),
     _MOSI,
     replace(
         _MOSI,

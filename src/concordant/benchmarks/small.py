@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import VALID, Benchmark, Waves, divide
+from concordant.benchmarks.benchmark import VALID, Benchmark, Dataset, Waves, divide
 from concordant.data.archives import Column, read_archive
 from concordant.data.arrays import Array
 from concordant.data.split import Floats, Integers, Split, Strings, Task, shuffled, stratified
@@ -127,10 +128,12 @@ def view_benchmark(
     )
 
 
+SCENE15_SIZES = {"view0": 20, "view1": 59, "view2": 40}
+HANDWRITTEN_SIZES = {"view0": 240, "view1": 76, "view2": 216, "view3": 47, "view4": 64, "view5": 6}
 SCENE15 = view_benchmark(  # 4485 images
     name="scene15",
     summary="Scene-15: fifteen kinds of scenes by three image descriptors",
-    sizes={"view0": 20, "view1": 59, "view2": 40},
+    sizes=SCENE15_SIZES,
     classes=tuple(f"scene {index}" for index in range(15)),
     prefix="scene",
     # Of learning rates 0.003 to 0.01 and 700 or 1400 steps among the best on validation (joint and context, two seeds).
@@ -139,7 +142,7 @@ SCENE15 = view_benchmark(  # 4485 images
 HANDWRITTEN = view_benchmark(  # 2000 images
     name="handwritten",
     summary="UCI multiple features: handwritten digits by six image descriptors",
-    sizes={"view0": 240, "view1": 76, "view2": 216, "view3": 47, "view4": 64, "view5": 6},
+    sizes=HANDWRITTEN_SIZES,
     classes=tuple("0123456789"),
     prefix="digit",
 )
@@ -302,4 +305,66 @@ AV_DIGITS = Benchmark(
     natures={"audio": "spectrogram"},
     waves={"audio": waves_av_digits},
     recipe={"*": {"steps": 400}},  # seventeen epochs
+)
+
+
+def _views(file: str, sizes: Mapping[str, int], source: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.views import read_views
+
+    return read_views(source, file, sizes)
+
+
+def _av_digits(source: Path, options: Mapping[str, Any]) -> dict[str, Array]:
+    from concordant.data.formats.av_digits import read_av_digits
+
+    return read_av_digits(source)
+
+
+_RCML = "Xu et al., Reliable Conflictive Multi-View Learning, AAAI 2024"
+DATASETS = (
+    Dataset(
+        name="scene15",
+        title="Scene-15: fifteen kinds of scenes, 4,485 images by three descriptors",
+        size="not stated",
+        licence="not stated; the images are of Lazebnik et al., CVPR 2006",
+        home="https://github.com/jiajunsi/RCML",
+        files="data/scene15_mtv.mat, or its folder",
+        citation=_RCML,
+        flaws=("the file names neither images nor classes",),
+        read=partial(_views, "scene15_mtv.mat", SCENE15_SIZES),
+        archive="scene15.npz",
+        published={"all": 4485},
+    ),
+    Dataset(
+        name="handwritten",
+        title="UCI multiple features: ten handwritten digits, 2,000 instances by six descriptors",
+        size="not stated",
+        licence="not stated",
+        home="https://archive.ics.uci.edu/dataset/72/multiple+features",
+        files=(
+            "data/handwritten.mat of https://github.com/jiajunsi/RCML, or a folder with UCI's mfeat-pix, mfeat-fou, "
+            "mfeat-fac, mfeat-zer, mfeat-kar and mfeat-mor"
+        ),
+        citation="van Breukelen et al., Handwritten digit recognition by combined classifiers, Kybernetika 1998",
+        flaws=("the file names no writers, so instances count as independent",),
+        read=partial(_views, "handwritten.mat", HANDWRITTEN_SIZES),
+        archive="handwritten.npz",
+        published={"all": 2000},
+    ),
+    Dataset(
+        name="av-digits",
+        title="Handwritten and spoken digits: 70,000 images of MNIST and 3,000 recordings of six speakers",
+        size="55 MB of images, not packed; recordings: not stated",
+        licence="MNIST: not stated; Free Spoken Digit Dataset: CC BY-SA 4.0",
+        home="https://github.com/Jakobovski/free-spoken-digit-dataset",
+        files=(
+            "a folder with MNIST's train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+            "t10k-labels-idx1-ubyte, packed (.gz) or not, and the recordings 0_george_0.wav, in it or below it"
+        ),
+        citation="LeCun et al., Gradient-based learning applied to document recognition, Proceedings of the IEEE, 1998",
+        flaws=("images and recordings are paired by class alone, so a pair shares nothing but its digit",),
+        read=_av_digits,
+        archive=AV_FILE,
+        published={"all": 3000},
+    ),
 )

@@ -7,14 +7,15 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from concordant.cli.terminal import JsonOption, Progress, make_console, progress_bar, put_json
+from concordant.cli.terminal import DataOption, JsonOption, Progress, make_console, progress_bar, put_json
 from concordant.errors import UsageError, printable
 
 if TYPE_CHECKING:
+    from concordant.benchmarks.benchmark import Dataset
     from concordant.data.formats.own import Labels
     from concordant.data.reading import Reading
     from concordant.data.store import Instance
@@ -26,35 +27,42 @@ data_app = typer.Typer(
 )
 
 OUT = Annotated[Path, typer.Option(help="Folder of the dataset; must not exist, or be empty.")]
+HOME = Annotated[
+    Path | None,
+    typer.Option(help="Folder to write to; default: where `concordant run` looks (CONCORDANT_DATA, or the user's)."),
+]
 NAME = Annotated[str | None, typer.Option(help="Name of the dataset; default: the file's.")]
 LABELS = Annotated[
     str, typer.Option(help="What labels are: classes, numbers to predict, or auto: numbers where one has a fraction.")
 ]
+LABELS_OF_ARCHIVES = ("label", "action", "emotion", "digit_wav", "y_train", "y_test")
 FOLDER = Annotated[Path, typer.Argument(help="Folder of a prepared dataset.")]
 
 
 @data_app.command("list")
-def list_command(json_to: JsonOption = None) -> None:
-    """List the datasets that can be prepared: size, licence, source, files needed."""
+def list_command(data: DataOption = None, json_to: JsonOption = None) -> None:
+    """List the datasets that can be prepared: whether they are there, files needed, source, size, licence."""
     from rich.text import Text
 
-    from concordant.benchmarks.catalogue import DATASETS
+    from concordant.benchmarks.catalogue import DATASETS, found_at
 
-    entries = [DATASETS[name] for name in DATASETS]
+    entries = [(DATASETS[name], found_at(name, data)) for name in DATASETS]
     put_json(
         json_to,
         [
-            {**{k: v for k, v in vars(one).items() if k not in ("read", "classes")}, "published": dict(one.published)}
-            for one in entries
+            {k: v for k, v in vars(one).items() if k not in ("read", "classes", "published")}
+            | {"published": dict(one.published), "there": None if place is None else str(place)}
+            for one, place in entries
         ],
     )
     if json_to == "-":
         return
     console = make_console(json_to)
-    for one in entries:
+    for one, place in entries:
         counts = ", ".join(f"{count:,} {split}" for split, count in one.published.items())
         console.print(Text.assemble((one.name, "bold"), f"  {one.title}"))
         for what, text in (
+            ("there", str(place) if place else f"no; concordant data prepare {one.name} --source PATH"),
             ("files", one.files),
             ("from", one.home),
             ("size", f"{one.size}; {counts}"),
@@ -69,7 +77,7 @@ def list_command(json_to: JsonOption = None) -> None:
 def prepare_command(
     name: Annotated[str, typer.Argument(help="A dataset of `concordant data list`.")],
     source: Annotated[Path, typer.Option(help="The published file or folder.")],
-    out: OUT,
+    out: HOME = None,
     spectrogram: Annotated[
         str | None, typer.Option(help="Recipe of the audio: ogm-ge, pmr, pmr-10s, mmpareto, mla, logmel.")
     ] = None,
@@ -85,7 +93,7 @@ def prepare_command(
     ] = None,
     json_to: JsonOption = None,
 ) -> None:
-    """Prepare a dataset from published files: checked, at true lengths, read from disk on demand."""
+    """Prepare a dataset from published files for `concordant run`; docs/benchmarks.md says where they are."""
     from concordant.benchmarks.catalogue import DATASETS
     from concordant.training.processes import default_jobs
 
@@ -104,12 +112,18 @@ def prepare_command(
         "cache": cache,
     }
     given = {option: value for option, value in asked.items() if value is not None}
-    start, place = time.perf_counter(), out.resolve()
+    start, out = time.perf_counter(), _place(out, dataset)
+    if dataset.archive:
+        _write(dataset, source, given, out, json_to, start)
+        return
+    place = out.resolve()
     own = place.parent / f".{place.name}.decoded"
     if name != "ave-clips" or given:  # the features of ave-clips need no decoding
         given |= {} if "cache" in given or "cache" not in dataset.options else {"cache": own}
         given |= {} if "processes" in given or "processes" not in dataset.options else {"processes": default_jobs()}
-    _store(dataset.open(source, given), out, json_to, start)
+    read = dataset.open(source, given)
+    if not isinstance(read, dict):
+        _store(read, out, json_to, start)
     shutil.rmtree(own, ignore_errors=True)
 
 
@@ -203,6 +217,44 @@ def _size(text: str) -> tuple[int, int]:
     if len(parts) > 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,4}", part) for part in parts):
         raise UsageError(f"--size must be a number such as 224, or height x width such as 120x160; found {text!r}")
     return int(parts[0]), int(parts[-1])
+
+
+def _place(out: Path | None, dataset: Dataset) -> Path:
+    """Return the folder to write to: the one given, or that in which `concordant run` looks for the dataset."""
+    from concordant.data.archives import VARIABLE, default_folder, is_url, named_data
+
+    if out is not None:
+        return out
+    named = named_data(None)
+    if is_url(named):
+        raise UsageError(f"{VARIABLE} is a URL, to which nothing is written; name a folder with --out")
+    folder = Path(named) if named is not None else default_folder()
+    return folder if dataset.archive else folder / dataset.name
+
+
+def _write(
+    dataset: Dataset, source: Path, options: dict[str, Any], out: Path, json_to: str | None, start: float
+) -> None:
+    """Write an archive and print a summary."""
+    from concordant.data.archives import write_archive
+
+    arrays = dataset.open(source, options)
+    if not isinstance(arrays, dict):
+        raise TypeError(f"{dataset.name} is not read as arrays")
+    write_archive(out / dataset.archive, arrays)
+    shapes = {key: list(values.shape) for key, values in arrays.items()}
+    put_json(json_to, {"file": str(out / dataset.archive), "arrays": shapes})
+    console = make_console(json_to)
+    console.print(f"{dataset.name}: {', '.join(f'{key} {tuple(shape)}' for key, shape in shapes.items())}")
+    rows, published = (
+        sum(len(arrays[key]) for key in LABELS_OF_ARCHIVES if key in arrays),
+        sum(dataset.published.values()),
+    )
+    if rows != published:
+        console.print(f"note: it has {rows:,} rows where {published:,} are published: results do not compare")
+    console.print(
+        f"{time.perf_counter() - start:.0f} s; next: concordant run {dataset.name} --data {out}", soft_wrap=True
+    )
 
 
 def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:

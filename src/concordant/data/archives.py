@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from concordant.data.arrays import Array, read_npz
-from concordant.errors import DataError
+from concordant.errors import DataError, UsageError, foreign
+from concordant.files import write_atomically
 
 VARIABLE = "CONCORDANT_DATA"
 PAGE = "docs/benchmarks.md says where the files are published"
@@ -98,6 +100,21 @@ def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict
                 f"{path}: {name} and {other} must have as many rows; found {len(arrays[name])} and {len(arrays[other])}"
             )
     return arrays
+
+
+def write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an archive that `read_archive` reads, atomically.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written.
+    """
+    if path.exists():
+        raise UsageError(f"{path} is there already; name another folder with --out, or remove it")
+    try:
+        named: dict[str, Any] = dict(arrays)
+        write_atomically(path, lambda temporary: np.savez_compressed(temporary, **named))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({foreign(error)}); name another folder with --out") from None
 
 
 def _check(where: str, array: Array, column: Column) -> None:

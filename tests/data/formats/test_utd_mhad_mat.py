@@ -7,7 +7,7 @@ pytest.importorskip("datasets")
 
 from scipy.io import savemat
 
-from concordant.data.formats.utd_mhad_mat import read_utd_mhad
+from concordant.data.formats.utd_mhad_mat import read_utd_mhad, read_utd_mhad_archive
 from concordant.data.store import Store
 from concordant.data.writing import write_store
 from concordant.errors import DataError, UsageError
@@ -108,3 +108,25 @@ def test_real_files_agree_with_the_archive_that_was_made_of_them(data_folder, tm
             depth = one.features["depth"][0, [0, -1]]
             assert np.abs(depth - archive["depth"][row][[0, -1]]).max() < 1  # whole millimetres there
     assert re.fullmatch("[0-9a-f]{64}", store.card.sources[0].sha256)
+
+
+@pytest.mark.data
+def test_real_files_give_the_rows_of_the_archive(data_folder):
+    found = read_utd_mhad_archive(data_folder / "raw" / "utd_mhad")
+    with np.load(data_folder / "utd_mhad.npz") as archive:
+        ids = archive["id"].tolist()
+        assert ids == sorted(ids, key=lambda name: [int(part[1:]) for part in name.split("_")])
+        rows = [ids.index(name) for name in found["id"].tolist()]
+        assert set(found) == set(archive.files)
+        for key in archive.files:
+            np.testing.assert_array_equal(found[key], archive[key][rows])
+
+
+def test_the_archive_needs_every_sensor(tmp_path):
+    make(tmp_path)
+    assert read_utd_mhad_archive(tmp_path)["depth"].shape == (3, 16, 60, 80)
+    (tmp_path / "Inertial" / "a2_s2_t1_inertial.mat").unlink()
+    with pytest.raises(
+        DataError, match=r"has no a2_s2_t1_inertial\.mat; every recording needs skeleton, inertial, depth"
+    ):
+        read_utd_mhad_archive(tmp_path)

@@ -24,9 +24,7 @@ def open_dataset(path: Path, key: str) -> Iterator[Any]:
         key: of the dataset.
 
     Raises:
-        DataError: the file is damaged or has no such dataset; it is empty, holds no numbers, or lies in other files
-            (links, external storage, virtual datasets); or it announces more bytes than it holds and than
-            CONCORDANT_LIMIT allows.
+        DataError: the file is damaged or has no such dataset, or `checked` refuses it.
     """
     import h5py
 
@@ -35,15 +33,25 @@ def open_dataset(path: Path, key: str) -> Iterator[Any]:
         if not isinstance(found, h5py.Dataset):
             names = ", ".join(map(str, file)) or "none"
             raise DataError(f"{path} has no dataset {key!r}; found {names} (links are not followed)")
-        if found.is_virtual or found.external:
-            raise DataError(f"{path}: {key} lies in other files, which are not read; copy it into one file")
-        if found.shape is None or found.dtype.kind not in "fiub":
-            raise DataError(f"{path}: {key} must be numbers; found {found.dtype} {found.shape}")
-        announced, held = math.prod(found.shape) * found.dtype.itemsize, found.id.get_storage_size()
-        check_size(f"{path}: {key}", announced, held)
-        # A chunk is decoded as a whole, whatever is read of it.
-        check_size(f"{path}: a chunk of {key}", math.prod(found.chunks or ()) * found.dtype.itemsize)
-        yield found
+        yield checked(path, key, found)
+
+
+def checked(path: Path, key: str, found: Any) -> Any:  # noqa: ANN401 - a dataset of h5py
+    """Return a dataset that may be read.
+
+    Raises:
+        DataError: it is empty, holds no numbers, or lies in other files (external storage, virtual datasets); or it
+            announces more bytes than it holds and than CONCORDANT_LIMIT allows.
+    """
+    if found.is_virtual or found.external:
+        raise DataError(f"{path}: {key} lies in other files, which are not read; copy it into one file")
+    if found.shape is None or found.dtype.kind not in "fiub":
+        raise DataError(f"{path}: {key} must be numbers; found {found.dtype} {found.shape}")
+    announced, held = math.prod(found.shape) * found.dtype.itemsize, found.id.get_storage_size()
+    check_size(f"{path}: {key}", announced, held)
+    # A chunk is decoded as a whole, whatever is read of it.
+    check_size(f"{path}: a chunk of {key}", math.prod(found.chunks or ()) * found.dtype.itemsize)
+    return found
 
 
 def read_rows(path: Path, dataset: Any, start: int = 0, stop: int | None = None) -> NDArray[Any]:  # noqa: ANN401

@@ -8,26 +8,22 @@ Shapes: skeleton (T, 60), inertial (T, 6), depth (1, T, H, W), blocks of pixels 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from concordant.data.arrays import Array
 from concordant.data.card import Card, LabelCard, ModalityCard, sources
-from concordant.data.formats.hdf5 import open_dataset, read_rows
+from concordant.data.formats.matlab import read_matrix
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
-from concordant.files import check_size, reading
 
 ACTIONS = 27
 KEYS = {"skeleton": "d_skel", "inertial": "d_iner", "depth": "d_depth"}
 BLOCK = 4  # pixels of depth, in both directions, that are averaged
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_(skeleton|inertial|depth)\.mat")
-_COMPRESSED = 15  # type of an element of a file
 
 
 def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
@@ -43,20 +39,7 @@ def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
     """
     if depth_frames < 1:
         raise UsageError(f"depth_frames must be 1 or more; found {depth_frames}")
-    files: dict[tuple[int, int, int], dict[str, Path]] = {}
-    for path in sorted(folder.rglob("*.mat")):
-        found = _NAME.fullmatch(path.name)
-        if found is None:
-            continue
-        action, subject, trial = (int(found[place]) for place in (1, 2, 3))
-        if not 1 <= action <= ACTIONS:
-            raise DataError(f"{path}: actions count from 1 to {ACTIONS}; found {action}")
-        sensors = files.setdefault((action, subject, trial), {})
-        if found[4] in sensors:
-            raise DataError(f"{path} and {sensors[found[4]]} are of the same recording; leave one of them out")
-        sensors[found[4]] = path
-    if not files:
-        raise DataError(f"{folder} has no file such as a1_s1_t1_skeleton.mat, nor has a folder in it")
+    files = _files(folder)
     splits = {"train" if subject % 2 else "test" for _, subject, _ in files}
     card = Card(
         name="utd-mhad-mat",
@@ -80,6 +63,60 @@ def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
     return Reading(card, _instances(files, depth_frames, findings), findings)
 
 
+def read_utd_mhad_archive(folder: Path) -> dict[str, Array]:
+    """Return the arrays of the benchmark `utd-mhad`: recordings at fixed lengths.
+
+    Skeleton (64) and inertial (128 steps) are interpolated linearly from the first to the last step. Depth is 16 frames
+    evenly spaced from the first to the last, 4x4 pixels averaged, in whole millimetres, rounded down.
+
+    Args:
+        folder: of the .mat files; every recording has all three sensors.
+
+    Raises:
+        DataError: as for `read_utd_mhad`, or a sensor of a recording is absent or cannot be read.
+    """
+    columns: dict[str, list[object]] = {}
+    for (action, subject, trial), sensors in sorted(_files(folder).items()):
+        name = f"a{action}_s{subject}_t{trial}"
+        missing = [sensor for sensor in KEYS if sensor not in sensors]
+        if missing:
+            raise DataError(f"{folder} has no {name}_{missing[0]}.mat; every recording needs {', '.join(KEYS)}")
+        values = {sensor: _sensor(path, sensor, 16) for sensor, path in sensors.items()}
+        row = {"id": name, "action": action - 1, "subject": subject, "trial": trial}
+        row |= {"skeleton": _at_length(values["skeleton"], 64).reshape(64, 20, 3)}
+        row |= {"skeleton_frames": len(values["skeleton"]), "inertial": _at_length(values["inertial"], 128)}
+        row |= {"inertial_samples": len(values["inertial"]), "depth": values["depth"][0].astype(np.uint16)}
+        for key, value in row.items():
+            columns.setdefault(key, []).append(value)
+    return {key: np.array(rows) for key, rows in columns.items()}
+
+
+def _at_length(values: Array, steps: int) -> Array:
+    """Return a sequence (T, D) at another number of steps, interpolated linearly."""
+    times = np.linspace(0, len(values) - 1, steps)
+    columns = [np.interp(times, np.arange(len(values)), column) for column in values.T]
+    return np.stack(columns, 1).astype(np.float32)
+
+
+def _files(folder: Path) -> dict[tuple[int, int, int], dict[str, Path]]:
+    """Return action, subject and trial -> sensor -> file."""
+    files: dict[tuple[int, int, int], dict[str, Path]] = {}
+    for path in sorted(folder.rglob("*.mat")):
+        found = _NAME.fullmatch(path.name)
+        if found is None:
+            continue
+        action, subject, trial = (int(found[place]) for place in (1, 2, 3))
+        if not 1 <= action <= ACTIONS:
+            raise DataError(f"{path}: actions count from 1 to {ACTIONS}; found {action}")
+        sensors = files.setdefault((action, subject, trial), {})
+        if found[4] in sensors:
+            raise DataError(f"{path} and {sensors[found[4]]} are of the same recording; leave one of them out")
+        sensors[found[4]] = path
+    if not files:
+        raise DataError(f"{folder} has no file such as a1_s1_t1_skeleton.mat, nor has a folder in it")
+    return files
+
+
 def _instances(
     files: dict[tuple[int, int, int], dict[str, Path]], depth_frames: int, findings: Findings
 ) -> Iterator[Instance]:
@@ -100,55 +137,10 @@ def _instances(
     findings.notes += [f"{count} recordings have no {sensor}" for sensor, count in absent.items() if count]
 
 
-def _level_5(path: Path, key: str) -> Array:
-    """Return an array of numbers of a file up to MATLAB 7.2.
-
-    Raises:
-        DataError: it is damaged, has no such array, or unpacks to more than CONCORDANT_LIMIT allows.
-    """
-    from scipy.io import loadmat, whosmat
-
-    with reading(path, "a MATLAB file") as size:
-        _check_packed(path, size)
-        kinds = {name: kind for name, _, kind in whosmat(path)}
-        if key not in kinds:
-            raise DataError(f"{path} has no {key}; found {', '.join(kinds) or 'none'}")
-        if kinds[key] not in (
-            "double",
-            "single",
-            *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-        ):
-            raise DataError(f"{path}: {key} must be numbers; found {kinds[key]}")
-        return np.asarray(loadmat(path, variable_names=[key])[key])
-
-
-def _check_packed(path: Path, size: int) -> None:
-    """Unpack the compressed elements of a file without keeping them, up to what CONCORDANT_LIMIT allows."""
-    total = 0
-    with path.open("rb") as opened:
-        order: Literal["little", "big"] = "little" if opened.read(128)[126:] == b"IM" else "big"
-        while tag := opened.read(8):
-            count, place = int.from_bytes(tag[4:], order), opened.tell()
-            if int.from_bytes(tag[:4], order) == _COMPRESSED:
-                unpacker = zlib.decompressobj()
-                rest = opened.read(min(count, size))
-                while rest and not unpacker.eof:
-                    total += len(unpacker.decompress(rest, 1 << 20))
-                    rest = unpacker.unconsumed_tail
-                    check_size(f"{path}", total, size)
-            opened.seek(place + count)
-
-
 def _sensor(path: Path, sensor: str, depth_frames: int) -> Array:
     """Return the values of one file, in the layout of its modality."""
     key = KEYS[sensor]
-    with path.open("rb") as opened:
-        start = opened.read(128)
-    if start.startswith((b"MATLAB 7.3", b"\x89HDF")):
-        with open_dataset(path, key) as dataset:
-            values = read_rows(path, dataset).T  # MATLAB counts the first axis fastest
-    else:
-        values = _level_5(path, key)
+    values = read_matrix(path, key)
     wanted = {"skeleton": (20, 3, None), "inertial": (None, 6), "depth": (240, 320, None)}[sensor]
     shape = values.shape
     if (
