@@ -17,6 +17,7 @@ import torch
 
 import concordant
 from concordant import ContextualCalibrator
+from concordant.modalities import LayoutName
 
 PACKAGE = str(Path(concordant.__file__).parent)
 B = 8
@@ -40,7 +41,7 @@ def cases() -> dict[str, tuple[ContextualCalibrator, dict[str, Any]]]:
     }
     found = {}
     for name, (declared, arguments) in given.items():
-        layouts = "bd" if "vectors" in name else "auto"
+        layouts: LayoutName = "bd" if "vectors" in name else "auto"
         calibrator = ContextualCalibrator(declared, layouts=layouts, classes=3, seed=0).train()
         found[name] = calibrator, {**arguments, "labels": torch.arange(B) % 3}
     return found

@@ -65,7 +65,7 @@ def work_of(calibrator: str, phase: str, sizes: Mapping[str, int]) -> Callable[[
         loss = out.auxiliary_loss + torch.stack([x.sum() for x in out.features.values()]).sum()
         for leaf in (*leaves.values(), *module.parameters()):
             leaf.grad = None
-        loss.backward()
+        torch.autograd.backward(loss)
 
     return train
 

@@ -1,6 +1,6 @@
 """Scenes from three image descriptors: `python examples/estimator_scene15.py [--data FOLDER] [--images N]`.
 
-The estimator takes a dictionary of arrays; cross-validation and grid search take it as `Modalities`. The script prints
+`Modalities` holds an array per descriptor, and goes through splits, cross-validation and grid search. The script prints
 the accuracy, the accuracy without each descriptor, and reliabilities before and after noise on one descriptor.
 """
 
@@ -12,10 +12,9 @@ import sys
 import numpy as np
 from sklearn.model_selection import cross_val_score, train_test_split
 
-from concordant import DataError, MultimodalClassifier
+from concordant import DataError, Modalities, MultimodalClassifier
 from concordant.benchmarks.small import SCENE15
 from concordant.data.archives import find_data_folder
-from concordant.estimator import Modalities
 
 
 def main() -> int:
@@ -48,7 +47,7 @@ def main() -> int:
         print(f"reliability of {name}: {before[name].mean():.2f}, with noise on view1 {after[name].mean():.2f}")
     print(model.explain(Modalities(noisy)[:1])[0])
 
-    scores = cross_val_score(MultimodalClassifier(random_state=0, steps=100), train, y_train, cv=2)
+    scores = cross_val_score(MultimodalClassifier(random_state=0, max_iter=100), train, y_train, cv=2)
     print(f"two folds, 100 steps each: {', '.join(f'{score:.3f}' for score in scores)}")
     return 0
 

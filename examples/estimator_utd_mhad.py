@@ -11,10 +11,9 @@ import sys
 
 import numpy as np
 
-from concordant import DataError, MultimodalClassifier
+from concordant import DataError, Modalities, MultimodalClassifier
 from concordant.benchmarks import actions
 from concordant.data.archives import find_data_folder
-from concordant.estimator import Modalities
 
 
 def main() -> int:
@@ -36,7 +35,7 @@ def main() -> int:
     inertial = [None if gone else row for gone, row in zip(lost, X["inertial"], strict=True)]
     X = Modalities({**X.arrays, "inertial": inertial})
 
-    model = MultimodalClassifier(fusion="transformer", steps=arguments.steps, random_state=0)
+    model = MultimodalClassifier(fusion="transformer", max_iter=arguments.steps, random_state=0)
     model.fit(X[train], read.labels[train], groups=subjects[train])
     test, truth = X[~train], read.labels[~train]
     print(f"accuracy on unseen subjects: {model.score(test, truth):.3f}")

@@ -21,6 +21,7 @@ import torch
 from concordant import Calibrator, Perturbation, fit_plugin, seeding
 from concordant.attach.fit import STEPS, VARIATIONS
 from concordant.benchmarks.catalogue import prepare
+from concordant.calibration.fill import Fill
 from concordant.data.split import AnySplit, Task
 from concordant.files import read_json, write_json
 from concordant.report.record import Table, markdown
@@ -44,7 +45,7 @@ BENCHMARKS = {
     "cmu-mosi-utterance": ("test-folds", 0.06),
     "handwritten": (None, 0.06),
 }
-FILLS = {"none": "towards zero", "mean": "towards the mean", "context": "filled"}
+FILLS: dict[Fill, str] = {"none": "towards zero", "mean": "towards the mean", "context": "filled"}
 NEW_SUBJECTS = ("utd-mhad",)
 BATCH = 64
 PLAIN = Variant("none", False)
@@ -99,7 +100,7 @@ def measure(name: str, seeds: int, data: str | None) -> dict[str, Any]:
         name, calibrators=("none",), seeds=seeds, **({} if protocol is None else {"protocol": protocol})
     )
     runs: list[dict[str, Any]] = []
-    outcomes: dict[str, list[dict[str, Outcomes]]] = {"model": [], **{fill: [] for fill in FILLS}}  # one per seed
+    outcomes: dict[str, list[dict[str, Outcomes]]] = {"model": [], **{str(fill): [] for fill in FILLS}}  # one per seed
     for seed in range(seeds):
         task = prepare(name, data=data, seed=seed, protocol=config.protocol)
         model = train(task, config, PLAIN, seed).model

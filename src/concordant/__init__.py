@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         with_copies,
     )
     from concordant.errors import ConcordantError, DataError, UsageError
-    from concordant.estimator import MultimodalClassifier, MultimodalRegressor
+    from concordant.estimator import Modalities, MultimodalClassifier, MultimodalRegressor
     from concordant.monitor import Monitor
     from concordant.rivals import JointGate, NoCalibrator, SelfGate
 
@@ -34,6 +34,7 @@ __all__ = [
     "ContextualCalibrator",
     "DataError",
     "JointGate",
+    "Modalities",
     "Monitor",
     "MultimodalClassifier",
     "MultimodalRegressor",
@@ -57,6 +58,7 @@ _HOMES = {
     "ContextualCalibrator": "calibration",
     "DataError": "errors",
     "JointGate": "rivals",
+    "Modalities": "estimator",
     "Monitor": "monitor",
     "MultimodalClassifier": "estimator",
     "MultimodalRegressor": "estimator",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from concordant.errors import needs_extra
+
 if TYPE_CHECKING:
     from concordant.dynamics.gradients import gradient_cosines
     from concordant.dynamics.loop import LoopRecorder
@@ -30,4 +32,9 @@ __all__ = ["LoopRecorder", "gradient_cosines", "measure_corruption", "measure_fe
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"concordant.{_HOMES[name]}"), name)
+    with needs_extra("experiments", f"{name} needs"):
+        return getattr(import_module(f"concordant.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

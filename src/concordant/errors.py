@@ -7,7 +7,7 @@ quotes from files and from other libraries is shortened, and cannot control a te
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from reprlib import Repr
@@ -39,6 +39,32 @@ class DataError(ConcordantError):
     """A file is absent, truncated, foreign, or holds values that cannot be used."""
 
 
+class MissingExtraError(ConcordantError, ImportError):
+    """A package that an extra of Concordant installs is absent."""
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Say what to install where an import of the block fails.
+
+    Args:
+        extra: of Concordant, such as "export".
+        what: the beginning of the sentence, with its verb, such as "sharing needs".
+
+    Raises:
+        MissingExtraError: a package is not installed.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        package = (missing.name or "a package").partition(".")[0]
+        if package == __package__ or isinstance(missing, MissingExtraError):
+            raise
+        raise MissingExtraError(
+            f"{what} {package}, which is not installed: pip install 'concordant[{extra}]'", name=missing.name
+        ) from None
+
+
 def printable(text: str) -> str:
     r"""Return text in which control characters, such as terminal escapes, are visible; line ends stay.
 
@@ -68,9 +94,18 @@ def quoted(value: object) -> str:
         return f"{type(value).__name__} that is too long to show"
 
 
-def explain(error: ValidationError) -> str:
-    """Return the faults that pydantic found as one sentence per fault, separated by semicolons."""
-    return "; ".join(_sentence(fault["loc"], fault["msg"], fault["input"]) for fault in error.errors()[:20])
+def explain(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """Return the faults that pydantic found as one sentence per fault, separated by semicolons.
+
+    Args:
+        error: of a model.
+        names: field of the model -> its name where the user set it, if another.
+    """
+
+    def place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        return tuple((names or {}).get(str(step), step) for step in where)
+
+    return "; ".join(_sentence(place(fault["loc"]), fault["msg"], fault["input"]) for fault in error.errors()[:20])
 
 
 def _sentence(where: tuple[int | str, ...], message: str, found: object) -> str:

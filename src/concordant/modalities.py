@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch import Tensor
 from concordant.errors import UsageError, checks, shown
 
 AUTO = "auto"
+LayoutName = Literal["auto", "bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ LAYOUTS: dict[str, Layout] = {
         max(name.find("c"), name.find("d")),
         tuple(i for i, axis in enumerate(name) if axis in "thw"),
     )
-    for name in ("bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc")
+    for name in get_args(LayoutName)[1:]
 }
 BY_AXES = {2: "bd", 3: "btd", 4: "bchw", 5: "bcthw"}  # number of axes -> the layout that "auto" stands for
 _RESERVED = torch.nn.ModuleDict()  # its attributes cannot be keys of a module dictionary

@@ -59,7 +59,7 @@ def test_without_ray_the_command_says_how_it_is_installed(concordant, tmp_path, 
     monkeypatch.setitem(sys.modules, "ray", None)
     code, _, error = concordant("sweep", "grid.yaml")
     assert code == 1
-    assert error == "concordant: concordant sweep needs Ray, which is not installed: pip install 'concordant[scale]'\n"
+    assert error == "concordant: concordant sweep needs ray, which is not installed: pip install 'concordant[scale]'\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grid.yaml"]
 
 

@@ -204,11 +204,11 @@ def test_the_distance_must_be_positive_and_nothing_is_made(tmp_path):
 
 def test_without_tensorboard_nothing_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(ConcordantError, match=r"TensorBoard, which is not installed: pip install 'concordant\[exper"):
+    with pytest.raises(ConcordantError, match=r"tensorboard, which is not installed: pip install 'concordant\[exper"):
         study(CONFIG, tmp_path / "out", jobs=1, dynamics=5)
     assert not (tmp_path / "out").exists()
     job = Job(CONFIG, Variant("none", False), 0, tmp_path / "run", None, 5)
-    with pytest.raises(ConcordantError, match="TensorBoard, which is not installed"):
+    with pytest.raises(ConcordantError, match="tensorboard, which is not installed"):
         train_observed(None, job)
 
 

@@ -8,6 +8,8 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from concordant import ConcordantError, MultimodalClassifier, MultimodalRegressor
 from concordant.estimator import InputError, Modalities
@@ -28,7 +30,7 @@ def instances(count=200, seed=0, noise=1.0):
 @pytest.fixture(scope="module")
 def fitted():
     x, y = instances()
-    return MultimodalClassifier(random_state=0, steps=150).fit(x, y)
+    return MultimodalClassifier(random_state=0, max_iter=150).fit(x, y)
 
 
 def test_modalities_of_all_kinds_are_learnt_together(fitted):
@@ -44,8 +46,10 @@ def test_the_same_random_state_gives_the_same_fit_and_moves_no_global_generator(
     x, y = instances(60)
     torch.manual_seed(5)
     before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    one, again, other = (MultimodalClassifier(random_state=s, steps=20).fit(x, y).predict_proba(x) for s in (3, 3, 4))
-    MultimodalClassifier(steps=5).fit(x, y)
+    one, again, other = (
+        MultimodalClassifier(random_state=s, max_iter=20).fit(x, y).predict_proba(x) for s in (3, 3, 4)
+    )
+    MultimodalClassifier(max_iter=5).fit(x, y)
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, other)
     assert torch.equal(before, torch.random.get_rng_state())
@@ -54,8 +58,8 @@ def test_the_same_random_state_gives_the_same_fit_and_moves_no_global_generator(
 
 def test_a_random_state_object_gives_its_draw():
     x, y = instances(60)
-    one = MultimodalClassifier(random_state=np.random.RandomState(1), steps=5).fit(x, y)
-    other = MultimodalClassifier(random_state=np.random.RandomState(1), steps=5).fit(x, y)
+    one = MultimodalClassifier(random_state=np.random.RandomState(1), max_iter=5).fit(x, y)
+    other = MultimodalClassifier(random_state=np.random.RandomState(1), max_iter=5).fit(x, y)
     assert one.seed_ == other.seed_
 
 
@@ -92,7 +96,7 @@ def test_missing_modalities_can_be_trained_on():
         name: [None if gone[row] == number else value for row, value in enumerate(values)]
         for number, (name, values) in enumerate(x.items())
     }
-    model = MultimodalClassifier(random_state=0, steps=150).fit(holes, y)
+    model = MultimodalClassifier(random_state=0, max_iter=150).fit(holes, y)
     assert model.score(holes, y) > 0.9
     assert ((model.reliability(holes)["vector"] == 0) == (gone == 0)).all()
 
@@ -126,7 +130,7 @@ def test_an_explanation_says_what_predict_and_reliability_say(fitted):
 def test_it_survives_a_pickle_a_clone_and_set_params(fitted):
     x, _ = instances(20, seed=6)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict_proba(x), fitted.predict_proba(x))
-    copy = clone(fitted).set_params(width=16, steps=5)
+    copy = clone(fitted).set_params(width=16, max_iter=5)
     assert copy.get_params()["width"] == 16
     assert fitted.get_params()["width"] == 64
     assert not hasattr(copy, "model_")
@@ -134,15 +138,16 @@ def test_it_survives_a_pickle_a_clone_and_set_params(fitted):
     assert next(iter(copy.model_.encoders.values())).size == 16
 
 
-def test_cross_validation_and_grid_search_take_modalities():
+def test_cross_validation_grid_search_and_pipelines_take_modalities():
     x, y = instances(90)
     rows = Modalities(x)
-    model = MultimodalClassifier(random_state=0, steps=30)
+    model = MultimodalClassifier(random_state=0, max_iter=30)
     assert cross_val_score(model, rows, y, cv=2).mean() > 0.8
     groups = np.arange(90) // 10
     assert len(cross_val_score(model, rows, y, cv=GroupKFold(2), groups=groups, scoring="roc_auc")) == 2
-    search = GridSearchCV(model, {"steps": [1, 30]}, cv=2).fit(rows, y)
-    assert search.best_params_ == {"steps": 30}
+    pipeline = make_pipeline(FunctionTransformer(), model)
+    search = GridSearchCV(pipeline, {"multimodalclassifier__max_iter": [1, 30]}, cv=2).fit(rows, y)
+    assert search.best_params_ == {"multimodalclassifier__max_iter": 30}
     assert search.predict(x).shape == (90,)
 
 
@@ -151,7 +156,7 @@ def test_a_table_whose_columns_are_grouped_works_like_modalities_by_name():
     frame = pd.DataFrame({f"left_{n}": x["vector"][:, n] for n in range(2)})
     frame = frame.assign(**{f"right_{n}": x["vector"][:, 2 + n] for n in range(2)})
     frame.iloc[3, 2:] = np.nan
-    options = {"random_state": 0, "steps": 40}
+    options = {"random_state": 0, "max_iter": 40}
     by_name = MultimodalClassifier(**options).fit({"left": frame.iloc[:, :2], "right": frame.iloc[:, 2:]}, y)
     by_prefix = MultimodalClassifier(modalities="_", **options).fit(frame, y)
     by_place = MultimodalClassifier(modalities={"left": [0, 1], "right": [2, 3]}, **options).fit(frame.to_numpy(), y)
@@ -171,7 +176,7 @@ def test_a_later_table_may_lack_all_columns_of_a_modality_but_not_some():
     y = np.arange(60) % 2
     names = ["left_0", "right_0", "left_1", "right_1"]
     table = pd.DataFrame(draws.normal(size=(60, 4)) + 2 * y[:, None], columns=names)
-    model = MultimodalClassifier(steps=20, random_state=0, modalities="_").fit(table, y)
+    model = MultimodalClassifier(max_iter=20, random_state=0, modalities="_").fit(table, y)
     without, blank = table.drop(columns=["right_0", "right_1"]), table.copy()
     blank[["right_0", "right_1"]] = np.nan
     assert np.array_equal(model.predict_proba(without), model.predict_proba(blank))
@@ -183,7 +188,7 @@ def test_a_later_table_may_lack_all_columns_of_a_modality_but_not_some():
 
 def test_a_table_without_groups_is_one_modality_with_nothing_to_compare():
     x, y = instances(100)
-    model = MultimodalClassifier(random_state=0, steps=50).fit(x["vector"], y)
+    model = MultimodalClassifier(random_state=0, max_iter=50).fit(x["vector"], y)
     assert model.calibrator_ == "none"
     assert model.score(x["vector"], y) > 0.9
     for ask in (model.reliability, model.explain):
@@ -196,26 +201,26 @@ def test_a_table_without_groups_is_one_modality_with_nothing_to_compare():
 @pytest.mark.parametrize("fusion", ["transformer", "concat", "mbt", "tfn"])
 def test_other_fusions_take_the_same_modalities(fusion):
     x, y = instances(60)
-    model = MultimodalClassifier(fusion=fusion, random_state=0, steps=10).fit(x, y)
+    model = MultimodalClassifier(fusion=fusion, random_state=0, max_iter=10).fit(x, y)
     assert model.predict_proba(x).shape == (60, 2)
 
 
 def test_the_history_tells_the_held_out_score_and_a_line_each():
     x, y = instances(100)
-    model = MultimodalClassifier(random_state=0, steps=40).fit(x, y)
+    model = MultimodalClassifier(random_state=0, max_iter=40).fit(x, y)
     assert all({"step", "loss", "validation"} == set(entry) for entry in model.history_)
-    model = MultimodalClassifier(random_state=0, steps=40, validation=0).fit(x, y)
+    model = MultimodalClassifier(random_state=0, max_iter=40, validation_fraction=0).fit(x, y)
     assert [entry["step"] for entry in model.history_] == list(range(4, 41, 4))
     assert all({"step", "loss"} == set(entry) for entry in model.history_)
 
 
 def test_verbose_writes_a_line_an_evaluation(capsys):
     x, y = instances(60)
-    MultimodalClassifier(random_state=0, steps=10, verbose=1).fit(x, y)
+    MultimodalClassifier(random_state=0, max_iter=10, verbose=1).fit(x, y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
     assert lines[0].startswith("[MultimodalClassifier] step 1, loss ")
-    MultimodalClassifier(random_state=0, steps=10).fit(x, y)
+    MultimodalClassifier(random_state=0, max_iter=10).fit(x, y)
     assert capsys.readouterr().out == ""
 
 
@@ -224,28 +229,28 @@ def test_whole_groups_are_held_out():
     y = np.arange(120) % 2
     x = {"a": draws.normal(size=(120, 3)), "b": draws.normal(size=(120, 3))}
     with pytest.raises(InputError, match="groups must name two groups or more"):
-        MultimodalClassifier(steps=5).fit(x, y, groups=np.zeros(120))
+        MultimodalClassifier(max_iter=5).fit(x, y, groups=np.zeros(120))
     with pytest.raises(InputError, match=r"groups must name one group per instance, shape \(120,\); found \(3,\)"):
-        MultimodalClassifier(steps=5).fit(x, y, groups=[1, 2, 3])
-    model = MultimodalClassifier(steps=5, random_state=0).fit(x, y, groups=np.arange(120) // 40)
-    assert len(model.usual_.reliability) == 40
+        MultimodalClassifier(max_iter=5).fit(x, y, groups=[1, 2, 3])
+    model = MultimodalClassifier(max_iter=5, random_state=0).fit(x, y, groups=np.arange(120) // 40)
+    assert len(model._usual_.reliability) == 40
 
 
 def test_all_faults_of_the_parameters_are_told_at_once():
     x, y = instances(20)
     model = MultimodalClassifier(
-        steps=0, batch=1.5, width=1, learning_rate=0, weight_decay=-1, validation=1, dropout="much", fusion="x",
-        calibrator="y",
+        max_iter=0, batch_size=1.5, width=1, learning_rate=0, weight_decay=-1, validation_fraction=1, dropout="much",
+        fusion="x", calibrator="y",
     )  # fmt: skip
     with pytest.raises(InputError) as caught:
         model.fit(x, y)
     for words in (
-        "steps: input should be greater than or equal to 1; found 0",
-        "batch: input should be a valid integer, got a number with a fractional part; found 1.5",
+        "max_iter: input should be greater than or equal to 1; found 0",
+        "batch_size: input should be a valid integer, got a number with a fractional part; found 1.5",
         "width: input should be a multiple of 2; found 1",
         "learning_rate: input should be greater than 0; found 0",
         "weight_decay: input should be greater than or equal to 0; found -1",
-        "validation must be a number in [0, 1); found 1",
+        "validation_fraction must be a number in [0, 1); found 1",
         "dropout must be 'auto' or a number in [0, 1); found 'much'",
         "unknown fusion 'x'; choose from: lf-dnn",
         "unknown calibrator 'y'; choose from: none",
@@ -270,7 +275,7 @@ def test_another_kind_of_input_than_in_the_fit_is_refused(fitted):
         fitted.predict({**x, "sound": np.ones((20, 1))})
     with pytest.raises(InputError, match="modalities groups the columns of a table, and X has modalities by name"):
         MultimodalClassifier(modalities="_").fit(x, y)
-    table = MultimodalClassifier(steps=2).fit(x["vector"], y)
+    table = MultimodalClassifier(max_iter=2).fit(x["vector"], y)
     with pytest.raises(InputError, match="X must be one table, as in the fit; found dict"):
         table.predict(x)
 
@@ -291,15 +296,15 @@ def test_sample_weights_and_y_must_match_the_instances():
         (np.zeros(20), "nothing but zeros"),
     ):
         with pytest.raises(InputError, match=words):
-            MultimodalClassifier(steps=2).fit(x, y, sample_weight=weights)
+            MultimodalClassifier(max_iter=2).fit(x, y, sample_weight=weights)
     with pytest.raises(InputError, match="y must have one entry per instance: X has 20, inconsistent with 19 in y"):
-        MultimodalClassifier(steps=2).fit(x, y[:-1])
+        MultimodalClassifier(max_iter=2).fit(x, y[:-1])
 
 
 def test_divergence_is_told():
     x, y = instances(40)
     with pytest.raises(ConcordantError, match=r"diverged at step \d+; choose a lower learning_rate than 1e\+30"):
-        MultimodalClassifier(learning_rate=1e30, steps=30, validation=0).fit(x, y)
+        MultimodalClassifier(learning_rate=1e30, max_iter=30, validation_fraction=0).fit(x, y)
 
 
 def refused(model, words, *given, **named):
@@ -327,7 +332,7 @@ def clone_of(model, **parameters):
 
 def test_a_pass_that_fails_leaves_the_model_as_it_was():
     x, y = instances(60)
-    model = MultimodalRegressor(random_state=0, batch=16).partial_fit(x, y)
+    model = MultimodalRegressor(random_state=0, batch_size=16).partial_fit(x, y)
     model.partial_fit(x, y)
     before = model.predict(x)
     with pytest.raises(InputError, match="y must have one entry per instance"):
@@ -336,7 +341,7 @@ def test_a_pass_that_fails_leaves_the_model_as_it_was():
         model.set_params(learning_rate=1e30).partial_fit(x, y)
     np.testing.assert_array_equal(model.predict(x), before)
     assert model.n_iter_ == 8
-    again = MultimodalRegressor(random_state=0, batch=16).partial_fit(x, y).partial_fit(x, y).partial_fit(x, y)
+    again = MultimodalRegressor(random_state=0, batch_size=16).partial_fit(x, y).partial_fit(x, y).partial_fit(x, y)
     np.testing.assert_array_equal(model.set_params(learning_rate=3e-3).partial_fit(x, y).predict(x), again.predict(x))
 
 
@@ -344,7 +349,7 @@ def test_fits_in_several_threads_are_those_of_one():
     x, y = instances(60)
 
     def answers(seed):
-        return MultimodalClassifier(random_state=seed, steps=15).fit(x, y).predict_proba(x)
+        return MultimodalClassifier(random_state=seed, max_iter=15).fit(x, y).predict_proba(x)
 
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(answers, [0, 0, 1, 1]))
@@ -354,14 +359,16 @@ def test_fits_in_several_threads_are_those_of_one():
 
 def test_numbers_may_be_those_of_numpy():
     x, y = instances(60)
-    plain = MultimodalClassifier(random_state=3, steps=5, batch=16, dropout=0.2, validation=0.2).fit(x, y)
+    plain = MultimodalClassifier(random_state=3, max_iter=5, batch_size=16, dropout=0.2, validation_fraction=0.2).fit(
+        x, y
+    )
     numpy = MultimodalClassifier(
-        random_state=np.int64(3), steps=np.int32(5), batch=np.array(16), dropout=np.float64(0.2),
-        validation=np.array(0.2),
+        random_state=np.int64(3), max_iter=np.int32(5), batch_size=np.array(16), dropout=np.float64(0.2),
+        validation_fraction=np.array(0.2),
     ).fit(x, y.astype(np.float32))  # fmt: skip
     np.testing.assert_array_equal(numpy.predict_proba(x), plain.predict_proba(x))
     assert type(numpy.seed_) is int
-    assert MultimodalClassifier(random_state=np.array(3), steps=1).fit(x, y).seed_ == 3
+    assert MultimodalClassifier(random_state=np.array(3), max_iter=1).fit(x, y).seed_ == 3
 
 
 @pytest.mark.parametrize(
@@ -370,7 +377,7 @@ def test_numbers_may_be_those_of_numpy():
         ({"device": "gpu"}, "device must be one that PyTorch can use here, such as cpu; found 'gpu'"),
         ({"device": None}, "device must be one that PyTorch can use here, such as cpu; found None"),
         ({"device": "meta"}, "device meta computes nothing"),
-        ({"batch": True}, "batch: input should be a number; found True"),
+        ({"batch_size": True}, "batch_size: input should be a number; found True"),
         ({"learning_rate": np.inf}, "learning_rate: input should be a finite number; found inf"),
         ({"width": np.array([2, 4])}, "width: input should be a valid integer"),
         ({"fusion": ["lf-dnn"]}, r"unknown fusion \['lf-dnn'\]; choose from: lf-dnn"),
@@ -383,7 +390,7 @@ def test_numbers_may_be_those_of_numpy():
 )
 def test_wrong_parameters_give_one_sentence(parameters, words):
     x, y = instances(20)
-    model = MultimodalClassifier(**{"steps": 1, **parameters})
+    model = MultimodalClassifier(**{"max_iter": 1, **parameters})
     with pytest.raises(InputError, match=words) as caught:
         model.fit(x, y)
     assert "\n" not in str(caught.value)
@@ -392,7 +399,7 @@ def test_wrong_parameters_give_one_sentence(parameters, words):
 @pytest.mark.parametrize("estimator", [MultimodalClassifier, MultimodalRegressor])
 def test_labels_that_cannot_be_used_give_one_sentence(estimator):
     x, y = instances(20)
-    model = estimator(steps=1)
+    model = estimator(max_iter=1)
     holes = y.astype(object)
     holes[3] = None
     for labels in (holes, np.ma.masked_array(y, mask=y == 1), np.where(y, np.nan, 1.0), np.full(20, pd.NA)):
@@ -414,7 +421,7 @@ def test_values_far_from_zero_are_told_apart():
     x, y = instances(100)
     del x["steps"]
     far = {name: values + 1.7e9 for name, values in x.items()}
-    model = MultimodalClassifier(random_state=0, steps=40)
+    model = MultimodalClassifier(random_state=0, max_iter=40)
     assert model.fit(far, y).score(far, y) > 0.9
     assert model.score({name: list(values) for name, values in far.items()}, y) > 0.9
 
@@ -423,7 +430,7 @@ def test_another_default_type_of_pytorch_changes_nothing_for_the_user():
     x, y = instances(40)
     torch.set_default_dtype(torch.float64)
     try:
-        found = MultimodalClassifier(random_state=0, steps=5).fit(x, y).predict_proba(x)
+        found = MultimodalClassifier(random_state=0, max_iter=5).fit(x, y).predict_proba(x)
     finally:
         torch.set_default_dtype(torch.float32)
     np.testing.assert_allclose(found.sum(1), 1)

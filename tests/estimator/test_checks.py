@@ -20,7 +20,7 @@ EXPECTED = {
 @pytest.mark.parametrize("kind", [MultimodalClassifier, MultimodalRegressor])
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks_pass(kind):
-    results = check_estimator(kind(steps=120), expected_failed_checks=EXPECTED, on_fail=None, on_skip=None)
+    results = check_estimator(kind(max_iter=120), expected_failed_checks=EXPECTED, on_fail=None, on_skip=None)
     assert len(results) > 50
     failed = {one["check_name"]: str(one["exception"])[:300] for one in results if one["status"] == "failed"}
     assert not failed

@@ -1,12 +1,30 @@
 """Checks and defaults of arguments, weights, and the rows held out."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from concordant import MultimodalClassifier, MultimodalRegressor
 from concordant.estimator import InputError
-from concordant.estimator.parameters import class_weights, faults_of, hold_out, sample_weights, seed_of, steps_for
+from concordant.estimator.parameters import (
+    CalibratorName,
+    FusionName,
+    class_weights,
+    faults_of,
+    hold_out,
+    sample_weights,
+    seed_of,
+    steps_for,
+)
+from concordant.fusion import FUSIONS
+from concordant.rivals import CALIBRATORS
+
+
+def test_editors_complete_the_names_of_all_fusions_and_calibrators():
+    assert set(get_args(FusionName)) == set(FUSIONS)
+    assert set(get_args(CalibratorName)) == set(CALIBRATORS)
 
 
 def test_steps_grow_with_the_root_of_the_rows_between_two_bounds():
@@ -29,7 +47,7 @@ def test_a_seed_is_the_integer_itself_a_draw_or_fresh():
 def test_the_defaults_have_no_fault_and_booleans_are_no_numbers():
     assert faults_of(MultimodalClassifier()) == []
     assert faults_of(MultimodalRegressor()) == []
-    assert faults_of(MultimodalClassifier(batch=True)) == ["batch: input should be a number; found True"]
+    assert faults_of(MultimodalClassifier(batch_size=True)) == ["batch_size: input should be a number; found True"]
     assert faults_of(MultimodalClassifier(dropout=False)) == ["dropout: input should be a number; found False"]
 
 

@@ -32,24 +32,24 @@ def test_numbers_on_any_scale_are_predicted():
 
 def test_moving_and_scaling_y_moves_and_scales_the_predictions():
     x, y = instances(80)
-    one = MultimodalRegressor(random_state=0, steps=20).fit(x, y).predict(x)
-    other = MultimodalRegressor(random_state=0, steps=20).fit(x, 8 * y - 64).predict(x)
+    one = MultimodalRegressor(random_state=0, max_iter=20).fit(x, y).predict(x)
+    other = MultimodalRegressor(random_state=0, max_iter=20).fit(x, 8 * y - 64).predict(x)
     np.testing.assert_allclose(other, 8 * one - 64, rtol=1e-3)
 
 
 def test_an_instance_without_any_modality_gets_the_mean():
     x, y = instances(80)
-    model = MultimodalRegressor(random_state=0, steps=10).fit(x, y)
+    model = MultimodalRegressor(random_state=0, max_iter=10).fit(x, y)
     assert model.predict({"a": [None]})[0] == pytest.approx(y.mean())
 
 
 def test_a_constant_is_learnt():
     x, _ = instances(60)
-    model = MultimodalRegressor(random_state=0, steps=200).fit(x, np.full(60, 7.0))
+    model = MultimodalRegressor(random_state=0, max_iter=200).fit(x, np.full(60, 7.0))
     np.testing.assert_allclose(model.predict(x), 7, atol=0.5)
 
 
-def test_passes_learn():
+def test_passes__learn():
     x, y = instances()
     model = MultimodalRegressor(random_state=0)
     for _ in range(30):
@@ -60,7 +60,7 @@ def test_passes_learn():
 
 def test_cross_validation_takes_modalities():
     x, y = instances(120)
-    assert cross_val_score(MultimodalRegressor(random_state=0, steps=60), Modalities(x), y, cv=2).mean() > 0.5
+    assert cross_val_score(MultimodalRegressor(random_state=0, max_iter=60), Modalities(x), y, cv=2).mean() > 0.5
 
 
 def test_what_is_no_number_is_refused():

@@ -76,7 +76,7 @@ def test_a_port_that_cannot_be_had_is_refused(monitor):
 
 def test_without_prometheus_client_the_error_says_what_to_install(monitor, monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(UsageError, match=r"pip install 'concordant\[monitor\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'concordant\[monitor\]'"):
         monitor.register()
 
 

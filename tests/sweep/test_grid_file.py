@@ -113,9 +113,7 @@ def test_an_absent_file_and_an_absent_reader(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"the grid file .*nowhere.yaml cannot be read as YAML \(No such file"):
         read_grid(tmp_path / "nowhere.yaml")
     monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(
-        ConcordantError, match=r"need PyYAML, which is not installed: pip install 'concordant\[scale\]'"
-    ):
+    with pytest.raises(ConcordantError, match=r"need yaml, which is not installed: pip install 'concordant\[scale\]'"):
         read_grid(tmp_path / "nowhere.yaml")
 
 

@@ -282,7 +282,7 @@ def test_wrong_use_and_absence_are_sentences(monkeypatch):
     assert RayEngine(cpus=2).local
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConcordantError, match=r"needs Ray, which is not installed: pip install 'concordant\[scale\]'"):
+    with pytest.raises(ConcordantError, match=r"needs ray, which is not installed: pip install 'concordant\[scale\]'"):
         RayEngine()
 
 

@@ -23,6 +23,7 @@ from concordant.attach.ragged import Counts, check_counts
 from concordant.attach.state import ModelState, RandomState
 from concordant.attach.taps import (
     Tap,
+    WrittenLayout,
     check_taps,
     core_of,
     find_module,
@@ -45,7 +46,7 @@ def attach(
     taps: Mapping[str, Address] | Literal["auto"],
     *,
     at: str | None = None,
-    layout: str | Mapping[str, str] = "auto",
+    layout: WrittenLayout | Mapping[str, str] = "auto",
     calibrator: Calibrator | Callable[..., Calibrator] | None = None,
     sizes: Mapping[str, int] | None = None,
     example: Any = None,  # noqa: ANN401 - as the model's
@@ -55,7 +56,7 @@ def attach(
     counts: Mapping[str, Counts] | None = None,
     perturbation: Perturbation | bool = True,
     copies: bool = False,
-    freeze: str | None = None,
+    freeze: Literal["backbone"] | None = None,
     method: str | None = None,
     seed: int | None = None,
 ) -> Attached:
@@ -237,8 +238,8 @@ def _found(
     model: nn.Module,
     example: Any,  # noqa: ANN401
     at: str | None,
-    layout: str | Mapping[str, str],
-) -> tuple[dict[str, Address], str | None, str | Mapping[str, str]]:
+    layout: WrittenLayout | Mapping[str, str],
+) -> tuple[dict[str, Address], str | None, WrittenLayout | Mapping[str, str]]:
     """Return the taps of the best candidate of `find_taps`, its `at`, and its layout where none is given."""
     from concordant.attach.find import find_taps
 

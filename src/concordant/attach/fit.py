@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +23,10 @@ from concordant.attach.control import control
 from concordant.attach.harm import TOLERANCES
 from concordant.attach.outcomes import Batches, Loss, class_labels, default_loss, logits_of, moved, validation_loss
 from concordant.attach.state import ModelState
+from concordant.attach.taps import WrittenLayout
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
-from concordant.calibration.fill import ABSENT, FILLS
+from concordant.calibration.fill import Absent, Fill
 from concordant.calibration.perturbation import Perturbation, repeat_targets
 from concordant.errors import ConcordantError, UsageError, checks, shown
 from concordant.modalities import as_tensor
@@ -45,8 +46,8 @@ def fit_plugin(
     loader: Batches,
     taps: Mapping[str, Address] | Literal["auto"],
     *,
-    layout: str | Mapping[str, str] = "auto",
-    learn: str | None = None,
+    layout: WrittenLayout | Mapping[str, str] = "auto",
+    learn: Literal["reliability", "task"] | None = None,
     loss: Loss | None = None,
     epochs: int | None = None,
     steps: int | None = None,
@@ -58,9 +59,9 @@ def fit_plugin(
     confidence: float = 0.9,
     groups: Sequence[object] | None = None,
     growth: float | None = None,
-    fill: str | None = None,
-    absent: str = "keep",
-    freeze: str | None = "backbone",
+    fill: Fill | None = None,
+    absent: Absent = "keep",
+    freeze: Literal["backbone"] | None = "backbone",
     seed: int = 0,
     device: torch.device | str | None = None,
     **options: Any,  # noqa: ANN401 - each of its own type
@@ -139,8 +140,8 @@ def fit_plugin(
         )
         growth = None if growth is None else check.number("growth", growth)
         fill = fill if fill is not None else "none" if freeze is None else "context"
-        check.choice("fill", fill, FILLS)
-        check.choice("absent", absent, ABSENT)
+        check.choice("fill", fill, get_args(Fill))
+        check.choice("absent", absent, get_args(Absent))
         check.choice("learn", learn, ("reliability", "task"))
         check.require(loss is None or callable(loss), f"loss must be a function; found {shown(loss)}")
         for name, batches in (("loader", loader), ("validation", () if validation is None else validation)):

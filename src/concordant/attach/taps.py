@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,9 @@ from concordant.attach.containers import (
     described,
 )
 from concordant.errors import UsageError, shown
-from concordant.modalities import AUTO, BY_AXES, LAYOUTS
+from concordant.modalities import AUTO, BY_AXES, LAYOUTS, LayoutName
 
+WrittenLayout = LayoutName | Literal["(b t)d", "(b t)chw", "(b t)hwc"]
 # Layouts with frames in the batch axis, as a 2-D network over all frames of a video has them: "(b t)chw" is
 # (B * T, C, H, W), "(b t)d" its pooled form. As written -> as the calibrator takes it.
 FOLDED = {"(b t)d": "btd", "(b t)chw": "bcthw", "(b t)hwc": "bthwc"}

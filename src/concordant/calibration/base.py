@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,16 @@ from concordant.calibration.perturbation import Perturbation, as_settings, pertu
 from concordant.calibration.result import Calibration, Modulation, Summaries
 from concordant.calibration.summary import RunningStandardiser, energy, learn, standardise, summarise
 from concordant.errors import ConcordantError, UsageError, checks, shown
-from concordant.modalities import ModalityBatch, as_tensor, check_sizes, gather, over, values_are_known
+from concordant.modalities import LayoutName, ModalityBatch, as_tensor, check_sizes, gather, over, values_are_known
+
+Nonfinite = Literal["raise", "absent"]
 
 
 class SharedOptions(TypedDict, total=False):
     """Keyword arguments of every calibrator; `ContextualCalibrator` describes them."""
 
-    layouts: str | Mapping[str, str]
-    nonfinite: str
+    layouts: LayoutName | Mapping[str, str]
+    nonfinite: Nonfinite
     perturbation: Perturbation | bool | None
     dropout: float
 
@@ -85,8 +87,8 @@ class Calibrator(Tolerant):
         self,
         sizes: Mapping[str, int],
         *,
-        layouts: str | Mapping[str, str] = "auto",
-        nonfinite: str = "raise",
+        layouts: LayoutName | Mapping[str, str] = "auto",
+        nonfinite: Nonfinite = "raise",
         perturbation: Perturbation | bool | None = True,
         clean_weight: float = 0.5,
         agreement_weight: float = 0.2,
@@ -96,7 +98,7 @@ class Calibrator(Tolerant):
         self.sizes, self.layouts = check_sizes(sizes, layouts, fewest=self.fewest)
         self.names = tuple(self.sizes)
         with checks() as check:
-            check.choice("nonfinite", nonfinite, ("raise", "absent"))
+            check.choice("nonfinite", nonfinite, get_args(Nonfinite))
             self.clean_weight = check.number("clean_weight", clean_weight)
             self.agreement_weight = check.number("agreement_weight", agreement_weight)
             self.dropout = check.number("dropout", dropout, 0, 1)
@@ -234,6 +236,19 @@ class Calibrator(Tolerant):
             decision=modulation.decision,
             expected=expected,
         )
+
+    if TYPE_CHECKING:  # that of `torch.nn.Module` takes and returns anything
+
+        def __call__(  # noqa: D102 - `forward` has it
+            self,
+            features: Mapping[str, Tensor] | ModalityBatch,
+            masks: Mapping[str, Tensor] | None = None,
+            present: Mapping[str, Tensor] | None = None,
+            *,
+            labels: Tensor | None = None,
+            perturbed: Tensor | None = None,
+            generator: torch.Generator | None = None,
+        ) -> Calibration: ...
 
     def auxiliary_loss(self) -> Tensor:
         """Return the auxiliary loss of the last training forward, to be added to the task's loss; 0 in evaluation.

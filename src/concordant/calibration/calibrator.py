@@ -9,21 +9,22 @@ shift (B, M), gates (B, D).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.calibration.base import Calibrator, Options, linear
+from concordant.calibration.base import Calibrator, Nonfinite, Options, linear
 from concordant.calibration.comparison import agreement, cue_count, cues, normalise
-from concordant.calibration.fill import ABSENT, FILLS, evidence_of_others, predictor
+from concordant.calibration.fill import Absent, Fill, evidence_of_others, predictor
 from concordant.calibration.modulation import gate_from_activation
 from concordant.calibration.perturbation import Perturbation
 from concordant.calibration.result import Modulation, Summaries
 from concordant.calibration.unimodal import CUE_SIZE, certainty, overlap
 from concordant.errors import checks
+from concordant.modalities import LayoutName
 
 EVIDENCE = 16  # width of a modality's own evidence
 
@@ -34,8 +35,8 @@ class ContextualOptions(Options, total=False):
     comparison_size: int
     classes: int | None
     unimodal_weight: float
-    fill: str
-    absent: str
+    fill: Fill
+    absent: Absent
     seed: int | None
 
 
@@ -116,17 +117,17 @@ class ContextualCalibrator(Calibrator):
         self,
         sizes: Mapping[str, int],
         *,
-        layouts: str | Mapping[str, str] = "auto",
+        layouts: LayoutName | Mapping[str, str] = "auto",
         comparison_size: int = 32,
-        nonfinite: str = "raise",
+        nonfinite: Nonfinite = "raise",
         perturbation: Perturbation | bool | None = True,
         clean_weight: float = 0.5,
         agreement_weight: float = 0.2,
         classes: int | None = None,
         unimodal_weight: float = 0.5,
         dropout: float = 0.1,
-        fill: str = "none",
-        absent: str = "keep",
+        fill: Fill = "none",
+        absent: Absent = "keep",
         seed: int | None = None,
     ) -> None:
         super().__init__(
@@ -142,8 +143,8 @@ class ContextualCalibrator(Calibrator):
             self.comparison_size = check.integer("comparison_size", comparison_size, 2)
             self.classes = None if classes is None else check.integer("classes", classes, 2, also=", or None")
             self.unimodal_weight = check.number("unimodal_weight", unimodal_weight)
-            check.choice("fill", fill, FILLS)
-            check.choice("absent", absent, ABSENT)
+            check.choice("fill", fill, get_args(Fill))
+            check.choice("absent", absent, get_args(Absent))
             needs = "absent='fill' needs features to fill with; set fill='context' or fill='mean'"
             check.require(absent != "fill" or fill != "none", needs)
             after = f"{type(self).__name__} does not scale the features, which fill={fill!r} needs; use fill='none'"

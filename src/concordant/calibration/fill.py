@@ -8,14 +8,15 @@ Shapes: unit embeddings (B, M, K) -> expected features (B, D) per modality, in s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from concordant.calibration.summary import FLOOR, RunningStandardiser
 
-FILLS = ("none", "mean", "context")
-ABSENT = ("keep", "fill")
+Fill = Literal["none", "mean", "context"]
+Absent = Literal["keep", "fill"]
 WEIGHT = 0.1  # of the loss
 HIDDEN = 64
 

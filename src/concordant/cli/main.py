@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import sys
 
-try:
-    import typer
-except ModuleNotFoundError as missing:  # pragma: no cover - the core was installed without its commands
-    sys.exit(f"concordant: {missing.name} is not installed; the commands need: pip install 'concordant[experiments]'")
+from concordant.errors import MissingExtraError, needs_extra
 
-from concordant.cli.analyses import inspect_command, report_command, stress_command
-from concordant.cli.data import data_app
-from concordant.cli.deploy import export_command, predict_command, share_command
-from concordant.cli.edge import run
-from concordant.cli.listing import list_command
-from concordant.cli.run import run_command
-from concordant.cli.speed import speed_command
-from concordant.cli.sweep import sweep_command
-from concordant.cli.taps import taps_command
+try:
+    with needs_extra("experiments", "the commands need"):
+        import typer
+
+        from concordant.cli.analyses import inspect_command, report_command, stress_command
+        from concordant.cli.data import data_app
+        from concordant.cli.deploy import export_command, predict_command, share_command
+        from concordant.cli.edge import run
+        from concordant.cli.listing import list_command
+        from concordant.cli.run import run_command
+        from concordant.cli.speed import speed_command
+        from concordant.cli.sweep import sweep_command
+        from concordant.cli.taps import taps_command
+except MissingExtraError as missing:
+    sys.exit(f"concordant: {missing}")
 
 app = typer.Typer(
     name="concordant",

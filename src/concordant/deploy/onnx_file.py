@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from concordant.deploy.graph import KINDS, Entry, Inputs, tracing
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import ConcordantError, UsageError, needs_extra
 
 OUTPUTS = ("logits", "reliability")
-INSTALL = "pip install 'concordant[export]'"
 Runner = Callable[[Inputs], tuple[Tensor, Tensor]]
 
 
@@ -34,11 +33,9 @@ def to_onnx(program: torch.export.ExportedProgram, inputs: Sequence[Entry], abou
         ConcordantError: onnx or onnxscript is not installed.
         UsageError: ONNX has no operator for something in the graph.
     """
-    try:
+    with needs_extra("export", "ONNX needs"):
         import onnx
         import onnxscript  # noqa: F401 - PyTorch's exporter needs it
-    except ImportError as missing:
-        raise ConcordantError(f"ONNX needs {missing.name}, which is not installed: {INSTALL}") from None
     with tracing():
         try:
             converted = torch.onnx.export(
@@ -77,10 +74,8 @@ def runtime(path: Path, *, threads: int | None = None) -> Runner:
     Raises:
         ConcordantError: onnxruntime is not installed, or cannot load the file.
     """
-    try:
+    with needs_extra("export", "the check needs"):
         import onnxruntime  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        raise ConcordantError(f"the check needs onnxruntime, which is not installed: {INSTALL}") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     if threads is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from concordant.deploy.opening import open_deployed
-from concordant.errors import ConcordantError, UsageError, foreign
+from concordant.errors import UsageError, foreign, needs_extra
 from concordant.files import new_folder
 from concordant.training.provenance import versions
 from concordant.training.runs import RunFolder
@@ -36,12 +36,8 @@ def share_run(
         ConcordantError: huggingface_hub is not installed.
         DataError: the data or the weights cannot be used.
     """
-    try:
+    with needs_extra("export", "sharing needs"):
         from concordant.deploy.pretrained import PretrainedModel
-    except ImportError as missing:
-        raise ConcordantError(
-            f"sharing needs {missing.name}, which is not installed: pip install 'concordant[export]'"
-        ) from None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is in use; name a new folder with --out")
     found = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel)

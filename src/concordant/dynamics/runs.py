@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from concordant.data.split import Task
 from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, as_series, check_every
 from concordant.dynamics.stability import summarise
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import UsageError, needs_extra
 from concordant.files import read_json, write_json
 from concordant.robustness.answers import read_tables, write_table
 from concordant.training.batches import open_tensors
@@ -166,12 +166,8 @@ def check_able(every: int = DEFAULT_EVERY) -> None:
         ConcordantError: TensorBoard is not installed.
     """
     check_every(every)
-    try:
+    with needs_extra("experiments", "training dynamics are logged to"):
         import_module("tensorboard")
-    except ImportError:
-        raise ConcordantError(
-            "training dynamics are logged to TensorBoard, which is not installed: pip install 'concordant[experiments]'"
-        ) from None
 
 
 def config_of(folder: Path) -> Config:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from concordant.encoders.base import Encoder
 from concordant.encoders.map import mask_of_places
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import UsageError, needs_extra
 
 WIDTHS = (64, 128, 256, 512)  # channels after each stage
 DEPTH = 2  # basic blocks per stage
@@ -42,12 +42,8 @@ class ResNetEncoder(Encoder):
         if not 1 <= stages <= len(WIDTHS):
             raise UsageError(f"stages must lie between 1 and {len(WIDTHS)}; found {stages}")
         super().__init__(WIDTHS[stages - 1], "bcthw" if frames else "bchw")
-        try:
+        with needs_extra("experiments", "ResNet-18 needs"):
             from transformers import ResNetConfig, ResNetModel
-        except ImportError:
-            raise ConcordantError(
-                "ResNet-18 needs transformers, which is not installed: pip install 'concordant[experiments]'"
-            ) from None
         config = ResNetConfig(
             num_channels=inputs,
             embedding_size=WIDTHS[0],

@@ -7,9 +7,12 @@ trusted. Needs the extra `experiments`.
 
 from __future__ import annotations
 
-from concordant.estimator.classifier import MultimodalClassifier
-from concordant.estimator.explanation import Explanation
-from concordant.estimator.inputs import InputError, Modalities
-from concordant.estimator.regressor import MultimodalRegressor
+from concordant.errors import needs_extra
+
+with needs_extra("experiments", "the estimators need"):
+    from concordant.estimator.classifier import MultimodalClassifier
+    from concordant.estimator.explanation import Explanation
+    from concordant.estimator.inputs import InputError, Modalities
+    from concordant.estimator.regressor import MultimodalRegressor
 
 __all__ = ["Explanation", "InputError", "Modalities", "MultimodalClassifier", "MultimodalRegressor"]

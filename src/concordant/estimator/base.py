@@ -11,7 +11,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,16 @@ from concordant.estimator.columns import Group, apply_groups, group_columns, wit
 from concordant.estimator.explanation import Explanation
 from concordant.estimator.fitting import Plan, build, fit_model, new_optimizer, one_pass, tensors_of
 from concordant.estimator.inputs import InputError, Modalities, foreign_errors, plain, read_again, read_first, refuse
-from concordant.estimator.parameters import faults_of, hold_out, sample_weights, seed_of, steps_for
+from concordant.estimator.parameters import (
+    CalibratorName,
+    FusionName,
+    faults_of,
+    hold_out,
+    recipe_fields,
+    sample_weights,
+    seed_of,
+    steps_for,
+)
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.predict import Predictions, predict
 from concordant.training.config import Recipe
@@ -39,15 +48,15 @@ FEW_ROWS = 500  # up to this number dropout is strong
 class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
     """Base of `MultimodalClassifier`, which documents the parameters, and `MultimodalRegressor`."""
 
-    fusion: str = "lf-dnn"
-    calibrator: str = "context"
-    steps: int | None = None
-    batch: int = 64
+    fusion: FusionName | str = "lf-dnn"
+    calibrator: CalibratorName | str = "context"
+    max_iter: int | None = None
+    batch_size: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    dropout: float | str = "auto"
+    dropout: float | Literal["auto"] = "auto"
     width: int = 64
-    validation: float = 0.15
+    validation_fraction: float = 0.15
     modalities: Any = None
     layouts: Mapping[str, str] | None = None
     random_state: Any = None
@@ -55,8 +64,8 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
     verbose: int = 0
 
     real: ClassVar[bool] = False  # whether numbers are predicted
-    named_: bool = field(init=False)  # whether X had modalities by name
-    groups_: dict[str, Group] = field(init=False)  # columns of each modality of a table
+    _named_: bool = field(init=False)  # whether X had modalities by name
+    _groups_: dict[str, Group] = field(init=False)  # columns of each modality of a table
 
     @abstractmethod
     def _targets(self, y: NDArray[Any], weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:
@@ -84,17 +93,17 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
             ConcordantError: training diverged.
         """
         new = copy.copy(self)
-        for name in [name for name in vars(self) if name.endswith("_") or name == "_passes"]:
+        for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(new, name)
         raw, targets, weights = new._begin(X, y, sample_weight, first=True)
-        kept, held = hold_out(len(raw), None if self.real else targets, groups, self.validation, new.seed_)
-        plan = new.plan_ = new._plan(len(kept))
+        kept, held = hold_out(len(raw), None if self.real else targets, groups, self.validation_fraction, new.seed_)
+        plan = new._plan_ = new._planned(len(kept))
         last = new._scaled(raw.take(kept), first=True)
         train, valid = tensors_of(last, targets[kept], weights[kept], plan), None
         if len(held):
             last = new._scaled(raw.take(held))
             valid = tensors_of(last, targets[held], weights[held], plan)
-        new.model_ = build(new.forms_, plan)
+        new.model_ = build(new._forms_, plan)
         new.history_ = fit_model(new.model_, plan, train, valid, self._say)
         new.n_iter_ = int(new.history_[-1]["step"])
         new._note_usual(last)
@@ -130,7 +139,7 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
         seen = trace_calibration(self.model_, self._read(X))
         predictions, confidences = self._decide(seen.logits, seen.present)
         sure = [None] * len(predictions) if confidences is None else [float(one) for one in confidences]
-        verdicts = (explain(_only(seen, row), 0, self.usual_) for row in range(len(predictions)))
+        verdicts = (explain(_only(seen, row), 0, self._usual_) for row in range(len(predictions)))
         return [Explanation(*one) for one in zip(predictions, sure, verdicts, strict=True)]
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, **known: Any) -> Self:
@@ -140,19 +149,19 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
         raw, targets, weights = new._begin(X, y, sample_weight, first=first)
         split = new._scaled(raw, first=first)
         if first:
-            new.plan_, new.n_iter_ = new._plan(len(raw)), 0
-            new.model_ = build(new.forms_, new.plan_)
-        now = {name: getattr(self, name) for name in ("batch", "learning_rate", "weight_decay")}
-        plan = new.plan_ = replace(new.plan_, recipe=Recipe(**(new.plan_.recipe.model_dump() | now)))
+            new._plan_, new.n_iter_ = new._planned(len(raw)), 0
+            new.model_ = build(new._forms_, new._plan_)
+        now = {name: recipe_fields(self)[name] for name in ("batch", "learning_rate", "weight_decay")}
+        plan = new._plan_ = replace(new._plan_, recipe=Recipe(**(new._plan_.recipe.model_dump() | now)))
         # A copy of what is trained in place; a first pass after `fit` has an optimiser of its own.
-        optimizer, passes = getattr(self, "_passes", (None, 0))
+        optimizer, passes = getattr(self, "_passes_", (None, 0))
         new.model_, optimizer = copy.deepcopy((new.model_, optimizer))
         optimizer = new_optimizer(new.model_, plan) if optimizer is None else optimizer
         for group in optimizer.param_groups:
             group.update(lr=plan.recipe.learning_rate, weight_decay=plan.recipe.weight_decay)
         train = tensors_of(split, targets, weights, plan)
         new.n_iter_ += one_pass(new.model_, plan, optimizer, train, passes + 1)
-        new._passes = optimizer, passes + 1
+        new._passes_ = optimizer, passes + 1
         new._note_usual(split)
         self.__dict__ = new.__dict__
         return self
@@ -167,11 +176,11 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
             self.seed_ = seed_of(self.random_state)
         given = self._arrays(X, first=first)
         if first:
-            self.forms_, raw = read_first(given, self.layouts)
-            self.modality_names_ = tuple(self.forms_)
-            self.calibrator_ = "none" if len(self.forms_) == 1 else self.calibrator
+            self._forms_, raw = read_first(given, self.layouts)
+            self.modality_names_ = tuple(self._forms_)
+            self.calibrator_ = "none" if len(self._forms_) == 1 else self.calibrator
         else:
-            raw = read_again(given, self.forms_)
+            raw = read_again(given, self._forms_)
         weights = sample_weights(sample_weight, len(raw))
         with foreign_errors("y cannot be used"):
             values = np.asarray(plain(y))
@@ -191,25 +200,25 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
         named = isinstance(X, (Modalities, Mapping)) and not hasattr(X, "tocsr")
         if named and self.modalities is not None:
             raise InputError("modalities groups the columns of a table, and X has modalities by name; leave it out")
-        if not first and named != self.named_:
-            was = "modalities by name" if self.named_ else "one table"
+        if not first and named != self._named_:
+            was = "modalities by name" if self._named_ else "one table"
             raise InputError(f"X must be {was}, as in the fit; found {type(X).__name__}")
         if first:
-            self.named_ = named
+            self._named_ = named
         if named:
             return X if isinstance(X, Modalities) else Modalities(X)
         if self.modalities is None:
             return Modalities({ALONE: self._table(X, first=first)})
         if hasattr(X, "iloc"):
             named_before = not first and hasattr(self, "feature_names_in_")
-            table = with_absent(X, self.groups_, self.feature_names_in_) if named_before else X
+            table = with_absent(X, self._groups_, self.feature_names_in_) if named_before else X
             validate_data(self, table, reset=first, skip_check_array=True)
         else:
             table = self._table(X, first=first, missing="allow-nan")
         if first:
-            self.groups_, found = group_columns(table, self.modalities)
+            self._groups_, found = group_columns(table, self.modalities)
             return found
-        return apply_groups(table, self.groups_)
+        return apply_groups(table, self._groups_)
 
     def _table(self, X: Any, *, first: bool, missing: bool | str = True) -> NDArray[Any]:
         """Return a table as scikit-learn checks it."""
@@ -222,21 +231,21 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _scaled(self, part: Split, *, first: bool = False) -> Split:
         """Return instances standardised by the mean and deviation of the first ones."""
-        layouts = {name: form.layout for name, form in self.forms_.items()}
+        layouts = {name: form.layout for name, form in self._forms_.items()}
         if first:
-            self.scales_ = fit_chunks([part], layouts)
+            self._scales_ = fit_chunks([part], layouts)
         inputs = {}
         for name, x in part.inputs.items():
             mask, here = part.masks.get(name), part.present.get(name)
             valid = here if mask is None else mask if here is None else mask & here[:, None]
-            inputs[name] = apply(self.scales_[name], x, layouts[name], valid)
+            inputs[name] = apply(self._scales_[name], x, layouts[name], valid)
         return part.with_inputs(inputs)
 
-    def _plan(self, rows: int) -> Plan:
-        values = {name: getattr(self, name) for name in Recipe.model_fields if hasattr(self, name)}
+    def _planned(self, rows: int) -> Plan:
+        values = recipe_fields(self)
         if self.dropout == "auto":
             values["dropout"] = 0.5 if rows <= FEW_ROWS else 0.1
-        if self.steps is None:
+        if self.max_iter is None:
             values["steps"] = steps_for(rows)
         return Plan(
             recipe=Recipe(**values),
@@ -250,25 +259,25 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _note_usual(self, split: Split) -> None:
         if self._has_reliability():
-            self.usual_ = Usual.of(trace_calibration(self.model_, split))
+            self._usual_ = Usual.of(trace_calibration(self.model_, split))
 
     def _read(self, X: Any) -> Split:
         """Return standardised instances, to predict."""
         check_is_fitted(self)
-        return self._scaled(read_again(self._arrays(X, first=False), self.forms_))
+        return self._scaled(read_again(self._arrays(X, first=False), self._forms_))
 
     def _ask(self, X: Any) -> Predictions:
         split = self._read(X)
         return predict(self.model_, split)
 
     def _has_reliability(self) -> bool:
-        return len(self.forms_) > 1 and CALIBRATORS[self.calibrator_].build.has_reliability
+        return len(self._forms_) > 1 and CALIBRATORS[self.calibrator_].build.has_reliability
 
     def _needs_reliability(self) -> None:
         check_is_fitted(self)
         if not self._has_reliability():
             raise InputError(
-                f"calibrator {self.calibrator_!r} on {', '.join(self.forms_)} compares nothing and gives no "
+                f"calibrator {self.calibrator_!r} on {', '.join(self._forms_)} compares nothing and gives no "
                 "reliability; fit two modalities or more, with calibrator='context'"
             )
 

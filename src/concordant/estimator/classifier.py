@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,26 +24,29 @@ from concordant.estimator.parameters import class_weights
 class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignore[misc]
     """Classifier of several modalities that weighs each by its agreement with the others.
 
-    X is a dictionary from modality to rows: vectors (N, D), sequences (N, T, D) padded with NaN, images (N, C, H, W),
-    films (N, C, T, H, W), or a list of N arrays; lengths of sequences may differ. None, or NaN throughout, marks an
-    absent modality. `Modalities(X)` has rows, which `cross_val_score`, `GridSearchCV` and `train_test_split` need. Or X
+    X is `Modalities({"text": ..., "audio": ...})`, or the dictionary itself: modality -> vectors (N, D), sequences
+    (N, T, D) padded with NaN, images (N, C, H, W), films (N, C, T, H, W), or a list of N arrays; lengths of sequences
+    may differ. None, or NaN throughout, marks an absent modality. `cross_val_score`, `GridSearchCV` and
+    `train_test_split` need the `Modalities`: scikit-learn takes the length of a dictionary for the number of rows. Or X
     is one table, a DataFrame or an array, whose columns `modalities` groups. A table without groups is a single
     modality without anything to compare it with: a small network.
 
     Inputs are standardised on the training instances. Training is that of `concordant run`: half of the features are
-    perturbed, and held-out instances select the state.
+    perturbed, and held-out instances are scored ten times, select the state, and end training after five scores in a
+    row without a state to keep.
 
     Args:
         fusion: joins the modalities; one of `concordant list fusions`.
         calibrator: weighs them; one of `concordant list calibrators`.
-        steps: of the optimiser; None = 21 times the root of the number of rows, 200 to 3000.
-        batch: instances per step.
+        max_iter: steps of the optimiser, one mini-batch each, at the most (not passes through the data, as in
+            `MLPClassifier`); None = 21 times the root of the number of rows, 200 to 3000.
+        batch_size: instances per step.
         learning_rate: the highest of the one-cycle schedule; constant in `partial_fit`.
         weight_decay: of AdamW.
         dropout: "auto" = 0.5 up to 500 training rows, else 0.1.
         width: features per encoder, an even number.
-        validation: share held out for early stopping and for the usual reliability; 0 for none. Fewer than 10 rows
-            are not held out.
+        validation_fraction: share held out for early stopping and for the usual reliability; 0 for none. Fewer than
+            10 rows are not held out.
         class_weight: None, "balanced", or class -> weight.
         modalities: which columns of a table are which modality: a separator ("_" makes text_0 and text_1 the modality
             text), modality -> columns or prefix, or a list of (modality, transformer, columns). A later DataFrame may
@@ -56,26 +59,30 @@ class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignor
 
     Attributes:
         classes_: the classes, sorted.
+        class_prior_: their weighted frequencies in training (C,), the answer where an instance has no modality.
         modality_names_: the modalities, in the order of X.
         calibrator_: the calibrator in use: "none" for a single modality.
         model_: the network, a `torch.nn.Module`.
         history_: one entry per evaluation: step, loss and, where instances are held out, their score.
-        n_iter_: steps done.
-        n_features_in_: columns of a table; not there where X has modalities by name.
+        n_iter_: steps done; training may stop before `max_iter`.
+        seed_: the integer drawn from `random_state`.
+        n_features_in_, feature_names_in_: columns of a table and their names; not there where X has modalities by name.
 
     On tables all of scikit-learn's `check_estimator` passes but check_sample_weight_equivalence_on_dense_data:
     mini-batches of a repeated instance differ from those of one instance with twice the weight. For X as modalities by
     name, which `check_estimator` does not cover, `n_features_in_` and `feature_names_in_` are not set.
 
+    >>> from concordant import Modalities, MultimodalClassifier
     >>> draws = np.random.default_rng(0)
     >>> y = draws.integers(2, size=120)
-    >>> X = {"left": y[:, None] + draws.normal(size=(120, 3)), "right": y[:, None] + draws.normal(size=(120, 5))}
-    >>> model = MultimodalClassifier(random_state=0, steps=60).fit(X, y)
-    >>> model.predict_proba(X).shape, sorted(model.reliability(X))
-    ((120, 2), ['left', 'right'])
+    >>> left, right = y[:, None] + draws.normal(size=(120, 3)), y[:, None] + draws.normal(size=(120, 5))
+    >>> X = Modalities({"left": left, "right": right})
+    >>> model = MultimodalClassifier(random_state=0, max_iter=60).fit(X, y)
+    >>> model.predict_proba(X[:4]).shape, sorted(model.reliability(X))
+    ((4, 2), ['left', 'right'])
     """
 
-    class_weight: Mapping[Any, float] | str | None = None
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = None
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None) -> Self:
         """Go once through these instances, from where the last call or `fit` ended.
@@ -124,7 +131,7 @@ class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignor
     def _probabilities(self, logits: Any, present: NDArray[np.bool_]) -> NDArray[np.float64]:
         values = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
         values /= values.sum(1, keepdims=True)
-        return np.asarray(np.where(present.any(1, keepdims=True), values, self.prior_))
+        return np.asarray(np.where(present.any(1, keepdims=True), values, self.class_prior_))
 
     def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:
         found = self._probabilities(logits, present)
@@ -147,7 +154,7 @@ class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignor
             weights = weights * class_weights(self.class_weight, self.classes_, y)[labels]
         if first:
             counts = np.bincount(labels, weights, minlength=len(self.classes_))
-            self.prior_ = counts / max(counts.sum(), 1e-12)
+            self.class_prior_ = counts / max(counts.sum(), 1e-12)
         return labels, weights.astype(np.float32)
 
     def _outputs(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,21 @@ from concordant.rivals import CALIBRATORS
 from concordant.training.config import Recipe, fusion_faults, scalar
 from concordant.training.devices import device_faults
 
+# For editors to complete; a fusion or calibrator that is registered by its user has another name.
+FusionName = Literal[
+    "lf-dnn", "ef-lstm", "lf-lstm", "tfn", "lmf", "mfn", "mult", "misa", "mbt", "perceiver", "transformer", "concat",
+    "sum", "film", "gated", "mmtm", "centralnet", "attention",
+]  # fmt: skip
+CalibratorName = Literal[
+    "none", "self", "joint", "gmu", "modality-dropout", "uncertainty", "evidential", "evidential-conflict", "aecf",
+    "attention", "context",
+]  # fmt: skip
+
 _STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
 _FEWEST_STEPS, _MOST_STEPS = 200, 3000
 _FEWEST_HELD = 10  # fewer held-out instances are not informative
+# Field of the recipe -> scikit-learn's name for it.
+_SKLEARN_NAMES = {"steps": "max_iter", "batch": "batch_size"}
 _STREAM = ("estimator", "validation")
 
 
@@ -53,9 +65,15 @@ def seed_of(random_state: Any) -> int:
         return int(check_random_state(random_state).randint(2**31 - 1))
 
 
+def recipe_fields(estimator: Any) -> dict[str, Any]:
+    """Return the fields of the recipe that are parameters of an estimator, unchecked."""
+    names = {field: _SKLEARN_NAMES.get(field, field) for field in Recipe.model_fields}
+    return {field: getattr(estimator, name) for field, name in names.items() if hasattr(estimator, name)}
+
+
 def faults_of(estimator: Any) -> list[str]:
     """Return what is wrong with the parameters, one sentence per fault."""
-    given = {name: getattr(estimator, name) for name in Recipe.model_fields if hasattr(estimator, name)}
+    given = recipe_fields(estimator)
     faults = []
     if given["steps"] is None:
         del given["steps"]
@@ -64,10 +82,10 @@ def faults_of(estimator: Any) -> list[str]:
     try:
         Recipe.model_validate(given)
     except ValidationError as error:
-        faults.append(explain(error))
-    share = scalar(estimator.validation)
+        faults.append(explain(error, _SKLEARN_NAMES))
+    share = scalar(estimator.validation_fraction)
     if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= float(share) < 1:
-        faults.append(f"validation must be a number in [0, 1); found {share!r}")
+        faults.append(f"validation_fraction must be a number in [0, 1); found {share!r}")
     wrong = fusion_faults(estimator.fusion, (estimator.calibrator,))
     if not wrong and CALIBRATORS[estimator.calibrator].fused:
         wrong = [f"calibrator {estimator.calibrator!r} is for experiments alone; choose another"]
@@ -158,7 +176,9 @@ def hold_out(
     if groups is not None:
         names = np.asarray([str(one) for one in groups.tolist()])
         if len(np.unique(names)) < 2:
-            raise InputError("groups must name two groups or more, so that one can be held out; or set validation=0")
+            raise InputError(
+                "groups must name two groups or more, so that one can be held out; or set validation_fraction=0"
+            )
         return by_group(rows, names, share, seed, *_STREAM)
     order = np.random.default_rng(seeding.derive_seed(seed, *_STREAM)).permutation(count)
     if labels is None:

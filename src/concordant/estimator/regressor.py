@@ -19,10 +19,14 @@ class MultimodalRegressor(RegressorMixin, MultimodalEstimator):  # type: ignore[
     X, parameters and attributes are those of `MultimodalClassifier`, but for what concerns classes. It is trained on
     the squared error of y in standard deviations; `score` is R squared.
 
+    Attributes:
+        target_mean_: mean of y in training, the answer where an instance has no modality.
+        target_std_: its standard deviation.
+
     >>> draws = np.random.default_rng(0)
     >>> y = draws.normal(size=120)
     >>> X = {"left": y[:, None] + draws.normal(size=(120, 3)), "right": y[:, None] + draws.normal(size=(120, 5))}
-    >>> MultimodalRegressor(random_state=0, steps=60).fit(X, y).predict(X).shape
+    >>> MultimodalRegressor(random_state=0, max_iter=60).fit(X, y).predict(X).shape
     (120,)
     """
 

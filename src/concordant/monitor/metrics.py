@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from concordant.errors import UsageError, foreign
+from concordant.errors import UsageError, foreign, needs_extra
 from concordant.monitor.alarm import KINDS
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> Non
         registry: None = prometheus_client's global one.
 
     Raises:
-        UsageError: prometheus_client is not installed, or the registry has a monitor's metrics already.
+        UsageError: the registry has a monitor's metrics already.
+        MissingExtraError: prometheus_client is not installed.
     """
     client = _client()
     try:
@@ -100,7 +101,8 @@ def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # no
         address: to listen on; "0.0.0.0" lets other machines in.
 
     Raises:
-        UsageError: prometheus_client is not installed, or the port cannot be had.
+        UsageError: the port cannot be had.
+        MissingExtraError: prometheus_client is not installed.
     """
     client = _client()
     registry = client.CollectorRegistry()
@@ -113,10 +115,6 @@ def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # no
 
 
 def _client() -> Any:  # noqa: ANN401 - a module
-    try:
+    with needs_extra("monitor", "metrics need"):
         import prometheus_client
-    except ImportError:
-        raise UsageError(
-            "metrics need prometheus_client, which is not installed: pip install 'concordant[monitor]'"
-        ) from None
     return prometheus_client

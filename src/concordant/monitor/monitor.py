@@ -25,7 +25,7 @@ from concordant.modalities import AUTO, LAYOUTS
 from concordant.monitor.alarm import Alarm
 from concordant.monitor.batches import alone, as_tensors, batches, is_rows, is_single, joined
 from concordant.monitor.evidence import Evidence, evidence_of
-from concordant.monitor.sequential import check_guarantee
+from concordant.monitor.sequential import Guarantee, check_guarantee
 from concordant.monitor.watch import Watch
 from concordant.robustness.predict import Model, calibration_of, call, device_of, evaluating, parameters_of
 from concordant.training.batches import Tensors
@@ -62,7 +62,7 @@ class Monitor:
         model: Model,
         *,
         rate: float = 1e-4,
-        guarantee: str = "run-length",
+        guarantee: Guarantee = "run-length",
         seed: int = 0,
         layouts: Mapping[str, str] | None = None,
     ) -> None:

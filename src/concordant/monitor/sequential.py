@@ -9,7 +9,7 @@ Axis letters: J tests, K bets of each; n clean scores.
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from concordant.errors import UsageError, shown
 
 Floats = NDArray[np.float64]
-GUARANTEES = ("run-length", "ever")
+Guarantee = Literal["run-length", "ever"]
 POWERS = np.array([0.05, 0.15, 0.3, 0.5, 0.75])  # (K,): bet k pays a p**(a - 1), which is 1 on average
 
 
@@ -100,14 +100,14 @@ def threshold(rate: float, guarantee: str, tests: int) -> float:
     return (2.0 if guarantee == "run-length" else 1.0) * tests / rate
 
 
-def check_guarantee(rate: float, guarantee: str) -> None:
+def check_guarantee(rate: float, guarantee: object) -> None:
     """Check a rate and the name of a guarantee.
 
     Raises:
         UsageError: says what was expected.
     """
-    if not isinstance(guarantee, str) or guarantee not in GUARANTEES:
-        raise UsageError(f"guarantee must be one of {', '.join(GUARANTEES)}; found {shown(guarantee)}")
+    if guarantee not in get_args(Guarantee):
+        raise UsageError(f"guarantee must be one of {', '.join(get_args(Guarantee))}; found {shown(guarantee)}")
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < 1:
         raise UsageError(
             "rate must lie between 0 and 1: false alarms per instance (run-length), or the chance of one ever (ever); "

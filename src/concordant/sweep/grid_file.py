@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from concordant.benchmarks.catalogue import BENCHMARKS, is_store, store_at, stored_as
 from concordant.data.archives import is_url, named_data
-from concordant.errors import ConcordantError, DataError, UsageError, explain, quoted
+from concordant.errors import DataError, UsageError, explain, needs_extra, quoted
 from concordant.files import read_yaml
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
@@ -26,7 +26,6 @@ from concordant.sweep.search import draw, read_space
 from concordant.training.config import Config, Recipe
 from concordant.training.methods import METHODS
 
-INSTALL = "pip install 'concordant[scale]'"
 CHOICES: dict[str, Registry[Any]] = {
     "benchmarks": BENCHMARKS,
     "fusions": FUSIONS,
@@ -151,9 +150,8 @@ def read_grid(path: Path) -> Grid:
         ConcordantError: PyYAML is not installed.
     """
     try:
-        values = read_yaml(path)
-    except ModuleNotFoundError:
-        raise ConcordantError(f"grid files need PyYAML, which is not installed: {INSTALL}") from None
+        with needs_extra("scale", "grid files need"):
+            values = read_yaml(path)
     except DataError as error:
         raise UsageError(f"the grid file {error}") from None
     if not isinstance(values, dict):

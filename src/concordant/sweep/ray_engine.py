@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import concordant
-from concordant.errors import ConcordantError, UsageError
-from concordant.sweep.grid_file import INSTALL, Resources
+from concordant.errors import ConcordantError, UsageError, needs_extra
+from concordant.sweep.grid_file import Resources
 from concordant.sweep.trial import Trial
 from concordant.training.provenance import cores, versions
 
@@ -48,10 +48,8 @@ class RayEngine:
             raise UsageError(f"--cpus must be 1 or more, the cores that are used; found {cpus}")
         # Ray reads this when it is imported; a running cluster has its own settings.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        try:
+        with needs_extra("scale", "concordant sweep needs"):
             import ray
-        except ModuleNotFoundError:
-            raise ConcordantError(f"concordant sweep needs Ray, which is not installed: {INSTALL}") from None
         self._ray = ray
         self.address, self.cpus = address, cpus
         self._opened = contextlib.ExitStack()

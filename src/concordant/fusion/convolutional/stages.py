@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant.encoders.resnet import frame_by_frame
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import UsageError, needs_extra
 from concordant.fusion.base import FeatureSpec, Fusion, Specs, Tensors, masked_mean
 from concordant.modalities import over, to_positions
 
@@ -149,12 +149,8 @@ class StagedFusion(Fusion):
 
 
 def _resnet_stage(inputs: int, width: int) -> nn.Module:
-    try:
+    with needs_extra("experiments", "ResNet stages need"):
         from transformers import ResNetConfig
         from transformers.models.resnet.modeling_resnet import ResNetStage
-    except ImportError:
-        raise ConcordantError(
-            "ResNet stages need transformers, which is not installed: pip install 'concordant[experiments]'"
-        ) from None
     stage: nn.Module = ResNetStage(ResNetConfig(layer_type="basic"), inputs, width, stride=2, depth=DEPTH)
     return stage
