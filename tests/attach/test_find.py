@@ -61,6 +61,45 @@ class Together(nn.Module):
         return self.head(torch.cat([self.encoders.a(a), self.drop(self.encoders.v(v))], 1))
 
 
+class Many(nn.Module):
+    """Many modalities, each with many submodules that could be tapped."""
+
+    def __init__(self, count):
+        super().__init__()
+        deep = lambda: nn.Sequential(*(nn.Linear(3, 3) for _ in range(8)))  # noqa: E731
+        self.encoders, self.head = nn.ModuleList(deep() for _ in range(count)), nn.Linear(3 * count, 2)
+
+    def forward(self, parts):
+        return self.head(torch.cat([encoder(x) for encoder, x in zip(self.encoders, parts, strict=True)], 1))
+
+
+class Biased(nn.Module):
+    """The text joins the image as steps of one sequence, and is used once more behind that, as a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.image, self.bias, self.head = (
+            nn.Embedding(9, 4),
+            nn.Linear(5, 4),
+            nn.Embedding(9, 4),
+            nn.Linear(4, 2),
+        )
+
+    def forward(self, text, image):
+        both = torch.cat([self.words(text), self.image(image)], 1)
+        return self.head(both.mean(1) + self.bias(text).mean(1))
+
+
+class Unread(Together):
+    """What is made of one modality does not reach the output."""
+
+    passes = 0
+
+    def forward(self, a, v):
+        Unread.passes += 1
+        return self.head(torch.cat([self.encoders.a(a), (self.drop(self.encoders.v(v)) > 99).float()], 1))
+
+
 def text(steps=7):
     return torch.randint(1, 9, (B, steps), generator=torch.Generator().manual_seed(0))
 
@@ -103,6 +142,19 @@ def test_auto_taps_of_a_plugin_use_its_first_batch():
     attached = fit_plugin(Together(), batches, "auto", steps=2)
     assert attached.taps == {"a": "encoders.a", "v": "drop"}
     assert "taps={'a': 'encoders.a', 'v': 'drop'}" in repr(attached)
+
+
+def test_a_modality_is_tapped_where_it_first_meets_another():
+    found = find_taps(Biased(), {"text": text(), "image": torch.randn(B, 6, 5)})
+    assert found[0].taps == {"text": "words", "image": "image"}
+
+
+def test_the_work_of_a_search_is_bounded():
+    found = find_taps(Many(9), ([torch.randn(B, 3) for _ in range(9)],))
+    assert [candidate.taps["parts_8"] for candidate in found[:2]] == ["encoders.8", "encoders.8.6"]
+    with pytest.raises(UsageError, match="does not depend on the feature of 'v'"):
+        find_taps(Unread(), (torch.randn(B, 3), torch.randn(B, 5)))
+    assert Unread.passes < 20  # a tap that the output does not depend on is tried once
 
 
 @pytest.mark.parametrize(

@@ -241,11 +241,11 @@ def _found(
     layout: WrittenLayout | Mapping[str, str],
 ) -> tuple[dict[str, Address], str | None, WrittenLayout | Mapping[str, str]]:
     """Return the taps of the best candidate of `find_taps`, its `at`, and its layout where none is given."""
-    from concordant.attach.find import find_taps
+    from concordant.attach.find import best_taps
 
     if example is None or at is not None:
         raise UsageError('taps="auto" needs an example, one batch of inputs, and no `at`')
-    best = find_taps(model, example)[0]
+    best = best_taps(model, example)
     return best.taps, best.at, best.layout if layout == AUTO else layout
 
 

@@ -19,6 +19,12 @@ from concordant.calibration.result import Calibration
 from concordant.errors import UsageError
 
 
+class UnusedTapError(UsageError):
+    """The model's output does not depend on the tapped feature of one modality, whatever the other taps are."""
+
+    modality = ""
+
+
 def call_with(model: Callable[..., Any], inputs: Any) -> Any:  # noqa: ANN401 - as the model's
     """Call a model or its method with a batch: a tuple by position, a dictionary by name, else as the only argument."""
     args, kwargs = as_inputs(inputs)
@@ -45,14 +51,19 @@ def try_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
             taps, method = cast("Mapping[str, Tap]", settings.taps), settings.method or "forward"
             layouts = resolve_layouts(core_of(used.model), taps, settings.layouts, as_inputs(example), method)
             used.settings = dataclasses.replace(settings, layouts=layouts)
-        with torch.no_grad():
-            call_with(used, example)
+        run_and_check(used, example)
         settings, built, known = used.settings, used.calibrator, used._known
-        if built is not None:
-            _check_used(used, example)
     attached.settings, attached._known = settings, known
     if built is not None and attached.calibrator is None:
         attached.calibrator = built.train(attached.training)
+
+
+def run_and_check(used: Attached, example: Any) -> None:  # noqa: ANN401
+    """Run a model that may change, and raise UsageError if its output does not depend on a tapped feature."""
+    with torch.no_grad():
+        call_with(used, example)
+    if used.calibrator is not None:
+        _check_used(used, example)
 
 
 def _check_used(used: Attached, example: Any) -> None:  # noqa: ANN401
@@ -86,11 +97,13 @@ def _check_used(used: Attached, example: Any) -> None:  # noqa: ANN401
             tap = used.settings.taps[name]
             matter = _elements_that_matter(used.model, tap, example) if isinstance(tap, Tap) else []
             written = repr(tap.written) if isinstance(tap, Tap) else f"the argument {tap!r}"
-            raise UsageError(
+            error = UnusedTapError(
                 f"the model's output does not depend on the feature of {name!r} at {written}, so its calibration would "
                 f"change nothing; tap {' or '.join(map(repr, matter)) or 'another submodule'}"
                 + (", which it depends on" if matter else "")
             )
+            error.modality = name
+            raise error
 
 
 def _elements_that_matter(model: nn.Module, tap: Tap, example: Any) -> list[str]:  # noqa: ANN401
@@ -130,10 +143,10 @@ def suggesting(model: nn.Module, example: Any) -> Iterator[None]:  # noqa: ANN40
     except UsageError as error:
         if example is None:
             raise
-        from concordant.attach.find import find_taps
+        from concordant.attach.find import best_taps
 
         try:
-            best = find_taps(model, example)[0]
+            best = best_taps(model, example)
         except UsageError:
             raise error from None
         at = "" if best.at is None else f", at={best.at!r}"

@@ -6,6 +6,7 @@ instances are, and where modalities meet. Names of classes play no part.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
 from collections import Counter
@@ -20,7 +21,7 @@ from concordant.attach import attach
 from concordant.attach.arguments import parameters_of
 from concordant.attach.axes import Probe, probe
 from concordant.attach.containers import Path, at_path, elements_of
-from concordant.attach.example import as_inputs, try_example
+from concordant.attach.example import UnusedTapError, as_inputs, run_and_check
 from concordant.attach.taps import check_taps, core_of, read_tap
 from concordant.attach.tracing import Inputs, untouched
 from concordant.errors import ConcordantError, UsageError, shown
@@ -130,6 +131,16 @@ def find_taps(model: nn.Module, example: Any, inputs: Mapping[str, Any] | None =
     >>> found[0].taps, found[0].layout
     ({'sound': 'audio', 'film': 'visual'}, {'sound': 'bd', 'film': 'bdt'})
     """
+    return _found(model, example, inputs, _KEPT)
+
+
+def best_taps(model: nn.Module, example: Any) -> TapCandidate:  # noqa: ANN401
+    """Return the first candidate of `find_taps`, without a look for others."""
+    return _found(model, example, None, 1)[0]
+
+
+def _found(model: nn.Module, example: Any, inputs: Mapping[str, Any] | None, kept: int) -> TapCandidates:  # noqa: ANN401
+    """Return the first candidates that a calibrator can be attached to, `kept` at most; errors are `find_taps`'."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module; found {type(model).__name__}")
     core, given = core_of(model), as_inputs(example)
@@ -142,13 +153,23 @@ def find_taps(model: nn.Module, example: Any, inputs: Mapping[str, Any] | None =
                 f"the example has fewer than two modalities that the model reads ({', '.join(names) or 'none'}); name "
                 'them by `inputs`, such as {"text": ["input_ids"], "image": ["pixel_values"]}'
             )
-        good, last = [], None
-        for candidate in itertools.islice(_candidates(core, given, groups, found, names), _TRIED):
-            fault = _fault(used, candidate, example)
-            last = fault or last
-            if fault is None:
+        good: list[TapCandidate] = []
+        last, unused = "", set[tuple[str, TapPoint]]()
+        candidates = _candidates(core, given, groups, found, names)
+        sound = (one for one in candidates if not unused.intersection(one.points.items()))
+        for candidate in itertools.islice(sound, _TRIED):
+            try:
+                _attempt(used, candidate, example)
+            except UnusedTapError as error:
+                last = str(error)
+                unused.add((error.modality, candidate.points[error.modality]))
+            except ConcordantError as error:
+                last = str(error)
+            except Exception as error:
+                last = f"{type(error).__name__}: {error}".split("\n")[0]
+            else:
                 good.append(candidate)
-            if len(good) == _KEPT:
+            if len(good) == kept:
                 break
     if not good:
         raise UsageError(
@@ -251,8 +272,8 @@ def _candidates(
 ) -> Iterator[TapCandidate]:
     """Yield combinations of taps, best first, then the model's inputs."""
     ranked = {name: _ranked(found, name) for name in names}
-    orders = itertools.product(*(range(min(len(points), 8)) for points in ranked.values()))
-    for order in sorted(orders, key=lambda order: (sum(order), max(order))):
+    orders = _orders([min(len(points), 8) for points in ranked.values()])
+    for order in itertools.islice(orders, 25 * _TRIED):
         points = {name: ranked[name][number] for name, number in zip(names, order, strict=True)}
         try:
             check_taps(core, {name: read_tap(point.tap, name) for name, point in points.items()})
@@ -268,6 +289,20 @@ def _candidates(
             points[name] = TapPoint(address, BY_AXES[x.dim()], tuple(x.shape), where[0][1] if where else "", False)
     if len(points) == len(names):
         yield TapCandidate(points, at="")
+
+
+def _orders(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield one index per size, those of the smallest sum first, then those of the smallest maximum."""
+    first = (0,) * len(sizes)
+    waiting, known = [(0, 0, first)] if all(sizes) else [], {first}
+    while waiting:
+        total, _, order = heapq.heappop(waiting)
+        yield order
+        for axis, size in enumerate(sizes):
+            after = (*order[:axis], order[axis] + 1, *order[axis + 1 :])
+            if after[axis] < size and after not in known:
+                known.add(after)
+                heapq.heappush(waiting, (total + 1, max(after), after))
 
 
 def _ranked(found: Probe, name: str) -> list[TapPoint]:
@@ -286,6 +321,7 @@ def _ranked(found: Probe, name: str) -> list[TapPoint]:
         some,
         key=lambda n: (
             n not in every,
+            n not in (ways[0][0].through or ()),  # the first meeting, where the modality is joined, before later uses
             taken[id(found.trace.points[n].value)] != n,
             found.trace.points[n].value.shape[-1:] == (1,),
             -n,
@@ -302,12 +338,6 @@ def _ranked(found: Probe, name: str) -> list[TapPoint]:
     return points
 
 
-def _fault(used: nn.Module, candidate: TapCandidate, example: Any) -> str | None:  # noqa: ANN401
-    """Return why a calibrator cannot be attached there; None = it can."""
-    try:
-        try_example(attach(used, candidate.taps, at=candidate.at, layout=candidate.layout, seed=0), example)
-    except ConcordantError as error:
-        return str(error)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}".split("\n")[0]
-    return None
+def _attempt(used: nn.Module, candidate: TapCandidate, example: Any) -> None:  # noqa: ANN401
+    """Attach a calibrator to a copy of the model and run it, which changes the copy; raise what goes wrong."""
+    run_and_check(attach(used, candidate.taps, at=candidate.at, layout=candidate.layout, seed=0), example)
