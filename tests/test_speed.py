@@ -112,16 +112,16 @@ def test_ratios_are_over_the_twin_without_a_calibrator(phase):
 
 def test_every_fusion_is_measured_in_both_presets_but_the_largest():
     whole = speed._plan(False, "cpu")
-    large = {(fusion, "paper") for fusion in ("mbt", "perceiver")}
-    large |= {(name, "paper") for name in FUSIONS if FUSIONS[name].setting == "convolutional"}
+    large = {(fusion, "medium") for fusion in ("mbt", "perceiver")}
+    large |= {(name, "medium") for name in FUSIONS if FUSIONS[name].setting == "convolutional"}
     pairs = {(fusion, preset) for fusion, _, preset, _ in whole}
-    assert pairs == {(fusion, preset) for fusion in FUSIONS for preset in ("small", "paper")} - large
+    assert pairs == {(fusion, preset) for fusion in FUSIONS for preset in ("small", "medium")} - large
     assert ("mult", UNALIGNED, "small", NEAREST) in whole
     everyone = next(names for fusion, _, preset, names in whole if (fusion, preset) == ("lf-dnn", "small"))
     assert {"none", "self", "joint", "gmu", "aecf", "evidential", "context"} <= set(everyone)
     (first, second) = speed.too_large()
-    assert first == "overhead, mbt, paper (a model of 255 million parameters)"
-    assert second.startswith("overhead, perceiver, paper")
+    assert first == "overhead, mbt, medium (a model of 255 million parameters)"
+    assert second.startswith("overhead, perceiver, medium")
     assert {fusion for fusion, *_ in speed._plan(True, "cpu")} == {"lf-dnn", "mult", "concat"}
     assert len(speed._plan(False, "cuda")) == len(FUSIONS)
 

@@ -186,7 +186,7 @@ def _plan(quick: bool, device: str) -> list[tuple[str, Setting, str, Sequence[st
     """Return fusions with inputs, preset and calibrators.
 
     On a CPU every calibrator is measured before the small presets of vectors and sequences; the contextual one and its
-    nearest rival before the published sizes, and before ResNet-18, where a turn takes seconds.
+    nearest rival before the medium sizes, and before ResNet-18, where a turn takes seconds.
     """
     if device != "cpu":
         names = ("lf-dnn", "concat") if quick else tuple(FUSIONS)
@@ -199,14 +199,14 @@ def _plan(quick: bool, device: str) -> list[tuple[str, Setting, str, Sequence[st
         heavy = setting is AUDIO_VISUAL
         found.append((fusion, setting, "small", NEAREST if heavy else fitting(fusion)))
         if not heavy and parameters_of(fusion) <= LARGEST:
-            found.append((fusion, setting, "paper", NEAREST))
-    return [*found, *(("mult", UNALIGNED, preset, NEAREST) for preset in ("small", "paper"))]
+            found.append((fusion, setting, "medium", NEAREST))
+    return [*found, *(("mult", UNALIGNED, preset, NEAREST) for preset in ("small", "medium"))]
 
 
 def too_large() -> list[str]:
-    """Return one line per published size that is not measured."""
+    """Return one line per medium size that is not measured."""
     return [
-        f"overhead, {fusion}, paper (a model of {parameters_of(fusion) / 1e6:.0f} million parameters)"
+        f"overhead, {fusion}, medium (a model of {parameters_of(fusion) / 1e6:.0f} million parameters)"
         for fusion in FUSIONS
         if parameters_of(fusion) > LARGEST
     ]
@@ -229,7 +229,7 @@ def measure(
     Args:
         setting: inputs.
         fusion: name.
-        preset: "small" or "paper", the size of the fusion.
+        preset: "small", "medium" or "published", the size of the fusion.
         calibrators: names; None = all that fit. "none" is always among them.
         phase: "train" or "inference".
         device: where.
@@ -302,7 +302,7 @@ def parameters_of(fusion: str) -> int:
     """Return the number of parameters of the published size without a calibrator; no memory is allocated for it."""
     with torch.device("meta"):
         setting = BY_FUSION[FUSIONS[fusion].setting]
-        model = models_of(setting, fusion, ["none"], preset="paper", device="meta")["none"]
+        model = models_of(setting, fusion, ["none"], preset="medium", device="meta")["none"]
     return sum(parameter.numel() for parameter in model.parameters())
 
 

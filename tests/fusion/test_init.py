@@ -231,7 +231,7 @@ def test_torch_export_gives_equal_logits(fusion):
 
 
 @every_fusion
-def test_the_paper_s_preset_gives_logits(fusion):
+def test_the_medium_preset_gives_logits(fusion):
     if fusion in ("mbt", "perceiver"):
         pytest.skip("hundreds of MB: counted by the catalogue, on the meta device")
     specs = {"a": FeatureSpec(6, LAYOUTS["bchw"]), "b": FeatureSpec(6, LAYOUTS["btd"])}

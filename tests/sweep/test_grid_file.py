@@ -19,7 +19,7 @@ fusions: [concat, concat@pooled]
 calibrators: [none, context]
 methods: [none, ogm-ge]
 seeds: 3
-preset: paper
+preset: medium
 recipe: {steps: 40}
 search:
   budget: 12
@@ -33,7 +33,7 @@ retries: 1
     assert grid.fusions == ("concat", "concat@pooled")
     assert grid.methods == ("none", "ogm-ge")
     assert grid.calibrators == ("none", "context")
-    assert (grid.seeds, grid.preset, grid.recipe, grid.retries) == (3, "paper", {"steps": 40}, 1)
+    assert (grid.seeds, grid.preset, grid.recipe, grid.retries) == (3, "medium", {"steps": 40}, 1)
     assert grid.resources == Resources(cpus=2, gpus=0.5)
     assert grid.search is not None
     assert (grid.search.budget, grid.search.seeds, set(grid.search.space)) == (12, 1, {"learning_rate", "dropout"})

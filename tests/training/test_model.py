@@ -57,13 +57,13 @@ def test_before_training_every_calibrator_gives_the_twins_logits(task, variant):
     assert torch.equal(model(batch.inputs).logits, twin(batch.inputs).logits)
 
 
-@pytest.mark.parametrize("preset", ["small", "paper"])
+@pytest.mark.parametrize("preset", ["small", "medium"])
 @pytest.mark.parametrize("name", ["concat", "mmtm", "lf-lstm", "tfn", "mult"])
 def test_a_preset_chooses_the_fusion_s_arguments(task, name, preset):
     config = make_config("digits", fusion=name, preset=preset, recipe={"width": 8, "dropout": 0.3})
     model = build_model(task, config, Variant("context", True), 0)
     entry = FUSIONS[name]
-    options = {**entry.small, "dropout": 0.3} if preset == "small" else {}
+    options = {**(entry.small if preset == "small" else {}), "dropout": 0.3}
     same = entry.build(model.fusion.specs, classes=10, **options)
     shapes = {key: value.shape for key, value in same.state_dict().items()}
     assert {key: value.shape for key, value in model.fusion.state_dict().items()} == shapes

@@ -70,7 +70,10 @@ Method = Annotated[
     ),
 ]
 Preset = Annotated[
-    str, typer.Option(help="Sizes of the fusion: small, or paper (as published).", rich_help_panel=TRAINING)
+    str,
+    typer.Option(
+        help="Sizes of the fusion: small, medium, or published (docs/compare.md has which).", rich_help_panel=TRAINING
+    ),
 ]
 Encoders = Annotated[
     str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.", rich_help_panel=TRAINING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from concordant.encoders.base import Encoder
+from concordant.encoders.input import InputEncoder, MeanEncoder
 from concordant.encoders.map import FilmEncoder, FilmMapEncoder, MapEncoder
 from concordant.encoders.resnet import ResNetEncoder
 from concordant.encoders.sequence import SequenceEncoder
@@ -16,14 +17,16 @@ __all__ = [
     "Encoder",
     "FilmEncoder",
     "FilmMapEncoder",
+    "InputEncoder",
     "MapEncoder",
+    "MeanEncoder",
     "ResNetEncoder",
     "SequenceEncoder",
     "VectorEncoder",
     "build_encoder",
 ]
 
-KINDS = ("small", "resnet18")
+KINDS = ("small", "resnet18", "input", "mean")
 MAPS = ("bchw", "bcthw")  # layouts of a ResNet-18; other layouts have one kind of encoder only
 
 
@@ -44,7 +47,8 @@ def build_encoder(
         shape: the shape of one instance, without the batch axis: (D,), (T, D), (C, H, W) or (C, T, H, W).
         size: number of features; 64 as in the published baselines of this size.
         dropout: on the features, in training.
-        kind: "small", or "resnet18" for maps and films.
+        kind: "small"; "resnet18" for maps and films; for vectors and sequences "input", which changes nothing, or
+            "mean" over time.
         maps: keep the maps of films, for convolutional fusions; otherwise each frame becomes a vector.
         stages: number of stages of a ResNet-18 that are kept, 1 to 4.
 
@@ -56,6 +60,12 @@ def build_encoder(
     """
     if kind not in KINDS:
         raise UsageError(f"unknown kind of encoder {kind!r}; choose from: {', '.join(KINDS)}")
+    if kind in ("input", "mean"):
+        if layout not in ("bd", "btd"):
+            raise UsageError(f"this fusion as published reads vectors and sequences (bd, btd); found layout {layout!r}")
+        if layout == "btd" and kind == "mean":
+            return MeanEncoder(inputs=shape[-1])
+        return InputEncoder(inputs=shape[-1], layout=layout)
     if layout == "bd":
         return VectorEncoder(inputs=shape[0], size=size, dropout=dropout)
     if layout == "btd":

@@ -125,11 +125,26 @@ def _parameters(module: type) -> list[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A fusion as its paper or the reference code has it, from the inputs on.
+
+    Args:
+        build: the class; takes feature specs of the inputs and keyword arguments with the published defaults.
+        recipe: fields of the recipe that differ from the usual ones.
+        steps: the modalities whose steps it reads; of the others it gets the mean over time.
+    """
+
+    build: type[Fusion]
+    recipe: Mapping[str, Any]
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FusionEntry:
     """A fusion that an experiment can choose.
 
     Args:
-        build: the class; takes feature specs and keyword arguments, whose defaults are the paper's.
+        build: the class; takes feature specs and keyword arguments, whose defaults are of the paper's order.
         setting: the inputs it was designed for: "vector", "sequence" or "convolutional".
         summary: one line.
         paper: authors, venue and year.
@@ -141,6 +156,7 @@ class FusionEntry:
         late: each modality stays a vector of its own until the end, so a decision can be made for each.
         head: one head follows one vector of all modalities.
         stages: with ResNet-18 streams, how many of the four stages precede the first exchange between modalities.
+        published: the preset of this name; None = there is none.
     """
 
     build: type[Fusion]
@@ -153,6 +169,7 @@ class FusionEntry:
     late: bool = False
     head: bool = True
     stages: int = 4
+    published: Published | None = None
 
 
 FUSIONS: Registry[FusionEntry] = Registry("fusion")

@@ -85,7 +85,7 @@ class Grid(_Frozen):
         protocol: how benchmarks are split; None = the first protocol of each.
         modalities: names of those used; None = all.
         calibrate: point of calibration; None = the first point of each fusion.
-        preset: sizes of the fusions, "small" or "paper".
+        preset: sizes of the fusions: "small", "medium" or "published".
         encoders: "small" or "resnet18".
         recipe: fields that differ from the recipe of each benchmark.
         search: of the recipe, before the runs; None = no search.
@@ -101,7 +101,7 @@ class Grid(_Frozen):
     protocol: str | None = None
     modalities: tuple[str, ...] | None = None
     calibrate: str | None = None
-    preset: Literal["small", "paper"] = "small"
+    preset: Literal["small", "medium", "published"] = "small"
     encoders: Literal["small", "resnet18"] = "small"
     recipe: dict[str, Any] = Field(default_factory=dict)
     search: Search | None = None

@@ -147,7 +147,8 @@ class Config(BaseModel):
         modalities: some of the benchmark's; a single one goes with "none" only.
         calibrate: position of the calibrator, one of the fusion's points: "features", or for convolutional
             fusions "maps" (before pooling) and, in some, "pooled".
-        preset: sizes of the fusion: "small" trains on two cores, "paper" has the published ones.
+        preset: sizes of the fusion: "small" trains on two cores, "medium" has widths of the papers' order;
+            "published", which some fusions have, is the model and the recipe of the paper or its reference code.
         encoders: "small" ones for small inputs, or "resnet18" for images, spectrograms, depth and frames.
         method: how the modalities' training is balanced, one of `concordant list methods`.
         recipe: how each run is trained.
@@ -163,7 +164,7 @@ class Config(BaseModel):
     protocol: str
     modalities: tuple[str, ...] = Field(min_length=1)
     calibrate: str
-    preset: Literal["small", "paper"] = "small"
+    preset: Literal["small", "medium", "published"] = "small"
     encoders: Literal["small", "resnet18"] = "small"
     method: str = "none"
     recipe: Recipe = Recipe()
@@ -201,6 +202,10 @@ class Config(BaseModel):
             entry, count = FUSIONS[self.fusion], len(self.modalities)
             if entry.most is not None and count > entry.most:
                 faults.append(f"{self.fusion} joins at most {entry.most} modalities; found {count}")
+            if self.preset == "published" and entry.published is None:
+                faults.append(
+                    f"{self.fusion} has no published preset ({', '.join(_published())} has one); choose small or medium"
+                )
             if self.calibrate not in entry.points:
                 faults.append(
                     f"{self.fusion} can be calibrated at {' or '.join(entry.points)}; found {self.calibrate!r}"
@@ -249,7 +254,12 @@ def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
     given = {name: value for name, value in fields.items() if value is not None}
     fusion, protocol = given.get("fusion", entry.fusion), given.get("protocol", entry.protocols[0])
     recipe, own = dict(entry.recipe_for(protocol)) if protocol in entry.protocols else {}, given.get("recipe", {})
-    if own.get("epochs") is not None:
+    if given.get("preset") == "published" and fusion in FUSIONS:
+        published = FUSIONS[fusion].published
+        recipe |= {} if published is None else published.recipe
+    if "steps" in own:
+        recipe.pop("epochs", None)
+    elif {"epochs"} & {*recipe, *own}:
         recipe.pop("steps", None)
     values = {
         "benchmark": benchmark,
@@ -289,6 +299,8 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
     usual: dict[str, Any] = Recipe().model_dump()
     if values["benchmark"] in BENCHMARKS:
         usual |= BENCHMARKS[values["benchmark"]].recipe_for(str(values["protocol"]))
+    if values.get("preset") == "published":
+        usual |= FUSIONS[str(values["fusion"])].published.recipe
     for key, value in values["recipe"].items():
         if key in OPTIONS and (key in ("steps", "epochs") or value != usual[key]):
             words += [OPTIONS[key], f"{value:g}" if isinstance(value, float) else str(value)]
@@ -324,6 +336,10 @@ def fusion_faults(fusion: str, calibrators: Sequence[str]) -> list[str]:
             "choose another fusion"
         )
     return faults
+
+
+def _published() -> list[str]:
+    return [name for name in FUSIONS if FUSIONS[name].published is not None]
 
 
 def _unknown(kind: str, names: Sequence[Any], choices: Registry[Any] | tuple[str, ...]) -> list[str]:

@@ -9,7 +9,7 @@ Shapes: inputs in their layouts, batch first; logits (B, C), or (2B, C) with a p
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from concordant.fusion import FUSIONS, FeatureSpec, Fusion
 from concordant.fusion.base import head_width, scaled_head
 from concordant.modalities import LAYOUTS, ModalityBatch
 from concordant.rivals import CALIBRATORS, CalibratorEntry
+from concordant.training.batches import Tensors
 from concordant.training.config import Config, Recipe, Variant
 
 EXTRACTED = 0.2  # weight of the unimodal loss on extracted features
@@ -102,6 +103,19 @@ class MultimodalModel(nn.Module):
         known = with_masks({} if present is None else present, encoded_masks)
         features, left = self.fusion.encode(encoded, encoded_masks, known)
         return self.calibrator.gather(features, left, known)
+
+    def prepared(self, split: Tensors) -> Tensors:
+        """Return a split with the encoders applied that have no weights, which then change it no more.
+
+        Args:
+            split: in memory, on the encoders' device.
+        """
+        inputs, masks = dict(split.inputs), dict(split.masks)
+        for name, encoder in self.encoders.items():
+            if next(encoder.parameters(), None) is None:
+                inputs[name], mask = encoder(inputs[name], masks.pop(name, None), split.present.get(name))
+                masks |= {} if mask is None else {name: mask}
+        return replace(split, inputs=inputs, masks=masks)
 
     def calibrate_and_fuse(
         self,
@@ -180,10 +194,11 @@ def assemble(
         real: the targets are real numbers.
         seed: of the initial weights.
         at: the point of the fusion where the calibrator stands; None = its first.
-        preset: sizes of the fusion, "small" or "paper".
-        encoders: "small" or "resnet18".
+        preset: sizes of the fusion: "small", "medium" or "published".
+        encoders: "small" or "resnet18"; a published model has its own.
     """
     entry, method = FUSIONS[fusion], CALIBRATORS[calibrator]
+    published = entry.published if preset == "published" else None
     built: dict[str, Encoder] = {}
     for name, (layout, shape) in inputs.items():
         with seeding.scope(seed, "encoder", name):
@@ -192,17 +207,16 @@ def assemble(
                 shape,
                 size=recipe.width,
                 dropout=recipe.dropout,
-                kind=encoders,
+                kind=encoders if published is None else "input" if name in published.steps else "mean",
                 maps=entry.setting == "convolutional",
                 stages=entry.stages,
             )
     specs = {name: FeatureSpec(encoder.size, LAYOUTS[encoder.feature_layout]) for name, encoder in built.items()}
-    # The published preset keeps its own dropout.
-    chosen: dict[str, Any] = {**entry.small, "dropout": recipe.dropout} if preset == "small" else {}
+    chosen: dict[str, Any] = {**(entry.small if preset == "small" else {}), "dropout": recipe.dropout}
     if len(entry.points) > 1:
         chosen["at"] = entry.points[0] if at is None else at
     with seeding.scope(seed, "fusion", fusion):
-        joined = entry.build(specs, classes=outputs, **chosen)
+        joined = (entry if published is None else published).build(specs, classes=outputs, **chosen)
     layouts = [layout for layout, _ in inputs.values()]
     options = {
         **class_options(method, None if real else outputs, layouts),

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+def _fixed(model: MultimodalModel, split: AnyTensors) -> AnyTensors:
+    """Return a split with what is computed without weights, if it is in memory."""
+    return model.prepared(split) if isinstance(split, Tensors) else split
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained run.
@@ -131,7 +136,7 @@ def train(
         schedule=recipe.schedule,
     )
     optimizer = fabric.setup_optimizers(plain)
-    data, valid = open_tensors(task.train).to(fabric.device), open_tensors(task.valid).to(fabric.device)
+    data, valid = (_fixed(model, open_tensors(split).to(fabric.device)) for split in (task.train, task.valid))
     rank = fabric.global_rank
     chunks = split_batch(size, chunks=devices.accumulate, rank=rank, size=fabric.world_size)
     own = ("perturbations",) if rank == 0 or devices.across == "gather" else ("perturbations", rank)
