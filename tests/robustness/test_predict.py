@@ -9,19 +9,29 @@ import torch
 from torch import nn
 
 from concordant import attach
+from concordant.benchmarks.catalogue import prepare
 from concordant.errors import UsageError
-from concordant.robustness.conditions import removal
+from concordant.robustness.conditions import removal, run_conditions
 from concordant.robustness.own_data import as_split
 from concordant.robustness.predict import (
     FromFeatures,
     _free_heap,
     _trim,
+    evaluating,
     feature_layouts,
     features_of,
     parameters_of,
     predict,
+    predictor,
 )
+from concordant.training.config import Variant, make_config
+from concordant.training.model import build_model
 from concordant.training.runs import open_runs
+
+
+@pytest.fixture(scope="module")
+def task():
+    return prepare("digits", seed=0)
 
 
 def some_split(count=10, **more):
@@ -203,3 +213,47 @@ def test_another_c_library_is_left_alone(monkeypatch, error):
     _free_heap()
     assert _trim() is None
     _trim.cache_clear()
+
+
+def counted(model):
+    """Count the rows that each encoder sees."""
+    seen = dict.fromkeys(model.encoders, 0)
+
+    def count(name):
+        return lambda _, given: seen.__setitem__(name, seen[name] + len(given[0]))
+
+    for name, encoder in model.encoders.items():
+        encoder.register_forward_pre_hook(count(name))
+    return seen
+
+
+@pytest.mark.parametrize("fusion", ["concat", "mbt", "lf-lstm", "mmtm"])
+def test_only_what_a_condition_changes_is_encoded_again(task, fusion):
+    config = make_config("digits", fusion=fusion, recipe={"width": 8})
+    model = build_model(task, config, Variant("context", True), 0).eval()
+    split = task.test
+    conditions = list(run_conditions(split, task.layouts, 0))
+    seen = counted(model)
+    with evaluating(model):
+        ask = predictor(model, split, conditions=len(conditions))
+        assert all(count <= len(split) + 1 for count in seen.values())
+        for condition in conditions:
+            changed, perturbed = condition.change(split, None)
+            before, expected = dict(seen), predict(model, changed)
+            seen.update(before)
+            found = ask(changed)
+            for column, name in enumerate(split.inputs):
+                assert seen[name] - before[name] <= perturbed[:, column].sum()
+            for field in ("logits", "reliability", "clean"):
+                np.testing.assert_allclose(getattr(found, field), getattr(expected, field), rtol=1e-5, atol=1e-6)
+            assert np.array_equal(found.present, expected.present)
+            assert np.array_equal(found.predictions(), expected.predictions())
+
+
+def test_features_that_take_too_much_memory_are_not_kept(task, monkeypatch):
+    model = build_model(task, make_config("digits", recipe={"width": 8}), Variant("context", True), 0).eval()
+    monkeypatch.setattr("concordant.robustness.predict.KEPT_BYTES", 1000)
+    seen = counted(model)
+    with evaluating(model):
+        predictor(model, task.test, conditions=3)
+    assert set(seen.values()) == {1}

@@ -18,10 +18,14 @@ class Telling(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.calibrator, self.told = nn.Identity(), []
+        self.calibrator, self.told, self.encoded = nn.Identity(), [], 0
 
-    def forward(self, inputs, masks, present, *, perturbation, generator):
-        x = inputs["a"]
+    def encode(self, inputs, masks, present):
+        self.encoded += len(inputs["a"])
+        return SimpleNamespace(features=inputs)
+
+    def calibrate_and_fuse(self, batch, *, perturbation, generator):
+        x = batch.features["a"]
         if perturbation is not None:
             sign = torch.where(torch.rand(len(x), 1, generator=generator) < 0.3, -1.0, 1.0)
             x = torch.cat([x, sign * x])
@@ -69,6 +73,7 @@ def test_with_perturbations_it_is_the_mean_over_both_halves_of_all_copies(chunk,
         start = place % (len(model.told) // VALIDATION_COPIES) * chunk
         values.append(right(logits, valid.labels[start : start + chunk].repeat(2), kind))
     values = np.concatenate(values)
+    assert model.encoded == 23  # once for all copies
     assert len(values) == 2 * VALIDATION_COPIES * 23
     assert values.mean() < right(valid.inputs["a"], valid.labels, kind).mean()
     assert score == pytest.approx(values.mean(), abs=1e-6)

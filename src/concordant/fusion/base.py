@@ -91,7 +91,7 @@ class Fusion(nn.Module):
     def encode(self, features: Tensors, masks: Tensors, present: Tensors) -> Encoded:
         """Return the features as `meeting` describes them, and their masks; by default unchanged.
 
-        Rows of absent modalities may have any values.
+        Rows of absent modalities may have any values. Some of the modalities may be given alone.
         """
         return dict(features), dict(masks)
 

@@ -23,7 +23,7 @@ from concordant.errors import DataError, UsageError
 from concordant.files import check_size, reading, write_atomically
 from concordant.robustness.conditions import CLEAN, RUN, Condition, clean
 from concordant.robustness.detection import detection
-from concordant.robustness.predict import Model, evaluating, joined, predict
+from concordant.robustness.predict import Model, evaluating, joined, predictor
 from concordant.statistics.bootstrap import Outcomes
 from concordant.statistics.comparisons import Correct
 from concordant.training.config import Variant
@@ -95,7 +95,7 @@ class Answers:
 def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answers:
     """Run a model once under each condition.
 
-    A split that is too large for memory is read once, in chunks.
+    A split that is too large for memory is read once, in chunks; encoders run on what a condition changes alone.
 
     Args:
         model: a module or any callable, see `concordant.robustness.predict`.
@@ -107,9 +107,10 @@ def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> 
     found: dict[str, list[Answer]] = {one.name: [] for one in wanted}
     with evaluating(model):
         for number, chunk in enumerate(split.chunks()):
+            ask = predictor(model, chunk, conditions=len(wanted))
             for condition in wanted:
                 changed, perturbed = condition.change(chunk, None if isinstance(split, Split) else number)
-                given = predict(model, changed)
+                given = ask(changed)
                 outputs = given.logits.shape[1]
                 best = torch.from_numpy(given.logits).softmax(1).max(1)
                 prediction = given.predictions(real=True).copy() if real else best.indices.numpy()

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,8 +26,9 @@ from concordant.attach.taps import core_of, wrapped
 from concordant.attach.wrapper import Attached
 from concordant.data.split import AnySplit, Floats, Split
 from concordant.errors import UsageError
-from concordant.training.batches import Tensors, open_tensors, to_tensors
+from concordant.training.batches import Tensors, open_tensors, slices, to_tensors
 from concordant.training.model import MultimodalModel, Output
+from concordant.training.validation import KEPT_BYTES
 
 BATCH = 512
 LARGE = 8 << 20  # bytes of inputs above which freed memory is worth a call to the C library
@@ -208,22 +209,89 @@ def _trim() -> Callable[[int], int] | None:
     return found
 
 
+def predictor(model: Model, split: Split, *, conditions: int) -> Callable[[Split], Predictions]:
+    """Return `predict` for changed copies of a split, which runs encoders on what has changed alone.
+
+    Of a model of `concordant run`, features of the split are kept if they take at most 256 MiB. Where a modality of a
+    copy is present and differs, its rows are encoded again; encoders look at each row by itself in evaluation.
+
+    Args:
+        model: in evaluation mode.
+        split: in memory.
+        conditions: the number of copies.
+    """
+    if not isinstance(model, MultimodalModel) or conditions < 2 or not len(split):
+        return partial(predict, model)
+    one = _encoded(model, split, np.arange(1))[0]
+    if sum(x.nbytes for x in one.values()) * len(split) > KEPT_BYTES:
+        return partial(predict, model)
+    known = _encoded(model, split, np.arange(len(split)))
+    return partial(_predict_changed, model, split, known)
+
+
+def _encoded(
+    model: MultimodalModel, split: Split, rows: NDArray[np.int64], names: Collection[str] | None = None
+) -> tuple[dict[str, Tensor], ...]:
+    """Return features, masks and presence of some rows and modalities, with presence as the split has none absent."""
+    data, device = to_tensors(split), device_of(model)
+    found: tuple[dict[str, list[Tensor]], ...] = ({}, {}, {})
+    for some in slices(len(rows), BATCH):
+        batch = data.take(torch.from_numpy(rows[some])).to(device)
+        inputs = {name: x for name, x in batch.inputs.items() if names is None or name in names}
+        for kept, part in zip(found, model.encode_some(inputs, batch.masks), strict=True):
+            for name, x in part.items():
+                kept.setdefault(name, []).append(x)
+    return tuple({name: torch.cat(parts) for name, parts in kept.items()} for kept in found)
+
+
+def _predict_changed(
+    model: MultimodalModel, split: Split, known: tuple[dict[str, Tensor], ...], changed: Split
+) -> Predictions:
+    features, masks, has = (dict(one) for one in known)
+    for name, x in changed.inputs.items():
+        if x is split.inputs[name]:
+            continue
+        differs = (x != split.inputs[name]).reshape(len(x), -1).any(1) & changed.present.get(name, np.True_)
+        rows = np.flatnonzero(differs)
+        if len(rows):
+            new = _encoded(model, changed, rows, (name,))[0][name]
+            features[name] = features[name].index_copy(0, torch.from_numpy(rows).to(new.device), new)
+    present = {name: torch.from_numpy(x).to(device_of(model)) for name, x in changed.present.items()}
+    here = {
+        name: present[name] & has[name] if name in present and name in has else one
+        for name, one in (has | present).items()
+    }
+    found = []
+    for some in slices(len(changed), BATCH):
+        batch = model.calibrator.gather(
+            *({name: x[some] for name, x in part.items()} for part in (features, masks, here))
+        )
+        found.append(
+            _predictions(model, model.calibrate_and_fuse(batch), len(batch.present), {}, tuple(changed.inputs))
+        )
+    return joined(found)
+
+
 def _batches(model: Model, split: Split, batch: int) -> Iterator[Predictions]:
     device = device_of(model)
     for some in to_tensors(split).chunks(batch):
         some = some.to(device)
-        out = call(model, some)
-        reliability, present = _reliability(model, out)
-        if present is None:
-            always = torch.ones(len(some), dtype=torch.bool)
-            present = torch.stack([some.present.get(name, always).cpu() for name in split.inputs], 1)
-        clean = getattr(getattr(out, "calibration", None), "logits", None)
-        yield Predictions(
-            logits=_array(_logits(out, len(some))),
-            reliability=None if reliability is None else _array(reliability),
-            present=present.cpu().numpy(),
-            clean=None if clean is None else _array(clean.sigmoid()),
-        )
+        yield _predictions(model, call(model, some), len(some), some.present, tuple(split.inputs))
+
+
+def _predictions(model: Model, out: Any, count: int, known: Mapping[str, Tensor], names: Sequence[str]) -> Predictions:  # noqa: ANN401
+    """Return a model's output on `count` instances; `known` is their presence, for outputs without it."""
+    reliability, present = _reliability(model, out)
+    if present is None:
+        always = torch.ones(count, dtype=torch.bool)
+        present = torch.stack([known.get(name, always).cpu() for name in names], 1)
+    clean = getattr(getattr(out, "calibration", None), "logits", None)
+    return Predictions(
+        logits=_array(_logits(out, count)),
+        reliability=None if reliability is None else _array(reliability),
+        present=present.cpu().numpy(),
+        clean=None if clean is None else _array(clean.sigmoid()),
+    )
 
 
 def _array(x: Tensor) -> Floats:

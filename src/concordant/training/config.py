@@ -253,10 +253,7 @@ def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
     entry = BENCHMARKS[benchmark]
     given = {name: value for name, value in fields.items() if value is not None}
     fusion, protocol = given.get("fusion", entry.fusion), given.get("protocol", entry.protocols[0])
-    recipe, own = dict(entry.recipe_for(protocol)) if protocol in entry.protocols else {}, given.get("recipe", {})
-    if given.get("preset") == "published" and fusion in FUSIONS:
-        published = FUSIONS[fusion].published
-        recipe |= {} if published is None else published.recipe
+    recipe, own = _usual_recipe(benchmark, protocol, fusion, given.get("preset")), given.get("recipe", {})
     if "steps" in own:
         recipe.pop("epochs", None)
     elif {"epochs"} & {*recipe, *own}:
@@ -296,15 +293,22 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
         value = values.get(key)
         if value is not None:
             words += [f"--{key}", ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
-    usual: dict[str, Any] = Recipe().model_dump()
-    if values["benchmark"] in BENCHMARKS:
-        usual |= BENCHMARKS[values["benchmark"]].recipe_for(str(values["protocol"]))
-    if values.get("preset") == "published":
-        usual |= FUSIONS[str(values["fusion"])].published.recipe
+    usual = Recipe().model_dump() | _usual_recipe(*(values.get(key) for key in _RECIPE_OF))
     for key, value in values["recipe"].items():
         if key in OPTIONS and (key in ("steps", "epochs") or value != usual[key]):
             words += [OPTIONS[key], f"{value:g}" if isinstance(value, float) else str(value)]
     return words
+
+
+_RECIPE_OF = ("benchmark", "protocol", "fusion", "preset")
+
+
+def _usual_recipe(benchmark: Any, protocol: Any, fusion: Any, preset: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the fields of the recipe that a benchmark and a published preset change; nothing for unknown names."""
+    known = benchmark in BENCHMARKS and protocol in BENCHMARKS[benchmark].protocols
+    recipe = dict(BENCHMARKS[benchmark].recipe_for(protocol)) if known else {}
+    published = FUSIONS[fusion].published if preset == "published" and fusion in FUSIONS else None
+    return recipe if published is None else {**recipe, **published.recipe}
 
 
 def first_point(fusion: str) -> str:

@@ -94,15 +94,25 @@ class MultimodalModel(nn.Module):
         present: Mapping[str, Tensor] | None = None,
     ) -> ModalityBatch:
         """Return the features before the calibrator; arguments as for `forward`."""
+        return self.calibrator.gather(*self.encode_some(inputs, masks, present))
+
+    def encode_some(
+        self,
+        inputs: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Tensor] | None = None,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Return features, masks and presence of the given modalities, which may be some of the model's."""
         encoded, encoded_masks = {}, {}
         for name, encoder in self.encoders.items():
-            given = [None if known is None else known.get(name) for known in (masks, present)]
-            encoded[name], mask = encoder(inputs[name], *given)
-            if mask is not None:
-                encoded_masks[name] = mask
+            if name in inputs:
+                given = [None if known is None else known.get(name) for known in (masks, present)]
+                encoded[name], mask = encoder(inputs[name], *given)
+                if mask is not None:
+                    encoded_masks[name] = mask
         known = with_masks({} if present is None else present, encoded_masks)
         features, left = self.fusion.encode(encoded, encoded_masks, known)
-        return self.calibrator.gather(features, left, known)
+        return features, left, known
 
     def prepared(self, split: Tensors) -> Tensors:
         """Return a split with the encoders applied that have no weights, which then change it no more.

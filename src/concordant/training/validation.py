@@ -18,9 +18,11 @@ from concordant.training.batches import AnyTensors, Clock, Tensors, slices, spli
 
 if TYPE_CHECKING:
     from concordant.calibration.distributed import Ranks
+    from concordant.modalities import ModalityBatch
     from concordant.training.model import MultimodalModel
 
 VALIDATION_COPIES = 2  # perturbed copies of the validation split: the score of one alone is noisy
+KEPT_BYTES = 256 << 20  # of features that are kept to be used again
 _EVALUATION_BATCH = 512
 
 
@@ -51,11 +53,19 @@ def validation_score(
     names = ("validation",) if ranks is None or ranks.whole else ("validation", ranks.rank)
     draws = seeding.generator(seed, *names, device=valid.labels.device)
     copies = VALIDATION_COPIES if settings is not None else 1
+    kept: list[ModalityBatch] = []  # features of all chunks, which all copies share
     clean = perturbed = squares = 0.0
     with torch.no_grad():
-        for _ in range(copies):
-            for batch, counted in _shared(model, valid, ranks, clock):
-                logits = model(batch.inputs, batch.masks, batch.present, perturbation=settings, generator=draws).logits
+        for copy in range(copies):
+            for number, (batch, counted) in enumerate(_shared(model, valid, ranks, clock)):
+                if number < len(kept):
+                    features = kept[number]
+                else:
+                    features = model.encode(batch.inputs, batch.masks, batch.present)
+                    size = sum(x.nbytes for x in features.features.values()) / len(batch)
+                    if copy == 0 and copies > 1 and size * len(valid) <= KEPT_BYTES:
+                        kept.append(features)
+                logits = model.calibrate_and_fuse(features, perturbation=settings, generator=draws).logits
                 labels = batch.labels.repeat(len(logits) // len(batch))
                 if kind == "class":
                     values = (logits.argmax(1) == labels).float()

@@ -73,7 +73,7 @@ class BottleneckFusion(Fusion):
     def encode(self, features: Tensors, masks: Tensors, present: Tensors) -> Encoded:
         """Return every modality's tokens (B, 1 + L, W), its class token first, and which are valid."""
         tokens, left = {}, {}
-        for name in self.names:
+        for name in (name for name in self.names if name in features):
             steps = to_positions(features[name], self.specs[name].layout)
             valid = valid_steps(steps, masks.get(name), present.get(name))
             token = self.project[name](known_steps(steps, valid))

@@ -96,7 +96,7 @@ class LateLSTM(Fusion):
     def encode(self, features: Tensors, masks: Tensors, present: Tensors) -> Encoded:
         """Return the last state of every modality's LSTM, (B, hidden)."""
         vectors = {}
-        for name in self.names:
+        for name in (name for name in self.names if name in features):
             steps = to_positions(features[name], self.specs[name].layout)
             moved, lengths = compact(steps, valid_steps(steps, masks.get(name), present.get(name)))
             states, _ = self.lstms[name](moved)
