@@ -52,8 +52,9 @@ Made by `make results-experiments` (`python -m studies.experiments`); the number
 beside this page.
 Accuracy in percent, mean ± standard deviation over seeds. One random modality of every test instance is corrupted;
 "mean" is over the four corruptions. Differences are paired, with a 95 % interval and a p-value from a hierarchical
-bootstrap over seeds and test instances (whole groups where instances are grouped), Holm-corrected over all comparisons
-of the benchmark, removals included; Wilcoxon's signed-rank test over seeds stands beside it from 8 seeds up.
+bootstrap over seeds and test instances (whole groups where instances are grouped). Holm's correction is over the four
+primary endpoints of a benchmark (the two twins, clean and in the mean over corruptions) and, apart from them, over all
+others, which are secondary; Wilcoxon's signed-rank test over seeds stands beside it from 8 seeds up.
 """
 
 

@@ -71,6 +71,7 @@ class _Comparison(Record):
     of: str
     to: str
     condition: str
+    family: str  # "primary" or "secondary"; Holm's correction is within it
     difference: float
     ci95: list[float]
     p_holm: float

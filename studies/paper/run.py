@@ -184,7 +184,7 @@ def train_all(experiments: Sequence[Experiment], how: Execution) -> None:
         mine = {one.name: (one.config, one.folder) for one in experiments if one.observed == observed}
         if mine:
             every = DEFAULT_EVERY if observed else None
-            study_all(mine, data=how.data, jobs=how.jobs, progress=how.progress, dynamics=every)
+            study_all(mine, data=how.data, jobs=how.jobs, progress=how.progress, dynamics=every, baselines=False)
 
 
 def time_cell(experiment: Experiment, *, data: Path | str | None = None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 
 from concordant.report.folder import RunDocuments
+from concordant.statistics.comparisons import family_of
 
 LABELS = ("none", "none+perturbed", "gmu", "context")
 MODALITIES = ("audio", "image")
@@ -113,6 +114,7 @@ def compared(draws, other, condition):
         "to": other,
         "condition": condition,
         "metric": "accuracy",
+        "family": family_of(other, condition),
         "mean_of": 0.8,
         "mean_to": 0.8 - gain,
         "difference": float(gain),
@@ -431,7 +433,15 @@ def example_grid(seed=0, *, rows=3, labels=LABELS, seeds=3, modalities=MODALITIE
 
 
 def compared_row(to, condition, difference, p_holm):
-    return {"of": "context", "to": to, "condition": condition, "difference": difference, "p_holm": p_holm}
+    family = family_of(to, condition)
+    return {
+        "of": "context",
+        "to": to,
+        "condition": condition,
+        "family": family,
+        "difference": difference,
+        "p_holm": p_holm,
+    }
 
 
 def small_row(name, alone=True):

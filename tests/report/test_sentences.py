@@ -158,3 +158,18 @@ def test_differences_have_a_line_each():
         "clean, context against none, clean: +7.0 points (p <0.001)",
         "corrupted (mean), context against gmu: -1.2 points (not significant, p 0.200)",
     ]
+
+
+def test_fusion_below_a_baseline_by_more_than_the_interval_is_said_with_what_to_try(example):
+    def against(to, difference, width, condition="clean"):
+        ends = [difference - width, difference + width]
+        return {**entry(to, condition, difference, 0.01), "ci95": ends}
+
+    lines = [{"label": "single", "modality": name} for name in ("audio", "audio")] + [{"label": "late"}]
+    entries = [against("single", -0.041, 0.02), against("late", -0.1, 0.2), against("late", -0.1, 0.01, "x")]
+    assert sentences.worth({"baselines": lines, "comparisons": entries}) == [
+        "Fusion does not pay here: on clean instances context is 4.1 points below the single (audio), "
+        "95 % interval -6.1 to -2.1; try another recipe (--steps, --dropout, --weight-decay), a simpler fusion such "
+        "as --fusion lf-dnn, or fewer --modalities."
+    ]
+    assert sentences.worth(example.results) == []

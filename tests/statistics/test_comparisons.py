@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from concordant.statistics.bootstrap import Outcomes
-from concordant.statistics.comparisons import compare, conditions, reference, with_mean
+from concordant.statistics.comparisons import central, compare, conditions, with_mean
 from concordant.statistics.significance import holm, wilcoxon
 
 IDS = [f"i{n}" for n in range(40)]
@@ -33,9 +33,8 @@ def test_conditions_come_in_the_tables_order():
 
 
 def test_ours_is_compared_else_the_last_named():
-    assert reference(["none", "context", "self"]) == "context"
-    assert reference(["none", "self", "joint"]) == "joint"
-    assert reference(["context"]) is None
+    assert central(["none", "context", "self"]) == "context"
+    assert central(["none", "self", "joint"]) == "joint"
     assert compare({("context", 0): outcomes(0.5, 0)}, ["context"]) == []
 
 
@@ -44,7 +43,9 @@ def test_every_other_method_is_compared_under_every_condition():
     correct = {(label, seed): outcomes(0.3 + 0.2 * i, seed, i) for i, label in enumerate(labels) for seed in range(8)}
     found = compare(correct, labels, resamples=200)
     assert len(found) == 2 * 5
-    assert [entry["p_holm"] for entry in found] == holm([entry["p_bootstrap"] for entry in found])
+    for family in ("primary", "secondary"):
+        mine = [entry for entry in found if entry["family"] == family]
+        assert [entry["p_holm"] for entry in mine] == holm([entry["p_bootstrap"] for entry in mine])
     entry = next(e for e in found if (e["to"], e["condition"]) == ("self", "clean"))
     ours, theirs = (
         np.array([np.mean(correct[label, seed]["clean"].values) for seed in range(8)]) for label in ("context", "self")
@@ -61,3 +62,19 @@ def test_the_draws_do_not_depend_on_what_else_is_compared():
     both = compare(correct, ["none", "self", "context"], resamples=100)
     alone = compare(correct, ["none", "context"], resamples=100)
     assert [e["ci95"] for e in both if e["to"] == "none"] == [e["ci95"] for e in alone]
+
+
+def test_rivals_and_baselines_do_not_change_the_headline():
+    labels = ["none", "none+perturbed", "self", "gmu", "context", "late"]
+    correct = {(label, seed): outcomes(0.4 + 0.03 * i, seed, i) for i, label in enumerate(labels) for seed in (0, 1)}
+    few = compare(correct, ["none", "none+perturbed", "context"], resamples=100)
+    many = compare(correct, labels[:-1], baselines=["late"], resamples=100)
+
+    def primary(found):
+        return [entry for entry in found if entry["family"] == "primary"]
+
+    assert primary(few) == primary(many)
+    assert [(one["to"], one["condition"]) for one in primary(few)] == [
+        (to, condition) for to in ("none", "none+perturbed") for condition in ("clean", "corruption.mean")
+    ]
+    assert [entry["condition"] for entry in many if entry["to"] == "late"] == ["clean", "corruption.mean"]

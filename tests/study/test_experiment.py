@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from concordant.benchmarks.catalogue import prepare
 from concordant.errors import ConcordantError, UsageError
 from concordant.study import experiment as module
+from concordant.study.baselines import BASELINES
 from concordant.study.experiment import study
 from concordant.training.config import Variant, make_config
 from concordant.training.model import build_model
@@ -42,7 +43,8 @@ def rows_of(out, calibrator, seed, condition, *, perturbed=True):
 def test_results_follow_the_schema(done):
     out, results, _ = done
     assert json.loads((out / "results.json").read_text()) == results
-    assert list(results) == ["schema", "benchmark", "fusion", "config", "versions", "hardware", "runs", "comparisons"]
+    keys = ["schema", "benchmark", "fusion", "config", "versions", "hardware", "baselines", "runs", "comparisons"]
+    assert list(results) == keys
     assert results["schema"] == "concordant.results/1"
     assert len(results["runs"]) == 6
     for run in results["runs"]:
@@ -52,6 +54,8 @@ def test_results_follow_the_schema(done):
         known = run["calibrator"] == "context"
         assert all((value is not None) == known for pair in run["detection_auroc"].values() for value in pair.values())
     assert {(entry["of"], entry["to"]) for entry in results["comparisons"]} == {
+        ("context", "best single modality"),
+        ("context", "late fusion (scikit-learn)"),
         ("context", "none"),
         ("context", "none+perturbed"),
     }
@@ -127,8 +131,9 @@ def test_saved_weights_give_the_recorded_predictions(done):
 
 def test_progress_counts_every_run(done):
     _, _, seen = done
-    assert [(count, total) for count, total, _ in seen] == [(count, 6) for count in range(7)]
-    assert seen[-1][2] == "context, seed 1"
+    total = 2 * (3 + 3 + 1)  # seeds; methods, modalities alone, late fusion
+    assert [(count, total) for count, total, _ in seen] == [(count, total) for count in range(total + 1)]
+    assert seen[-1][2] == "late fusion, seed 1"
 
 
 def test_the_same_command_repeats_no_finished_run(done, monkeypatch):
@@ -148,7 +153,7 @@ def test_a_killed_run_is_repeated_alone_and_gives_the_same(done, tmp_path):
     (copy / "results.json").unlink()
     seen = []
     again = study(CONFIG, copy, jobs=1, vectorise="off", progress=lambda *state: seen.append(state))
-    assert [count for count, _, _ in seen] == [5, 6]
+    assert [count for count, _, _ in seen] == [13, 14]
 
     def timeless(runs):
         return [{key: value for key, value in run.items() if key not in CLOCKED} for run in runs]
@@ -184,15 +189,20 @@ def test_failed_runs_are_named_and_the_others_kept(tmp_path):
     bad = make_config(
         "digits", seeds=1, calibrators=("none", "none+perturbed"), recipe={"steps": 40, "learning_rate": 1e30}
     )
-    with pytest.raises(ConcordantError, match=r"2 of 2 runs failed: none, seed 0: training diverged"):
+    with pytest.raises(ConcordantError, match=r"5 of 6 runs failed: none, seed 0: training diverged"):
         study(bad, tmp_path / "out", jobs=1)
     assert "failed: none+perturbed, seed 0" in (tmp_path / "out" / "log.txt").read_text()
     assert not (tmp_path / "out" / "results.json").exists()
 
 
-def test_one_method_alone_gives_no_comparisons(tmp_path):
-    config = make_config("digits", seeds=1, calibrators=("self",), recipe={"steps": 2, "width": 4})
-    assert study(config, tmp_path / "out", jobs=1)["comparisons"] == []
+def test_one_method_alone_is_compared_with_the_baselines_and_a_modality_alone_with_nothing(tmp_path):
+    recipe = {"steps": 2, "width": 4}
+    config = make_config("digits", seeds=1, calibrators=("self",), recipe=recipe)
+    found = study(config, tmp_path / "out", jobs=1)["comparisons"]
+    assert [(entry["of"], entry["to"]) for entry in found[::2]] == [("self", one) for one in BASELINES]
+    config = make_config("digits", seeds=1, calibrators=("none",), modalities=("left",), recipe=recipe)
+    found = study(config, tmp_path / "alone", jobs=1)
+    assert found["baselines"] == found["comparisons"] == []
 
 
 def test_calibration_helps_when_a_modality_lies_and_names_it(tmp_path):

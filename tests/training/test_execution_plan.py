@@ -78,8 +78,8 @@ def test_the_option_is_checked():
 def test_a_vectorised_experiment_gives_the_results_of_single_runs(tmp_path):
     lines = []
     config = config_of(seeds=2, calibrators=("context",))
-    found = study(config, tmp_path / "on", jobs=1, vectorise="on", say=lines.append)
-    alone = study(config, tmp_path / "off", jobs=1, vectorise="off")
+    found = study(config, tmp_path / "on", jobs=1, vectorise="on", say=lines.append, baselines=False)
+    alone = study(config, tmp_path / "off", jobs=1, vectorise="off", baselines=False)
     assert lines == ["context: 2 seeds in one vectorised pass"]
     assert lines[0] in (tmp_path / "on" / "log.txt").read_text()
     for one, other in zip(found["runs"], alone["runs"], strict=True):

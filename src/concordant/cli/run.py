@@ -273,7 +273,7 @@ def _print_results(console: Console, results: Mapping[str, Any], folder: Path, s
 
     for table in scores.terminal_tables(results):
         console.print(record.terminal(table))
-    for line in sentences.difference_lines(results):
+    for line in (*sentences.difference_lines(results), *sentences.worth(results)):
         console.print(line)
     console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
 

@@ -32,6 +32,11 @@ def by_label(runs: Sequence[Document]) -> dict[str, list[Document]]:
     return found
 
 
+def lines_of(results: Document) -> list[Document]:
+    """Return the baselines and the runs of results.json, one per line of its tables and seed."""
+    return [*results.get("baselines", []), *results["runs"]]
+
+
 def labels_of(results: Document) -> list[str]:
     """Return the methods' labels in the order of the runs."""
     return list(by_label(results["runs"]))
@@ -58,14 +63,14 @@ def condition_name(condition: str) -> str:
 
 
 def values_of(results: Document, label: str, condition: str) -> list[float]:
-    """Return one accuracy in [0, 1] per seed; conditions are named as in `comparisons`."""
-    runs = by_label(results["runs"]).get(label, [])
+    """Return one accuracy in [0, 1] per seed; conditions are named as in `comparisons`; none if a seed has no score."""
+    runs = by_label(lines_of(results)).get(label, [])
     if condition == "clean":
         return [run["clean"][METRIC] for run in runs]
     if condition == "corruption.mean":
         return [float(np.mean([scores[METRIC] for scores in run["corruption"].values()])) for run in runs]
     kind, name = condition.split(".", 1)
-    return [run[kind][name][METRIC] for run in runs]
+    return [run[kind][name][METRIC] for run in runs] if all(name in run[kind] for run in runs) else []
 
 
 def p_text(value: float | None) -> str:

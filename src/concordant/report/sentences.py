@@ -27,8 +27,7 @@ from concordant.report.format import (
     shown,
 )
 from concordant.report.tables.grids import has_alone, ours_of, versus_alone
-from concordant.report.tables.scores import MAIN
-from concordant.statistics.comparisons import central
+from concordant.statistics.comparisons import MAIN, central
 
 _WHERE = {"clean": "clean", "corruption.mean": "corrupted (mean)"}
 
@@ -36,7 +35,7 @@ _WHERE = {"clean": "clean", "corruption.mean": "corrupted (mean)"}
 def summary(documents: RunDocuments) -> list[str]:
     """Return the sentences on all documents of one run, or of one grid."""
     sentences = {
-        "results": (compared, significant),
+        "results": (compared, worth, significant),
         "grid": (of_grid,),
         "corruption": (of_corruption,),
         "removal": (of_removal,),
@@ -57,6 +56,32 @@ def compared(results: Document) -> list[str]:
     if len(labels) == 1:
         return [f"{where}, {labels[0]} was run {seeds}."]
     return [f"{where}, {len(labels)} methods were compared {seeds}: {'; '.join(labels)}."]
+
+
+def worth(results: Document) -> list[str]:
+    """Return the baselines that fusion is below on clean instances, by more than the interval, and what to try."""
+    below = [
+        f"{-100 * one['difference']:.1f} points below {_baseline(results, one['to'])}, 95 % interval "
+        f"{100 * one['ci95'][0]:+.1f} to {100 * one['ci95'][1]:+.1f}"
+        for one in results["comparisons"]
+        if one["to"] in {str(line["label"]) for line in results.get("baselines", [])}
+        and one["condition"] == "clean"
+        and one["ci95"][1] < 0
+    ]
+    if not below:
+        return []
+    return [
+        f"Fusion does not pay here: on clean instances {shown(str(results['comparisons'][0]['of']))} is "
+        f"{listed(below)}; try another recipe (--steps, --dropout, --weight-decay), a simpler fusion such as "
+        "--fusion lf-dnn, or fewer --modalities."
+    ]
+
+
+def _baseline(results: Document, label: str) -> str:
+    """Return the name of a baseline, with its modality where that is the same under all seeds."""
+    names = {line.get("modality") for line in results["baselines"] if line["label"] == label}
+    only = names.pop() if len(names) == 1 else None
+    return f"the {label} ({only})" if only else f"the {label}"
 
 
 def significant(results: Document) -> list[str]:

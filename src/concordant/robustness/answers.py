@@ -138,7 +138,9 @@ def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:
     return {
         "clean": answers.metrics(CLEAN),
         "corruption": {kind: answers.metrics(f"corruption.{kind}") for kind in corrupted},
-        "removal": {name: answers.metrics(f"removal.{name}") for name in answers.names},
+        "removal": {
+            name: answers.metrics(f"removal.{name}") for name in answers.names if f"removal.{name}" in answers.rows
+        },
         "detection_auroc": {kind: detection(answer, clean_answer, usual) for kind, answer in corrupted.items()},
     }
 

@@ -1,7 +1,9 @@
 """The comparisons of results.json: one method with every twin and rival, under every condition.
 
 Outcomes are accuracies of single instances, read from the predictions; "corruption.mean" is an instance's mean over the
-corruptions. Holm's correction is over all comparisons of the table.
+corruptions. Primary are the differences to the two twins, clean and in the mean over corruptions; all others are
+secondary. Holm's correction is over each of the two families by itself, so that further rivals and conditions do not
+change what is primary.
 Axis letters: N test instances of one seed.
 """
 
@@ -20,6 +22,9 @@ METRIC = "accuracy"
 CLEAN = "clean"
 CORRUPTION_MEAN = "corruption.mean"
 OURS = "context"
+TWINS = ("none", "none+perturbed")
+MAIN = (CLEAN, CORRUPTION_MEAN)
+FAMILIES = ("primary", "secondary")
 
 Correct = Mapping[tuple[str, int], Mapping[str, Outcomes]]  # (label, seed) -> condition -> outcomes
 
@@ -50,29 +55,33 @@ def central(labels: Iterable[str]) -> str:
     return OURS if OURS in known else known[-1]
 
 
-def reference(labels: Sequence[str]) -> str | None:
-    """Return the method that is compared with all others, the central one; None if there is no other."""
-    return central(labels) if len(labels) > 1 else None
+def family_of(to: str, condition: str) -> str:
+    """Return the family of a comparison with the central method, "primary" or "secondary"."""
+    return FAMILIES[0] if to in TWINS and condition in MAIN else FAMILIES[1]
 
 
-def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000) -> list[dict[str, Any]]:
-    """Return the comparisons of the reference method with every other, condition by condition.
+def compare(
+    correct: Correct, labels: Sequence[str], *, baselines: Sequence[str] = (), resamples: int = 10_000
+) -> list[dict[str, Any]]:
+    """Return the comparisons of the central method with every other, condition by condition.
 
     Args:
         correct: the scores of every run on every instance.
         labels: the methods, in the order of the table.
+        baselines: further labels, which come first and are compared clean and in the mean over corruptions alone.
         resamples: of the bootstrap.
     """
-    ours = reference(labels)
-    if ours is None:
+    ours = central(labels)
+    others = [label for label in (*baselines, *labels) if label != ours]
+    if not others:
         return []
     seeds = sorted({seed for label, seed in correct if label == ours})
     full = {key: with_mean(one) for key, one in correct.items()}
     wanted = [
         (other, condition)
-        for other in labels
-        if other != ours
+        for other in others
         for condition in conditions(list(correct[ours, seeds[0]]))
+        if other not in baselines or condition in MAIN
     ]
     sides = [
         [{seed: full[label, seed][condition] for seed in seeds} for label in (ours, other)]
@@ -85,8 +94,10 @@ def compare(correct: Correct, labels: Sequence[str], *, resamples: int = 10_000)
         _entry(ours, other, condition, one, _by_seed(of) - _by_seed(to))
         for (other, condition), one, (of, to) in zip(wanted, paired, sides, strict=True)
     ]
-    for entry, adjusted in zip(found, holm([entry["p_bootstrap"] for entry in found]), strict=True):
-        entry["p_holm"] = adjusted
+    for family in FAMILIES:
+        mine = [entry for entry in found if entry["family"] == family]
+        for entry, adjusted in zip(mine, holm([entry["p_bootstrap"] for entry in mine]), strict=True):
+            entry["p_holm"] = adjusted
     return found
 
 
@@ -102,12 +113,13 @@ def _entry(
         "to": other,
         "condition": condition,
         "metric": METRIC,
+        "family": family_of(other, condition),
         "mean_of": paired.mean_of,
         "mean_to": paired.mean_to,
         "difference": paired.difference,
         "ci95": list(paired.ci95),
         "p_bootstrap": paired.p_value,
-        "p_holm": None,  # set when the whole table is computed
+        "p_holm": None,  # set when the whole family is known
         "p_wilcoxon": wilcoxon(by_seed),
         "seeds": paired.seeds,
     }

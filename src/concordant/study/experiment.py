@@ -6,7 +6,8 @@ A finished run is never repeated: given again on the same folder, the command re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ from concordant.dynamics.runs import check_able, check_observable, collect_dynam
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import write_atomically, write_json
 from concordant.robustness.answers import (
+    Answers,
     as_table,
     correctness,
     evaluate,
@@ -30,10 +32,12 @@ from concordant.robustness.answers import (
     write_table,
 )
 from concordant.robustness.conditions import run_conditions
+from concordant.robustness.predict import Model
 from concordant.statistics.comparisons import compare
+from concordant.study.baselines import BASELINES, BEST_ALONE, LATE, LATE_FUSION, Alone, LateFusion
 from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
-from concordant.training.config import Config
+from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices, launched
 from concordant.training.execution_plan import Pass, Unit, check_vectorise, plan, splits_of
 from concordant.training.model import check_encoders, check_labels
@@ -67,6 +71,7 @@ class Execution:
         checkpoint_every: steps from one checkpoint of a training to the next, from which an interrupted command
             resumes; None = once a minute, where one process trains.
         vectorise: train the seeds of a variant in one pass: "auto" where it pays, "on" or an error, "off" never.
+        baselines: train each modality alone and fit a late fusion as well (`concordant.study.baselines`).
         say: called with one line per way of training.
     """
 
@@ -77,6 +82,7 @@ class Execution:
     devices: Devices | None = None
     checkpoint_every: int | None = None
     vectorise: str = "auto"
+    baselines: bool = True
     say: Callable[[str], None] | None = None
 
     def check(self, configs: Sequence[Config]) -> None:
@@ -120,14 +126,32 @@ class _Experiment:
     @cached_property
     def jobs(self) -> list[Job]:
         """All runs, seed by seed: an interrupted experiment has whole seeds."""
-        how = self.how
-        more: dict[str, Any] = {"devices": how.device, "checkpoint_every": how.checkpoint_every}
-        # `config.of` gives each variant the recipe that was tuned for it.
         return [
-            Job(self.config.of(one), one, seed, self.folder.run(one, seed), self.source, how.dynamics, **more)
+            self._job(one, seed)
             for seed in range(self.config.seeds)
-            for one in self.config.variants
+            for one in (*self.config.variants, *(self.config.alone if self.how.baselines else ()))
         ]
+
+    @cached_property
+    def late(self) -> list[Job]:
+        """The late fusion of every seed, which is not trained by steps; none for a single modality."""
+        seeds = range(self.config.seeds) if self.how.baselines and self.config.alone else ()
+        return [self._job(LATE, seed) for seed in seeds]
+
+    def _job(self, one: Variant, seed: int) -> Job:
+        # `config.of` gives each variant the recipe that was tuned for it.
+        how, own = self.how, one in self.config.variants
+        return Job(
+            self.config.of(one),
+            one,
+            seed,
+            self.folder.run(one, seed),
+            self.source,
+            dynamics=how.dynamics if own else None,
+            devices=how.device,
+            checkpoint_every=how.checkpoint_every,
+            whole=self.config,
+        )
 
     @property
     def prefix(self) -> str:
@@ -150,7 +174,7 @@ class _Experiment:
 
     def write(self, checks: dict[str, Any]) -> dict[str, Any]:
         """Join the files of all runs and write the documents of the experiment; return what results.json holds."""
-        found = collect(self.config, self.folder)
+        found = collect(self.config, self.folder, baselines=bool(self.late))
         write_document(self.folder.results, "results", found)
         write_document(self.out / ANALYSES / "check.json", "check", checks)
         if self.how.dynamics is not None:
@@ -214,6 +238,7 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
             one.claim()
         units: list[Unit] = []
         single: list[Job] = []  # the runs of all units
+        late: list[Job] = []
         for one in pool:
             todo = [job for job in one.jobs if not one.folder.finished(job.variant, job.seed)]
             one.folder.note(f"{len(todo)} of {len(one.jobs)} runs to do")
@@ -224,14 +249,17 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
                     how.say(line)
             units += planned
             single += todo
-        ledger = _Ledger(pool, how.progress, remaining=len(single))
+            late += [job for job in one.late if not one.folder.finished(job.variant, job.seed)]
+        ledger = _Ledger(pool, how.progress, remaining=len(single) + len(late))
         failures: Sequence[tuple[Unit, str]]
         if runner is not None:
             failures = runner.lead(single, run_one, done=ledger.enter)
         elif how.device.size > 1:
             failures = run_distributed(single, run_one, how.device, done=ledger.enter)
         else:
-            failures = run_all(units, run_unit, processes=processes, done=ledger.enter_unit)
+            failures = run_all([*units, *late], run_unit, processes=processes, done=ledger.enter_unit)
+            late = []
+        failures = [*failures, *run_all(late, run_unit, processes=processes, done=ledger.enter_unit)]
         ledger.close(failures)
         return {one.name: one.write(checks[one.name]) for one in pool}
 
@@ -240,7 +268,7 @@ class _Ledger:
     """Count the finished runs of a pool, log them, and keep the failures."""
 
     def __init__(self, pool: Sequence[_Experiment], progress: Progress | None, *, remaining: int) -> None:
-        self.of = {job.folder: one for one in pool for job in one.jobs}
+        self.of = {job.folder: one for one in pool for job in (*one.jobs, *one.late)}
         self.progress = progress
         self.total = len(self.of)
         self.count = self.total - remaining
@@ -285,7 +313,13 @@ def jobs_of(unit: Unit) -> tuple[Job, ...]:
 
 
 def _prepared(job: Job) -> Task:
-    return prepare_of(job.config, job.data, seed=job.seed)
+    """Return the splits of a run, with its own modalities."""
+    return _whole(job).only(job.config.modalities)
+
+
+def _whole(job: Job) -> Task:
+    """Return the splits of a run with all modalities of the experiment; a modality alone shares them."""
+    return prepare_of(job.whole if job.whole is not None else job.config, job.data, seed=job.seed)
 
 
 def run_unit(unit: Unit) -> dict[str, Any]:
@@ -296,7 +330,8 @@ def run_unit(unit: Unit) -> dict[str, Any]:
     """
     if isinstance(unit, Pass):
         return run_pass(unit)
-    return {"entries": {unit.seed: run_one(unit)}, "failures": {}, "notes": []}
+    work = run_late if unit.variant == LATE else run_one
+    return {"entries": {unit.seed: work(unit)}, "failures": {}, "notes": []}
 
 
 def run_pass(unit: Pass) -> dict[str, Any]:
@@ -305,8 +340,9 @@ def run_pass(unit: Pass) -> dict[str, Any]:
 
     jobs = {job.seed: job for job in unit.jobs}
     first = unit.jobs[0]
-    config = first.config
-    tasks = splits_of(config.benchmark, config.protocol, config.modalities, first.data, unit.seeds)
+    config = first.whole if first.whole is not None else first.config
+    whole = splits_of(config.benchmark, config.protocol, config.modalities, first.data, unit.seeds)
+    tasks = {seed: task.only(first.config.modalities) for seed, task in whole.items()}
     found: dict[str, Any] = {"entries": {}, "failures": {}, "notes": []}
     for seeds in alike(tasks, first.config.recipe):
         trained: dict[int, Trained] = {}
@@ -352,7 +388,7 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
     Returns:
         The run's entry; an empty dictionary in a process other than the first.
     """
-    task = prepare_of(job.config, job.data, seed=job.seed)
+    task = _prepared(job)
     checkpoint = checkpoint_of(job)
     if job.dynamics is not None:
         trained = train_observed(task, job)
@@ -368,23 +404,55 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
 
 def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Stress a trained run and write its files; `more` goes into its entry."""
-    answers = evaluate(trained.model, task.test, run_conditions(task.test, task.layouts, job.seed))
+    model: Model = trained.model
+    if job.variant.only:
+        task, model = _whole(job), Alone(trained.model, job.variant.only)
+        at_best = next(one for one in trained.history if one["step"] == trained.best_step)
+        more |= {"modality": job.variant.only, "validation": at_best["validation"]}
+    answers = _stressed(job, model, task)
     entry = {
         **identity(job.config, job.variant, job.seed),
         "parameters": sum(p.numel() for p in trained.model.calibrator.parameters()),
         "model_parameters": sum(p.numel() for p in trained.model.parameters()),
-        **run_scores(answers, usual_answer(trained.model, task.valid)),
+        **run_scores(answers, usual_answer(model, task.valid)),
         "best_step": trained.best_step,
         "train_seconds": trained.seconds,
         "loading_share": round(trained.loading_share, 4),
         "devices": job.devices.record(),
         **more,
     }
-    write_table(job.folder / "predictions.parquet", as_table(answers, job.variant, job.seed))
     write_weights(job.folder / "weights.safetensors", trained.model.state_dict(), job)
     write_json(job.folder / "history.json", {"evaluations": trained.history})
     write_json(job.folder / "run.json", entry)  # last: its presence marks the run as finished
     return entry
+
+
+def run_late(job: Job) -> dict[str, Any]:
+    """Fit and stress the late fusion of one seed and write its files; return its entry."""
+    start = time.perf_counter()
+    task = _whole(job)
+    model = LateFusion(task)
+    seconds = time.perf_counter() - start
+    answers = _stressed(job, model, task)
+    entry = {
+        **identity(job.config, job.variant, job.seed),
+        "parameters": 0,
+        "model_parameters": 0,
+        **run_scores(answers, usual_answer(model, task.valid)),
+        "train_seconds": seconds,
+        "loading_share": 0.0,
+    }
+    write_json(job.folder / "run.json", entry)
+    return entry
+
+
+def _stressed(job: Job, model: Model, task: Task) -> Answers:
+    """Score a run under all conditions in which it has a modality, and write its predictions."""
+    conditions = run_conditions(task.test, task.layouts, job.seed)
+    only = job.variant.only
+    answers = evaluate(model, task.test, [one for one in conditions if one.name != f"removal.{only}"])
+    write_table(job.folder / "predictions.parquet", as_table(answers, job.variant, job.seed))
+    return answers
 
 
 def write_weights(path: Path, state: dict[str, Any], job: Job) -> None:
@@ -396,16 +464,27 @@ def write_weights(path: Path, state: dict[str, Any], job: Job) -> None:
     write_atomically(path, lambda temporary: save_file(plain, temporary, metadata=about))
 
 
-def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """Join the files of all runs: write predictions.parquet, return what results.json holds."""
+def collect(config: Config, folder: RunFolder, *, baselines: bool = False) -> dict[str, Any]:
+    """Join the files of all runs: write predictions.parquet, return what results.json holds.
+
+    Args:
+        config: the experiment.
+        folder: its folder.
+        baselines: they were run, too.
+    """
     keys = [(variant, seed) for variant in config.variants for seed in range(config.seeds)]
     table = read_tables([folder.run(variant, seed) / "predictions.parquet" for variant, seed in keys])
     write_table(folder.predictions, table)
     labels = [variant.label for variant in config.variants]
-    runs, correct = [folder.entry(variant, seed) for variant, seed in keys], correctness(table)
+    runs, correct = [folder.entry(variant, seed) for variant, seed in keys], dict(correctness(table))
+    lines = []
+    for label, variant, seed in _baselines(config, folder) if baselines else ():
+        lines.append({"label": label, **folder.entry(variant, seed)})
+        one = correctness(read_tables([folder.run(variant, seed) / "predictions.parquet"]))
+        correct[label, seed] = next(iter(one.values()))
     # A swap can be measured on the test split of one seed and not of another: what not all have is left out.
-    common = set.intersection(*(set(one) for one in correct.values()))
-    for run in runs:
+    common = set.intersection(*(set(correct[label, seed]) for label, seed in correct if label not in BASELINES))
+    for run in (*runs, *lines):
         for scores in (run["corruption"], run["detection_auroc"]):
             for kind in [kind for kind in scores if f"corruption.{kind}" not in common]:
                 del scores[kind]
@@ -417,9 +496,19 @@ def collect(config: Config, folder: RunFolder) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "versions": versions(),
         "hardware": hardware(),
+        "baselines": lines,
         "runs": runs,
-        "comparisons": compare(correct, labels),
+        "comparisons": compare(correct, labels, baselines=BASELINES if lines else ()),
     }
+
+
+def _baselines(config: Config, folder: RunFolder) -> Iterator[tuple[str, Variant, int]]:
+    """Yield label, variant and seed of the baselines; the best single modality of a seed is chosen on validation."""
+    for seed in range(config.seeds):
+        best = max(config.alone, key=lambda one: float(folder.entry(one, seed)["validation"]))
+        yield BEST_ALONE, best, seed
+    for seed in range(config.seeds):
+        yield LATE_FUSION, LATE, seed
 
 
 def checkpoint_of(job: Job, seeds: Sequence[int] = ()) -> Checkpoint:

@@ -20,14 +20,13 @@ from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
 from concordant.robustness.answers import as_classes, correctness, read_tables
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
-from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, METRIC, Correct, compare
+from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, MAIN, METRIC, Correct, compare
 from concordant.statistics.significance import holm
 from concordant.study.experiment import study_all
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.runs import RunFolder
 
 SCHEMA = "concordant.grid/1"
-SHOWN = (CLEAN, CORRUPTION_MEAN)
 
 
 def make_grid(benchmark: str, fusions: Sequence[str] | None, **options: Any) -> dict[str, Config]:  # noqa: ANN401
@@ -86,7 +85,7 @@ def run_grid(
         experiments[row] = (config, out / row)
         for name, single in alone_configs(config).items() if alone else ():
             experiments[f"{row}, {name} alone"] = (single, out / row / "alone" / name)
-    done = study_all(experiments, **options)
+    done = study_all(experiments, baselines=False, **options)
     if not done:
         return {}
     rows = []
@@ -112,10 +111,7 @@ def run_grid(
 
 def alone_configs(config: Config) -> dict[str, Config]:
     """Return modality -> the experiment with that modality alone."""
-    return {
-        name: config.model_copy(update={"modalities": (name,), "calibrators": ("none",), "method": "none"})
-        for name in config.modalities
-    }
+    return {one.only: config.of(one) for one in config.alone}
 
 
 def _row(
@@ -142,7 +138,7 @@ def _row(
             }
             for label, one in runs.items()
         },
-        "comparisons": [entry for entry in results["comparisons"] if entry["condition"] in SHOWN],
+        "comparisons": [entry for entry in results["comparisons"] if entry["condition"] in MAIN],
         "majority": _majority(folder),
         "alone": alone,
         # The best by its mean on the test split: the hardest one to beat.
@@ -189,7 +185,7 @@ def _overall(tables: Sequence[Correct], labels: Sequence[str]) -> list[dict[str,
         }
         for key, outcomes in tables[0].items()
     }
-    return [entry for entry in compare(mean, labels) if entry["condition"] in SHOWN]
+    return [entry for entry in compare(mean, labels) if entry["condition"] in MAIN]
 
 
 def _against_alone(rows: Sequence[dict[str, Any]], correct: Mapping[str, Correct], out: Path) -> None:

@@ -177,7 +177,7 @@ class Sweep:
                 path = RunFolder(self.path / one.name).results
                 results = read_json(path) if path.exists() else None
                 if results is None:
-                    results = study(self.configs[one.name], path.parent, data=one.data, jobs=1)
+                    results = study(self.configs[one.name], path.parent, data=one.data, jobs=1, baselines=False)
                 if results.get("command") != self.command:  # `concordant run` alone does not compute it again
                     write_document(path, "results", {**results, "command": self.command})
 

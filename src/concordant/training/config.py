@@ -121,6 +121,8 @@ class Variant(NamedTuple):
 
     calibrator: str
     perturbed: bool
+    #: The modality that is trained without the others, as a baseline; empty for a method of the comparison.
+    only: str = ""
 
     @classmethod
     def of(cls, label: str) -> Variant:
@@ -130,6 +132,8 @@ class Variant(NamedTuple):
     @property
     def label(self) -> str:
         """Name in results: the calibrator, or "none+perturbed" for the twin trained with perturbations."""
+        if self.only:
+            return f"{self.only} alone"
         return TWIN if self.calibrator == "none" and self.perturbed else self.calibrator
 
 
@@ -227,12 +231,20 @@ class Config(BaseModel):
             names.insert(names.index("none") + 1, TWIN)
         return tuple(Variant.of(name) for name in names)
 
+    @property
+    def alone(self) -> tuple[Variant, ...]:
+        """Variants of each modality alone, trained clean, with which fusions are compared; none for one modality."""
+        return tuple(Variant("none", False, name) for name in self.modalities) if len(self.modalities) > 1 else ()
+
     def of(self, variant: Variant) -> Config:
-        """Return the experiment with the recipe that was tuned for a variant, if any."""
-        if not self.tuned:
-            return self
-        recipe = {**self.recipe.model_dump(), **self.tuned.get(variant.label, {})}
-        return self.model_copy(update={"recipe": Recipe.model_validate(recipe), "tuned": {}})
+        """Return the experiment with the recipe that was tuned for a variant, if any, and with its modality alone."""
+        found: dict[str, Any] = {}
+        if self.tuned:
+            tuned = self.tuned.get("none" if variant.only else variant.label, {})
+            found = {"recipe": Recipe.model_validate({**self.recipe.model_dump(), **tuned}), "tuned": {}}
+        if variant.only:
+            found |= {"modalities": (variant.only,), "calibrators": ("none",), "method": "none"}
+        return self.model_copy(update=found) if found else self
 
 
 def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401

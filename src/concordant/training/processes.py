@@ -49,6 +49,7 @@ class Job:
         dynamics: steps between records of training dynamics; None = no records.
         devices: where it is trained, and how batches are shared.
         checkpoint_every: steps between checkpoints; None = once a minute.
+        whole: the experiment with all modalities, where the run has one alone; None = `config`.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Job:
     dynamics: int | None = None
     devices: Devices = field(default_factory=Devices)
     checkpoint_every: int | None = None
+    whole: Config | None = None
 
     @property
     def name(self) -> str:

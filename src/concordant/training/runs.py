@@ -3,6 +3,7 @@
 DIR/config.json            what is compared; a folder belongs to one configuration
 DIR/runs/<label>/seed-<s>/ weights.safetensors, predictions.parquet, then run.json, which marks a run as finished;
                            before that, if wanted, checkpoint.pt: the state of its training
+                           labels beside those of the methods: "<modality> alone" and "late fusion", the baselines
 DIR/predictions.parquet    the predictions of all runs
 DIR/results.json           the results
 DIR/log.txt                what happened when

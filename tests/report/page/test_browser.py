@@ -220,8 +220,8 @@ def test_a_csv_holds_no_formula(visit, example, tmp_path):
 
 def test_a_head_sorts_its_column_both_ways(visit, report):
     page = visit(report)
-    head = page.locator("#comparison-0-comparisons th").nth(2)
-    numbers = lambda: [float(row[2]) for row in rows_of(page, "comparison-0-comparisons")[1:]]  # noqa: E731
+    head = page.locator("#comparison-0-comparisons th").nth(3)
+    numbers = lambda: [float(row[3]) for row in rows_of(page, "comparison-0-comparisons")[1:]]  # noqa: E731
     original = numbers()
     assert head.get_attribute("aria-sort") == "none"
     head.locator("button").focus()

@@ -2,6 +2,7 @@ import numpy as np
 
 from concordant.report.format import shown as name_of
 from concordant.report.tables import scores
+from concordant.statistics.comparisons import family_of
 
 ACCURACY = {  # label -> condition -> accuracies of seeds 0 and 1
     "none": {"clean": (0.80, 0.82), "noise": (0.50, 0.54), "swap": (0.30, 0.34), "a": (0.60, 0.60), "b": (0.1, 0.3)},
@@ -40,6 +41,7 @@ def a_comparison(to, condition, difference, ci95, p_holm, p_wilcoxon=None):
         "of": "context",
         "to": to,
         "condition": condition,
+        "family": family_of(to, condition),
         "difference": difference,
         "ci95": ci95,
         "p_holm": p_holm,
@@ -129,16 +131,17 @@ def test_comparisons_have_difference_interval_and_p_values():
     table = scores.comparisons(a_result(), lambda condition: not condition.startswith("removal."), short=True)
     assert texts(table) == [
         ["to", "condition", "points", "95 % interval", "p (bootstrap, Holm)", "p (Wilcoxon)"],
-        ["none, clean", "clean", "+7.0", "+4.1 to +9.9", "<0.001", "-"],
-        ["none, clean", "mean", "+24.5", "+20.0 to +29.0", "0.012", "0.008"],
+        ["none, clean", "clean *", "+7.0", "+4.1 to +9.9", "<0.001", "-"],
+        ["none, clean", "mean *", "+24.5", "+20.0 to +29.0", "0.012", "0.008"],
         ["none, clean", "noise", "+20.0", "+15.0 to +25.0", "0.020", "-"],
-        ["none, perturbed", "clean", "-1.2", "-3.1 to +0.7", "0.200", "-"],
-        ["none, perturbed", "mean", "+16.5", "+10.0 to +23.0", "0.050", "-"],
+        ["none, perturbed", "clean *", "-1.2", "-3.1 to +0.7", "0.200", "-"],
+        ["none, perturbed", "mean *", "+16.5", "+10.0 to +23.0", "0.050", "-"],
     ]
     assert "context minus each" in table.caption
     assert [cell.strong for cell in column(table, "points")] == [True, True, True, False, True]
     whole = texts(scores.comparisons(a_result()))
-    assert whole[4] == ["context - none, clean", "removal.a", "+16.0", "+11.1 to +22.2", "0.030", "-"]
+    assert whole[1][:3] == ["context - none, clean", "clean", "primary"]
+    assert whole[4] == ["context - none, clean", "removal.a", "secondary", "+16.0", "+11.1 to +22.2", "0.030", "-"]
 
 
 def test_detection_shows_the_methods_that_give_a_reliability():

@@ -17,7 +17,7 @@ from concordant.report.format import (
     shown,
     values_of,
 )
-from concordant.report.tables.scores import MAIN
+from concordant.statistics.comparisons import MAIN
 
 FOREST = (
     "Right of zero is in favour of the method named first, left against it; a line is the paired 95 % interval, and a "

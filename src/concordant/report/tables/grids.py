@@ -8,7 +8,7 @@ import numpy as np
 
 from concordant.report.format import Document, outcome, plural, shown
 from concordant.report.record import Cell, Table, spread
-from concordant.report.tables.scores import MAIN
+from concordant.statistics.comparisons import MAIN
 
 LEGEND = (
     "clean / mean over the corruptions, accuracy in percent. {ours} is compared with each: + it is significantly "

@@ -12,6 +12,7 @@ from concordant.report.format import (
     Document,
     by_label,
     labels_of,
+    lines_of,
     p_text,
     plural,
     seeds_of,
@@ -19,8 +20,8 @@ from concordant.report.format import (
     values_of,
 )
 from concordant.report.record import Cell, Table, best_of_columns, markdown, marked, number, spread
+from concordant.statistics.comparisons import FAMILIES, MAIN
 
-MAIN = ("clean", "corruption.mean")  # the conditions of a short comparison
 SENTIMENT = {
     "Has0": "has0_accuracy",
     "Non0": "non0_accuracy",
@@ -33,14 +34,14 @@ SENTIMENT = {
 
 
 def accuracy(results: Document) -> Table:
-    """Return accuracies per method: clean, under each corruption, their mean, and without each modality."""
+    """Return accuracies per baseline and method: clean, under each corruption, their mean, without each modality."""
     first = results["runs"][0]
     kinds = list(first["corruption"])
     columns = {"clean": "clean", **{f"corruption.{kind}": kind for kind in kinds}}
     columns |= {"corruption.mean": "mean"} if kinds else {}
     columns |= {f"removal.{name}": f"without {name}" for name in first["removal"]}
     rows = []
-    for label, runs in by_label(results["runs"]).items():
+    for label, runs in by_label(lines_of(results)).items():
         count = runs[0]["parameters"]
         cells = [spread(values_of(results, label, condition)) for condition in columns]
         rows.append([Cell(shown(label)), Cell(f"{count:,}", count), *cells])
@@ -50,14 +51,27 @@ def accuracy(results: Document) -> Table:
         f"mean ± std over {plural(seeds_of(results['runs']), 'seed')}",
         ["calibrator", "its parameters", *columns.values()],
         best_of_columns(rows, 2),
-        "One modality of every instance is corrupted, or one removed. Bold is the highest mean of a column.",
+        f"One modality of every instance is corrupted, or one removed. Bold is the highest mean of a column."
+        f"{_chosen(results)}",
+    )
+
+
+def _chosen(results: Document) -> str:
+    """Return which modality was the best single one, as a sentence; nothing without baselines."""
+    names = [str(one["modality"]) for one in results.get("baselines", []) if "modality" in one]
+    if not names:
+        return ""
+    counts = [f"{name} under {names.count(name)}" for name in dict.fromkeys(names)]
+    return (
+        f" The best single modality is chosen on validation data, seed by seed ({', '.join(counts)} of "
+        f"{plural(len(names), 'seed')}); late fusion is the mean of one linear model per modality."
     )
 
 
 def sentiment(results: Document) -> Table:
     """Return the metrics of sentiment regression per method, clean; no rows where labels are classes."""
     rows = []
-    for label, runs in by_label(results["runs"]).items() if "mae" in results["runs"][0]["clean"] else ():
+    for label, runs in by_label(lines_of(results)).items() if "mae" in results["runs"][0]["clean"] else ():
         cells = []
         for key in SENTIMENT.values():
             scale, digits = (1, 3) if key in ("mae", "correlation") else (100, 1)
@@ -92,13 +106,16 @@ def comparisons(results: Document, wanted: Callable[[str], bool] | None = None, 
     Args:
         results: results.json.
         wanted: which conditions; None for all.
-        short: name the method of comparison and the corruption alone, for a terminal.
+        short: name the method of comparison and the corruption alone, with a star at primary endpoints, for a terminal.
     """
     found = [one for one in results["comparisons"] if wanted is None or wanted(one["condition"])]
     rows = [
         [
-            shown(one["to"]) if short else f"{shown(one['of'])} - {shown(one['to'])}",
-            one["condition"].removeprefix("corruption.") if short else one["condition"],
+            *(
+                [shown(one["to"]), one["condition"].removeprefix("corruption.") + " *" * (one["family"] == FAMILIES[0])]
+                if short
+                else [f"{shown(one['of'])} - {shown(one['to'])}", one["condition"], one["family"]]
+            ),
             Cell(f"{100 * one['difference']:+.1f}", 100 * one["difference"], strong=one["p_holm"] < SIGNIFICANT),
             Cell(" to ".join(f"{100 * end:+.1f}" for end in one["ci95"]), 100 * one["ci95"][0]),
             Cell(p_text(one["p_holm"]), one["p_holm"]),
@@ -106,10 +123,14 @@ def comparisons(results: Document, wanted: Callable[[str], bool] | None = None, 
         ]
         for one in found
     ]
-    first = "to" if short else "difference"
-    head = [first, "condition", "points", "95 % interval", "p (bootstrap, Holm)", "p (Wilcoxon)"]
+    first = ["to", "condition"] if short else ["difference", "condition", "endpoint"]
+    head = [*first, "points", "95 % interval", "p (bootstrap, Holm)", "p (Wilcoxon)"]
     caption = f"Paired differences in accuracy, {shown(found[0]['of'])} minus each" if found else ""
-    note = f"Paired over seeds and test instances; bold is significant after Holm's correction (p < {SIGNIFICANT})."
+    caption += "\n* primary endpoints, corrected by themselves; all others are secondary" if short and found else ""
+    note = (
+        f"Paired over seeds and test instances; bold is significant after Holm's correction (p < {SIGNIFICANT}), which "
+        "is over the primary endpoints (the twins, clean and in the mean over corruptions) and over the secondary ones."
+    )
     return Table("comparisons", caption, head, rows, note)
 
 
