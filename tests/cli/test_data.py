@@ -133,8 +133,12 @@ def test_a_table_of_one_s_own(tmp_path):
     (tmp_path / "mine.csv").write_text("\n".join(lines))
     text = good(concordant("data", "from-csv", "mine.csv", "--out", "mine", "--name", "my [b] [data]", cwd=tmp_path))
     assert "my [b] [data]: 40 instances of a, b in mine" in text
-    good(concordant("run", "mine", *SHORT, cwd=tmp_path))
+    results = json.loads(good(concordant("run", "mine", "--out", "first", *SHORT, cwd=tmp_path)))
+    assert results["benchmark"] == results["config"]["dataset"] == "my [b] [data]"
+    assert results["config"]["protocol"] == "folds"  # nothing was given
     good(concordant("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
+    done = concordant("run", "mine", "--protocol", "given", "--out", "third", *SHORT, cwd=tmp_path)
+    assert (done.returncode, "my [b] [data] has no given splits; leave it out" in done.stderr) == (2, True)
 
 
 def test_labels_on_one_side_of_zero_and_data_without_labels_are_used_as_far_as_they_go(tmp_path):

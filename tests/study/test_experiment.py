@@ -208,7 +208,7 @@ def test_one_method_alone_is_compared_with_the_baselines_and_a_modality_alone_wi
 def test_calibration_helps_when_a_modality_lies_and_names_it(tmp_path):
     """The claim of the library, on real scans: two seeds, a short recipe, numbers as `concordant run` has them."""
     config = make_config("digits", seeds=2, calibrators=("none", "context"), recipe={"steps": 200, "width": 32})
-    results = study(config, tmp_path / "out", jobs=1)
+    results = study(config, tmp_path / "out", jobs=1, baselines=False)
     found = {(entry["to"], entry["condition"]): entry for entry in results["comparisons"]}
     assert found["none", "clean"]["difference"] > -0.02
     for twin in ("none", "none+perturbed"):

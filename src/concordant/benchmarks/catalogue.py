@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from concordant.benchmarks import actions, emotions, events, sentiment, small
 from concordant.benchmarks.benchmark import Benchmark, Dataset, Waves
-from concordant.benchmarks.prepared import CARD, OWN, OWN_DATA, find_store
+from concordant.benchmarks.prepared import CARD, OWN, OWN_DATA, PROTOCOLS, WHOLE, find_store
 from concordant.data.archives import default_folder, find_data_folder, is_url, named_data
 from concordant.data.scaling import Scale, apply, fit_chunks
 from concordant.data.split import Floats, Task
@@ -196,11 +196,31 @@ def store_at(text: str) -> Path:
     return fetch_store(text, OWN)
 
 
-def stored_as(folder: Path) -> tuple[str, str, tuple[str, ...]]:
-    """Return the benchmark that a prepared dataset is run as, the name of the dataset, and its modalities."""
-    card = _card(folder)
+class Stored(NamedTuple):
+    """How a prepared dataset is run.
+
+    Args:
+        benchmark: that it is run as, "own" unless its name is that of a published dataset.
+        name: of the dataset.
+        modalities: in the declared order.
+        protocol: "given" where instances have splits, else "folds".
+    """
+
+    benchmark: str
+    name: str
+    modalities: tuple[str, ...]
+    protocol: str
+
+
+def stored_as(folder: Path) -> Stored:
+    """Return how a prepared dataset is run."""
+    from concordant.data.store import Store
+
+    store = Store(folder)
+    card, given = store.card, set(store.splits.tolist()) != {WHOLE}
     known = card.name in BENCHMARKS and BENCHMARKS[card.name].stored
-    return card.name if known else OWN, card.name, tuple(card.modalities)
+    protocol = PROTOCOLS[0] if given else PROTOCOLS[1]
+    return Stored(card.name if known else OWN, card.name, tuple(card.modalities), protocol)
 
 
 def _card(folder: Path) -> Any:  # noqa: ANN401 - a Card; its module needs pydantic, which is slow to import

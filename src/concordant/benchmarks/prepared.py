@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CARD = "concordant.json"  # as in concordant.data.card, which needs pydantic
 PROTOCOLS = ("given", "folds")
+WHOLE = "all"  # the split of a dataset without splits, as in concordant.data.card
 OWN = "own"  # benchmark of every dataset that is not a published one
 SIGNS = ("negative", "not negative")  # classes of real labels
 
@@ -104,7 +105,7 @@ def split(whole: StoredSplit, seed: int, protocol: str) -> Task:
     if card.label.kind == "none":
         raise DataError(f"{whole.store.folder} has no labels to train or test on; `concordant predict` reads it")
     real = card.label.kind == "real"
-    if protocol == "folds" or set(splits.tolist()) == {"all"}:
+    if protocol == "folds" or set(splits.tolist()) == {WHOLE}:
         fold = _folds(whole, real, seed // FOLDS)
         test, rest = np.flatnonzero(fold == seed % FOLDS), np.flatnonzero(fold != seed % FOLDS)
         train, valid = _hold_out(whole, rest, real, seed)

@@ -205,12 +205,17 @@ def run_command(
     from concordant.training.config import make_config
 
     start = time.perf_counter()
-    title = benchmark
+    title, dataset = benchmark, None
     if is_store(benchmark):
         store = store_at(benchmark)
         data = str(store)
-        benchmark, title, known = stored_as(store)
-        modalities = modalities if modalities is not None else ",".join(known)
+        stored = stored_as(store)
+        if protocol == "given" and stored.protocol != protocol:
+            raise UsageError(f"--protocol given: {stored.name} has no given splits; leave it out, which takes folds")
+        benchmark, title = stored.benchmark, stored.name
+        dataset = title if title != benchmark else None
+        modalities = modalities if modalities is not None else ",".join(stored.modalities)
+        protocol = protocol if protocol is not None else stored.protocol
     recipe = {
         "steps": steps,
         "epochs": epochs,
@@ -222,6 +227,7 @@ def run_command(
         "patience": patience,
     }
     options: dict[str, Any] = {
+        "dataset": dataset,
         "calibrators": names_of(calibrators),
         "seeds": seeds,
         "protocol": protocol,

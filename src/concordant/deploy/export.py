@@ -79,7 +79,7 @@ def export_run(
         "file": str(path),
         "format": format,
         "bytes": size,
-        "benchmark": about.config.benchmark,
+        "benchmark": about.config.title,
         "fusion": about.config.fusion,
         "label": found.label,
         "seed": seed,

@@ -81,8 +81,8 @@ def model_card(about: Description, parameters: int) -> str:
     outputs = len(about.classes) if about.kind == "class" else 1
     recipe = ", ".join(f"{key} {value}" for key, value in about.config.of(variant).recipe.model_dump().items())
     blocks = [
-        f"{HEAD}\n# {about.config.benchmark}: {about.config.fusion} fusion, calibrator {shown(about.label)}\n",
-        f"{parameters:,} parameters, trained by `concordant run` on {about.config.benchmark} (protocol "
+        f"{HEAD}\n# {about.config.title}: {about.config.fusion} fusion, calibrator {shown(about.label)}\n",
+        f"{parameters:,} parameters, trained by `concordant run` on {about.config.title} (protocol "
         f"{about.config.protocol}, seed {about.seed}).\n",
         _inputs(about),
         _outputs(about),

@@ -97,7 +97,7 @@ def predict_run(
         "schema": SCHEMA,
         "file": str(out),
         "instances": totals.instances,
-        "benchmark": about.config.benchmark,
+        "benchmark": about.config.title,
         "fusion": about.config.fusion,
         "label": about.label,
         "seed": about.seed,

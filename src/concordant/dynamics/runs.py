@@ -120,7 +120,7 @@ def collect_dynamics(folder: Path) -> dict[str, Any]:
     words = [*command_words(config.model_dump()), "--dynamics-every", str(distance), "--out", str(folder)]
     return {
         "schema": SCHEMA,
-        "benchmark": config.benchmark,
+        "benchmark": config.title,
         "fusion": config.fusion,
         "modalities": list(config.modalities),
         "every": distance,

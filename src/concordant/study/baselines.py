@@ -123,7 +123,7 @@ def pooled(x: Tensor, layout: str, mask: Tensor | None = None) -> NDArray[Any]:
         x = pool(x, mask)
     elif "h" in layout:
         x = x.mean(layout.index("t")) if "t" in layout else x
-        x = F.adaptive_avg_pool2d(x, tuple(min(_GRID, size) for size in x.shape[-2:]))
+        x = F.adaptive_avg_pool2d(x, (min(_GRID, x.shape[-2]), min(_GRID, x.shape[-1])))
     return x.flatten(1).numpy()
 
 

@@ -163,7 +163,7 @@ class _Experiment:
         task = _prepared(self.jobs[0])
         check_encoders(task, self.config)
         check_labels(task, self.config)
-        return check_task(task, f"{self.config.benchmark}, {self.config.protocol}, seed 0")
+        return check_task(task, f"{self.config.title}, {self.config.protocol}, seed 0")
 
     def claim(self) -> None:
         """Take the folder, or see that it belongs to this experiment."""
@@ -491,7 +491,7 @@ def collect(config: Config, folder: RunFolder, *, baselines: bool = False) -> di
     correct = {key: {name: one[name] for name in one if name in common} for key, one in correct.items()}
     return {
         "schema": RESULTS,
-        "benchmark": config.benchmark,
+        "benchmark": config.title,
         "fusion": config.fusion,
         "config": config.model_dump(mode="json"),
         "versions": versions(),

@@ -97,7 +97,7 @@ def run_grid(
     first, results = next(iter(configs.values())), next(iter(done.values()))
     grid = {
         "schema": SCHEMA,
-        "benchmark": first.benchmark,
+        "benchmark": first.title,
         # What the rows have in common.
         "config": first.model_dump(mode="json", exclude={"fusion", "calibrate", "tuned"}),
         "versions": results["versions"],

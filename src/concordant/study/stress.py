@@ -90,7 +90,7 @@ def _written(runs: RunFolder, analysis: str, metric: str, parts: Found, options:
     """Write the document of an analysis of all runs, and return it."""
     document = {
         "schema": f"concordant.{analysis}/1",
-        "benchmark": runs.config.benchmark,
+        "benchmark": runs.config.title,
         "fusion": runs.config.fusion,
         "metric": metric,
         "modalities": list(runs.config.modalities),

@@ -201,18 +201,20 @@ def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) 
     found: dict[str, Experiment] = {}
     faults: list[str] = []
     for named in grid.benchmarks:
-        benchmark, title, modalities = named, named, grid.modalities
+        benchmark, title, modalities, own = named, named, grid.modalities, {}
         where = named_data(data)
         if is_store(named):
             where = named
-            benchmark, title, known = stored_as(store_at(named))
-            modalities = modalities if modalities is not None else known
+            stored = stored_as(store_at(named))
+            benchmark, title = stored.benchmark, stored.name
+            modalities = modalities if modalities is not None else stored.modalities
+            own = {"dataset": title if title != benchmark else None, "protocol": grid.protocol or stored.protocol}
         if where is not None:  # workers may have other working directories
             where = str(where if is_url(where) else Path(where).absolute())
         for method in grid.methods:
             group = title if method == "none" else f"{title}-{method}"
             try:
-                rows = make_grid(benchmark, grid.fusions, modalities=modalities, method=method, **shared)
+                rows = make_grid(benchmark, grid.fusions, modalities=modalities, method=method, **{**shared, **own})
             except UsageError as error:
                 faults += [fault for fault in str(error).split("; ") if fault not in faults]
                 continue

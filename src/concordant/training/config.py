@@ -157,6 +157,7 @@ class Config(BaseModel):
         method: how the modalities' training is balanced, one of `concordant list methods`.
         recipe: how each run is trained.
         tuned: label of a variant -> the fields of the recipe that a search chose for it; not written if empty.
+        dataset: name of the prepared dataset that is run as the benchmark `own`; not written if None.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -173,12 +174,14 @@ class Config(BaseModel):
     method: str = "none"
     recipe: Recipe = Recipe()
     tuned: dict[str, dict[str, float | int]] = Field(default_factory=dict)
+    dataset: str | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = plain(self)
-        if not self.tuned:
-            values.pop("tuned", None)
+        for name in ("tuned", "dataset"):
+            if not getattr(self, name):
+                values.pop(name, None)
         return values
 
     @model_validator(mode="after")
@@ -230,6 +233,11 @@ class Config(BaseModel):
         if "none" in names and TWIN not in names and any(CALIBRATORS[name].perturbed for name in names):
             names.insert(names.index("none") + 1, TWIN)
         return tuple(Variant.of(name) for name in names)
+
+    @property
+    def title(self) -> str:
+        """Name of the data in tables and documents: of the prepared dataset, or of the benchmark."""
+        return self.dataset or self.benchmark
 
     @property
     def alone(self) -> tuple[Variant, ...]:

@@ -238,4 +238,4 @@ def _run_command(documents: RunDocuments) -> str:
     if isinstance(main.get("command"), str):
         return str(main["command"])
     rows = [str(row["row"]) for row in main["rows"]] if "rows" in main else [str(main["fusion"])]
-    return shlex.join(command_words({**main["config"], "benchmark": main["benchmark"]}, fusion=",".join(rows)))
+    return shlex.join(command_words(main["config"], fusion=",".join(rows)))
