@@ -17,6 +17,7 @@ from concordant.training.config import make_config
 from studies import common
 from studies.common import RESULTS, RUNS
 
+LOSSES = ("none+perturbed", "context-losses-only", "context")  # what scaling adds to what the losses do
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "digits": {"benchmark": "digits", "seeds": 10},
     "scene15": {"benchmark": "scene15", "seeds": 10},
@@ -29,6 +30,8 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "ave-features": {"benchmark": "ave-features", "seeds": 10},
     "ave-features-ogm-ge": {"benchmark": "ave-features", "seeds": 10, "protocol": "ogm-ge"},
     "av-digits": {"benchmark": "av-digits", "seeds": 5},
+    "digits-losses": {"benchmark": "digits", "seeds": 10, "calibrators": LOSSES},
+    "scene15-losses": {"benchmark": "scene15", "seeds": 10, "calibrators": LOSSES},
 }
 
 # From the documentation of the data; untuned: scikit-learn on standardised features, SVC or logistic regression.

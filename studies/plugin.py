@@ -1,10 +1,13 @@
 """Make results/plugin.json and the table in docs/plugin.md: `python -m studies.plugin [NAME ...] [--seeds N]`.
 
-A model of each benchmark is trained as by `concordant run`, without calibrator and without perturbations. `fit_plugin`
-then attaches a calibrator behind its encoders and trains the calibrator alone, under a bound on harm by the validation
-rows: as it is by default, and filled with zeros and with the running mean instead, by the perturbations that
-the default has chosen. All are scored on the test rows, clean and with one random modality of every instance corrupted,
-in all alike. The results of benchmarks that are not named are kept.
+A model of each benchmark is trained as by `concordant run`, without calibrator and without perturbations, and from then
+on knows nothing of absent modalities: their inputs are zeros. `fit_plugin` attaches a calibrator behind its encoders
+and trains the calibrator alone, under a bound on harm by the validation rows: as it is by default, filled with zeros
+and with the running mean instead, and two gates that do not compare modalities, all by the perturbations that the
+default has chosen. Beside them stand imputers of scikit-learn, fitted on the features of the training rows, that are
+given which modality is absent, and a model that is trained anew with modality dropout. All are scored on the test rows:
+clean, with one random modality of every instance corrupted, in all alike, and with one and with two modalities absent
+from every instance. The results of benchmarks that are not named are kept.
 """
 
 from __future__ import annotations
@@ -12,25 +15,38 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.base import TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.impute import IterativeImputer, KNNImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
 
 from concordant import Calibrator, Perturbation, fit_plugin, seeding
 from concordant.attach.fit import STEPS, VARIATIONS
 from concordant.benchmarks.catalogue import prepare
-from concordant.calibration.fill import Fill
 from concordant.data.split import AnySplit, Task
 from concordant.files import read_json, write_json
+from concordant.modalities import ModalityBatch
 from concordant.report.record import Table, markdown
+from concordant.rivals import CALIBRATORS
 from concordant.robustness.answers import as_table, correctness, evaluate
-from concordant.robustness.conditions import run_conditions
+from concordant.robustness.conditions import run_conditions, subset
 from concordant.statistics.bootstrap import Outcomes, paired_bootstrap
 from concordant.statistics.comparisons import with_mean
 from concordant.training.batches import open_tensors
 from concordant.training.config import Variant, make_config
+from concordant.training.model import MultimodalModel, Output
 from concordant.training.provenance import hardware, versions
 from concordant.training.train import train
 from studies import common
@@ -45,10 +61,79 @@ BENCHMARKS = {
     "cmu-mosi-utterance": ("test-folds", 0.06),
     "handwritten": (None, 0.06),
 }
-FILLS: dict[Fill, str] = {"none": "towards zero", "mean": "towards the mean", "context": "filled"}
+FILLS = {"none": "towards zero", "mean": "towards the mean", "context": "filled"}
+GATES = {"self": "self gate", "joint": "joint gate"}
+IMPUTERS = {"knn": "KNNImputer", "iterative": "IterativeImputer"}
+RETRAINED = "modality-dropout"
+ROWS = {**FILLS, **GATES, **IMPUTERS, RETRAINED: "retrained with modality dropout"}
+ABSENT = {1: "one absent", 2: "two absent"}
 NEW_SUBJECTS = ("utd-mhad",)
 BATCH = 64
 PLAIN = Variant("none", False)
+
+
+Named = Mapping[str, Tensor]  # by modality
+
+
+class Unaware(nn.Module):
+    """A trained model that does not handle absent modalities; what `present` says is there for the calibrator alone."""
+
+    def __init__(self, model: MultimodalModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Named, masks: Named | None = None, present: Named | None = None) -> Output:
+        """Return the model's output as if all modalities were there."""
+        return cast(Output, self.model(inputs, masks))
+
+
+class Imputed(Unaware):
+    """A trained model whose absent features an imputer fills in; fitted on complete rows and on rows without one each.
+
+    Args:
+        model: with vectors as features.
+        imputer: of scikit-learn.
+        train: the training rows.
+    """
+
+    def __init__(self, model: MultimodalModel, imputer: TransformerMixin, train: AnySplit) -> None:
+        super().__init__(model)
+        self.pipeline = make_pipeline(StandardScaler(), imputer)
+        with torch.no_grad():
+            tensors = open_tensors(train)
+            rows = tensors.take(torch.arange(len(tensors)))
+            features = self._features(model.eval().encode(rows.inputs, rows.masks))
+        absent = np.arange(len(features)) % len(model.encoders)
+        self.pipeline.fit(np.concatenate([features, np.where(absent[:, None] == self.owner, np.nan, features)]))
+
+    def _features(self, batch: ModalityBatch) -> NDArray[Any]:
+        """Return the features of all modalities side by side, (B, sum of D); `owner` is the modality of each."""
+        sizes = [x.shape[1] for x in batch.features.values()]
+        self.owner = np.repeat(np.arange(len(sizes)), sizes)
+        return torch.cat(list(batch.features.values()), 1).numpy()
+
+    def forward(self, inputs: Named, masks: Named | None = None, present: Named | None = None) -> Output:
+        """Return the model's output with the features of absent modalities imputed."""
+        batch = self.model.encode(inputs, masks)
+        if present:
+            there = np.stack([presence_of(name)(inputs, masks, present).numpy() for name in batch.features], 1)
+            features = np.where(there[:, self.owner], self._features(batch), np.nan)
+            if np.isnan(features).any():
+                scaled = self.pipeline.transform(features)
+                imputed = torch.from_numpy(self.pipeline[0].inverse_transform(scaled)).float()
+                parts = torch.split(imputed, [x.shape[1] for x in batch.features.values()], 1)
+                batch = replace(batch, features=dict(zip(batch.features, parts, strict=True)))
+        return self.model.calibrate_and_fuse(batch)
+
+
+def presence_of(name: str) -> Callable[..., Tensor]:
+    """Return the function of a model's inputs that tells whether each instance has a modality, as `attach` takes it."""
+
+    def there(inputs: Named, masks: Named | None = None, present: Named | None = None) -> Tensor:
+        known = (present or {}).get(name)
+        return torch.ones(len(inputs[name]), dtype=torch.bool) if known is None else known
+
+    return there
 
 
 class Batches:
@@ -81,7 +166,7 @@ def main(names: common.Names = None, seeds: common.Seeds = 2, data: common.Data 
     for name in common.chosen(names, BENCHMARKS, "benchmark"):
         known[name] = measure(name, seeds, data)
         document = {
-            "schema": "concordant.plugin-results/2",
+            "schema": "concordant.plugin-results/3",
             "benchmarks": {one: known[one] for one in BENCHMARKS if one in known},
             "steps": STEPS,
             "batch": BATCH,
@@ -94,79 +179,116 @@ def main(names: common.Names = None, seeds: common.Seeds = 2, data: common.Data 
 
 
 def measure(name: str, seeds: int, data: str | None) -> dict[str, Any]:
-    """Return what the models of one benchmark score without the plug-in and with it."""
+    """Return what the models of one benchmark score without the plug-in, with it, and with what else there is."""
     protocol, harm = BENCHMARKS[name]
-    config = make_config(
-        name, calibrators=("none",), seeds=seeds, **({} if protocol is None else {"protocol": protocol})
-    )
+    given = {} if protocol is None else {"protocol": protocol}
+    config = make_config(name, calibrators=("none", RETRAINED), seeds=seeds, **given)
     runs: list[dict[str, Any]] = []
-    outcomes: dict[str, list[dict[str, Outcomes]]] = {"model": [], **{str(fill): [] for fill in FILLS}}  # one per seed
+    outcomes: dict[str, list[dict[str, Outcomes]]] = {"model": [], **{row: [] for row in ROWS}}  # one per seed
     for seed in range(seeds):
         task = prepare(name, data=data, seed=seed, protocol=config.protocol)
-        model = train(task, config, PLAIN, seed).model
+        model = Unaware(train(task, config, PLAIN, seed).model)
         outcomes["model"].append(outcomes_of(model, task, seed))
         state = copy.deepcopy(model.state_dict())
         run: dict[str, Any] = {"seed": seed}
         chosen: dict[str, Any] = {}
         if name in NEW_SUBJECTS:
             chosen = {"perturbation": Perturbation(variation=VARIATIONS[0])}
-        for fill in reversed(FILLS):  # the default first
+        for row in (*reversed(FILLS), *GATES):  # the default first
+            own: dict[str, Any] = {"fill": row}
+            if row in GATES:
+                own = {"calibrator": partial(cast(Any, CALIBRATORS[row].build), seed=seed, **chosen)}
             start, busy = time.perf_counter(), time.process_time()
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 attached = fit_plugin(
                     model,
                     Batches(task.train, seed),
-                    {one: f"encoders.{one}" for one in model.encoders},
-                    layout={one: str(encoder.feature_layout) for one, encoder in model.encoders.items()},
+                    {one: f"model.encoders.{one}" for one in model.model.encoders},
+                    layout={one: str(encoder.feature_layout) for one, encoder in model.model.encoders.items()},
                     validation=Batches(task.valid, None),
                     harm=harm,
-                    fill=fill,
+                    present={one: presence_of(one) for one in model.model.encoders},
+                    absent="fill" if row == "context" else "keep",
                     seed=seed,
-                    **chosen,
+                    **own,
+                    **({} if row in GATES else chosen),
                 )
             seconds, busy = time.perf_counter() - start, time.process_time() - busy
             perturbation = cast(Calibrator, attached.calibrator).perturbation or Perturbation()
             chosen = {"perturbation": perturbation}
-            outcomes[fill].append(outcomes_of(attached, task, seed))
-            run[fill] = {
+            outcomes[row].append(outcomes_of(attached, task, seed))
+            run[row] = {
                 "seconds": seconds,
                 "processor_seconds": busy,
                 "variation": perturbation.variation,
                 "guarantee": None if attached.guarantee is None else vars(attached.guarantee),
                 "warnings": [str(one.message) for one in caught],
-                **{condition: float(np.mean(one.values)) for condition, one in outcomes[fill][seed].items()},
             }
             attached.detach()
-        run["model"] = {condition: float(np.mean(one.values)) for condition, one in outcomes["model"][seed].items()}
         run["model_unchanged"] = all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+        if all(layout == "bd" for layout in task.layouts.values()):
+            for row, imputer in (
+                ("knn", KNNImputer()),
+                ("iterative", IterativeImputer(n_nearest_features=20, random_state=seed)),
+            ):
+                busy = time.process_time()
+                with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):
+                    imputed = Imputed(model.model, imputer, task.train)
+                    outcomes[row].append(outcomes_of(imputed, task, seed, told=True))
+                run[row] = {"processor_seconds": time.process_time() - busy}
+        again = train(task, config, Variant(RETRAINED, CALIBRATORS[RETRAINED].perturbed), seed).model
+        outcomes[RETRAINED].append(outcomes_of(again, task, seed))
+        for row, found in outcomes.items():
+            if found:
+                scores = {condition: float(np.mean(one.values)) for condition, one in found[seed].items()}
+                run[row] = {**run.get(row, {}), **scores}
         runs.append(run)
         print(name, run, flush=True)
-    before = {
-        condition: dict(enumerate(one[condition] for one in outcomes["model"])) for condition in outcomes["model"][0]
-    }
+    before = by_condition(outcomes["model"])
+    others = {row: by_condition(one) for row, one in outcomes.items() if one and row != "model"}
     return {
         "protocol": config.protocol,
         "harm": harm,
         "fusion": config.fusion,
-        "modalities": list(model.encoders),
+        "modalities": list(model.model.encoders),
         "runs": runs,
         "differences": {
-            fill: {
-                condition: difference(before[condition], dict(enumerate(one[condition] for one in outcomes[fill])))
-                for condition in before
-            }
-            for fill in FILLS
+            row: {condition: difference(before[condition], after[condition]) for condition in after}
+            for row, after in others.items()
         },
         "threads": torch.get_num_threads(),
     }
 
 
-def outcomes_of(model: torch.nn.Module, task: Task, seed: int) -> dict[str, Outcomes]:
-    """Return the outcomes on the test split: clean, under each corruption, and their mean."""
-    conditions = [one for one in run_conditions(task.test, task.layouts, seed) if not one.name.startswith("removal.")]
-    found = correctness(as_table(evaluate(model, task.test, conditions), PLAIN, seed))[PLAIN.label, seed]
-    return {condition.removeprefix("corruption."): one for condition, one in with_mean(found).items()}
+def by_condition(runs: list[dict[str, Outcomes]]) -> dict[str, dict[int, Outcomes]]:
+    """Return condition -> seed -> outcomes."""
+    return {condition: dict(enumerate(one[condition] for one in runs)) for condition in runs[0]}
+
+
+def outcomes_of(model: nn.Module, task: Task, seed: int, *, told: bool = False) -> dict[str, Outcomes]:
+    """Return the outcomes on the test split: clean, under each corruption and their mean, and with modalities absent.
+
+    With `told` only those with modalities absent.
+    """
+    corrupted = [one for one in run_conditions(task.test, task.layouts, seed) if not one.name.startswith("removal.")]
+    names = list(task.test.shapes)
+    counts = range(1, min(2, len(names) - 1) + 1)
+    absent = {
+        count: [subset([name for name in names if name not in gone]) for gone in combinations(names, count)]
+        for count in counts
+    }
+    every = [*([] if told else corrupted), *(one for some in absent.values() for one in some)]
+    found = correctness(as_table(evaluate(model, task.test, every), PLAIN, seed))[PLAIN.label, seed]
+    scored = {} if told else with_mean({one.name: found[one.name] for one in corrupted})
+    means = {ABSENT[count]: mean_of([found[one.name] for one in some]) for count, some in absent.items()}
+    return {condition.removeprefix("corruption."): one for condition, one in {**scored, **means}.items()}
+
+
+def mean_of(outcomes: list[Outcomes]) -> Outcomes:
+    """Return each instance's mean over some conditions."""
+    values = np.mean([np.asarray(one.values, dtype=np.float64) for one in outcomes], 0)
+    return Outcomes(values, outcomes[0].ids, outcomes[0].groups)
 
 
 def difference(before: Mapping[int, Outcomes], after: Mapping[int, Outcomes]) -> dict[str, Any]:
@@ -184,23 +306,23 @@ def difference(before: Mapping[int, Outcomes], after: Mapping[int, Outcomes]) ->
 def table(document: dict[str, Any]) -> str:
     """Return the text and the table of docs/plugin.md."""
     rows = []
-    for name, one in document["benchmarks"].items():
-        found = one["differences"]["context"]
-        rows.append(
-            [
-                f"{name} ({one['harm']:g})",
-                "as they are",
-                *(f"{100 * found[condition]['before']:.1f}" for condition in found),
-                "",
-            ]
-        )
-        for fill, title in FILLS.items():
-            found = one["differences"][fill]
-            low, high = (100 * bound for bound in found["mean"]["ci95"])
-            gain = f"{100 * found['mean']['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
-            rows.append(["", title, *(f"{100 * found[condition]['after']:.1f}" for condition in found), gain])
-    conditions = list(next(iter(document["benchmarks"].values()))["differences"]["context"])
-    runs = [run for one in document["benchmarks"].values() for run in one["runs"]]
+    measured = document["benchmarks"]
+    conditions = list(dict.fromkeys(key for one in measured.values() for key in one["differences"]["context"]))
+    for name, one in measured.items():
+        context = one["differences"]["context"]
+        before = [f"{100 * context[key]['before']:.1f}" if key in context else "" for key in conditions]
+        rows.append([f"{name} ({one['harm']:g})", "as they are", *before, ""])
+        for row, title in ROWS.items():
+            found = one["differences"].get(row)
+            if found is None:
+                continue
+            gain = ""
+            if "mean" in found:
+                low, high = (100 * bound for bound in found["mean"]["ci95"])
+                gain = f"{100 * found['mean']['difference']:+.1f} ({low:+.1f} to {high:+.1f})"
+            after = [f"{100 * found[key]['after']:.1f}" if key in found else "" for key in conditions]
+            rows.append(["", title, *after, gain])
+    runs = [run for one in measured.values() for run in one["runs"]]
     busy = [run["context"]["processor_seconds"] for run in runs]
     flips = sum(run["context"]["guarantee"]["flips"] for run in runs)
     units = sum(run["context"]["guarantee"]["rows"] for run in runs)
@@ -210,7 +332,9 @@ def table(document: dict[str, Any]) -> str:
         f"({document['hardware']['processor']}), three candidates of {document['steps']} steps; on the validation rows "
         f"it turned {flips} of {units} right answers into wrong ones. Accuracy on test rows in percent; *mean* is over "
         "the four corruptions of one random modality of every instance; *gain* is of that mean over the model, with a "
-        "95 % interval from a paired bootstrap over seeds, groups and instances.\n\n"
+        "95 % interval from a paired bootstrap over seeds, groups and instances; *absent*: the mean over every "
+        "modality, or pair, that every instance lacks. The model knows nothing of absence and gets zeros. *filled* and "
+        "the imputers are given which modality is absent; an imputer cannot find a corrupted one.\n\n"
     )
     return text + markdown(Table("", "", ["benchmark (harm)", "features", *conditions, "gain"], rows))
 

@@ -94,7 +94,8 @@ class Grid:
 
     families: tuple[Family, ...]
     calibrators: tuple[str, ...] = METHODS  # of every cell whose fusion can have them
-    ablations: tuple[str, ...] = ABLATIONS  # of the first cell of every family that is ablated
+    # Of the first cell of every family that is ablated; what the losses do alone is measured by studies.experiments.
+    ablations: tuple[str, ...] = tuple(name for name in ABLATIONS if name != "context-losses-only")
     severities: tuple[int, ...] = (1, 3, 5)  # of every kind of corruption, counted from 1
     space: Space = field(default_factory=dict)  # recipe field -> values; the first candidate has the benchmark's own
     budget: int = 3  # candidates per calibrator; 0 = an earlier search or the benchmark's own recipe

@@ -82,6 +82,15 @@ def test_one_of_the_two_modulations_alone():
     assert (dimension.reliability == 1).all()
 
 
+def test_losses_alone_leave_features_as_they_are():
+    ours, theirs = step(moved(AblatedCalibrator, scaling=False)), step(moved(ContextualCalibrator))
+    assert torch.equal(ours[0].auxiliary_loss, theirs[0].auxiliary_loss)
+    assert torch.equal(ours[0].reliability, theirs[0].reliability)
+    given = features()
+    out = moved(AblatedCalibrator, scaling=False).eval()(given)
+    assert all(torch.equal(out.features[name], x) for name, x in given.items())
+
+
 def test_both_modulations_cannot_be_switched_off():
     with pytest.raises(UsageError, match="reliability and gates cannot both be switched off"):
         AblatedCalibrator(SIZES, reliability=False, gates=False)

@@ -48,7 +48,7 @@ def test_the_registry_lists_ours_and_the_rivals():
 
 
 def test_ablations_are_registered_but_not_listed():
-    assert len(ABLATIONS) == 12
+    assert len(ABLATIONS) == 13
     assert [name for name in ABLATIONS if not CALIBRATORS[name].unimodal] == ["context-no-opinions"]
     for name in (*ABLATIONS, "after-fusion"):
         assert name in CALIBRATORS

@@ -34,6 +34,7 @@ class AblatedCalibrator(ContextualCalibrator):
             not apply.
         gates: the dimension-wise modulation; without it gates are 1.
         unimodal_cues: the unimodal predictions of the classes, if there are any, are cues.
+        scaling: features are scaled; without it they pass as they are, and the losses alone shape the encoders.
 
     Raises:
         UsageError: neither reliability nor gates are left, or as for `ContextualCalibrator`.
@@ -48,6 +49,7 @@ class AblatedCalibrator(ContextualCalibrator):
         reliability: bool = True,
         gates: bool = True,
         unimodal_cues: bool = True,
+        scaling: bool = True,
         **options: Unpack[ContextualOptions],
     ) -> None:
         super().__init__(sizes, **options)
@@ -55,6 +57,7 @@ class AblatedCalibrator(ContextualCalibrator):
             self.support, self.conflict = check.flag("support", support), check.flag("conflict", conflict)
             self.has_reliability, self.gates = check.flag("reliability", reliability), check.flag("gates", gates)
             self.unimodal_cues = check.flag("unimodal_cues", unimodal_cues)
+            self.scales_features = check.flag("scaling", scaling)
             left = bool(reliability) or bool(gates)
             check.require(left, "reliability and gates cannot both be switched off: nothing would be modulated")
 
@@ -85,6 +88,7 @@ _SWITCHED_OFF: dict[str, tuple[str, dict[str, Any]]] = {
     "no-comparison": ("its cues hide all agreement", {"support": False, "conflict": False}),
     "no-gates": ("instance-wise alone: gates are 1", {"gates": False}),
     "no-reliability": ("dimension-wise alone: reliability is 1", {"reliability": False}),
+    "losses-only": ("its losses alone: features pass as they are", {"scaling": False}),
     "no-intact-loss": ("without the loss on what was perturbed", {"clean_weight": 0.0}),
     "no-agreement-loss": ("without the contrastive loss", {"agreement_weight": 0.0}),
     "no-perturbation": ("trained on clean batches alone", {}),
