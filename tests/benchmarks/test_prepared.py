@@ -115,6 +115,16 @@ def test_what_is_published_stays_whatever_the_seed(tmp_path):
     assert names(found[0].test) != sorted(names(found[0].test), key=lambda one: int(one[1:]))
 
 
+@pytest.mark.parametrize("groups", [None, [row // 3 for row in range(40)]])
+def test_published_folds_test_one_after_the_other(tmp_path, groups):
+    places = [f"fold {row % 3 + 1}" for row in range(40)]
+    data = whole(tmp_path / "x", [row % 4 for row in range(40)], splits=places, groups=groups)
+    for seed in range(4):
+        parts = split(data, seed, "given")
+        assert {places[int(one[1:])] for one in names(parts.test)} == {f"fold {seed % 3 + 1}"}
+        assert is_partition(parts, names(data))
+
+
 def test_numbers_have_two_signs_for_classes(tmp_path):
     parts = split(whole(tmp_path / "x", [row / 3 for row in range(-10, 10)], kind="real"), 0, "given")
     assert (parts.kind, parts.classes) == ("real", ("negative", "not negative"))

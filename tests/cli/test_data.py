@@ -141,6 +141,29 @@ def test_a_table_of_one_s_own(tmp_path):
     assert (done.returncode, "my [b] [data] has no given splits; leave it out" in done.stderr) == (2, True)
 
 
+def test_modalities_in_files_of_their_own_and_what_run_would_refuse(tmp_path):
+    rows = range(40)
+    (tmp_path / "y.csv").write_text("label,fold\n" + "".join(f"{k % 2}.0,{k % 4}\n" for k in rows))
+    (tmp_path / "a.csv").write_text("".join(f"{k % 2 + k / 100};{k}\n" for k in rows))
+    (tmp_path / "b.csv").write_text("level\n" + "".join(f"{-k}\n" for k in rows))
+    asked = ("data", "from-csv", "y.csv", "--modality", "a=a.csv", "--modality", "b=b.csv", "--out", "mine")
+    text = good(concordant(*asked, cwd=tmp_path))
+    assert "y: 40 instances of b, a in mine" in text or "y: 40 instances of a, b in mine" in text
+    assert "task: classification: one of 2 classes (0, 1) per instance" in text
+    assert "note: the data have 4 folds: seed s tests on the one at place s modulo 4" in text
+    assert "task: classification: one of 2 classes (0, 1) per instance" in good(
+        concordant("data", "check", "mine", cwd=tmp_path)
+    )
+    good(concordant("run", "mine", *SHORT, cwd=tmp_path))
+    done = concordant(*asked[:4], "a.csv", "--out", "other", cwd=tmp_path)
+    assert (done.returncode, "--modality must be NAME=FILE, each name once; found 'a.csv'" in done.stderr) == (2, True)
+    (tmp_path / "few.csv").write_text("label,a.0\n" + "0,1\n1,2\n" * 3)
+    text = good(concordant("data", "from-csv", "few.csv", "--out", "few", cwd=tmp_path))
+    assert "warning: concordant run will refuse it: few: 5 folds need 10 instances; found 6" in text
+    done = concordant("data", "check", "few", cwd=tmp_path)
+    assert (done.returncode, "error: splits: few: 5 folds need 10 instances; found 6" in done.stdout) == (1, True)
+
+
 def test_labels_on_one_side_of_zero_and_data_without_labels_are_used_as_far_as_they_go(tmp_path):
     rows = [f"i{k},{1 + k / 50},{k % 3 + k / 9},{-k}" for k in range(40)]
     (tmp_path / "mine.csv").write_text("\n".join(["id,label,a.x,b.z", *rows]))

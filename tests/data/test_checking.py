@@ -51,6 +51,31 @@ def said(report, level):
     return [f"{finding.subject}: {finding.text}" for finding in report.findings if finding.level == level]
 
 
+def test_equal_instances_that_folds_may_part_are_a_warning_and_those_of_a_group_a_note(tmp_path):
+    pairs = put(
+        features=lambda row, one: {"audio": np.full((1, 3), row // 2.0), "image": np.full((2, 3, 3), row // 2.0)}
+    )
+    report = check(make(tmp_path / "a", pairs, splits=("all",)))
+    text = "content: 30 times instances that folds may part hold the same (i0 = i1, i2 = i3, i4 = i5, ...)"
+    assert f"{text}: the test may be known in part" in said(report, "warning")
+
+    def grouped(row, one):
+        return {**pairs(row, one), "group": f"s{row // 2}"}
+
+    report = check(make(tmp_path / "b", grouped, splits=("all",), groups="speaker"))
+    assert "content: 30 times instances of one group hold the same" in said(report, "note")
+
+
+def test_groups_in_two_folds_are_a_warning(tmp_path):
+    folder = make(
+        tmp_path / "a", put(group=lambda row, one: f"s{row % 50}"), splits=("fold 0", "fold 1"), groups="speaker"
+    )
+    report = check(folder)
+    text = "groups: 10 speaker groups are in two folds (s0, s1, s2, ...): scores say nothing of new ones"
+    assert f"{text}; --protocol folds keeps them apart" in said(report, "warning")
+    assert report.task == "classification: one of 2 classes (no, yes) per instance"
+
+
 def test_a_sound_dataset_has_nothing_to_be_said_of_but_its_balance(tmp_path):
     report = check(make(tmp_path / "d"), published={"train": 40, "test": 20})
     assert not report.failed

@@ -8,15 +8,14 @@ import pytest
 
 pytest.importorskip("datasets")
 
-from concordant.data.formats.own import read_csv
+from concordant.data.formats.tables import read_csv
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
 
 
 def block(language):
-    (found,) = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
-    return found
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)[0]
 
 
 def test_the_commands_run_on_the_archive_of_the_example(tmp_path, monkeypatch, shell):

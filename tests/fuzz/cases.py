@@ -251,7 +251,7 @@ def csv(folder: Path) -> list[Path]:
 
 
 def read_csvs(folder: Path) -> object:
-    from concordant.data.formats.own import read_csv
+    from concordant.data.formats.tables import read_csv
 
     return [stored(read_csv(path), folder / path.stem) for path in sorted(folder.glob("*.csv"))]
 

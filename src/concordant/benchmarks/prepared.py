@@ -3,7 +3,8 @@
 `given`: as the splits of the dataset; without a validation split, 15 % of the training instances are held out by the
 seed (whole groups where there are groups). `folds`: five folds over all instances, groups kept whole, regardless of
 published splits; seed s tests on fold s mod 5, and the folds are redrawn every five seeds. A dataset without splits
-("all") is always divided into folds.
+("all") is always divided into folds. `given` of a dataset with K published folds: seed s tests on the fold at place
+s mod K, and validation is held out of the others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from concordant.benchmarks.benchmark import FOLDS, VALID, Benchmark
-from concordant.data.split import Integers, Task, by_group, class_folds, group_folds, shuffled, stratified
+from concordant.data.split import FOLD, Integers, Task, by_group, class_folds, group_folds, shuffled, stratified
 from concordant.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,6 +110,10 @@ def split(whole: StoredSplit, seed: int, protocol: str) -> Task:
         fold = _folds(whole, real, seed // FOLDS)
         test, rest = np.flatnonzero(fold == seed % FOLDS), np.flatnonzero(fold != seed % FOLDS)
         train, valid = _hold_out(whole, rest, real, seed)
+    elif card.splits[0].startswith(FOLD):
+        here = splits == card.splits[seed % len(card.splits)]
+        test = np.flatnonzero(here)
+        train, valid = _hold_out(whole, np.flatnonzero(~here), real, seed)
     else:
         rest, valid, test = (np.flatnonzero(splits == part) for part in ("train", "valid", "test"))
         missing = [part for part, rows in (("train", rest), ("test", test)) if not len(rows)]

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,13 +130,13 @@ def prepare_command(
 
 @data_app.command("from-numpy")
 def from_numpy_command(
-    path: Annotated[Path, typer.Argument(help="An .npz archive, or a folder of .npy files.")],
+    path: Annotated[Path, typer.Argument(help="An .npz archive, a folder of .npy files, or a MATLAB file.")],
     out: OUT,
     name: NAME = None,
     labels: LABELS = "auto",
     json_to: JsonOption = None,
 ) -> None:
-    """Make a dataset from your own arrays; docs/own-data.md has the names."""
+    """Make a dataset from your own NumPy or MATLAB arrays; docs/own-data.md has the names."""
     from concordant.data.formats.own import read_numpy
 
     start = time.perf_counter()
@@ -144,17 +145,27 @@ def from_numpy_command(
 
 @data_app.command("from-csv")
 def from_csv_command(
-    path: Annotated[Path, typer.Argument(help="A CSV file with a line of column names.")],
+    path: Annotated[Path, typer.Argument(help="A CSV file with a line of column names, or a Parquet file.")],
     out: OUT,
+    modality: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="A modality's features in a CSV file of its own; may be repeated."),
+    ] = None,
     name: NAME = None,
     labels: LABELS = "auto",
     json_to: JsonOption = None,
 ) -> None:
     """Make a dataset from your own table; docs/own-data.md has the names of columns."""
-    from concordant.data.formats.own import read_csv
+    from concordant.data.formats.tables import read_csv
 
+    files: dict[str, Path] = {}
+    for text in modality or ():
+        key, equals, file = text.partition("=")
+        if not (key and equals and file) or key in files:
+            raise UsageError(f"--modality must be NAME=FILE, each name once; found {text!r}")
+        files[key] = Path(file)
     start = time.perf_counter()
-    _store(read_csv(path, name=name, labels=_labels(labels)), out, json_to, start)
+    _store(read_csv(path, name=name, labels=_labels(labels), modalities=files), out, json_to, start)
 
 
 @data_app.command("check")
@@ -162,7 +173,7 @@ def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
     """Report the faults of a dataset; exit status 1 if there are errors, 0 if there are warnings only."""
     from concordant.benchmarks.catalogue import DATASETS
     from concordant.data.card import CARD, read_card
-    from concordant.data.checking import check
+    from concordant.data.checking import Finding, check
     from concordant.errors import DataError
 
     known = None
@@ -180,8 +191,12 @@ def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
             published_classes=None if known is None else known.classes,
             progress=progress,
         )
+    if not report.failed and (refusal := _refusal(folder)) is not None:
+        report = replace(report, findings=(*report.findings, Finding("error", "splits", refusal)))
     put_json(json_to, report.to_json())
     console = make_console(json_to)
+    if report.task:
+        console.print(f"task: {report.task}", soft_wrap=True)
     for split, counts in report.counts.items():
         shown = ", ".join(f"{name} {count:g}" for name, count in counts.items())
         console.print(f"{split}: {shown}", soft_wrap=True)
@@ -200,6 +215,22 @@ def describe_command(folder: FOLDER) -> None:
     from concordant.data.description import describe
 
     typer.echo(printable(describe(folder)))
+
+
+def _refusal(folder: Path) -> str | None:
+    """Return why `concordant run` would refuse to divide a dataset, None where it would not or has no labels."""
+    from concordant.benchmarks.prepared import split
+    from concordant.data.store import Store
+    from concordant.data.stored import everything
+    from concordant.errors import DataError
+
+    try:
+        whole = everything(Store(folder))
+        if whole.store.card.label.kind != "none":
+            split(whole, 0, "given")
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _labels(text: str) -> Labels:
@@ -267,10 +298,13 @@ def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> No
     put_json(json_to, {"folder": str(out), **card.model_dump(mode="json")})
     console = make_console(json_to)
     console.print(f"{card.name}: {card.rows:,} instances of {', '.join(card.modalities)} in {out}")
+    console.print(f"task: {card.label}", soft_wrap=True)
     for name, text in card.repairs.items():
         console.print(f"repaired: {name}: {text}")
     for note in card.notes:
         console.print(f"note: {note}", soft_wrap=True)
+    if (refusal := _refusal(out)) is not None and card.label.kind != "none":
+        console.print(f"warning: concordant run will refuse it: {refusal}", soft_wrap=True)
     console.print(f"{time.perf_counter() - start:.0f} s; next: concordant data check {out}, concordant run {out}")
 
 

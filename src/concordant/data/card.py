@@ -99,6 +99,16 @@ class LabelCard(_Frozen):
     kind: Literal["class", "real", "segments", "none"] = "class"
     classes: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """Return the task as a phrase."""
+        if self.kind == "none":
+            return "no labels"
+        if self.kind == "real":
+            return "regression: one number per instance"
+        some = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        where = "per step" if self.kind == "segments" else "per instance"
+        return f"classification: one of {len(self.classes)} classes ({some}) {where}"
+
     @model_validator(mode="after")
     def _classes_fit_kind(self) -> LabelCard:
         twice = [name for name, count in Counter(self.classes).items() if count > 1]

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import ModalityCard
-from concordant.data.split import AnySplit, Split, Task
+from concordant.data.card import WHOLE, ModalityCard
+from concordant.data.split import FOLD, AnySplit, Split, Task
 from concordant.data.store import Store, Values
 from concordant.errors import DataError
 
@@ -56,12 +56,14 @@ class Report:
         findings: in any order; sorted by severity.
         counts: split -> class -> instances (for segments: seconds); for real labels split -> quantile -> its value.
         modalities: modality -> absent (share), shortest, median and longest length, least, most, mean, std, zeros.
+        task: what is to be predicted, in words; "" where the dataset cannot be read.
     """
 
     folder: str
     findings: tuple[Finding, ...]
     counts: dict[str, dict[str, float]] = field(default_factory=dict)
     modalities: dict[str, dict[str, float]] = field(default_factory=dict)
+    task: str = ""
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.findings, key=lambda finding: LEVELS.index(finding.level)))
@@ -77,6 +79,7 @@ class Report:
         return {
             "schema": "concordant.check/1",
             "folder": self.folder,
+            "task": self.task,
             "failed": self.failed,
             "findings": [vars(finding) for finding in self.findings],
             "counts": self.counts,
@@ -116,7 +119,7 @@ def check(
         *_content(store, hashes),
     ]
     modalities = {name: one.summary(store.lengths(name)) for name, one in sums.items()}
-    return Report(str(folder), tuple(found), _counts(store), modalities)
+    return Report(str(folder), tuple(found), _counts(store), modalities, str(store.card.label))
 
 
 class Running:
@@ -205,7 +208,7 @@ def _labels(store: Store) -> Iterator[Finding]:
         )
         return
     for split in card.splits:
-        if split in ("test", "all"):
+        if split in ("test", WHOLE):
             yield from _one_class(split, [store.labels[row] for row in store.rows(split).tolist()])
     if card.label.kind == "real":
         values = np.asarray(store.labels)
@@ -213,11 +216,14 @@ def _labels(store: Store) -> Iterator[Finding]:
             yield Finding("error", "labels", f"every label is {values[0]}: there is nothing to learn")
         return
     counts = {split: _classes(store, split) for split in card.splits}
-    learned = next((counts[split] for split in ("train", "all") if split in counts), None)
+    learned = next((counts[split] for split in ("train", WHOLE) if split in counts), None)
+    if _in_folds(store):
+        learned = sum(counts.values(), Counter[str]())
+        counts = {WHOLE: learned}
     if learned is None:
         return
     for name in card.label.classes:
-        tested = sum(one[name] for split, one in counts.items() if split not in ("train", "all"))
+        tested = sum(one[name] for split, one in counts.items() if split not in ("train", WHOLE))
         if not learned[name] and tested:
             text = f"class {name!r} occurs {tested} times in valid or test and never in train: it cannot be learned"
             yield Finding("error", "labels", text)
@@ -299,6 +305,12 @@ def _groups(store: Store) -> Iterator[Finding]:
     if store.groups is None:
         return
     members = {split: set(store.groups[store.rows(split)].tolist()) for split in store.card.splits}
+    if _in_folds(store):
+        counts = Counter(group for some in members.values() for group in some)
+        torn = sorted(group for group, count in counts.items() if count > 1)
+        if torn:
+            text = f"{len(torn)} {store.card.groups} groups are in two folds ({_examples(torn)}): scores say nothing"
+            yield Finding("warning", "groups", f"{text} of new ones; --protocol folds keeps them apart")
     for split in ("valid", "test"):
         shared = members.get("train", set()) & members.get(split, set())
         if shared:
@@ -332,24 +344,34 @@ def _content(store: Store, hashes: Mapping[str, list[bytes | None]]) -> Iterator
     """Yield instances with equal values, as a whole or in one modality."""
     whole: list[bytes | None] = [b"".join(one or b"-" for one in row) for row in zip(*hashes.values(), strict=True)]
     reported: set[str] = set()
-    for name, column in {"content": whole, **(hashes if len(hashes) > 1 else {})}.items():
+    # Without splits, seeds divide the groups, or the instances, into folds.
+    folds = store.card.splits == (WHOLE,)
+    sides, kept = store.splits, "split"
+    if folds:
+        sides, kept = (store.ids, "instance") if store.groups is None else (store.groups, "group")
+    for name, column in {"content": whole, **(hashes if len(hashes) > 1 and not folds else {})}.items():
         rows_of: dict[bytes, list[int]] = {}
         for row, digest in enumerate(column):
             if digest is not None:
                 rows_of.setdefault(digest, []).append(row)
         repeated = [rows for rows in rows_of.values() if len(rows) > 1]
         what = "hold the same" if name == "content" else f"have the same {name}"
-        across = [rows for rows in repeated if len(set(store.splits[rows].tolist())) > 1]
+        across = [rows for rows in repeated if len(set(sides[rows].tolist())) > 1]
         if across:
             pairs = [" = ".join(store.ids[rows].tolist()) for rows in across]
             if name == "content":
                 reported |= set(pairs)
             elif set(pairs) <= reported:
                 continue
-            text = f"{len(across)} times instances of two splits {what} ({_examples(pairs)}): the test is known in part"
+            of, then = ("that folds may part", "may be") if folds else ("of two splits", "is")
+            text = f"{len(across)} times instances {of} {what} ({_examples(pairs)}): the test {then} known in part"
             yield Finding("warning", name, text)
         if name == "content" and len(repeated) > len(across):
-            yield Finding("note", name, f"{len(repeated) - len(across)} times instances of one split {what}")
+            yield Finding("note", name, f"{len(repeated) - len(across)} times instances of one {kept} {what}")
+
+
+def _in_folds(store: Store) -> bool:
+    return store.card.splits[0].startswith(FOLD)
 
 
 def check_task(task: Task, name: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ Integers = NDArray[np.int64]
 Strings = NDArray[np.str_]
 LabelKind = Literal["class", "real"]
 
+FOLD = "fold "  # begins the names of published folds, which stand for splits; the number of the fold follows
+
 
 class AnySplit(Protocol):
     """Instances in memory (`Split`) or in a store on disk (`concordant.data.stored.StoredSplit`)."""

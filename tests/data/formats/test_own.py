@@ -2,15 +2,12 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concordant.data.card import ModalityCard
-from concordant.data.formats.own import label_card, own_card, read_csv, read_numpy
-from concordant.data.scaling import apply, fit
+from concordant.data.formats.own import label_card, own_card, read_numpy, splits_of
 from concordant.data.store import Store
-from concordant.data.stored import Collate, everything
 from concordant.data.writing import write_store
 from concordant.errors import DataError
 
@@ -68,8 +65,23 @@ def test_cards_say_which_splits_there_are():
     assert card(audio).splits == ("all",)
     assert card(audio).notes == ("the data have no splits: every seed tests on one of five folds",)
     assert card(audio, ["test", "train"]).splits == ("train", "test")
-    with pytest.raises(DataError, match=r"here: split must be one of train, valid, test; found 'dev'"):
-        card(audio, ["dev", "train"])
+    folds = card(audio, ["fold 10", "fold 2", "fold 2"])
+    assert folds.splits == ("fold 2", "fold 10")
+    assert folds.notes == ("the data have 2 folds: seed s tests on the one at place s modulo 2",)
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"split": ["dev", "train"]}, "here: split must be one of train, valid, test; found 'dev'"),
+        ({"split": ["train"], "fold": [1]}, "here has split and fold; leave one of them out"),
+        ({"fold": ["1", "1"]}, "here: fold must be whole numbers from 0 up, two of them at least; found 1"),
+        ({"fold": ["a", "1"]}, "here: fold must be whole numbers from 0 up, two of them at least; found 1, a"),
+    ],
+)
+def test_splits_and_folds_that_cannot_be_are_refused(texts, said):
+    with pytest.raises(DataError, match=re.escape(said)):
+        splits_of(texts, "here")
 
 
 def test_modalities_need_a_name_that_is_free():
@@ -82,180 +94,6 @@ def test_modalities_need_a_name_that_is_free():
     for name in ("a.b", "../a", "a/b", "type", "_a", "a ", "\x1b[31m", "", "x" * 101):
         with pytest.raises(DataError, match=r"a modality cannot be called .*: use a plain word, unknown to PyTorch"):
             card({name: ModalityCard(layout="bd", shape=(3,))})
-
-
-pytest.importorskip("datasets")
-
-
-FLOATS = st.floats(-1e6, 1e6, width=32)
-
-
-def stored(path, folder):
-    reading = read_csv(path)
-    write_store(folder, reading.card, reading.instances, findings=reading.findings)
-    return Store(folder)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.lists(FLOATS, min_size=3, max_size=3), st.booleans()), min_size=2, max_size=8))
-def test_a_row_an_instance_gives_vectors(tmp_path_factory, rows):
-    folder = tmp_path_factory.mktemp("csv")
-    lines = ["audio.0,label,video.left,audio.pitch,id"]
-    for k, ((a, b, c), there) in enumerate(rows):
-        lines.append(f"{a!r},{'no' if k % 2 else 'yes'},{repr(b) if there else ''},{c!r},i{k}")
-    (folder / "mine.csv").write_text("\n".join(lines) + "\n")
-    store = stored(folder / "mine.csv", folder / "store")
-    assert store.card.label.classes == ("no", "yes")
-    assert store.card.splits == ("all",)
-    for k, (one, ((a, b, c), there)) in enumerate(zip(store, rows, strict=True)):
-        assert (one.id, one.label) == (f"i{k}", 0 if k % 2 else 1)
-        np.testing.assert_array_equal(one.features["audio"], np.array([a, c], np.float32))
-        if there:
-            np.testing.assert_array_equal(one.features["video"], np.array([b], np.float32))
-        else:
-            assert one.features["video"] is None
-
-
-def test_a_row_a_step_gives_sequences_by_step(tmp_path):
-    (tmp_path / "x.csv").write_text(
-        "id,step,label,group,gyro.x,gyro.y,heart.rate\n"
-        "a,2,0.5,p,3,4,\n"
-        "b,0,-1,q,7,8,70\n"
-        "a,1,0.5,p,1,2,60\n"
-        "a,10,0.5,p,5,6,61\n"
-    )
-    store = stored(tmp_path / "x.csv", tmp_path / "store")
-    assert store.card.label.kind == "real"
-    first, second = store
-    assert (first.id, first.group, first.label) == ("a", "p", 0.5)
-    assert first.features["gyro"].tolist() == [[1, 2], [3, 4], [5, 6]]
-    assert first.features["heart"].tolist() == [[60], [61]]
-    assert second.features["gyro"].tolist() == [[7, 8]]
-
-
-def test_an_empty_cell_among_numbers_is_counted(tmp_path):
-    (tmp_path / "x.csv").write_text("label,a.0,a.1\n0,1,\n1,2,3\n")
-    store = stored(tmp_path / "x.csv", tmp_path / "store")
-    assert store[0].features["a"].tolist() == [1, 0]
-    assert store.card.repairs == {"a": "1 of 4 values replaced by 0 (1 NaN)"}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "cannot be read as CSV (Empty CSV file)"),
-        ("label,a.0\n", "must have rows; found label, a.0 and 0 rows"),
-        ("label,age,.x\n1,2,3\n", "age, .x is no column that is known: features are named <modality>.<feature>"),
-        ("label,a.0,a.0\n1,2,3\n", "every column may occur once; found a.0 again"),
-        ("label,a.0\n1,2\n,3\n", "line 3: label is empty, as in 1 lines; give it or drop them"),
-        ("label,a.0\n1,2\n0,x\n", "line 3: a.0 must be a number; found 'x'"),
-        ("label,a.0\n1,2,3\n", "cannot be read as CSV"),
-        (
-            "label,a.0,id\n1,2,i\n0,2,i\n",
-            "every id may occur once, but 1 rows repeat one (i); a column step makes them",
-        ),
-        ("label,a.0,step\n1,2,0\n", "has a column step and needs id too"),
-        ("label,a.0,step,id\n1,2,0,i\n0,2,1,i\n", "id 'i' must have one label on all its lines; found ['0', '1']"),
-        ("label,a.0,step,id\n1,2,0,i\n1,2,0,i\n", "id 'i' has a step twice"),
-        ("label,a.0,step,id\n1,2,,i\n", "line 2: step is empty, as in 1 lines"),
-        ("label,a.0,split\n1,2,train\n0,2,dev\n", "split must be one of train, valid, test; found 'dev'"),
-        ("label;a.0\n1;2\n", "cannot be read as CSV (its first line separates by ';')"),
-        ("label\ta.0\n1\t2\n", r"cannot be read as CSV (its first line separates by '\t')"),
-        ("label,a.0\n1,2\n0,1_000\n", "line 3: a.0 must be a number; found '1_000'"),
-        ("label,a.0\n1,2\n0,\u0661\n", "line 3: a.0 must be a number; found"),
-        ("label,a.0\n1,2\n\n\n0,x\n", "line 5: a.0 must be a number; found 'x'"),
-        ('label,a.0\n"a\nb",2\n0,x\n', "line 4: a.0 must be a number; found 'x'"),
-        ('label,a.0\n"a,2\n', "cannot be read as CSV (unexpected end of data)"),
-        ("label,group,a.0\na,g,2\nb, ,2\na,,2\n", "line 3: group is empty, as in 2 lines"),
-        ("label,a.0\n" + "x" * 1001 + ",1\n", "cannot be read as CSV (line 2: label has more than 1000 characters)"),
-        ("label,id,a.0\na,x,2\nb,,2\n", "line 3: id is empty, as in 1 lines"),
-        ("label,a.0\nnan,2\n1,2\n", "every label must be finite; found 'nan', as in 1 rows"),
-        ("label,a.0\n0.5,2\n1e-05,2\n", "'1e-05' is a number, but not a plain decimal as the others"),
-        ("label,id,step,a.0\n1,x,inf,2\n", "line 2: step must be a finite number"),
-        ("label,type.0\n1,2\n0,2\n", "a modality cannot be called 'type'"),
-        ("label\n1\n0\n", "has no modality"),
-    ],
-)
-def test_tables_that_do_not_fit_are_refused(tmp_path, text, said):
-    (tmp_path / "x.csv").write_text(text)
-    with pytest.raises(DataError, match=re.escape(said)):
-        read_csv(tmp_path / "x.csv")
-
-
-def test_a_file_that_is_absent_or_no_text_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"gone\.csv cannot be read as CSV"):
-        read_csv(tmp_path / "gone.csv")
-    for content, said in (
-        (b"\xff\xfe\x00\x01\n", "it is UTF-16"),
-        (b"label,a.0\n\xe9,1\n", "'utf-8' codec can't decode"),
-    ):
-        (tmp_path / "b.csv").write_bytes(content)
-        with pytest.raises(DataError, match=rf"b\.csv cannot be read as CSV \({said}"):
-            read_csv(tmp_path / "b.csv")
-
-
-@pytest.mark.parametrize(
-    ("cells", "labels", "classes"),
-    [
-        (["1_1", "11", "1_1"], "auto", ("11", "1_1")),
-        (["01", "1", "02"], "auto", ("01", "02", "1")),
-        (["1e5", "2e3", "1E5"], "auto", ("1E5", "1e5", "2e3")),
-        (["\u0661", "1"], "auto", ("1", "\u0661")),
-        (["2", " 10"], "auto", ("2", "10")),
-        (["1.0", "2.0"], "auto", ("1", "2")),
-        (["1" * 30, "2"], "auto", None),
-        (["1.5", "2"], "auto", None),
-        (["1.0", "2.0"], "numbers", None),
-        (["1e5", "2"], "numbers", None),
-        (["1.5", "2.5"], "classes", ("1.5", "2.5")),
-        (["nan", "a"], "auto", ("a", "nan")),
-    ],
-)
-def test_only_plain_decimals_are_numbers(tmp_path, cells, labels, classes):
-    (tmp_path / "x.csv").write_text("label,a.0\n" + "".join(f"{cell},1\n" for cell in cells))
-    found = read_csv(tmp_path / "x.csv", labels=labels).card
-    assert found.label.classes == (classes or ())
-    assert found.label.kind == ("class" if classes else "real")
-    noted = any("--labels numbers makes them numbers" in note for note in found.notes)
-    assert noted == (cells == ["1.0", "2.0"] and labels == "auto")
-
-
-def test_line_ends_of_any_system_are_read(tmp_path):
-    for end in ("\n", "\r\n", "\r"):
-        (tmp_path / "x.csv").write_bytes(end.join(["\ufefflabel, a.0", "x,1", "", "y,2"]).encode())
-        assert [one.features["a"].tolist() for one in read_csv(tmp_path / "x.csv").instances] == [[1], [2]]
-
-
-def test_data_without_labels_are_read_for_prediction(tmp_path):
-    (tmp_path / "x.csv").write_text("id,a.0,b.0\n1,2,3\n2,3,4\n")
-    store = stored(tmp_path / "x.csv", tmp_path / "store")
-    assert store.card.label.kind == "none"
-    assert store.labels.tolist() == [-1, -1]
-    assert "there are no labels" in store.card.notes[0]
-
-
-def test_values_that_float32_cannot_tell_apart_keep_their_precision(tmp_path):
-    (tmp_path / "x.csv").write_text("label,time.s,a.0\n0,1600000000.5,1\n1,1600000001.5,2\n")
-    store = stored(tmp_path / "x.csv", tmp_path / "store")
-    assert {name: known.dtype for name, known in store.card.modalities.items()} == {"time": "float64", "a": "float32"}
-    assert store[0].features["time"].tolist() == [1600000000.5]
-    batch = Collate(store.card)(list(store))
-    assert batch.inputs["time"].dtype == torch.float32
-    whole = everything(store).take(slice(None))
-    scale = fit(whole.inputs["time"], "bd")
-    assert apply(scale, whole.inputs["time"], "bd").ravel().tolist() == [-1, 1]
-
-
-@pytest.mark.data
-def test_real_vectors_come_back_bit_for_bit(data_folder, tmp_path):
-    with np.load(data_folder / "cmu_mosi_utterance.npz") as found:
-        audio, labels, ids = (found[f"{name}_test"][::15] for name in ("audio", "y", "id"))
-    lines = [",".join(["id", "label", *(f"audio.{k}" for k in range(audio.shape[1]))])]
-    for row in range(len(labels)):
-        lines.append(",".join([str(ids[row]), str(labels[row]), *(repr(float(x)) for x in audio[row])]))
-    (tmp_path / "mosi.csv").write_text("\n".join(lines))
-    store = stored(tmp_path / "mosi.csv", tmp_path / "store")
-    np.testing.assert_array_equal(np.stack([one.features["audio"] for one in store]), audio)
 
 
 pytest.importorskip("datasets")
@@ -332,6 +170,7 @@ GOOD = {"label": np.array([0, 1, 1]), "audio": np.ones((3, 4, 2), np.float32), "
     [
         ({"label": np.zeros((3, 1), int)}, "label must have shape (N,) with rows; found (3, 1)"),
         ({"audio": np.ones((2, 4, 2))}, "audio must have 3 rows, as label has; found 2"),
+        ({"audio": np.ones((2, 3))}, "audio must have 3 rows, as label has; found 2; transpose it?"),
         (
             {"audio": np.ones(3)},
             "audio must be numbers (N, D), (N, T, D), (N, C, H, W) or (N, C, T, H, W); found float64 (3,)",
@@ -433,3 +272,32 @@ def test_real_arrays_come_back_bit_for_bit(data_folder, tmp_path):
     store = stored_arrays(tmp_path / "mosi.npz", tmp_path / "store")
     for name in ("text", "audio", "video"):
         np.testing.assert_array_equal(np.stack([one.features[name] for one in store]), arrays[name])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_matlab_file_with_a_cell_array_of_views(tmp_path, turned):
+    from scipy.io import savemat
+
+    draws = np.random.default_rng(0)
+    views = [draws.normal(size=(6, size)).astype(np.float32) for size in (4, 3)]
+    cells = np.empty((1, 2), object)
+    cells[0, :] = [view.T if turned else view for view in views]
+    columns = {"gt": np.array([[1.0, 2, 1, 2, 1, 2]]).T, "fold": np.array([[1.0, 1, 2, 2, 3, 3]])}
+    savemat(tmp_path / "x.mat", {"X": cells, **columns, "who": np.ones((6, 2)), "who_present": np.arange(6.0) > 1})
+    store = stored_arrays(tmp_path / "x.mat", tmp_path / "store")
+    assert list(store.card.modalities) == ["X1", "X2", "who"]
+    assert store.card.label.classes == ("1", "2")
+    assert store.card.splits == ("fold 1", "fold 2", "fold 3")
+    for row, one in enumerate(store):
+        assert one.split == f"fold {1 + row // 2}"
+        np.testing.assert_array_equal(one.features["X1"], views[0][row])
+        np.testing.assert_array_equal(one.features["X2"], views[1][row])
+        assert (one.features["who"] is None) == (row < 2)
+    assert ("X1, X2 had instances in columns, as 6 labels show; transposed" in store.card.notes) == turned
+
+
+def test_a_matlab_file_without_labels_shows_by_its_views_where_instances_are(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "x.mat", {"a": np.ones((3, 6)), "b": np.ones((4, 6))})
+    assert len(stored_arrays(tmp_path / "x.mat", tmp_path / "store")) == 6
