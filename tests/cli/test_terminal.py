@@ -53,9 +53,14 @@ def test_lines_are_not_wrapped_in_a_pipe(capsys, monkeypatch):
     assert capsys.readouterr().out.count("\n") == 1
 
 
-def test_a_pipe_gets_no_progress_bar(capsys):
+def test_a_pipe_gets_a_line_a_minute_and_no_progress_bar(capsys, monkeypatch):
+    clock = iter([0, 59, 61, 100, 125])
+    monkeypatch.setattr("concordant.cli.terminal.time.monotonic", lambda: next(clock))
     with progress_bar("training") as progress:
-        assert progress is None
+        for done in range(3):
+            progress(done, 10, "none 3\x1b[31m")
+        progress(3, 0, "")
+    assert capsys.readouterr().err == "training: 1 of 10 after 1 min  none 3\\x1b[31m\ntraining: 3 after 2 min\n"
     assert capsys.readouterr() == ("", "")
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -25,6 +26,16 @@ def instances(count=200, seed=0, noise=1.0):
         "steps": [2 * label + noise * draws.normal(size=(n, 3)) for label, n in zip(y, lengths, strict=True)],
         "image": 2 * y[:, None, None, None] + noise * draws.normal(size=(count, 1, 6, 5)),
     }, y
+
+
+def test_a_sparse_table_and_sparse_modalities_are_filled_with_zeros():
+    draws = np.random.default_rng(0)
+    dense, y = (draws.random((40, 6)) > 0.6) * 1.0, np.arange(40) % 2
+    short = {"max_iter": 3, "random_state": 0}
+    by_name = MultimodalClassifier(**short).fit({"a": csr_matrix(dense[:, :4]), "b": dense[:, 4:]}, y)
+    grouped = MultimodalClassifier(modalities={"a": slice(4), "b": [4, 5]}, **short).fit(csr_matrix(dense), y)
+    expected = by_name.predict_proba({"a": dense[:, :4], "b": csr_matrix(dense[:, 4:])})
+    np.testing.assert_array_equal(grouped.predict_proba(csr_matrix(dense)), expected)
 
 
 @pytest.fixture(scope="module")

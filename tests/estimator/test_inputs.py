@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.model_selection import KFold, train_test_split
 
 from concordant.estimator import InputError, Modalities
@@ -34,6 +35,13 @@ def test_every_form_becomes_an_array_in_its_layout():
     assert types == {**dict.fromkeys(part.inputs, np.float64), "image": np.float32}  # digits that scaling may need stay
     assert not part.masks
     assert not part.present
+
+
+def test_a_sparse_modality_is_filled_with_zeros():
+    dense = np.array([[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]])
+    x = Modalities({"words": csr_matrix(dense), "vector": np.ones((3, 4))})
+    np.testing.assert_array_equal(x["words"], dense)
+    assert len(x[[0, 2]]) == 2
 
 
 def test_ragged_sequences_are_padded_and_masked():

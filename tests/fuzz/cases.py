@@ -238,6 +238,17 @@ def read_npy(folder: Path) -> object:
 
 
 def csv(folder: Path) -> list[Path]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = {
+        "label": ["x", "y", "x", "y"],
+        "a.0": [1, 2, 3, None],
+        "b": [[1.0, 2.0]] * 4,
+        "__index_level_0__": [0, 1, 2, 3],
+    }
+    pq.write_table(pa.table(table), folder / "x.parquet")
+    (folder / "gyro.txt").write_text("id;x\n" + "".join(f"i{k};{k}\n" for k in range(8)))
     (folder / "rows.csv").write_text(
         "id,label,group,split,a.x,a.y,b.z\n"
         + "".join(
@@ -247,13 +258,15 @@ def csv(folder: Path) -> list[Path]:
     (folder / "steps.csv").write_text(
         "id,step,label,a.x\n" + "".join(f"i{k // 3},{k % 3},{k // 3}.5,{k}\n" for k in range(12))
     )
-    return sorted(folder.glob("*.csv"))
+    return sorted(folder.iterdir())
 
 
 def read_csvs(folder: Path) -> object:
     from concordant.data.formats.tables import read_csv
 
-    return [stored(read_csv(path), folder / path.stem) for path in sorted(folder.glob("*.csv"))]
+    own = {"rows": {"gyro": folder / "gyro.txt"}}
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".parquet")]
+    return [stored(read_csv(path, modalities=own.get(path.stem)), folder / path.stem) for path in tables]
 
 
 def ave(folder: Path) -> list[Path]:

@@ -293,8 +293,7 @@ def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> No
     from concordant.data.writing import write_store
 
     with progress_bar("preparing") as progress:
-        instances = reading.instances if progress is None else _watched(reading.instances, progress)
-        card = write_store(out, reading.card, instances, findings=reading.findings)
+        card = write_store(out, reading.card, _watched(reading.instances, progress), findings=reading.findings)
     put_json(json_to, {"folder": str(out), **card.model_dump(mode="json")})
     console = make_console(json_to)
     console.print(f"{card.name}: {card.rows:,} instances of {', '.join(card.modalities)} in {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,14 +76,14 @@ def make_console(json_to: str | None = None) -> Console:
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Progress | None]:
-    """Show a progress bar on standard error if that is a terminal; otherwise yield None."""
+def progress_bar(what: str) -> Iterator[Progress]:
+    """Show a progress bar on standard error; where that is no terminal, write a line to it every minute."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        yield lines(what)
         return
     columns = (
         TextColumn(what),
@@ -98,6 +99,24 @@ def progress_bar(what: str) -> Iterator[Progress | None]:
             bar.update(task, completed=done, total=total or None, description=printable(line))
 
         yield update
+
+
+def lines(what: str, seconds: float = 60) -> Progress:
+    """Return a progress that writes a line to standard error where the last is older than some seconds."""
+    start = last = time.monotonic()
+
+    def update(done: int, total: int, line: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds:
+            last = now
+            of = f" of {total}" if total else ""
+            sys.stderr.write(
+                printable(f"{what}: {done}{of} after {(now - start) / 60:.0f} min  {line}".rstrip()) + "\n"
+            )
+            sys.stderr.flush()
+
+    return update
 
 
 def put_json(to: str | None, value: Any) -> None:  # noqa: ANN401

@@ -196,6 +196,8 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _arrays(self, X: Any, *, first: bool) -> Modalities:
         """Return X as modalities by name."""
+        if hasattr(X, "tocsr") and self.modalities is not None:
+            X = X.toarray()
         # One kind of SciPy's sparse matrices is a mapping too.
         named = isinstance(X, (Modalities, Mapping)) and not hasattr(X, "tocsr")
         if named and self.modalities is not None:

@@ -69,7 +69,8 @@ class Modalities:
     `cross_val_score`, `GridSearchCV` and `train_test_split` need no more of X than `shape` and `X[rows, ...]`.
 
     Args:
-        arrays: modality -> array or tensor (N, ...), table, or list of N arrays, None where an instance has none.
+        arrays: modality -> array or tensor (N, ...), table, sparse matrix (N, D), which is filled with zeros, or list
+            of N arrays, None where an instance has none.
 
     Raises:
         InputError: there is no modality, or their numbers of rows differ.
@@ -87,7 +88,7 @@ class Modalities:
         self.arrays: dict[str, NDArray[Any]] = {}
         for name, values in arrays.items():
             try:
-                self.arrays[name] = _as_rows(values)
+                self.arrays[name] = _as_rows(values.toarray() if hasattr(values, "tocsr") else values)
             except (TypeError, ValueError) as error:
                 faults.append(f"X[{name!r}] must be an array or a list with one entry per instance ({error})")
         counts = {name: len(values) for name, values in self.arrays.items()}
