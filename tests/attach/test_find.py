@@ -85,9 +85,46 @@ class Biased(nn.Module):
             nn.Linear(4, 2),
         )
 
-    def forward(self, text, image):
+    def forward(self, text, image, bias=0):
         both = torch.cat([self.words(text), self.image(image)], 1)
-        return self.head(both.mean(1) + self.bias(text).mean(1))
+        return self.head(both.mean(1) + self.bias(text).mean(1)) + bias
+
+
+class Residual(nn.Module):
+    """Attention between two sequences that are joined with what they were."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.attention, self.head = (
+            nn.LayerNorm(4),
+            nn.MultiheadAttention(4, 2, batch_first=True),
+            nn.Linear(4, 2),
+        )
+
+    def forward(self, audio, visual):
+        return self.head((audio + self.attention(self.norm(audio), visual, visual)[0]).mean(1))
+
+
+class Tower(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        steps = self.second(self.first(x))
+        return steps.mean(1), steps
+
+
+class Pooled(nn.Module):
+    """A tower whose pooled output and whose steps both meet the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tower, self.words, self.head = Tower(), nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, text, image):
+        (pooled, steps), words = self.tower(image), self.words(text)
+        return self.head((pooled * words)[:, None] + steps * words[:, None])
 
 
 class Unread(Together):
@@ -149,6 +186,26 @@ def test_a_modality_is_tapped_where_it_first_meets_another():
     assert found[0].taps == {"text": "words", "image": "image"}
 
 
+def test_what_goes_past_a_tap_is_shown():
+    example = {"text": text(), "image": torch.randn(B, 6, 5)}
+    found = find_taps(Biased(), example)
+    assert {name: point.whole for name, point in found[0].points.items()} == {"text": False, "image": True}
+    assert str(found).splitlines()[1].endswith("a part")
+    with pytest.warns(UserWarning, match="a part of text goes past the taps that were found, {'text': 'words'"):
+        attach(Biased(), "auto", example=example)
+
+
+def test_a_modality_that_meets_others_as_it_is_is_tapped_at_the_inputs():
+    found = find_taps(Residual(), (torch.randn(B, 6, 4), torch.randn(B, 5, 4)))
+    assert (found[0].at, found[0].taps, found[0].layout["audio"]) == ("", {"audio": 0, "visual": 1}, "btd")
+
+
+def test_the_last_place_that_all_of_a_modality_passes_is_tapped():
+    found = find_taps(Pooled(), {"text": torch.randn(B, 3), "image": torch.randn(B, 6, 5)})
+    assert found[0].taps == {"text": "words", "image": "tower.second"}
+    assert all(point.whole for point in found[0].points.values())
+
+
 def test_the_work_of_a_search_is_bounded():
     found = find_taps(Many(9), ([torch.randn(B, 3) for _ in range(9)],))
     assert [candidate.taps["parts_8"] for candidate in found[:2]] == ["encoders.8", "encoders.8.6"]
@@ -171,6 +228,12 @@ def test_the_work_of_a_search_is_bounded():
             torch.randn(B, 3),
             None,
             "fewer than two modalities that the model reads .input.*name them by `inputs`",
+        ),
+        (
+            Biased(),
+            {"text": text(), "image": torch.randn(B, 6, 5), "bias": torch.randn(B, 2)},
+            None,
+            "of text, image, bias alone and can be tapped .'bias' meets others as it is, add in forward; let it pass",
         ),
         (
             Together(),

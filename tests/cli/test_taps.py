@@ -48,7 +48,7 @@ def run(*words):
 def test_the_table_and_the_line_to_copy_are_printed(words):
     done = run(*words)
     assert done.exit_code == 0
-    assert done.output.splitlines()[0].endswith("meets others in  normalised behind")
+    assert done.output.splitlines()[0].endswith("meets others in  normalised behind  goes past")
     assert (
         done.output.splitlines()[-1]
         == "attach(model, {'sound': 'a', 'film': 'v'}, layout={'sound': 'bd', 'film': 'bdt'})"
@@ -66,6 +66,7 @@ def test_modalities_are_named_and_written_as_json():
         "shape": [4, 4, 7],
         "meets": "cat in forward",
         "normalised": False,
+        "whole": True,
     }
     assert best["line"].startswith("attach(model, {'audio': 'a', 'visual': 'v'}")
 

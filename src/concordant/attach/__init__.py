@@ -116,7 +116,8 @@ def attach(
         UsageError: taps, layouts, masks or the calibrator do not fit the model; the message says what to do.
 
     Warns:
-        UserWarning: the model is compiled as a whole, and runs uncompiled while it is attached.
+        UserWarning: the model is compiled as a whole, and runs uncompiled while it is attached. Or taps="auto" found
+            taps that a part of a modality goes past.
 
     >>> class Model(nn.Module):
     ...     def __init__(self):
@@ -246,6 +247,13 @@ def _found(
     if example is None or at is not None:
         raise UsageError('taps="auto" needs an example, one batch of inputs, and no `at`')
     best = best_taps(model, example)
+    parted = [name for name, point in best.points.items() if not point.whole]
+    if parted:
+        warnings.warn(
+            f"a part of {', '.join(parted)} goes past the taps that were found, {best.taps}, and is not calibrated; "
+            "give taps, if there are better ones",
+            stacklevel=3,
+        )
     return best.taps, best.at, best.layout if layout == AUTO else layout
 
 

@@ -23,7 +23,7 @@ from concordant.attach.axes import Probe, probe
 from concordant.attach.containers import Path, at_path, elements_of
 from concordant.attach.example import UnusedTapError, as_inputs, run_and_check
 from concordant.attach.taps import check_taps, core_of, read_tap
-from concordant.attach.tracing import Inputs, untouched
+from concordant.attach.tracing import Inputs, Origin, untouched
 from concordant.errors import ConcordantError, UsageError, shown
 from concordant.modalities import AUTO, BY_AXES, check_sizes
 
@@ -47,6 +47,7 @@ class TapPoint:
         shape: of the feature in the example.
         meets: the function, and the submodule, in which the modality first meets another one.
         normalised: whether something between the tap and that place normalises the feature, which undoes a factor.
+        whole: whether all that meets the others has passed the tap; the rest of it goes past the calibrator.
     """
 
     tap: Any
@@ -54,6 +55,7 @@ class TapPoint:
     shape: tuple[int, ...]
     meets: str
     normalised: bool
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,12 @@ class TapCandidates(tuple[TapCandidate, ...]):
     """Candidates, best first; a table when printed."""
 
     def __str__(self) -> str:
-        rows = [("", "modality", "tap", "layout", "shape", "meets others in", "normalised behind")]
+        rows = [("", "modality", "tap", "layout", "shape", "meets others in", "normalised behind", "goes past")]
         for number, candidate in enumerate(self, 1):
             for name, point in candidate.points.items():
                 what = (point.tap if candidate.at is None else f"input {point.tap!r}", point.layout)
-                rows.append(
-                    (str(number), name, *what, str(point.shape), point.meets, "yes" if point.normalised else "")
-                )
+                marks = ("yes" if point.normalised else "", "" if point.whole else "a part")
+                rows.append((str(number), name, *what, str(point.shape), point.meets, *marks))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         cells = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
         return "\n".join(line.rstrip() for line in cells)
@@ -174,7 +175,7 @@ def _found(model: nn.Module, example: Any, inputs: Mapping[str, Any] | None, kep
     if not good:
         raise UsageError(
             f"no outputs of submodules depend on one of {', '.join(names)} alone and can be tapped"
-            + (f" ({last})" if last else "")
+            + (f" ({last})" if last else "".join(f" ({why})" for name in names if (why := _untapped(found, name))))
             + "; group the arguments by `inputs`, or give taps to attach"
         )
     return TapCandidates(good)
@@ -270,8 +271,12 @@ def _allowed(name: str) -> str:
 def _candidates(
     core: nn.Module, inputs: Inputs, groups: Mapping[Path, tuple[str, bool]], found: Probe, names: Sequence[str]
 ) -> Iterator[TapCandidate]:
-    """Yield combinations of taps, best first, then the model's inputs."""
+    """Yield combinations of taps, best first, and the model's inputs: first where one meets others as it is."""
     ranked = {name: _ranked(found, name) for name in names}
+    raw = any(not origin.passed for name in names for origin, _ in _ways(found, name))
+    given = _at_inputs(inputs, groups, found, names)
+    if raw:
+        yield from given
     orders = _orders([min(len(points), 8) for points in ranked.values()])
     for order in itertools.islice(orders, 25 * _TRIED):
         points = {name: ranked[name][number] for name, number in zip(names, order, strict=True)}
@@ -280,15 +285,22 @@ def _candidates(
         except UsageError:
             continue
         yield TapCandidate(points)
-    points = {}
+    if not raw:
+        yield from given
+
+
+def _at_inputs(
+    inputs: Inputs, groups: Mapping[Path, tuple[str, bool]], found: Probe, names: Sequence[str]
+) -> list[TapCandidate]:
+    """Return the model's inputs as a candidate, if all can be calibrated."""
+    points: dict[str, TapPoint] = {}
     for path, (name, mask) in groups.items():
         x = at_path(inputs, path)
         if name in names and not mask and x.is_floating_point() and x.dim() in BY_AXES and name not in points:
             where = found.trace.meetings.get(name, [])
             address = path[1] if len(path) == 2 else path[1:]
             points[name] = TapPoint(address, BY_AXES[x.dim()], tuple(x.shape), where[0][1] if where else "", False)
-    if len(points) == len(names):
-        yield TapCandidate(points, at="")
+    return [TapCandidate(points, at="")] if len(points) == len(names) else []
 
 
 def _orders(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -305,24 +317,39 @@ def _orders(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
                 heapq.heappush(waiting, (total + 1, max(after), after))
 
 
+def _ways(found: Probe, name: str) -> list[tuple[Origin, str]]:
+    """Return what one modality brings to the places where it meets others, or to the output if it meets none."""
+    meetings = found.trace.meetings.get(name, [])
+    return [(origin, where) for origin, where in meetings if where != "the output"] or meetings
+
+
+def _untapped(found: Probe, name: str) -> str:
+    """Return why a modality has no point that can be tapped; empty = it has one."""
+    ways, shapes = _ways(found, name), [tuple(one.value.shape) for one in found.trace.points if one.name == name]
+    if not ways or _ranked(found, name):
+        return "" if ways else f"nothing of {name!r} reaches another modality or the output"
+    if not shapes:
+        return f"{name!r} meets others as it is, {ways[0][1]}; let it pass through an nn.Identity of the model"
+    return f"what submodules make of {name!r} fits no layout: {shapes[-1]}"
+
+
 def _ranked(found: Probe, name: str) -> list[TapPoint]:
     """Return the points of one modality, best first: those that every way passes, the later the better."""
-    meetings = found.trace.meetings.get(name, [])
-    ways = [(origin, where) for origin, where in meetings if where != "the output"] or meetings
+    ways = _ways(found, name)
     if not ways:
         return []
     every = frozenset.intersection(*(origin.through or frozenset() for origin, _ in ways))
     some = frozenset().union(*(origin.passed for origin, _ in ways))
     normed = frozenset().union(*(origin.normed for origin, _ in ways))
-    taken: dict[int, int] = {}
-    for number in sorted(some):
-        taken[id(found.trace.points[number].value)] = number  # of nested submodules with one output the outermost
+    outer: dict[tuple[int, bool], int] = {}
+    for number in sorted(some):  # of nested submodules with one output the outermost
+        outer[id(found.trace.points[number].value), number in every] = number
     ordered = sorted(
         some,
         key=lambda n: (
             n not in every,
             n not in (ways[0][0].through or ()),  # the first meeting, where the modality is joined, before later uses
-            taken[id(found.trace.points[n].value)] != n,
+            outer[id(found.trace.points[n].value), n in every] != n,
             found.trace.points[n].value.shape[-1:] == (1,),
             -n,
         ),
@@ -334,7 +361,7 @@ def _ranked(found: Probe, name: str) -> list[TapPoint]:
         written = module + (f"#{call}" if found.trace.calls[module] > 1 else "") + "".join(f"[{key}]" for key in path)
         for layout in found.layouts(point)[:2]:
             shape = tuple(point.value.shape)
-            points.append(TapPoint(written, layout, shape, ways[0][1], number in normed))
+            points.append(TapPoint(written, layout, shape, ways[0][1], number in normed, number in every))
     return points
 
 
