@@ -153,3 +153,19 @@ def test_a_modality_that_no_training_instance_has_becomes_zero():
     everywhere = part({"x": np.ones((4, 2), np.float32)})
     scaled = scaled_splits(nowhere, everywhere, everywhere, layouts={"x": "bd"})
     assert all(not one.inputs["x"].any() for one in scaled)
+
+
+@pytest.mark.parametrize("layout", list(SHAPES))
+def test_blocks_of_rows_give_what_the_whole_gives(layout, monkeypatch):
+    draws = np.random.default_rng(0)
+    x = draws.normal(3, 2, SHAPES[layout]).astype(np.float32)
+    valid = draws.random((12, 5) if "t" in layout else 12) < 0.8
+    whole = fit(x, layout, valid)
+    expected = apply(whole, x, layout, valid)
+    monkeypatch.setattr("concordant.data.scaling.BLOCK", x[0].size * 5)
+    found = fit(x, layout, valid)
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.std, whole.std, rtol=1e-12)
+    assert np.array_equal(apply(whole, x, layout, valid), expected)
+    assert apply(whole, x, layout, valid, in_place=True) is x
+    assert np.array_equal(x, expected)

@@ -278,3 +278,12 @@ def test_all_of_a_batch_moves():
     assert {name: x.shape for name, x in moved.inputs.items()} == {name: x.shape for name, x in batch.inputs.items()}
     assert moved.ids == batch.ids == ("i", "j")
     assert batch.labels.device.type == "cpu"
+
+
+def test_seeds_whose_splits_are_equal_share_the_data(tmp_path):
+    folder = make(tmp_path / "store", splits=("train", "valid", "test"))
+    assert prepare("own", seed=1, data=folder) is prepare("own", seed=4, data=folder)
+    assert prepare("own", seed=1, data=folder, protocol="folds") is not prepare(
+        "own", seed=4, data=folder, protocol="folds"
+    )
+    prepare.__globals__["_prepare"].cache_clear()

@@ -93,7 +93,12 @@ def prepare(
     chosen = protocol if protocol is not None else benchmark.protocols[0]
     if chosen not in benchmark.protocols:
         raise UsageError(f"unknown protocol {chosen!r} of {name}; choose from: {', '.join(benchmark.protocols)}")
-    return _prepare(name, folder or folder_of(name, data), seed, kept, chosen)
+    place = folder or folder_of(name, data)
+    if benchmark.stored:
+        from concordant.benchmarks.prepared import depends_on_seed
+
+        seed = seed if depends_on_seed(_load(name, place), chosen) else 0  # held once for all seeds
+    return _prepare(name, place, seed, kept, chosen)
 
 
 def folder_of(name: str, data: Path | str | None = None) -> Path | None:
@@ -237,7 +242,7 @@ def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, .
         from concordant.data.stored import load_if_it_fits
 
         task = load_if_it_fits(task)
-    return task.scaled()
+    return task.scaled(in_place=benchmark.stored)  # what was read from a store is of this task alone
 
 
 @lru_cache(maxsize=2)

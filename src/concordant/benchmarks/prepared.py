@@ -96,6 +96,11 @@ def find_store(name: str, folder: Path) -> Path:
     )
 
 
+def depends_on_seed(whole: StoredSplit, protocol: str) -> bool:
+    """Return whether the splits of seeds differ: not where the dataset has all three."""
+    return protocol == "folds" or not {"train", "valid", "test"} <= set(whole.store.splits[whole.index].tolist())
+
+
 def split(whole: StoredSplit, seed: int, protocol: str) -> Task:
     """Return the splits of a seed.
 

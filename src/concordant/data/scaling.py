@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from concordant.data.split import Bools, Floats, Split
 
 CLIP = 6.0  # standard deviations
+BLOCK = 4 << 20  # values that are held in double precision at a time
 # Relative to the size of the values, a smaller standard deviation is rounding error.
 _LEAST, _LEAST_OF_DOUBLES = 1e-6, 1e-12
 
@@ -78,16 +79,36 @@ def fit_chunks(chunks: Iterable[Split], layouts: Mapping[str, str]) -> dict[str,
     return {name: moments.scale() for name, moments in merged.items()}
 
 
-def apply(scale: Scale, x: Floats, layout: str, valid: Bools | None = None) -> Floats:
-    """Return scaled inputs, float32, within ±6; 0 where a feature is constant or a value does not count."""
-    scaled = (x - scale.mean) / np.where(scale.std > 0, scale.std, 1.0)
-    scaled = np.where(scale.std > 0, np.clip(scaled, -CLIP, CLIP), 0.0)
-    if valid is not None:
-        scaled = np.where(_broadcast(valid, layout), scaled, 0.0)
-    return scaled.astype(np.float32)
+def apply(scale: Scale, x: Floats, layout: str, valid: Bools | None = None, *, in_place: bool = False) -> Floats:
+    """Return scaled inputs, float32, within ±6; 0 where a feature is constant or a value does not count.
+
+    With `in_place`, float32 inputs are overwritten.
+    """
+    out = x if in_place and x.dtype == np.float32 else np.empty(x.shape, np.float32)
+    for rows in _blocks(x):  # in double precision, of which there is a block at a time
+        scaled = (x[rows] - scale.mean) / np.where(scale.std > 0, scale.std, 1.0)
+        scaled = np.where(scale.std > 0, np.clip(scaled, -CLIP, CLIP), 0.0)
+        if valid is not None:
+            scaled = np.where(_broadcast(valid[rows], layout), scaled, 0.0)
+        out[rows] = scaled
+    return out
+
+
+def _blocks(x: Floats) -> list[slice]:
+    """Return slices of rows that hold `BLOCK` values or fewer, at least one row each."""
+    size = max(1, BLOCK * len(x) // max(1, x.size))
+    return [slice(start, start + size) for start in range(0, len(x), size)] or [slice(0)]
 
 
 def _moments(x: Floats, layout: str, valid: Bools | None) -> _Moments:
+    blocks = _blocks(x)
+    found = _block_moments(x[blocks[0]], layout, None if valid is None else valid[blocks[0]])
+    for rows in blocks[1:]:
+        found = found | _block_moments(x[rows], layout, None if valid is None else valid[rows])
+    return found
+
+
+def _block_moments(x: Floats, layout: str, valid: Bools | None) -> _Moments:
     feature = layout.index("c" if "c" in layout else "d")
     axes = tuple(axis for axis in range(len(layout)) if axis != feature)
     keep = np.ones(1, np.bool_) if valid is None else _broadcast(valid, layout)

@@ -107,10 +107,13 @@ class Split:
 
         return replace(self, inputs=some(self.inputs), masks=some(self.masks), present=some(self.present))
 
-    def scaled(self, scales: Mapping[str, Scale], layouts: Mapping[str, str]) -> Split:
-        """Return the split with its inputs scaled."""
+    def scaled(self, scales: Mapping[str, Scale], layouts: Mapping[str, str], *, in_place: bool = False) -> Split:
+        """Return the split with its inputs scaled; with `in_place` its own arrays are overwritten."""
         return self.with_inputs(
-            {name: apply(scales[name], x, layouts[name], self.valid(name)) for name, x in self.inputs.items()}
+            {
+                name: apply(scales[name], x, layouts[name], self.valid(name), in_place=in_place)
+                for name, x in self.inputs.items()
+            }
         )
 
     def valid(self, name: str) -> Bools | None:
@@ -162,10 +165,18 @@ class Task:
             test=self.test.only(modalities),
         )
 
-    def scaled(self) -> Task:
-        """Return the task with all splits scaled by the training split, which is read once."""
+    def scaled(self, *, in_place: bool = False) -> Task:
+        """Return the task with all splits scaled by the training split, which is read once.
+
+        With `in_place`, arrays of splits in memory are overwritten: of large ones there is no room for two.
+        """
         scales = fit_chunks(self.train.chunks(), self.layouts)
-        train, valid, test = (one.scaled(scales, self.layouts) for one in (self.train, self.valid, self.test))
+        train, valid, test = (
+            one.scaled(scales, self.layouts, in_place=in_place)
+            if isinstance(one, Split)
+            else one.scaled(scales, self.layouts)
+            for one in (self.train, self.valid, self.test)
+        )
         return replace(self, train=train, valid=valid, test=test)
 
 

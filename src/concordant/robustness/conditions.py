@@ -262,9 +262,13 @@ def _corrupted(
     values = split.inputs[name] if scale is None else _standardised(split.inputs[name], scale)
     lengths = order = None
     if mask is not None:
-        # Kinds expect the valid steps first; those of left-padded sequences are brought there and back.
-        lengths, order = mask.sum(1).astype(np.int64), (~mask).argsort(axis=1, kind="stable")
-        values = _reordered(np.where(over_steps(mask, layout), values, np.float32(0)), order, layout)
+        lengths = mask.sum(1).astype(np.int64)
+        if not mask.all():
+            values = np.where(over_steps(mask, layout), values, np.float32(0))
+        if (mask[:, 1:] & ~mask[:, :-1]).any():
+            # Kinds expect the valid steps first; those of left-padded sequences are brought there and back.
+            order = (~mask).argsort(axis=1, kind="stable")
+            values = _reordered(values, order, layout)
     whole = Context(layout, values, rows, donors, labels, lengths, nested=nested)
     changed = kind.apply(values[rows], severity, whole, draws)
     if order is not None:

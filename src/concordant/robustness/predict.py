@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -30,7 +30,8 @@ from concordant.training.batches import Tensors, open_tensors, slices, to_tensor
 from concordant.training.model import MultimodalModel, Output
 from concordant.training.validation import KEPT_BYTES
 
-BATCH = 512
+BATCH = 512  # rows of a call at most
+BATCH_BYTES = 32 << 20  # of inputs of a call at most, but for a single row
 LARGE = 8 << 20  # bytes of inputs above which freed memory is worth a call to the C library
 Model = Callable[..., Any]
 Record = TypeVar("Record", bound=Any)  # a dataclass
@@ -57,13 +58,13 @@ class Predictions:
         return self.logits[:, 0] if real else self.logits.argmax(1)
 
 
-def predict(model: Model, split: AnySplit, *, batch: int = BATCH) -> Predictions:
+def predict(model: Model, split: AnySplit, *, batch: int | None = None) -> Predictions:
     """Return a model's output on a split; one that is too large for memory is read in chunks.
 
     Args:
         model: a module, put into evaluation mode for the call, or any callable.
         split: the instances.
-        batch: instances per call.
+        batch: instances per call; None = up to 512, of 32 MiB together.
 
     Raises:
         UsageError: the model returns no logits of shape (B, C).
@@ -71,7 +72,7 @@ def predict(model: Model, split: AnySplit, *, batch: int = BATCH) -> Predictions
     found: list[Predictions] = []
     with evaluating(model):
         for chunk in split.chunks():
-            found += _batches(model, chunk, batch)
+            found += _batches(model, chunk, _fitting(chunk) if batch is None else batch)
             if sum(x.nbytes for x in chunk.inputs.values()) >= LARGE:
                 _free_heap()
     return joined(found)
@@ -222,23 +223,20 @@ def predictor(model: Model, split: Split, *, conditions: int) -> Callable[[Split
     """
     if not isinstance(model, MultimodalModel) or conditions < 2 or not len(split):
         return partial(predict, model)
-    one = _encoded(model, split, np.arange(1))[0]
+    one = _encoded(model, split, slice(1))[0]
     if sum(x.nbytes for x in one.values()) * len(split) > KEPT_BYTES:
         return partial(predict, model)
-    known = _encoded(model, split, np.arange(len(split)))
+    known = _encoded(model, split, slice(None))
     return partial(_predict_changed, model, split, known)
 
 
-def _encoded(
-    model: MultimodalModel, split: Split, rows: NDArray[np.int64], names: Collection[str] | None = None
-) -> tuple[dict[str, Tensor], ...]:
-    """Return features, masks and presence of some rows and modalities, with presence as the split has none absent."""
-    data, device = to_tensors(split), device_of(model)
+def _encoded(model: MultimodalModel, split: Split, rows: slice | NDArray[np.int64]) -> tuple[dict[str, Tensor], ...]:
+    """Return features, masks and presence of some rows, as if none were absent but those without a valid step."""
+    data, device = to_tensors(split.take(rows)), device_of(model)
     found: tuple[dict[str, list[Tensor]], ...] = ({}, {}, {})
-    for some in slices(len(rows), BATCH):
-        batch = data.take(torch.from_numpy(rows[some])).to(device)
-        inputs = {name: x for name, x in batch.inputs.items() if names is None or name in names}
-        for kept, part in zip(found, model.encode_some(inputs, batch.masks), strict=True):
+    for batch in data.chunks(_fitting(split)):
+        batch = batch.to(device)
+        for kept, part in zip(found, model.encode_some(batch.inputs, batch.masks), strict=True):
             for name, x in part.items():
                 kept.setdefault(name, []).append(x)
     return tuple({name: torch.cat(parts) for name, parts in kept.items()} for kept in found)
@@ -254,7 +252,7 @@ def _predict_changed(
         differs = (x != split.inputs[name]).reshape(len(x), -1).any(1) & changed.present.get(name, np.True_)
         rows = np.flatnonzero(differs)
         if len(rows):
-            new = _encoded(model, changed, rows, (name,))[0][name]
+            new = _encoded(model, changed.only((name,)), rows)[0][name]
             features[name] = features[name].index_copy(0, torch.from_numpy(rows).to(new.device), new)
     present = {name: torch.from_numpy(x).to(device_of(model)) for name, x in changed.present.items()}
     here = {
@@ -270,6 +268,12 @@ def _predict_changed(
             _predictions(model, model.calibrate_and_fuse(batch), len(batch.present), {}, tuple(changed.inputs))
         )
     return joined(found)
+
+
+def _fitting(split: Split) -> int:
+    """Return how many rows a call takes."""
+    row = sum(x.nbytes for x in split.inputs.values()) // max(1, len(split))
+    return max(1, min(BATCH, BATCH_BYTES // max(1, row)))
 
 
 def _batches(model: Model, split: Split, batch: int) -> Iterator[Predictions]:

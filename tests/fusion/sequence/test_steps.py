@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from concordant.fusion.sequence.steps import align, compact, last_of
+from concordant.fusion.sequence.steps import align, compact, last_of, last_state
 
 
 def masks(rows, length):
@@ -73,3 +73,24 @@ def test_what_is_absent_is_zero_and_has_no_valid_step(lengths):
     aligned, any_valid = align(steps, valid, shares=3)
     assert not any_valid.any()
     assert all(torch.equal(x, torch.zeros_like(x)) for x in aligned.values())
+
+
+@pytest.mark.parametrize("kind", ["all", "padded", "gaps", "absent"])
+def test_the_last_state_is_that_of_the_valid_steps_alone(kind):
+    torch.manual_seed(0)
+    lstm, steps = torch.nn.LSTM(3, 4, batch_first=True), torch.randn(4, 6, 3)
+    valid = {
+        "all": torch.ones(4, 6, dtype=torch.bool),
+        "padded": torch.arange(6) < torch.tensor([[6], [2], [4], [1]]),
+        "gaps": torch.tensor([[0, 1, 0, 1, 1, 0], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0]]).bool(),
+        "absent": torch.arange(6) < torch.tensor([[3], [0], [6], [0]]),
+    }[kind]
+    spoilt = torch.where(valid.unsqueeze(2), steps, torch.nan)
+    found = last_state(lstm, spoilt, valid)
+    for row, keep, state in zip(steps, valid, found, strict=True):
+        if keep.any():
+            torch.testing.assert_close(state, lstm(row[keep][None])[0][0, -1])
+        else:
+            assert not state.any()
+    found.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in lstm.parameters())

@@ -23,7 +23,7 @@ from concordant.fusion.base import (
     presence_of,
     register,
 )
-from concordant.fusion.sequence.steps import compact, last_of
+from concordant.fusion.sequence.steps import last_state
 from concordant.modalities import LAYOUTS
 
 TEXT_STATE = 128  # of the LSTM
@@ -74,14 +74,7 @@ class StepSubnetwork(nn.Module):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return the features; `valid` (B, T) is True at the steps that count, None = at all."""
-        if valid is None:
-            states, _ = self.lstm(x)
-            last = states[:, -1]
-        else:
-            moved, lengths = compact(x, valid)
-            states, _ = self.lstm(moved)
-            last = last_of(states, lengths)
-        found: Tensor = self.project(last)
+        found: Tensor = self.project(last_state(self.lstm, x, valid))
         return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from concordant.fusion.attention import valid_steps
 from concordant.fusion.base import Encoded, FeatureSpec, Fusion, Specs, Tensors, register
-from concordant.fusion.sequence.steps import align, compact, last_of
+from concordant.fusion.sequence.steps import align, last_state
 from concordant.modalities import LAYOUTS, to_positions
 
 
@@ -58,9 +58,8 @@ class EarlyLSTM(Fusion):
         steps = {name: self.positions(name, features) for name in self.names}
         valid = {name: valid_steps(x, masks.get(name), present.get(name)) for name, x in steps.items()}
         aligned, any_valid = align(steps, valid, shares=self.shares)
-        moved, lengths = compact(torch.cat([aligned[name] for name in self.names], 2), any_valid)
-        states, _ = self.lstm(moved)
-        logits: Tensor = self.head(self.hidden(last_of(states, lengths)))
+        joined = torch.cat([aligned[name] for name in self.names], 2)
+        logits: Tensor = self.head(self.hidden(last_state(self.lstm, joined, any_valid)))
         return logits
 
 
@@ -98,9 +97,8 @@ class LateLSTM(Fusion):
         vectors = {}
         for name in (name for name in self.names if name in features):
             steps = to_positions(features[name], self.specs[name].layout)
-            moved, lengths = compact(steps, valid_steps(steps, masks.get(name), present.get(name)))
-            states, _ = self.lstms[name](moved)
-            vectors[name] = last_of(states, lengths)
+            valid = valid_steps(steps, masks.get(name), present.get(name))
+            vectors[name] = last_state(self.lstms[name], steps, valid)  # type: ignore[arg-type]
         return vectors, {}
 
     def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from concordant.fusion.attention import known_steps
+from concordant.modalities import values_are_known
 
 
 def compact(steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,6 +22,33 @@ def compact(steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     order = (places + valid.shape[1] * (~valid).long()).argsort(dim=1)  # (B, L)
     moved = known_steps(steps, valid).gather(1, order.unsqueeze(-1).expand_as(steps))
     return moved, valid.sum(1)
+
+
+def last_state(lstm: nn.LSTM, steps: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the state (B, W) of an LSTM after the last valid step of (B, L, D); 0 where there is none.
+
+    In eager code the LSTM skips what is not valid, and steps that are padded at the end are not moved.
+
+    Args:
+        lstm: with `batch_first`.
+        steps: inputs; those that are not valid may have any values.
+        valid: bool (B, L); None = all steps are.
+    """
+    if valid is None or (values_are_known() and bool(valid.all())):
+        states, _ = lstm(steps)
+        return torch.as_tensor(states[:, -1])
+    if not values_are_known():
+        moved, lengths = compact(steps, valid)
+        states, _ = lstm(moved)
+        return last_of(states, lengths)
+    lengths = valid.sum(1)
+    if (valid[:, 1:] & ~valid[:, :-1]).any():
+        steps, lengths = compact(steps, valid)
+    elif not lengths.all():
+        steps = torch.where((lengths > 0)[:, None, None], steps, 0)
+    packed = pack_padded_sequence(steps, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+    _, (state, _) = lstm(packed)
+    return torch.where(lengths.unsqueeze(1) > 0, state[-1], 0)
 
 
 def last_of(states: Tensor, lengths: Tensor) -> Tensor:
