@@ -315,6 +315,12 @@ class _Agreement(Record):
     conflict: list[Numbers]
 
 
+class _Seen(Record):
+    name: str
+    reliability: float
+    picture: str = Field(pattern=r"^data:image/(png|svg\+xml);base64,[A-Za-z0-9+/=]+$")
+
+
 class _Distrusted(Record):
     id: str
     modality: str
@@ -326,6 +332,7 @@ class _Distrusted(Record):
     right: bool
     supported_by: str | None
     contradicted_by: str | None
+    modalities: list[_Seen]
 
 
 class Features(_Analysis):

@@ -28,8 +28,8 @@ PENDING = "`make results` has not been run on this version yet; it writes its nu
 FIRST = ("none", "none+perturbed", "gmu", "modality-dropout", "uncertainty", "attention")
 SHOWN = ("clean", "corruption", "removal", "oracle", "stability", "ablation", "place", "cost")
 MARKS = (
-    f"+ {OURS} is significantly ahead of this one, - significantly behind (p < {SIGNIFICANT}, corrected); unmarked: "
-    "neither."
+    f"+ {shown(OURS)} is significantly ahead of this one, - significantly behind (p < {SIGNIFICANT}, corrected); "
+    "unmarked: neither."
 )
 HEAD = """# The proof
 

@@ -84,7 +84,7 @@ def test_it_prints_tables_failures_and_json_each_where_they_belong(concordant, t
     assert code == 0
     assert error == ""
     assert "6 of 6 runs in runs/grid" in out
-    assert "context against none, clean" in out  # of the grid
+    assert "Concordant against none, clean" in out  # of the grid
     assert (tmp_path / "runs" / "grid" / "report.html").is_file()
 
 

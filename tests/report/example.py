@@ -32,6 +32,11 @@ AROUND = {
 }
 SKILL = {"none": 0.0, "none+perturbed": 0.45, "gmu": 0.5, "context": 0.8}
 
+# One grey pixel.
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+)
+
 
 def share(value):
     return float(np.clip(value, 0, 1))
@@ -350,6 +355,7 @@ def example_features(
                 "right": number % 3 > 0,
                 "supported_by": None,
                 "contradicted_by": modalities[(number + 1) % len(modalities)],
+                "modalities": [{"name": one, "reliability": 0.5, "picture": PICTURE} for one in modalities],
             }
             for number in range(8)
         ],

@@ -276,8 +276,10 @@ def _suffix(method: str) -> str:
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
     from concordant.report import record, sentences
     from concordant.report.tables import scores
+    from concordant.report.tables.verdict import verdict_table
 
-    for table in scores.terminal_tables(results):
+    verdict = verdict_table(results)
+    for table in [*([verdict] if verdict.rows else []), *scores.terminal_tables(results)]:
         console.print(record.terminal(table))
     for line in (*sentences.difference_lines(results), *sentences.worth(results)):
         console.print(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from concordant.statistics.comparisons import METRIC
+from concordant.statistics.comparisons import METRIC, OURS
 
 DIGITS = 4
 SIGNIFICANT = 0.05  # p-values below it, after Holm's correction
@@ -45,10 +44,11 @@ def labels_of(results: Document) -> list[str]:
 def shown(label: str) -> str:
     """Return a label as a reader sees it.
 
-    >>> shown("none+perturbed"), shown("context")
-    ('none, perturbed', 'context')
+    >>> shown("none+perturbed"), shown("context"), shown("gmu")
+    ('none, perturbed', 'Concordant', 'gmu')
     """
-    return {"none": "none, clean", "none+perturbed": "none, perturbed"}.get(label, label)
+    names = {"none": "none, clean", "none+perturbed": "none, perturbed", OURS: "Concordant"}
+    return names.get(label, label)
 
 
 def condition_name(condition: str) -> str:
@@ -152,15 +152,6 @@ def percent(values: Iterable[float | None]) -> list[float | None]:
 def seeds_of(runs: Sequence[Document]) -> int:
     """Return the number of seeds."""
     return len({run["seed"] for run in runs})
-
-
-def plain(text: object) -> str:
-    """Return a text without tags and entities, which Plotly would read as markup.
-
-    >>> plain("<b>&")
-    '&lt;b&gt;&amp;'
-    """
-    return html.escape(str(text), quote=False)
 
 
 def metric_of(document: Document) -> str:

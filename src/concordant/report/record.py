@@ -176,12 +176,13 @@ def markdown(table: Table, *, strong: bool = True) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in ([*map(_plain, table.columns)], rule, *rows))
 
 
-def html(table: Table, identity: str) -> str:
-    """Return the table as an HTML element with sortable columns and a button that downloads it as CSV.
+def html(table: Table, identity: str, *, folded: bool = True) -> str:
+    """Return the table as an HTML element that can be folded, with sortable columns and a button for its CSV.
 
     Args:
         table: what is shown; all texts are escaped.
         identity: the element's id, unique on the page.
+        folded: show the caption alone at first.
     """
     key, caption = escape(identity), escape(table.caption)
     heads = "".join(
@@ -196,10 +197,11 @@ def html(table: Table, identity: str) -> str:
     note = f'<p class="note">{escape(table.note)}</p>\n' if table.note else ""
     button = f'<button type="button" class="tool" data-csv="{key}" aria-label="Download {caption} as CSV">CSV</button>'
     return (
-        f'<div class="table" id="{key}">\n<div class="bar"><h4 id="{key}-caption">{caption}</h4>\n{button}</div>\n'
+        f'<details class="table" id="{key}"{"" if folded else " open"}>\n'
+        f'<summary><h4 id="{key}-caption">{caption}</h4></summary>\n{button}\n'
         f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{key}-caption">\n'
         f'<table aria-labelledby="{key}-caption">\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
-        f"</table>\n</div>\n{note}</div>"
+        f"</table>\n</div>\n{note}</details>"
     )
 
 

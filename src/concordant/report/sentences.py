@@ -117,7 +117,7 @@ def of_grid(grid: Document) -> list[str]:
 def difference_lines(results: Document) -> list[str]:
     """Return one line per main condition and method: the difference in points, and whether it is significant."""
     return [
-        f"{_WHERE[entry['condition']]}, {entry['of']} against {shown(entry['to'])}: "
+        f"{_WHERE[entry['condition']]}, {shown(entry['of'])} against {shown(entry['to'])}: "
         f"{100 * entry['difference']:+.1f} points "
         f"({'p' if entry['p_holm'] < SIGNIFICANT else 'not significant, p'} {p_text(entry['p_holm'])})"
         for entry in results["comparisons"]
@@ -263,8 +263,8 @@ def _tally(grid: Document, ours: str, other: str, condition: str) -> str:
     better, worse, _ = map(len, _by_outcome(entries))
     above = sum(entry["difference"] > 0 for entry in entries)
     return (
-        f"{_WHERE[condition]}, {ours} against {shown(other)}: {100 * whole['difference']:+.1f} points in the mean over "
-        f"{plural(len(entries), 'row')} (p {p_text(whole['p_holm'])}), above in {above}; "
+        f"{_WHERE[condition]}, {shown(ours)} against {shown(other)}: {100 * whole['difference']:+.1f} points in the "
+        f"mean over {plural(len(entries), 'row')} (p {p_text(whole['p_holm'])}), above in {above}; "
         f"by row significantly better in {better}, worse in {worse}"
     )
 

@@ -20,6 +20,7 @@ from concordant.robustness.corruptions import KINDS
 from concordant.robustness.own_data import as_split, layouts_of
 from concordant.robustness.predict import Model
 from concordant.visualisation.explain import Usual, most_distrusted
+from concordant.visualisation.pictures import picture
 from concordant.visualisation.projection import Maps, probe, probe_within, project, silhouette
 from concordant.visualisation.trace import Trace, trace_calibration
 
@@ -89,12 +90,20 @@ def measure_features(
         "points": _points(here, split, truth, seed),
         "separation": {name: _separation(here, index, truth, reference, seed) for index, name in enumerate(here.names)},
         **_under_corruption(model, split, here, truth, names, context, layouts, seed),
-        "distrusted": distrusted(here, usual, split, names),
+        "distrusted": distrusted(here, usual, split, names, layouts=known),
     }
 
 
-def distrusted(observed: Trace, usual: Usual, split: Split, classes: Sequence[str], count: int = 20) -> list[Found]:
-    """Return the instances with the largest fall below the usual reliability, with ids, for inspection."""
+def distrusted(
+    observed: Trace,
+    usual: Usual,
+    split: Split,
+    classes: Sequence[str],
+    count: int = 20,
+    *,
+    layouts: Mapping[str, str],
+) -> list[Found]:
+    """Return the instances with the largest fall below the usual reliability, with ids and pictures, for inspection."""
     mean = usual.mean()
     predicted = observed.predictions(real=split.labels.dtype.kind == "f")
     right = None if predicted is None else agree(split.labels, predicted)
@@ -113,6 +122,15 @@ def distrusted(observed: Trace, usual: Usual, split: Split, classes: Sequence[st
                 "prediction": None if predicted is None else named(predicted[row], classes),
                 "right": None if right is None else bool(right[row]),
                 **{w: observed.names[k] if pairs[w][row, column, k] > 0 else None for w, k in strongest.items()},
+                "modalities": [
+                    {
+                        "name": name,
+                        "reliability": float(observed.reliability[row, place]),
+                        "picture": picture(split.inputs[name][row], layouts[name], skeleton="skelet" in name),
+                    }
+                    for place, name in enumerate(observed.names)
+                    if observed.present[row, place]
+                ],
             }
         )
     return found

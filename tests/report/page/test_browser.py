@@ -1,9 +1,8 @@
-"""The page in a browser: layout, drawing, theme, downloads."""
+"""The page in a browser: layout, drawing, theme, downloads. Tests that leave a page as it was share one."""
 
 import csv
 import io
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,77 +42,121 @@ def report(example, tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def visit(chromium):
-    """Return a function that opens a page; whatever goes wrong on it, or leaves it, fails the test."""
-    wrong, contexts = [], []
+@pytest.fixture(scope="module")
+def opened(chromium):
+    """Return a function that opens a page, and what went wrong on any page or left it."""
+    wrong = []
 
-    def go(path, width=1440, scheme="light", anchor=""):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
-        )
-        contexts.append(context)
+    def go(path, width=1280, scheme="light", anchor=""):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page = context.new_page()
         page.on("console", lambda one: wrong.append(one.text) if one.type in ("error", "warning") else None)
         page.on("pageerror", lambda one: wrong.append(str(one)))
         page.on("dialog", lambda one: (wrong.append(f"dialog {one.message}"), one.dismiss()))
-        page.on(
-            "request", lambda one: None if one.url.split(":")[0] in ("file", "data", "blob") else wrong.append(one.url)
-        )
+        page.on("request", lambda one: None if one.url.split(":")[0] in ("file", "data") else wrong.append(one.url))
         page.goto(f"{path.as_uri()}{anchor}")
         return page
 
-    yield go
-    for context in contexts:
-        context.close()
+    return go, wrong
+
+
+@pytest.fixture
+def visit(opened):
+    """Return a function that opens a page of its own; whatever goes wrong on it, or leaves it, fails the test."""
+    go, wrong = opened
+    wrong.clear()
+    pages = []
+
+    def one(*args, **options):
+        pages.append(go(*args, **options))
+        return pages[-1]
+
+    yield one
+    for page in pages:
+        page.context.close()
     assert wrong == []
 
 
-def draw_all(page):
+@pytest.fixture(scope="module")
+def shared(opened, report):
+    """The report with all that is folded open, shared by tests that change nothing that others look at."""
+    page = opened[0](report)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.wait_for_function(
-        "() => [...document.querySelectorAll('[data-figure]')].every((one) => one.querySelector('.main-svg'))"
-    )
+    return page
 
 
-@pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_section_is_seen_and_nothing_flows_over(visit, report, width, scheme):
+@pytest.fixture
+def page(shared, opened):
+    opened[1].clear()
+    yield shared
+    assert opened[1] == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_nothing_flows_over_and_every_figure_is_drawn(visit, report, width, scheme):
     page = visit(report, width, scheme)
-    draw_all(page)
-    sections = page.locator("main > section")
-    assert sections.count() == 8
-    for number in range(8):
-        box = sections.nth(number).bounding_box()
-        assert sections.nth(number).is_visible()
-        assert box["height"] > 100
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= width
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    for plot in page.locator(".plot").all():
-        inner = plot.locator(".main-svg").first.bounding_box()
-        assert inner["width"] <= plot.bounding_box()["width"]
+    boxes = page.evaluate(
+        """() => [...document.querySelectorAll("main > section, .plot, .card, .gallery article")].map((one) => {
+          const { x, width, height } = one.getBoundingClientRect();
+          return [one.className || one.id, x, width, height];
+        })"""
+    )
+    assert len(boxes) > 8 + 10 + 4
+    for name, x, wide, high in boxes:
+        assert x >= 0, name
+        assert x + wide <= width, name
+        assert high > 40, name
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll(".plot > svg")].flatMap((svg) => {
+          const all = svg.getBoundingClientRect();
+          return [...svg.querySelectorAll("text, path, image")].filter((one) => {
+            const box = one.getBoundingClientRect();
+            const high = box.top < all.top - 1 || box.bottom > all.bottom + 1;
+            return high || box.left < all.left - 1 || box.right > all.right + 1;
+          }).map((one) => `${svg.closest("figure").id}: ${one.outerHTML}`);
+        })"""
+    )
+    assert outside == []  # nothing is clipped
+    ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert ground == ("rgb(21, 24, 27)" if scheme == "dark" else "rgb(255, 255, 255)")  # as the system prefers
 
 
-def test_figures_are_drawn_when_they_come_into_view(visit, report):
+def test_the_verdict_comes_first_and_details_are_folded(visit, report):
     page = visit(report)
-    assert page.locator("#features-0-map .main-svg").count() == 0
-    page.locator("#features-0-map").scroll_into_view_if_needed()
-    page.wait_for_selector("#features-0-map .main-svg")
-    assert page.locator("#features-0-map .plot").get_attribute("role") == "img"
+    cards = page.locator("#verdict .card")
+    assert cards.count() == 4
+    box = cards.nth(3).bounding_box()
+    assert box["y"] + box["height"] < 900
+    height = "document.documentElement.scrollHeight"
+    before = page.evaluate(height)
+    page.evaluate(f"scrollTo(0, {height})")
+    page.wait_for_timeout(200)
+    assert page.evaluate(height) == before  # nothing moves away from under a click
+    page.evaluate("scrollTo(0, 0)")
+    assert page.locator("details.table[open]").count() == 0
+    table = page.locator("#comparison-0-scores table")
+    assert not table.is_visible()
+    page.locator("#comparison-0-scores summary").focus()
+    page.keyboard.press("Enter")
+    assert table.is_visible()
 
 
-def test_the_theme_switch_changes_the_background_and_is_remembered(visit, report):
+def test_a_link_into_a_folded_part_opens_it(visit, report):
+    page = visit(report, anchor="#removal-0-removal")
+    assert page.locator("#removal-0-removal table").is_visible()
+
+
+def test_the_theme_switch_changes_the_colours_and_is_remembered(visit, report):
     page = visit(report)
-    page.locator("#comparison-0-accuracy .plot").scroll_into_view_if_needed()  # figures are drawn when they are seen
-    page.wait_for_selector("#comparison-0-accuracy .main-svg")
     ground = "getComputedStyle(document.documentElement).backgroundColor"
-    paper = "document.querySelector('#comparison-0-accuracy .plot')._fullLayout.paper_bgcolor"
+    ink = "getComputedStyle(document.querySelector('#comparison-0-accuracy text')).fill"
     button = page.locator("#theme")
-    assert (page.evaluate(ground), page.evaluate(paper)) == ("rgb(255, 255, 255)", "#ffffff")
+    assert (page.evaluate(ground), page.evaluate(ink)) == ("rgb(255, 255, 255)", "rgb(28, 32, 36)")
     assert button.get_attribute("aria-pressed") == "false"
     button.click()
-    assert (page.evaluate(ground), page.evaluate(paper)) == ("rgb(21, 24, 27)", "#15181b")
+    assert (page.evaluate(ground), page.evaluate(ink)) == ("rgb(21, 24, 27)", "rgb(227, 230, 233)")
     assert button.get_attribute("aria-pressed") == "true"
     for _ in range(20):  # the browser commits what a page stores a moment later, and a reload may be quicker
         page.wait_for_timeout(100)
@@ -123,72 +166,66 @@ def test_the_theme_switch_changes_the_background_and_is_remembered(visit, report
     assert page.evaluate(ground) == "rgb(21, 24, 27)"
 
 
-def test_the_theme_follows_the_system_until_it_is_chosen(visit, report):
-    page = visit(report, scheme="dark")
-    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(21, 24, 27)"
-
-
-def point_at(page, selector, trace, point):
-    """Move the mouse to a mark; return what its label says."""
-    page.locator(f"{selector} .plot").scroll_into_view_if_needed()
-    page.wait_for_selector(f"{selector} .main-svg")
-    x, y = page.evaluate(
-        """([selector, trace, point]) => {
-          const plot = document.querySelector(`${selector} .plot`), one = plot._fullData[trace];
-          const x = plot._fullLayout[one.xaxis.replace('x', 'xaxis')];
-          const y = plot._fullLayout[one.yaxis.replace('y', 'yaxis')];
-          const box = plot.getBoundingClientRect();
-          return [box.left + x._offset + x.d2p(one.x[point]), box.top + y._offset + y.d2p(one.y[point])];
-        }""",
-        [selector, trace, point],
-    )
-    page.mouse.move(x, y)
-    page.wait_for_selector(f"{selector} .hoverlayer .hovertext")
-    return page.locator(f"{selector} .hoverlayer").text_content(), page.evaluate(
-        "([s, t, p]) => document.querySelector(`${s} .plot`)._fullData[t].text[p]", [selector, trace, point]
-    )
-
-
-def test_pointing_at_an_instance_shows_its_id_class_and_reliability(visit, report, example):
-    page = visit(report)
-    shown, text = point_at(page, "#features-0-map", 3, 0)
-    number = next(n for n, label in enumerate(example.features["points"]["label"]) if label == 3)
-    # Another mark may lie on top of it; the map of every instance is tested elsewhere.
-    assert text.startswith(example.features["points"]["id"][number])
+def test_pointing_at_an_instance_shows_its_id_class_and_reliability(page, example):
+    page.locator("#features-0-map .plot svg > g[opacity]").nth(200).hover(force=True)
+    shown = page.locator(".tip").text_content()
     assert any(one in shown for one in example.features["points"]["id"])
     assert "digit" in shown
     assert "audio 0." in shown
 
 
+def test_keys_go_from_mark_to_mark(page):
+    page.locator("#comparison-0-accuracy .plot").focus()
+    page.keyboard.press("ArrowRight")
+    first = page.locator(".tip").text_content()
+    assert first.startswith("none, clean\n")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".tip").text_content().startswith("none, perturbed\n")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".tip").text_content() == first
+    page.keyboard.press("Escape")
+    assert not page.locator(".tip").is_visible()
+
+
+def test_an_entry_of_the_legend_hides_and_shows_its_lines(page):
+    lines = page.locator("#severity-0-severity .plot svg > path[stroke-dasharray='2 3']")
+    entry = page.locator("#severity-0-severity .entry", has_text="none, clean")
+    before = lines.count()
+    assert before > 0
+    entry.focus()
+    page.keyboard.press("Enter")
+    assert entry.get_attribute("aria-pressed") == "false"
+    assert lines.count() == 0
+    page.keyboard.press(" ")  # the focus is where it was
+    assert lines.count() == before
+
+
 def test_a_hostile_id_is_shown_as_text(visit, hostile, tmp_path):
-    features = {**hostile.features, "points": {**hostile.features["points"]}}
-    points = features["points"]
-    for key in ("id", "label", "prediction"):
-        points[key] = points[key][:1]
-    points["reliability"] = {name: values[:1] for name, values in points["reliability"].items()}
-    points["maps"] = {
-        name: {kind: {side: rows[:1] for side, rows in one.items()} for kind, one in both.items()}
-        for name, both in points["maps"].items()
-    }
-    write_report([replace(hostile, features=features)], tmp_path / "report.html")
+    write_report([hostile], tmp_path / "report.html")
     page = visit(tmp_path / "report.html")
-    draw_all(page)
-    shown, _ = point_at(page, "#features-0-map", 0, 0)
-    assert HOSTILE in shown
+    page.locator("#features-0-map .plot").focus()
+    page.keyboard.press("ArrowRight")
+    assert HOSTILE in page.locator(".tip").text_content()
     assert page.locator("h1").text_content() == HOSTILE
+    assert page.locator("#distrusted h4", has_text=HOSTILE).count() > 0
 
 
-def test_a_select_changes_what_is_drawn(visit, report):
-    page = visit(report)
-    draw_all(page)
-    places = "document.querySelector('#features-0-map .plot')._fullData[0].x.join()"
-    before = page.evaluate(places)
+def test_a_select_changes_what_is_drawn(page):
+    drawing = "document.querySelector('#features-0-map .plot').innerHTML"
+    before = page.evaluate(drawing)
     page.locator("#features-0-map select").nth(1).select_option(label="t-SNE")
-    assert page.evaluate(places) != before
-    panels = "document.querySelectorAll('#dynamics-0-dynamics .plot .cartesianlayer .subplot').length"
-    assert page.evaluate(panels) == 1
+    assert page.evaluate(drawing) != before
+    frames = page.locator("#dynamics-0-dynamics .axis")
+    assert frames.count() == 1
     page.locator("#dynamics-0-dynamics select").select_option(index=6)
-    assert page.evaluate(panels) == 4
+    assert frames.count() == 4
+
+
+def test_an_axis_that_does_not_start_at_zero_says_so(page):
+    for figure in ("comparison-0-accuracy", "removal-0-subsets"):
+        label = page.locator(f"#{figure} text", has_text="accuracy, %").first.text_content()
+        first = page.locator(f"#{figure} text[text-anchor='middle']").first.text_content()
+        assert label == ("accuracy, %" if first == "0" else f"axis from {first}: accuracy, %")
 
 
 def rows_of(page, identity):
@@ -198,28 +235,29 @@ def rows_of(page, identity):
     )
 
 
-def test_a_csv_holds_what_the_table_shows(visit, report):
-    page = visit(report)
+def downloaded(page, selector):
+    with page.expect_download() as waiting:
+        page.locator(selector).click()
+    return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+def test_a_csv_holds_what_the_table_shows(page):
     for identity in ("comparison-0-comparisons", "distrusted-0-distrusted"):
-        with page.expect_download() as waiting:
-            page.locator(f"[data-csv='{identity}']").click()
-        assert waiting.value.suggested_filename == f"{identity}.csv"
-        text = Path(waiting.value.path()).read_text(encoding="utf-8")
-        assert list(csv.reader(io.StringIO(text, newline=""))) == rows_of(page, identity)
+        name, data = downloaded(page, f"[data-csv='{identity}']")
+        assert name == f"{identity}.csv"
+        assert list(csv.reader(io.StringIO(data.decode(), newline=""))) == rows_of(page, identity)
 
 
 def test_a_csv_holds_no_formula(visit, example, tmp_path):
     features = {**example.features, "distrusted": [{**example.features["distrusted"][0], "id": '=HYPERLINK("x")'}]}
-    write_report([RunDocuments("one", results=example.results, features=features)], tmp_path / "report.html")
-    page = visit(tmp_path / "report.html")
-    with page.expect_download() as waiting:
-        page.locator("[data-csv='distrusted-0-distrusted']").click()
-    rows = list(csv.reader(io.StringIO(Path(waiting.value.path()).read_text(encoding="utf-8"))))
+    write_report([RunDocuments("one", features=features)], tmp_path / "report.html")
+    page = visit(tmp_path / "report.html", anchor="#distrusted-0-distrusted")
+    _, data = downloaded(page, "[data-csv='distrusted-0-distrusted']")
+    rows = list(csv.reader(io.StringIO(data.decode())))
     assert rows[1][:5] == ['\'=HYPERLINK("x")', "audio", "0.05", "0.93", "-6.0"]
 
 
-def test_a_head_sorts_its_column_both_ways(visit, report):
-    page = visit(report)
+def test_a_head_sorts_its_column_both_ways(page):
     head = page.locator("#comparison-0-comparisons th").nth(3)
     numbers = lambda: [float(row[3]) for row in rows_of(page, "comparison-0-comparisons")[1:]]  # noqa: E731
     original = numbers()
@@ -234,12 +272,11 @@ def test_a_head_sorts_its_column_both_ways(visit, report):
 
 
 @pytest.mark.parametrize(("format_", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
-def test_a_figure_is_saved_as_a_picture(visit, report, format_, start):
-    page = visit(report)
-    with page.expect_download() as waiting:
-        page.locator(f"#severity-0-severity [data-image='{format_}']").click()
-    assert waiting.value.suggested_filename == f"severity-0-severity.{format_}"
-    assert Path(waiting.value.path()).read_bytes().startswith(start)
+def test_a_figure_is_saved_as_a_picture_without_variables_of_the_page(page, format_, start):
+    name, data = downloaded(page, f"#severity-0-severity [data-image='{format_}']")
+    assert name == f"severity-0-severity.{format_}"
+    assert data.startswith(start)
+    assert b"var(" not in data
 
 
 def test_the_keyboard_reaches_the_skip_link_first(visit, report):

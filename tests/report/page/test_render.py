@@ -7,10 +7,10 @@ import pytest
 
 from concordant.errors import UsageError
 from concordant.report.page import RunDocuments, render, write_report
-from concordant.report.page.render import POLICY, inside_script, json_text
+from concordant.report.page.render import POLICY, json_text
 
 SECTIONS = [
-    "Summary",
+    "Verdict",
     "Comparison",
     "Severity",
     "Removal",
@@ -65,7 +65,7 @@ def test_the_page_has_its_sections_and_navigation(page):
 def test_nothing_on_the_page_loads_from_elsewhere(page):
     for tag, attributes in Elements(page).found:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
-            assert attributes.get(name, "#")[:1] == "#" or attributes[name] == "data:,", (tag, name)
+            assert attributes.get(name, "#")[:1] == "#" or attributes[name].startswith("data:"), (tag, name)
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
@@ -91,13 +91,11 @@ def test_hostile_names_are_text_and_nothing_else(hostile, page):
     assert count(elements, "script") == count(plain, "script")
     assert "<script>alert(1)" not in found
     assert "<script>alert(1)</script>" in "".join(elements.text)  # shown as text
-    # Plotly takes tags in texts for markup: there the name is escaped once more.
     specs = re.findall(r'<script type="application/json" class="spec">(.*?)</script>', found, re.DOTALL)
     assert len(specs) >= 11
     for spec in specs:
         json.loads(spec)
         assert "<" not in spec
-        assert "\\u003cscript" not in spec
 
 
 def test_a_section_that_was_not_analysed_names_the_command(example):
@@ -131,7 +129,8 @@ def test_the_appendix_has_settings_and_commands(example):
     assert "2 of 64 features are the same in every instance" in appendix
 
 
-def test_a_large_grid_stays_below_eight_megabytes(maker):
+def test_a_page_stays_small(page, maker):
+    assert len(page.encode()) < 1e6
     labels = ("none", "none+perturbed", "gmu", "context")
     grid = maker.example_grid(rows=10, seeds=10, labels=labels, modalities=("text", "audio", "vision"))
     assert len(render([grid]).encode()) < 8e6
@@ -159,7 +158,3 @@ def test_json_cannot_end_its_script_and_stays_the_same():
     assert json.loads(text) == value
     with pytest.raises(ValueError, match="not JSON compliant"):
         json_text(float("nan"))
-
-
-def test_a_script_within_a_script_does_not_end_it():
-    assert inside_script('a = "</SCRIPT>"; b = 1 </re/') == 'a = "<\\/SCRIPT>"; b = 1 </re/'

@@ -14,7 +14,7 @@ def texts(row):
 
 def test_a_row_has_clean_and_mean_of_every_method_marked_where_significant(a_grid):
     table = grid_scores(a_grid())
-    assert table.columns == ["fusion", "calibrated at", "best alone", "none, clean", "none, perturbed", "context"]
+    assert table.columns == ["fusion", "calibrated at", "best alone", "none, clean", "none, perturbed", "Concordant"]
     assert texts(table.cells[0]) == ["sum", "maps", "a 70.0 =", "82.0 / 51.0+", "21.0+ / 60.0-", "82.0 / 71.0"]
     assert texts(grid_scores(a_grid(), deviations=True).cells[1]) == [
         *("concat", "pooled", "a 70.0 >", "82.0 ± 2.8 / 51.0 ± 1.4+"),
@@ -36,7 +36,7 @@ def test_the_legend_names_the_marks_that_there_are(a_grid, shown):
     text = " ".join(" ".join(shown(grid_scores(grid))).split())
     assert "bench · a, b · accuracy %, clean / mean over corruptions, over 2 seeds" in text
     assert "82.0 / 51.0+" in text
-    assert "context is compared with each: + it is significantly better" in legend(grid)
+    assert "Concordant is compared with each: + it is significantly better" in legend(grid)
     assert "Best alone" in legend(grid)
     without = a_grid(alone=False)
     assert "Best alone" not in legend(without)

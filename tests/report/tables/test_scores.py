@@ -102,7 +102,7 @@ def test_scores_of_one_seed_have_no_deviation():
     results["runs"] = [run for run in results["runs"] if run["seed"] == 0]
     table = scores.accuracy(results)
     assert table.caption.endswith("over 1 seed")
-    assert texts(table)[-1] == ["context", "12,345", "90.0", "70.0", "60.0", "65.0", "75.0", "40.0"]
+    assert texts(table)[-1] == ["Concordant", "12,345", "90.0", "70.0", "60.0", "65.0", "75.0", "40.0"]
 
 
 def test_a_run_without_corruptions_has_no_mean_of_them():
@@ -137,17 +137,17 @@ def test_comparisons_have_difference_interval_and_p_values():
         ["none, perturbed", "clean *", "-1.2", "-3.1 to +0.7", "0.200", "-"],
         ["none, perturbed", "mean *", "+16.5", "+10.0 to +23.0", "0.050", "-"],
     ]
-    assert "context minus each" in table.caption
+    assert "Concordant minus each" in table.caption
     assert [cell.strong for cell in column(table, "points")] == [True, True, True, False, True]
     whole = texts(scores.comparisons(a_result()))
-    assert whole[1][:3] == ["context - none, clean", "clean", "primary"]
-    assert whole[4] == ["context - none, clean", "removal.a", "secondary", "+16.0", "+11.1 to +22.2", "0.030", "-"]
+    assert whole[1][:3] == ["Concordant - none, clean", "clean", "primary"]
+    assert whole[4] == ["Concordant - none, clean", "removal.a", "secondary", "+16.0", "+11.1 to +22.2", "0.030", "-"]
 
 
 def test_detection_shows_the_methods_that_give_a_reliability():
     assert texts(scores.detection(a_result())) == [
         ["which modality / whether one: AUROC", "noise", "swap"],
-        ["context", "0.91 / 0.80", "0.70 / 0.55"],
+        ["Concordant", "0.91 / 0.80", "0.70 / 0.55"],
     ]
     results = a_result()
     results["runs"] = [run for run in results["runs"] if run["calibrator"] == "none"]
@@ -166,7 +166,7 @@ def test_sentiment_has_the_metrics_of_regression_where_there_are_any():
 def test_a_brief_has_scores_detection_and_main_differences(real):
     text = scores.brief(real("digits").results)
     values = [run["clean"]["accuracy"] for run in real("digits").results["runs"] if run["calibrator"] == "context"]
-    line = next(line for line in text.splitlines() if line.startswith("| context |"))
+    line = next(line for line in text.splitlines() if line.startswith("| Concordant |"))
     assert mean_and_std(values) in line
     assert "**" in line
     assert "| corruption.mean |" in text
@@ -182,7 +182,7 @@ def test_all_runs_and_rows_are_in_one_table(real, example):
     assert len(table.rows) == 4 + 8 * 5
     assert [cell.text for cell in column(table, "run")].count("two") == 40
     ours = [str(cell) for cell in table.cells[3]]
-    assert ours[3] == "context"
+    assert ours[3] == "Concordant"
     assert ours[-2:] == ["-", "-"]
     assert column(table, "all corruptions")[4].text == "-"
     entry = next(one for one in example.results["comparisons"] if one["condition"] == "corruption.mean")

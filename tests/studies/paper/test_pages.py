@@ -54,7 +54,7 @@ def table(rows):
 
 def test_scores_have_a_row_a_condition_and_a_column_a_method(table):
     head, found = parsed(score_lines(table))
-    assert head == ["family", "fusion", "modalities", "seeds", "", "none, clean", "self", "context"]
+    assert head == ["family", "fusion", "modalities", "seeds", "", "none, clean", "self", "Concordant"]
     assert found == [
         ["scene15", "lf-dnn", "2", "10", "clean", "50.0 ± 1.0 +", "62.0 -", "60.0 ± 2.0"],
         ["scene15", "lf-dnn", "2", "10", "swap", "25.0 ± 1.0", "-", "75.0 ± 2.0"],

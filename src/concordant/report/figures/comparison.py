@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from concordant.report.figures.base import Figure, Spec, bars, dots, forest, layout, score_text
-from concordant.report.figures.colours import colour_of, marker_of
+from concordant.report.figures.base import Figure, Spec, methods, over_seeds, rows, score_text
 from concordant.report.format import (
     SIGNIFICANT,
     Document,
+    by_label,
     condition_name,
-    labels_of,
+    lines_of,
     mean,
-    plain,
     seeds_of,
     shown,
     values_of,
@@ -25,41 +24,43 @@ FOREST = (
 )
 
 
-def accuracy_bars(results: Document) -> Figure:
-    """Return bars of accuracy, clean and under every corruption, one colour per method."""
+def accuracies(results: Document) -> Figure:
+    """Return accuracy, clean and under every corruption: a panel per condition, a row per baseline and method."""
     kinds = list(results["runs"][0]["corruption"])
-    conditions = ["clean", *(f"corruption.{kind}" for kind in kinds), *(["corruption.mean"] if kinds else [])]
-    names = [condition_name(condition) for condition in conditions]
-    data, texts = [], []
-    for label in labels_of(results):
-        values = [values_of(results, label, condition) for condition in conditions]
-        data.append(bars(label, names, values, "%"))
-        corrupted = f", {score_text(mean(values[-1]))} corrupted" if kinds else ""
-        texts.append(f"{shown(label)} {score_text(mean(values[0]))} clean{corrupted}")
-    several = seeds_of(results["runs"]) > 1
-    groups: Spec = {"barmode": "group", "bargap": 0.22, "bargroupgap": 0.06}
+    conditions = ["clean", *(["corruption.mean"] if kinds else []), *(f"corruption.{kind}" for kind in kinds)]
+    labels = list(by_label(lines_of(results)))
+    values = {one: {label: values_of(results, label, one) for label in labels} for one in conditions}
+    texts = []
+    for label in labels:
+        corrupted = f", {score_text(mean(values['corruption.mean'][label]))} corrupted" if kinds else ""
+        texts.append(f"{shown(label)} {score_text(mean(values['clean'][label]))} clean{corrupted}")
+    series = methods(labels)
+    panels = {condition_name(one): [over_seeds(values[one][label], "%") for label in labels] for one in conditions}
     return Figure(
         id="accuracy",
         title="Accuracy, clean and with one modality corrupted",
-        caption="Bars are means over seeds, lines one standard deviation to either side; higher is better."
-        if several
-        else "Bars are the scores of one seed; higher is better.",
-        alt=f"Bar chart of accuracy. {'; '.join(texts)}.",
-        specs=[{"data": data, "layout": layout(360, y="accuracy, %", **groups, yaxis={"rangemode": "tozero"})}],
+        caption="Marks are means over seeds, lines one standard deviation to either side; farther right is better."
+        if seeds_of(results["runs"]) > 1
+        else "Marks are the scores of one seed; farther right is better.",
+        alt=f"Dot plots of accuracy. {'; '.join(texts)}.",
+        series=series,
+        specs=[rows(panels, [one["name"] for one in series], {"label": "accuracy, %", "score": True})],
     )
 
 
 def differences(results: Document) -> Figure | None:
-    """Return paired differences with their intervals, ours minus each other method; None without any."""
+    """Return paired differences with their intervals, ours minus each other method, by condition; None without any."""
     wanted = [entry for entry in results["comparisons"] if not entry["condition"].startswith("removal.")]
     if not wanted:
         return None
+    labels = list(dict.fromkeys(entry["to"] for entry in wanted))
     return Figure(
         id="differences",
         title=f"{shown(str(wanted[0]['of']))} minus each other method",
         caption=FOREST.format(""),
         alt=f"Differences in accuracy with intervals. {_main_differences(wanted)}.",
-        specs=[_forest([(condition_name(entry["condition"]), entry) for entry in wanted])],
+        series=methods(labels),
+        specs=[_forest([(condition_name(entry["condition"]), entry["to"], entry) for entry in wanted], labels)],
     )
 
 
@@ -69,47 +70,33 @@ def grid_differences(grid: Document) -> Figure | None:
     if not found:
         return None
     conditions = list(dict.fromkeys(entry["condition"] for _, entry in found))
+    labels = list(dict.fromkeys(entry["to"] for _, entry in found))
     return Figure(
         id="differences",
         title=f"{shown(str(found[0][1]['of']))} minus each other method, by fusion",
         caption=FOREST.format(" within the row"),
         alt=f"Differences in accuracy by fusion. Over all rows: {_main_differences(grid['overall'])}.",
-        specs=[_forest([(row, one) for row, one in found if one["condition"] == name]) for name in conditions],
+        series=methods(labels),
+        specs=[
+            _forest([(row, one["to"], one) for row, one in found if one["condition"] == condition], labels)
+            for condition in conditions
+        ],
         choices={"condition": [condition_name(one) for one in conditions]},
     )
 
 
-def _forest(found: Sequence[tuple[str, Document]]) -> Spec:
-    """Return one mark and line per category and method, from pairs of a category and its comparison."""
-    data = []
-    for other in dict.fromkeys(entry["to"] for _, entry in found):
-        mine = [(category, entry) for category, entry in found if entry["to"] == other]
-        data.append(_intervals(other, [category for category, _ in mine], [entry for _, entry in mine]))
-    height = 110 + len({category for category, _ in found}) * (18 + 15 * len(data))
-    layout = forest(height, "difference in points of accuracy", 0.35, zeroline=True, zerolinewidth=2)
-    return {"data": data, "layout": layout}
+def _forest(found: Sequence[tuple[str, str, Document]], labels: Sequence[str]) -> Spec:
+    """Return a panel per title and a row per method, from triples of title, method and comparison."""
+    known = {(title, label): _interval(entry) for title, label, entry in found}
+    titles = dict.fromkeys(title for title, _, _ in found)
+    panels = {title: [known.get((title, label)) for label in labels] for title in titles}
+    return rows(panels, [shown(label) for label in labels], {"label": "points of accuracy", "zero": True})
 
 
-def _intervals(other: str, names: Sequence[str], entries: Sequence[Document]) -> Spec:
-    """Return the trace of one method: a mark and a line per comparison."""
-    triples = [(100 * one["ci95"][0], 100 * one["difference"], 100 * one["ci95"][1]) for one in entries]
-    values, symbol, colour = [value for _, value, _ in triples], marker_of(other), colour_of(other)
-    symbols = [symbol if entry["p_holm"] < SIGNIFICANT else f"{symbol}-open" for entry in entries]
-    up, down = [high - value for _, value, high in triples], [value - low for low, value, _ in triples]
-    texts = [
-        f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, Holm p {entry['p_holm']:.3f}"
-        for (low, value, high), entry in zip(triples, entries, strict=True)
-    ]
-    return dots(
-        other,
-        names,
-        values,
-        {"symmetric": False, "array": up, "arrayminus": down},
-        name=plain(f"minus {shown(other)}"),
-        marker={"color": colour, "symbol": symbols, "size": 9, "line": {"width": 1.6, "color": colour}},
-        text=texts,
-        hovertemplate="%{y}, %{fullData.name}<br>%{text}<extra></extra>",
-    )
+def _interval(entry: Document) -> Spec:
+    value, low, high = (100 * one for one in (entry["difference"], *entry["ci95"]))
+    text = f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}, Holm p {entry['p_holm']:.3f}"
+    return {"x": value, "low": low, "high": high, "open": entry["p_holm"] >= SIGNIFICANT, "text": text}
 
 
 def _main_differences(entries: Sequence[Document]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from concordant.report.figures.base import Edges, Figure, Spec, Values, band, edges, line, on_panel, panels
+from concordant.report.figures.base import Edges, Figure, Spec, Values, band, edges, methods, spec
 from concordant.report.format import Document, by_column, by_label, listed, mean, std
 
 MOST = 40  # points of a line
@@ -41,6 +41,7 @@ def training_lines(document: Document) -> Figure | None:
         "seeds (for reliability and gates, the middle 80 % of instances). A seed that stops early counts until then; "
         "long series are means of short stretches.",
         alt=f"Line charts by optimiser step of {listed(names)}.",
+        series=methods(by_label(document["runs"])),
         specs=[_spec(document, name, subjects) for name, subjects in found.items()],
         choices={"quantity": names},
     )
@@ -68,13 +69,13 @@ def thinned(steps: Sequence[int], values: Sequence[float | None], most: int = MO
 
 
 def where(steps: Sequence[int]) -> Spec:
-    """Return steps for Plotly: start and distance if they are even, which is shorter.
+    """Return the places of a line: start and distance if they are even, which is shorter.
 
     >>> where([10, 20, 30]), where([1, 2, 4])
-    ({'x0': 10, 'dx': 10}, {'x': [1, 2, 4]})
+    ({'from': 10, 'by': 10}, {'x': [1, 2, 4]})
     """
     gaps = {b - a for a, b in pairwise(steps)}
-    return {"x0": steps[0], "dx": gaps.pop()} if len(gaps) == 1 else {"x": list(steps)}
+    return {"from": steps[0], "by": gaps.pop()} if len(gaps) == 1 else {"x": list(steps)}
 
 
 def aligned(found: Sequence[Series]) -> tuple[list[int], list[Values]]:
@@ -96,27 +97,22 @@ def _base(quantity: str) -> str:
 
 
 def _spec(document: Document, name: str, subjects: Sequence[str]) -> Spec:
-    data: list[Spec] = []
-    known: set[str] = set()
-    for place, of in enumerate(subjects):
-        for label, runs in by_label(document["runs"]).items():
-            found = _drawn(runs, name, of)
-            if found is None:
-                continue
-            steps, middle, around = found
-            at, panel = where(steps), on_panel(place)
-            look = {"mode": "lines", "showlegend": label not in known}
-            hover = "%{fullData.name}<br>step %{x}: %{y:.4g}<extra></extra>"
-            data += band(label, around, **at, **panel)
-            data.append(line(label, **at, y=middle, **look, hovertemplate=hover, **panel))
-            known.add(label)
-    titles = [of.replace("|", " and ") or NAMES.get(name, name) for of in subjects]
-    logarithmic = {"type": "log", "nticks": 5, "exponentformat": "power"}
-    axis = logarithmic if name in LOGARITHMIC else {"nticks": 5, "zeroline": False}
-    most = 1 if len(titles) == 1 else 2 if len(titles) in (2, 4) else 3
-    height = 300 if len(titles) == 1 else 220
-    steps_axis = {"nticks": 6, "zeroline": False}
-    return {"data": data, "layout": panels(titles, height=height, most=most, xaxis=steps_axis, yaxis=axis)}
+    labels = by_label(document["runs"])
+    found = {of: [_drawn(runs, name, of) for runs in labels.values()] for of in subjects}
+    panels = [
+        {
+            "title": of.replace("|", " and "),
+            "marks": [
+                {"k": "line", "s": place, **where(one[0]), "y": one[1], **band(one[2])}
+                for place, one in enumerate(drawn)
+                if one is not None
+            ],
+        }
+        for of, drawn in found.items()
+    ]
+    y = {"label": NAMES.get(name, name), "log": name in LOGARITHMIC, "own": name in LOGARITHMIC}
+    height, columns = (260, 1) if len(panels) == 1 else (180, 2 if len(panels) in (2, 4) else 3)
+    return spec(panels, height=height, x={"label": "optimiser step"}, y=y, columns=columns)
 
 
 def _drawn(runs: Sequence[Document], name: str, of: str) -> tuple[list[int], Values, Edges | None] | None:

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from concordant.report.figures.base import Figure, Spec, layout, on_panel, panels
-from concordant.report.format import Document, listed, plain, plural
+from concordant.report.figures.base import Figure, Spec, spec
+from concordant.report.figures.colours import CLASSES, MARKERS
+from concordant.report.format import Document, listed, plural
 
-# Okabe and Ito's colours, darkened where they are too light for a white ground.
-CLASSES = ("#0072b2", "#c9562f", "#1b8a66", "#b0579d", "#b8861a", "#3f9fd4", "#7a7f87", "#7d6bd0")
-SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down")
 PROJECTIONS = {"pca": "PCA", "tsne": "t-SNE"}
-DIVERGING = [[0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#f7f7f7"], [0.75, "#f4a582"], [1, "#b2182b"]]
-SEQUENTIAL = [[0, "#f4f1ea"], [0.25, "#bcd7cc"], [0.5, "#6fae97"], [0.75, "#2f8266"], [1, "#0c4a35"]]
 
 
 def feature_map(document: Document) -> Figure | None:
@@ -25,18 +21,17 @@ def feature_map(document: Document) -> Figure | None:
     projections = [one for one in PROJECTIONS if modalities and all(one in maps[name] for name in modalities)]
     if not projections:
         return None
-    classes = len(set(points["label"]))
+    classes = sorted(set(points["label"]))
     texts = [hover_text(document, place) for place in range(len(points["id"]))]
-    hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
-    shared = {
-        **panels(["before calibration", "after calibration"], height=400, most=2, xaxis=hidden, yaxis=hidden),
-        "dragmode": "zoom",
-        "showlegend": classes <= 12,
-    }
+    hidden = {"hidden": True}
     specs = []
     for found in (maps[modality][projection] for modality in modalities for projection in projections):
-        sides = [_points(document, side, texts, on_grid(found[name])) for side, name in enumerate(("before", "after"))]
-        specs.append({"data": [*sides[0], *sides[1]], "layout": shared})
+        panels = []
+        for name in ("before", "after"):
+            places = on_grid(found[name])
+            x, y = ([None if at is None else at[axis] for at in places] for axis in (0, 1))
+            panels.append({"title": f"{name} calibration", "marks": [{"k": "cloud", "x": x, "y": y}]})
+        specs.append(spec(panels, height=380, x=hidden, y=hidden, columns=2, legend=len(classes) <= 12))
     return Figure(
         id="map",
         title="Features before and after calibration",
@@ -44,9 +39,11 @@ def feature_map(document: Document) -> Figure | None:
         "wrong prediction, and the reliability of each modality. Distances in a t-SNE map mean little beyond "
         "the nearest neighbours.",
         alt=f"Two scatter plots, before and after calibration, of {plural(len(points['id']), 'instance')} in "
-        f"{classes} classes.",
+        f"{len(classes)} classes.",
+        series=[_class_series(document, place, label) for place, label in enumerate(classes)],
         specs=specs,
         choices={"modality": modalities, "projection": [PROJECTIONS[name] for name in projections]},
+        points={"of": [classes.index(label) for label in points["label"]], "text": texts},
     )
 
 
@@ -54,11 +51,11 @@ def hover_text(document: Document, place: int) -> str:
     """Return the text of an instance's mark: its id, a wrong prediction, and the reliability of each modality."""
     points = document["points"]
     label, prediction = points["label"][place], points["prediction"][place]
-    notes = [f"taken for {plain(_class(document, prediction))}"] if prediction != label else []
+    notes = [f"taken for {_class(document, prediction)}"] if prediction != label else []
     for name, values in points["reliability"].items():
         if place < len(values) and values[place] is not None:
-            notes.append(f"{plain(name)} {values[place]:.2f}")
-    return "<br>".join([plain(points["id"][place]), *([", ".join(notes)] if notes else [])])
+            notes.append(f"{name} {values[place]:.2f}")
+    return "\n".join([points["id"][place], *([", ".join(notes)] if notes else [])])
 
 
 def gate_maps(document: Document) -> Figure | None:
@@ -82,6 +79,7 @@ def gate_maps(document: Document) -> Figure | None:
         caption="The mean gate of each feature: white (1) leaves it unchanged, red raises it, blue lowers it; a row "
         "that differs from the others is a class, or a corruption, with a modulation of its own.",
         alt=f"Heat maps of the mean gate of each feature of {listed(modalities)}, by {listed(options)}.",
+        series=[],
         specs=specs,
         choices={"modality": modalities, "rows": [f"by {one}" for one in options]},
     )
@@ -99,6 +97,7 @@ def agreement_maps(document: Document) -> Figure | None:
         "instances; darker is more, on one scale for all conditions; compare clean with corrupted.",
         alt=f"Matrices of support and conflict between {listed(document['modalities'])} under "
         f"{plural(len(found), 'condition')}.",
+        series=[],
         specs=[_agreement(document, one) for one in found],
         choices={"condition": [one["condition"] for one in found]},
     )
@@ -124,72 +123,29 @@ def on_grid(places: Sequence[Sequence[float] | None], size: int = 1000) -> list[
     return [None if place is None else moved(place) for place in places]
 
 
-def _points(
-    document: Document, side: int, texts: Sequence[str], places: Sequence[tuple[int, ...] | None]
-) -> list[Spec]:
-    """Return the marks of each class before (side 0) or after calibration (side 1)."""
-    labels = document["points"]["label"]
-    traces = []
-    for number, one in enumerate(sorted(set(labels))):
-        marks = [(text, at) for label, text, at in zip(labels, texts, places, strict=False) if label == one]
-        x, y = ([None if at is None else at[axis] for _, at in marks] for axis in (0, 1))
-        symbol = SYMBOLS[(number + number // len(CLASSES)) % len(SYMBOLS)]
-        look = {"color": CLASSES[number % len(CLASSES)], "symbol": symbol, "size": 7, "opacity": 0.8}
-        trace = {
-            "type": "scatter",
-            "mode": "markers",
-            "name": plain(_class(document, one)),
-            "legendgroup": f"class {one}",
-            "showlegend": side == 0,
-            "x": x,
-            "y": y,
-            "text": [text for text, _ in marks],
-            "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
-            "marker": look,
-            **on_panel(side),
-        }
-        traces.append(trace)
-    return traces
+def _class_series(document: Document, place: int, label: int) -> Spec:
+    """Return name and look of a class: of ten classes each has a colour and a symbol of its own."""
+    count = len(CLASSES)
+    look = {"color": CLASSES[place % count], "symbol": MARKERS[(place + place // count) % len(MARKERS)]}
+    return {"name": _class(document, label), "dash": "", "width": 1, **look}
 
 
 def _gates(rows: Sequence[Sequence[float | None]], names: Sequence[str]) -> Spec:
     values = [[None if one is None else round(one, 3) for one in row] for row in rows]
-    known = [one for row in values for one in row if one is not None]
-    reach = max([0.1, *(abs(one - 1) for one in known)])
-    trace = {
-        "type": "heatmap",
-        "z": values,
-        "y": [plain(name) for name in names[: len(values)]],
-        "zmin": 1 - reach,
-        "zmax": 1 + reach,
-        "colorscale": DIVERGING,
-        "colorbar": {"title": {"text": "gate"}, "thickness": 12, "len": 1, "outlinewidth": 0, "nticks": 5},
-        "hovertemplate": "%{y}, feature %{x}: %{z:.3f}<extra></extra>",
-    }
+    reach = max([0.1, *(abs(one - 1) for row in values for one in row if one is not None)])
+    mark = {"k": "heat", "z": values, "rows": list(names[: len(values)]), "low": 1 - reach, "high": 1 + reach}
     high = min(34, max(16, 360 // max(len(values), 1)))
-    height = 110 + len(values) * high
-    axis = {"autorange": "reversed", "type": "category", "showgrid": False}
-    return {"data": [trace], "layout": layout(height, x="feature", xaxis={"showgrid": False}, yaxis=axis)}
+    x, y = {"label": "feature"}, {"label": "mean gate", "names": mark["rows"]}
+    panel = {"title": "", "marks": [{**mark, "scale": "diverging"}]}
+    return spec([panel], height=len(values) * high, x=x, y=y, columns=1, legend=False)
 
 
 def _agreement(document: Document, one: Document) -> Spec:
-    names = [plain(name) for name in document["modalities"]]
-    axis = {"type": "category", "showgrid": False, "zeroline": False}
-    upwards = {**axis, "autorange": "reversed", "automargin": True}
-    look = {"colorscale": SEQUENTIAL, "showscale": False, "xgap": 2, "ygap": 2, "texttemplate": "%{z:.2f}"}
-    data = []
-    for place, quantity in enumerate(("support", "conflict")):
+    names = list(document["modalities"])
+    panels = []
+    for quantity in ("support", "conflict"):
         every = (value for other in document["agreement"] for row in other[quantity] for value in row)
-        trace = {
-            "type": "heatmap",
-            "x": names,
-            "y": names,
-            "z": one[quantity],
-            "zmin": 0,
-            "zmax": max([1e-6, *(value for value in every if value is not None)]),
-            **look,
-            "hovertemplate": f"{quantity} of %{{y}} and %{{x}}: %{{z:.3f}}<extra></extra>",
-            **on_panel(place),
-        }
-        data.append(trace)
-    return {"data": data, "layout": panels(["support", "conflict"], height=250, most=2, xaxis=axis, yaxis=upwards)}
+        most = max([1e-6, *(value for value in every if value is not None)])
+        mark = {"k": "heat", "z": one[quantity], "rows": names, "columns": names, "low": 0, "high": most}
+        panels.append({"title": quantity, "marks": [{**mark, "scale": "sequential", "write": True}]})
+    return spec(panels, height=40 * len(names) + 20, x={}, y={"names": names}, columns=2, legend=False)

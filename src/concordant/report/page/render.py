@@ -1,4 +1,4 @@
-"""Render documents as one self-contained HTML file: styles, scripts, Plotly and the numbers.
+"""Render documents as one self-contained HTML file: styles, scripts, pictures and the numbers.
 
 The page fetches nothing. Names and ids come from data files and are not trusted: template and renderers escape them,
 and the embedded JSON has no "<" that could end a script.
@@ -7,7 +7,6 @@ and the embedded JSON has no "<" that could end a script.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from concordant.report.page.sections import sections, title_of
 from concordant.report.record import Table, html
 
 HERE = Path(__file__).parent / "templates"
-# Plotly compiles no code for the traces used here, hence no 'unsafe-eval'.
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
     "connect-src 'none'; base-uri 'none'; form-action 'none'"
 )
 
@@ -63,7 +61,6 @@ def render(documents: Sequence[RunDocuments]) -> str:
 def _rendered(documents: Sequence[RunDocuments]) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -72,8 +69,8 @@ def _rendered(documents: Sequence[RunDocuments]) -> str:
     def embedded(figure: Figure, identity: str) -> Markup:
         return Markup(json_text(figure.embedded(identity)))  # noqa: S704 - json_text escapes it
 
-    def drawn(table: Table, identity: str) -> Markup:
-        return Markup(html(table, identity))  # noqa: S704 - html escapes every text
+    def drawn(table: Table, identity: str, folded: bool = True) -> Markup:
+        return Markup(html(table, identity, folded=folded))  # noqa: S704 - html escapes every text
 
     def own(name: str) -> Markup:
         return Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
@@ -88,7 +85,6 @@ def _rendered(documents: Sequence[RunDocuments]) -> str:
         style=own("style.css"),
         theme=own("theme.js"),
         script=own("script.js"),
-        plotly=Markup(inside_script(get_plotlyjs())),  # noqa: S704 - Plotly's own code
     )
 
 
@@ -102,12 +98,3 @@ def json_text(value: Any) -> str:  # noqa: ANN401 - plain JSON
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
-
-
-def inside_script(code: str) -> str:
-    r"""Return code without an end of a script element; in a string literal "\/" is "/".
-
-    >>> inside_script('x = "</script>"')
-    'x = "<\\/script>"'
-    """
-    return re.sub(r"</(?=script)", r"<\\/", code, flags=re.IGNORECASE)

@@ -17,12 +17,14 @@ from concordant.report.folder import ANALYSES, RunDocuments
 from concordant.report.format import shown
 from concordant.report.record import Table
 from concordant.report.tables import grids, insight, robustness, scores
+from concordant.report.tables.verdict import NOTE, Question, verdict
 from concordant.training.config import command_words
 
 Fields = dict[str, Any]  # of a `Block`
+GALLERY = 12  # instances that are shown with pictures; the table has all
 # Anchor -> title, and the subject in one sentence.
 _SECTIONS = {
-    "summary": ("Summary", "Wins and losses alike; p is Holm-corrected."),
+    "verdict": ("Verdict", NOTE),
     "comparison": (
         "Comparison",
         "Every method was trained on the same splits, batches and perturbations, seed by seed.",
@@ -43,9 +45,11 @@ class Block:
     Args:
         id: unique on the page; the ids of its tables and figures begin with it.
         name: of the run.
+        cards: the questions of the verdict.
         sentences: on its results.
         figures: in order.
         tables: in order.
+        gallery: distrusted instances, with pictures.
         hint: what is missing where the analysis was not made.
         command: makes the analysis.
         settings: name and value, for the appendix.
@@ -54,9 +58,11 @@ class Block:
 
     id: str
     name: str
+    cards: Sequence[Question] = ()
     sentences: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
+    gallery: Sequence[Mapping[str, Any]] = ()
     hint: str = ""
     command: str = ""
     settings: Sequence[tuple[str, str]] = ()
@@ -84,9 +90,9 @@ class Section:
 
 def sections(documents: Sequence[RunDocuments]) -> list[Section]:
     """Return the whole page."""
-    over = {"summary": _whole(documents), "comparison": documents, "appendix": documents}
+    over = {"verdict": _whole(documents), "comparison": documents, "appendix": documents}
     runs = list(_single(documents))
-    makers = (_summary, _comparison, _severity, _removal, _dynamics, _features, _distrusted, _appendix)
+    makers = (_verdict, _comparison, _severity, _removal, _dynamics, _features, _distrusted, _appendix)
     found = []
     for (anchor, (title, intro)), make in zip(_SECTIONS.items(), makers, strict=True):
         blocks = [Block(f"{anchor}-{n}", one.name, **make(one)) for n, one in enumerate(over.get(anchor, runs))]
@@ -110,7 +116,7 @@ def _single(documents: Sequence[RunDocuments]) -> Iterable[RunDocuments]:
 
 
 def _whole(documents: Sequence[RunDocuments]) -> list[RunDocuments]:
-    """Return grids followed by their analysed rows, and single runs: the blocks of the summary."""
+    """Return grids followed by their analysed rows, and single runs: the blocks of the verdict."""
     found = []
     for one in documents:
         # The comparisons of a row are in the grid's own sentences.
@@ -143,13 +149,14 @@ def _missing(one: RunDocuments, hint: str, command: str) -> Fields:
     return {"hint": hint, "command": command.format(f"{one.folder}/ROW" if one.grid is not None else one.folder)}
 
 
-def _summary(one: RunDocuments) -> Fields:
-    return {"sentences": sentences.summary(one)}
+def _verdict(one: RunDocuments) -> Fields:
+    main = one.results or one.grid
+    return {"cards": [] if main is None else verdict(main), "sentences": sentences.summary(one)}
 
 
 def _comparison(one: RunDocuments) -> Fields:
     if one.results is not None:
-        drawn = (comparison.accuracy_bars, comparison.differences)
+        drawn = (comparison.accuracies, comparison.differences)
         return _drawn(one.results, *drawn, scores.accuracy, scores.comparisons, scores.detection)
     if one.grid is not None:
         several = one.grid["config"]["seeds"] > 1
@@ -168,7 +175,7 @@ def _severity(one: RunDocuments) -> Fields:
 def _removal(one: RunDocuments) -> Fields:
     if one.removal is None:
         return _missing(one, "Removal was not analysed.", "concordant stress {} --removal")
-    return _drawn(one.removal, removal.subset_dots, removal.shapley_bars, removal.rate_curve, robustness.removal)
+    return _drawn(one.removal, removal.subset_scores, removal.shapley_values, removal.rate_curve, robustness.removal)
 
 
 def _dynamics(one: RunDocuments) -> Fields:
@@ -189,7 +196,7 @@ def _features(one: RunDocuments) -> Fields:
 def _distrusted(one: RunDocuments) -> Fields:
     if one.features is None:
         return _missing(one, "Features were not analysed.", "concordant inspect {}")
-    drawn = _drawn(one.features, insight.distrusted)
+    drawn = {**_drawn(one.features, insight.distrusted), "gallery": one.features["distrusted"][:GALLERY]}
     return drawn if drawn["tables"] else {"sentences": ["No modality of any test instance stands out."]}
 
 

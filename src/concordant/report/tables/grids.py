@@ -55,7 +55,7 @@ def legend(grid: Document) -> str:
     ours = ours_of(grid)
     if ours is None:
         return LEGEND.partition(" {ours}")[0]
-    text = LEGEND.format(ours=ours)
+    text = LEGEND.format(ours=shown(ours))
     return text if has_alone(grid) else text.partition(" Best alone")[0]
 
 

@@ -20,6 +20,7 @@ from concordant.report.format import (
     values_of,
 )
 from concordant.report.record import Cell, Table, best_of_columns, markdown, marked, number, spread
+from concordant.report.tables.verdict import verdict_table
 from concordant.statistics.comparisons import FAMILIES, MAIN
 
 SENTIMENT = {
@@ -135,12 +136,12 @@ def comparisons(results: Document, wanted: Callable[[str], bool] | None = None, 
 
 
 def brief(results: Document) -> str:
-    """Return scores, detection and main differences of one result in Markdown, for a README or a model card."""
+    """Return verdict, scores, detection and main differences of one result in Markdown, for a model card."""
     head = (
         f"`{results['benchmark']}`, {results['fusion']} fusion, accuracy in percent, mean ± std over "
         f"{seeds_of(results['runs'])} seeds:\n"
     )
-    return "\n".join([head, *result_tables(results)])
+    return "\n".join([head, *filter(None, [markdown(verdict_table(results))]), *result_tables(results)])
 
 
 def result_tables(results: Document) -> list[str]:
