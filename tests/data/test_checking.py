@@ -144,7 +144,7 @@ def constant(row, x):
             put(label=lambda row, one: int(row % 20 == 0)),
             {},
             "warning",
-            "labels: class 'yes' has 2 training instances, too few to learn it from",
+            "labels: classes with fewer than 5 training instances, too few to learn from: 'yes' 2",
         ),
         (
             put(label=lambda row, one: int(row % 20 == 0)),

@@ -229,9 +229,10 @@ def _labels(store: Store) -> Iterator[Finding]:
             yield Finding("error", "labels", text)
         elif not learned[name]:
             yield Finding("warning", "labels", f"class {name!r} does not occur; drop it from the classes")
-        elif learned[name] < FEW:
-            text = f"class {name!r} has {learned[name]} training instances, too few to learn it from"
-            yield Finding("warning", "labels", text)
+    few = [f"{name!r} {learned[name]}" for name in card.label.classes if 0 < learned[name] < FEW]
+    if few:
+        text = f"classes with fewer than {FEW} training instances, too few to learn from: {_examples(few)}"
+        yield Finding("warning", "labels", text)
     there = {name: count for name, count in learned.items() if count}
     if there:
         most, least = max(there, key=there.__getitem__), min(there, key=there.__getitem__)
@@ -324,6 +325,11 @@ def _groups(store: Store) -> Iterator[Finding]:
 
 
 def _absence(store: Store) -> Iterator[Finding]:
+    if len(store.card.modalities) == 1:
+        text = (
+            "there is one alone: a calibrator compares modalities, and `concordant run` takes --calibrators none only"
+        )
+        yield Finding("warning", "modalities", text)
     for name in store.card.modalities:
         absent = store.lengths(name) == 0
         share = float(absent.mean())

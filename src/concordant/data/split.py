@@ -5,6 +5,7 @@ Axis letters: N instances; the remaining axes follow the modality's layout witho
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
@@ -225,8 +226,10 @@ def class_folds(labels: Integers, folds: int, seed: int, *names: str) -> Integer
 
     splitter = StratifiedKFold(folds, shuffle=True, random_state=_stream(seed, *names) % 2**32)
     found = np.empty(len(labels), np.int64)
-    for fold, (_, rows) in enumerate(splitter.split(labels, labels)):
-        found[rows] = fold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # `checking` names small classes
+        for fold, (_, rows) in enumerate(splitter.split(labels, labels)):
+            found[rows] = fold
     return found
 
 

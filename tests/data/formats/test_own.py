@@ -41,6 +41,7 @@ def test_labels_become_class_indices_or_numbers(values, classes, wanted, names):
         (np.array([0.5, 1e39, -1e300, np.inf]), (), "here: every label must be finite as float32; found 3 that are"),
         (np.array([0.5, 1.0]), ("a", "b"), "here: labels are float64, which do not go with classes"),
         (np.array([b"\xff", b"a"]), (), "here holds bytes that are no UTF-8 text"),
+        (np.array([0.5, 0.5]), (), "here: every label is 0.5: there is nothing to learn"),
         (np.array([1, 1]), (), "here: labels must be of two classes at least; found only [1]"),
         (np.array([0, 2]), ("a", "b"), "here: labels must be 0 to 1; found 0 to 2"),
         (np.array(["a", "c"]), ("a", "b"), "here: c is no class; choose from: a, b"),

@@ -55,8 +55,8 @@ def label_card(
         labels: "classes" or "numbers" where they are not to be told apart by their values.
 
     Raises:
-        DataError: there is one class only, an index without a name, a name twice, numbers with names, or a number
-            that is not finite.
+        DataError: there is one class or number only, an index without a name, a name twice, numbers with names, or a
+            number that is not finite.
     """
     values = _decoded(values, where)
     if values.dtype.kind == "f":
@@ -74,7 +74,10 @@ def label_card(
                 f"{where}: labels are {values.dtype}, which do not go with {'classes' if classes else labels}; make "
                 "them whole numbers or text for classes, or numbers without names"
             )
-        return values.astype(np.float32), LabelCard(kind="real")
+        numbers = values.astype(np.float32)
+        if (numbers == numbers[0]).all():
+            raise DataError(f"{where}: every label is {numbers[0]}: there is nothing to learn")
+        return numbers, LabelCard(kind="real")
     found, index = np.unique(values, return_inverse=True)
     if classes and values.dtype.kind in "iu":
         if found.min() < 0 or found.max() >= len(classes):
