@@ -32,4 +32,4 @@ def test_the_line_with_checkpoints_runs(shell, tmp_path):
     done = shell(line, tmp_path)
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "runs" / "long" / "log.txt").read_text(encoding="utf-8")
-    assert len(re.findall(r"s of training, \d+% of it waiting for data", log)) == 2
+    assert len(re.findall(r"s of training, \d+% of it waiting for data", log)) == 1
