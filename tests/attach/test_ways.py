@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch._dynamo.testing
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
-from concordant import UsageError, attach
+from concordant import ConcordantError, UsageError, attach
 
 TAPS = {"a": "a", "v": "v"}
 SIZES = {"a": 4, "v": 4}
@@ -231,11 +232,19 @@ def train(rank, folder):
     a, v = inputs(8)
     (parallel(a[rank::2], v[rank::2]).square().mean() + attached.auxiliary_loss()).backward()
     torch.save({n: p.grad for n, p in attached.named_parameters()}, f"{folder}/{rank}.pt")
+    whole, alone = made().train(), made().train()
+    whole.model.scale, alone.model.scale = (nn.Parameter(torch.ones(1)) for _ in range(2))  # FSDP takes no scalars
+    sharded = fully_shard(whole)
+    (sharded(a[rank::2], v[rank::2]).square().mean() + sharded.auxiliary_loss()).backward()
+    assert all(p.grad.full_tensor().isfinite().all() for p in sharded.parameters() if p.grad is not None)
+    fully_shard(alone.model)
+    with pytest.raises(ConcordantError, match="FSDP shards the model and not its calibrator"):
+        alone(a, v)
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.process
-def test_two_processes_average_gradients(tmp_path):
+def test_two_processes_average_gradients_and_shard_weights(tmp_path):
     torch.multiprocessing.spawn(train, (str(tmp_path),), nprocs=2)
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert one.keys() == two.keys()

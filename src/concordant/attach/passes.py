@@ -236,6 +236,12 @@ class Passes:
 
     def _twice(self, forward: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run two passes."""
+        for module in self.core.modules():
+            if id(module) in self.open and module is not self.core and hasattr(module, "_get_fsdp_state"):
+                raise UsageError(
+                    f"a tap lies inside {self.names[id(module)]!r}, which FSDP shards by itself and of which a part "
+                    "would run twice; call fully_shard on submodules without a tap, or tap the sharded one itself"
+                )
         modules, inputs = interceptable(self.core), tensors_of((args, kwargs))
         self.versions = {id(x): version_of(x) for x in inputs}
         start, state = RandomState(self.devices), ModelState(self.core.modules())

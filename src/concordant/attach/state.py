@@ -51,7 +51,7 @@ class ModelState:
         if package is None and not isinstance(value, (*_CONTAINERS, tuple)):
             return
         if isinstance(value, Tensor):
-            if not value.is_meta and not is_lazy(value):
+            if not value.is_meta and not is_lazy(value) and not _freed(value):
                 with torch.no_grad():
                     self._tensors[id(value)] = (value, self._copy(value.detach()), value.requires_grad)
             return
@@ -75,7 +75,9 @@ class ModelState:
         elif hasattr(value, "bit_generator"):
             self._others[id(value)] = (value, copy.deepcopy(value.bit_generator.state))
         elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, ModuleType)):
-            own = type(value).__module__.partition(".")[0] in (package, "types") or is_dataclass(value)
+            module = type(value).__module__
+            own = module.partition(".")[0] in (package, "types") or is_dataclass(value)
+            own = own and not module.startswith("torch.distributed.")  # a wrapper's own bookkeeping
             if own and isinstance(value.__dict__, dict):
                 self._visit((*path, _OBJECT), value.__dict__, package)
 
@@ -169,6 +171,11 @@ class _Context:
 
 
 _CONTEXT = _Context()
+
+
+def _freed(x: Tensor) -> bool:
+    """Return whether a tensor has given up its memory, as whole weights between two uses by FSDP."""
+    return type(x) in (Tensor, nn.Parameter) and x.numel() > 0 and x.untyped_storage().size() == 0
 
 
 def _uninitialised(module: nn.Module) -> bool:

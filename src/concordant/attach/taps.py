@@ -154,6 +154,14 @@ def is_compiled(model: nn.Module) -> bool:
     return True
 
 
+def is_sharded_alone(model: nn.Module) -> bool:
+    """Return whether FSDP shards a model over several processes, and nothing around it."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return False
+    state = getattr(core_of(model), "_get_fsdp_state", None)
+    return torch.distributed.get_world_size() > 1 and state is not None and bool(state()._is_root)
+
+
 def require_in_reach(root: nn.Module, taps: Mapping[str, Tap]) -> None:
     """Raise UsageError if a tap lies inside a compiled or scripted submodule, whose calls nothing can follow."""
     names = {id(module): name for name, module in root.named_modules()}

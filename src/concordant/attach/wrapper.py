@@ -37,6 +37,7 @@ from concordant.attach.taps import (
     fold,
     in_order_of,
     is_compiled,
+    is_sharded_alone,
     letters_of,
     unfold,
 )
@@ -193,6 +194,11 @@ class Attached(nn.Module):
                 raise UsageError(f"{_MIXED} ({where}: {type(error).__name__}: {error})") from error
             finally:
                 self._within = False
+        if self.training and self.calibration is not None and is_sharded_alone(self.model):
+            raise ConcordantError(
+                "FSDP shards the model and not its calibrator, whose gradients no process would average; call "
+                "fully_shard on what attach returned too"
+            )
         first = next((x for x in tensors_of(out) if x.dim()), None)
         if self._doubles and self.calibration is not None and first is not None:
             rows = len(self.calibration.reliability)
