@@ -1,29 +1,32 @@
 """Training of the published LF-DNN at CMU-MOSI's sizes against a plain PyTorch loop, and what a whole command takes.
 
-`python -m benchmarks.training [--epochs N] [--turns N] [--seeds N]` prints JSON. Data are random, of 1284, 229 and 686
-instances (text 50 x 768, audio 375 x 5, vision 500 x 20).
+`python -m benchmarks.training --json results/training.json --page docs/performance-training.md` takes some five
+minutes on one thread. Data are random, of 1284, 229 and 686 instances (text 50 x 768, audio 375 x 5, vision 500 x 20).
 
 - "training": epochs of `concordant run` with validation, for the clean model (`none`), its twin trained with
   perturbations and `context`, as ratios to the same epochs of a loop written by hand: same network, batch, optimiser
   and validation. All take turns on one thread; seconds are the processor's.
+- "steps": the share of each part of a training step of `context`, for fusions at these lengths.
 - "command": the share of each part of `concordant run --calibrators none` in its processor seconds, the ratio of the
   whole to training (validation included), and the highest resident memory.
 """
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from torch import Tensor, nn
 
 from benchmarks import put, run
@@ -33,14 +36,24 @@ from concordant.data.split import Task
 from concordant.data.store import Instance, Store
 from concordant.data.stored import everything, load_if_it_fits
 from concordant.data.writing import write_store
-from concordant.speed import interleaved, one_thread, ratios, spread
+from concordant.files import write_json, write_text
+from concordant.speed import interleaved, one_thread, ratios, spread, table, training_step
+from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
+from concordant.training.devices import Devices
+from concordant.training.model import build_model
 from concordant.training.train import train
 
 SCHEMA = "concordant.training/1"
 COUNTS = {"train": 1284, "valid": 229, "test": 686}
 BATCH = 128
-# Parts of a command: name -> the functions whose processor seconds are summed, and what they are called by.
+BF16 = "none, bf16-mixed"
+# Fusion, preset and batch whose steps are looked into.
+STEPS = (("lf-dnn", "published", 128), ("tfn", "medium", 32), ("mult", "small", 8))
+# What the ratios are held to.
+BOUNDS = {"none": 1.1, "context": 1.25}
+COMMAND_BOUND, MEMORY_BOUND = 1.25, 1.3
+# Parts of a command: name -> module and function whose processor seconds are summed.
 PARTS = {
     "data": ("concordant.study.experiment", "prepare_of"),
     "training": ("concordant.study.experiment", "train"),
@@ -110,10 +123,11 @@ def measure_training(folder: Path, *, epochs: int, turns: int) -> list[dict[str,
     actions: dict[str, Callable[[], object]] = {"plain loop": partial(plain_loop, task, epochs)}
     for label in ("none", "none+perturbed", "context"):
         actions[label] = partial(train, task, config, Variant.of(label), 0)
+    actions[BF16] = partial(train, task, config, Variant.of("none"), 0, devices=Devices(precision="bf16-mixed"))
     with one_thread():
         seconds = interleaved(actions, repetitions=turns, warm=1, clock=time.process_time)
     steps = epochs * (len(task.train) // BATCH)
-    bases = {"none": "plain loop", "none+perturbed": "plain loop", "context": "none+perturbed"}
+    bases = {"none": "plain loop", "none+perturbed": "plain loop", "context": "none+perturbed", BF16: "none"}
     return [
         {
             "method": label,
@@ -123,6 +137,62 @@ def measure_training(folder: Path, *, epochs: int, turns: int) -> list[dict[str,
         }
         for label, base in {"plain loop": "plain loop", **bases}.items()
     ]
+
+
+def measure_steps(folder: Path, *, repetitions: int = 3) -> list[dict[str, Any]]:
+    """Return one record per fusion: seconds of a training step, and the share of each part of it."""
+    task = load_if_it_fits(everything_of(folder))
+    models: Any = importlib.import_module("concordant.training.model")
+    found = []
+    for fusion, preset, batch in STEPS:
+        config = make_config("own", fusion=fusion, preset=preset, modalities=tuple(MOSI))
+        model = build_model(task, config, Variant.of("context"), 0)
+        data = model.prepared(to_tensors(task.train.take(np.arange(batch))))
+        spent: dict[str, float] = {}
+        copies = models.copies_across
+        for part, home, name in (
+            *(("encoders", encoder, "forward") for encoder in model.encoders.values()),
+            ("encoders", model.fusion, "encode"),
+            ("perturbation", models, "copies_across"),
+            ("calibrator", model.calibrator, "forward"),
+            ("fusion", model.fusion, "join"),
+            ("backward", Tensor, "backward"),
+            ("optimiser", torch.optim.AdamW, "step"),
+        ):
+            _timed(spent, part, home, name)
+        try:
+            step = training_step(model, config.recipe, perturbed=True, kind="real")
+            step(data)
+            spent.clear()
+            start = time.process_time()
+            for _ in range(repetitions):
+                step(data)
+            whole = time.process_time() - start
+        finally:
+            models.copies_across = copies
+            Tensor.backward, torch.optim.AdamW.step = BACKWARD, OPTIMISER  # type: ignore[method-assign]
+        parts = {**spent, "rest": whole - sum(spent.values())}
+        shares = {part: round(seconds / whole, 4) for part, seconds in parts.items()}
+        how = {"fusion": fusion, "preset": preset, "batch": batch, "seconds": round(whole / repetitions, 4)}
+        found.append({**how, "shares": shares})
+    return found
+
+
+BACKWARD, OPTIMISER = Tensor.backward, torch.optim.AdamW.step
+
+
+def _timed(spent: dict[str, float], part: str, home: Any, name: str) -> None:  # noqa: ANN401
+    """Replace a function by one that adds its processor seconds to those of a part."""
+    call = getattr(home, name)
+
+    def wrapped(*args: Any, **options: Any) -> Any:  # noqa: ANN401
+        start = time.process_time()
+        try:
+            return call(*args, **options)
+        finally:
+            spent[part] = spent.get(part, 0.0) + time.process_time() - start
+
+    setattr(home, name, wrapped)
 
 
 def write(folder: Path) -> None:
@@ -161,28 +231,14 @@ def measure_command(folder: Path, *, seeds: int, epochs: int) -> dict[str, Any]:
 
 
 def _command(queue: Any, words: list[str]) -> None:  # noqa: ANN401
-    import importlib
-
     from typer.testing import CliRunner
 
     from concordant.cli.main import app
 
     torch.set_num_threads(1)
     spent = dict.fromkeys(PARTS, 0.0)
-
-    def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **options: Any) -> Any:  # noqa: ANN401
-            start = time.process_time()
-            try:
-                return call(*args, **options)
-            finally:
-                spent[part] += time.process_time() - start
-
-        return wrapped
-
     for part, (module, name) in PARTS.items():
-        home = importlib.import_module(module)
-        setattr(home, name, timed(part, getattr(home, name)))
+        _timed(spent, part, importlib.import_module(module), name)
     done = CliRunner().invoke(app, words)
     if done.exit_code:
         queue.put({"error": f"{done.output}{done.exception!r}"})
@@ -205,14 +261,71 @@ def _command(queue: Any, words: list[str]) -> None:  # noqa: ANN401
     )
 
 
-def main(epochs: int = 1, turns: int = 5, seeds: int = 2, command_epochs: int = 10) -> None:
-    """Measure and print."""
+def page(document: Mapping[str, Any]) -> str:
+    """Return a document as Markdown."""
+    command, hardware = document["command"], document["hardware"]
+    training = []
+    for one in document["training"]:
+        ratio = f"{one['ratio']:.2f} ({one['ratio_low']:.2f} to {one['ratio_high']:.2f})"
+        bound = f"at most {BOUNDS[one['method']]:g}" if one["method"] in BOUNDS else ""
+        if one["method"] != one["over"]:
+            training.append([f"`{one['method']}`", f"`{one['over']}`", ratio, bound])
+    parts = list(dict.fromkeys(part for one in document["steps"] for part in one["shares"]))
+    steps = [
+        [f"`{one['fusion']}`", one["preset"], str(one["batch"]), *(f"{one['shares'].get(p, 0):.0%}" for p in parts)]
+        for one in document["steps"]
+    ]
+    shares = [[part, f"{share:.1%}"] for part, share in command["shares"].items()]
+    whole = f"{command['over_training']:.2f} times its training with validation"
+    return f"""# Cost of training
+
+Made by `python -m benchmarks.training --json results/training.json --page docs/performance-training.md`: ratios of
+processor seconds on one thread, of things that took turns, medians and quartiles. Here: {hardware["processor"]},
+{hardware["cores"]} cores.
+
+## Against a plain loop
+
+LF-DNN [as published](compare.md#which-follows-what) at CMU-MOSI's sizes, in batches of 128 with a validation per epoch,
+over the same network, batches and optimiser in a loop of plain PyTorch; `context` over the twin trained with the same
+perturbations. `--precision bf16-mixed` pays on processors with instructions for it; results then differ in more than
+the last digits.
+
+{table(["training", "over", "ratio", "held to"], training, words=2)}
+## A step of `context`
+
+Shares of its processor seconds. Sub-networks of a fusion are among the encoders.
+
+{table(["fusion", "preset", "batch", *parts], steps, words=2)}
+## A whole command
+
+`concordant run --preset published --calibrators none`, {command["seeds"]} seeds of {command["epochs"]} epochs: {whole}
+(held to {COMMAND_BOUND:g} with five seeds to their end, some 35 epochs each), and {command["peak_gib"]:.2f} GiB of
+memory at the most (held to {MEMORY_BOUND:g}). What is computed without weights, such as means over time, is computed
+once; scoring encodes what a corruption changes alone.
+
+{table(["part", "share"], shares)}"""
+
+
+def main(
+    epochs: int = 2,
+    turns: int = 5,
+    seeds: int = 2,
+    command_epochs: int = 10,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Write the document here.")] = None,
+    page_to: Annotated[Path | None, typer.Option("--page", help="Write a page of Markdown here.")] = None,
+) -> None:
+    """Measure, print, and write what is asked for."""
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base) / "store"
         write(folder)
         command = measure_command(folder, seeds=seeds, epochs=command_epochs)
         training = measure_training(folder, epochs=epochs, turns=turns)
-    put({"schema": SCHEMA, "training": training, "command": command})
+        steps = measure_steps(folder)
+    document = put({"schema": SCHEMA, "training": training, "steps": steps, "command": command})
+    if json_to is not None:
+        write_json(json_to, document)
+    if page_to is not None:
+        write_text(page_to, page(document))
 
 
 if __name__ == "__main__":
