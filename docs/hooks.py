@@ -80,7 +80,7 @@ def reference(api: str) -> dict[str, str]:
     pages = {}
     for title, body in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", api, re.DOTALL | re.MULTILINE):
         if names := NAME.findall(body):
-            blocks = [f"::: {_documented(name)}" for name in names]
+            blocks = [f"::: {_documented(name)}\n    options: {{heading: {name}}}" for name in names]
             pages[f"reference/{title.lower().replace(' ', '-')}.md"] = "\n\n".join([f"# {title}", *blocks])
     return pages
 

@@ -31,6 +31,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     home = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert not re.search(r'<(script|img)[^>]*src="?(https?:)?//|<link[^>]*href="?(https?:)?//', home)
     assert 'href="reference/calibration/' in home
+    assert "load_digits" in (tmp_path / "tutorials/calibrate/index.html").read_text()  # the code of the script
     assert 'id="concordant.ContextualCalibrator.forward"' in (tmp_path / "reference/calibration/index.html").read_text()
 
 
