@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from concordant.benchmarks.catalogue import prepare
+from concordant.data.checking import Finding
 from concordant.errors import ConcordantError, UsageError
 from concordant.study import experiment as module
 from concordant.study.baselines import BASELINES
@@ -193,6 +194,15 @@ def test_failed_runs_are_named_and_the_others_kept(tmp_path):
         study(bad, tmp_path / "out", jobs=1)
     assert "failed: none+perturbed, seed 0" in (tmp_path / "out" / "log.txt").read_text()
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_features_that_look_fitted_are_said_before_training(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(module, "check_features", lambda task: Finding("warning", "modalities", "too good"))
+    config = make_config("digits", seeds=1, calibrators=("none",), modalities=("left",), recipe={"steps": 1})
+    study(config, tmp_path / "out", jobs=1, say=lines.append)
+    assert lines[0] == "warning: too good"
+    assert json.loads((tmp_path / "out" / "analyses" / "check.json").read_text())["findings"][0]["text"] == "too good"
 
 
 def test_one_method_alone_is_compared_with_the_baselines_and_a_modality_alone_with_nothing(tmp_path):

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concordant.cli.terminal import DataOption, JsonOption, Progress, make_console, progress_bar, put_json
-from concordant.errors import UsageError, printable
+from concordant.errors import DataError, UsageError, printable
 
 if TYPE_CHECKING:
     from concordant.benchmarks.benchmark import Dataset
+    from concordant.data.checking import Report
     from concordant.data.formats.own import Labels
     from concordant.data.reading import Reading
     from concordant.data.store import Instance
@@ -174,7 +176,6 @@ def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
     from concordant.benchmarks.catalogue import DATASETS
     from concordant.data.card import CARD, read_card
     from concordant.data.checking import Finding, check
-    from concordant.errors import DataError
 
     known = None
     if (folder / CARD).is_file():
@@ -193,6 +194,7 @@ def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
         )
     if not report.failed and (refusal := _refusal(folder)) is not None:
         report = replace(report, findings=(*report.findings, Finding("error", "splits", refusal)))
+    report = _with_features(folder, report)
     put_json(json_to, report.to_json())
     console = make_console(json_to)
     if report.task:
@@ -222,7 +224,6 @@ def _refusal(folder: Path) -> str | None:
     from concordant.benchmarks.prepared import split
     from concordant.data.store import Store
     from concordant.data.stored import everything
-    from concordant.errors import DataError
 
     try:
         whole = everything(Store(folder))
@@ -231,6 +232,21 @@ def _refusal(folder: Path) -> str | None:
     except DataError as error:
         return str(error)
     return None
+
+
+def _with_features(folder: Path, report: Report) -> Report:
+    """Return the report with a warning where features look fitted on the published training split."""
+    from concordant.benchmarks.catalogue import prepare, stored_as
+    from concordant.study.leakage import check_features
+
+    if report.failed:
+        return report
+    fitted = None
+    with suppress(DataError):  # there are no labels
+        stored = stored_as(folder)
+        if stored.protocol == "given":
+            fitted = check_features(prepare(stored.benchmark, seed=0, data=folder))
+    return report if fitted is None else replace(report, findings=(fitted, *report.findings))
 
 
 def _labels(text: str) -> Labels:

@@ -380,17 +380,19 @@ def _in_folds(store: Store) -> bool:
     return store.card.splits[0].startswith(FOLD)
 
 
-def check_task(task: Task, name: str) -> dict[str, Any]:
+def check_task(task: Task, name: str, more: Sequence[Finding] = ()) -> dict[str, Any]:
     """Check the splits of a run; return a document of the schema concordant.check/1.
 
     Args:
         task: the splits.
         name: the benchmark, its protocol, and the seed.
+        more: further findings.
     """
     splits = {"train": task.train, "valid": task.valid, "test": task.test}
     counts = ", ".join(f"{len(split)} in {name}" for name, split in splits.items())
     shapes = ", ".join(f"{name} {task.layouts[name]} {shape}" for name, shape in task.train.shapes.items())
     found = [
+        *more,
         Finding("note", "splits", f"instances: {counts}"),
         Finding("note", "modalities", shapes),
         *_overlap("ids", {name: split.ids for name, split in splits.items()}),

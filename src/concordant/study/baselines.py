@@ -31,7 +31,6 @@ BASELINES = (BEST_ALONE, LATE_FUSION)  # in the order of the table
 
 LATE = Variant("late fusion", False)
 _GRID = 8  # maps are averaged down to at most so many rows and columns
-_ITERATIONS = 300  # of a logistic regression, at the most
 _TINY = 1e-12
 
 
@@ -64,9 +63,10 @@ class LateFusion:
 
     Args:
         task: whose training split it is fitted on.
+        iterations: of a logistic regression, at the most.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, iterations: int = 300) -> None:
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -80,7 +80,7 @@ class LateFusion:
         for name, x in features.items():
             rows = present[name]
             if len(np.unique(labels[rows])) > 1:
-                model = Ridge() if self.real else LogisticRegression(max_iter=_ITERATIONS)
+                model = Ridge() if self.real else LogisticRegression(max_iter=iterations)
                 self.models[name] = make_pipeline(StandardScaler(), model).fit(x[rows], labels[rows])
 
     def __call__(
@@ -99,6 +99,11 @@ class LateFusion:
                 votes[here] += 1
         mean = np.where(votes > 0, total / np.maximum(votes, 1), self.prior)
         return torch.from_numpy(mean if self.real else np.log(mean + _TINY))
+
+    def votes(self, split: AnySplit) -> dict[str, NDArray[Any]]:
+        """Return modality -> probabilities, or numbers, of each instance, whether it has the modality or not."""
+        features, _ = _read(split, self.layouts)
+        return {name: self._predict(model, features[name]) for name, model in self.models.items()}
 
     def _predict(self, model: Any, x: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401 - a pipeline of scikit-learn
         if self.real:

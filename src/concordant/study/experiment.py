@@ -35,6 +35,7 @@ from concordant.robustness.conditions import run_conditions
 from concordant.robustness.predict import Model
 from concordant.statistics.comparisons import compare
 from concordant.study.baselines import BASELINES, BEST_ALONE, LATE, LATE_FUSION, Alone, LateFusion
+from concordant.study.leakage import check_features
 from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Config, Variant
@@ -163,7 +164,11 @@ class _Experiment:
         task = _prepared(self.jobs[0])
         check_encoders(task, self.config)
         check_labels(task, self.config)
-        return check_task(task, f"{self.config.title}, {self.config.protocol}, seed 0")
+        fitted = check_features(task) if self.how.baselines else None
+        if fitted is not None and self.how.say is not None:
+            self.how.say(f"{self.prefix}warning: {fitted.text}")
+        more = () if fitted is None else (fitted,)
+        return check_task(task, f"{self.config.title}, {self.config.protocol}, seed 0", more)
 
     def claim(self) -> None:
         """Take the folder, or see that it belongs to this experiment."""
