@@ -1,13 +1,19 @@
 """The command line as a user sees it: what goes where, which exit status, one sentence for each wrong use."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
+from concordant import __version__
+from concordant.cli.listing import list_command
+from concordant.cli.main import app
 from concordant.rivals import CALIBRATORS
 from tests import commands
 
@@ -204,3 +210,34 @@ def test_shell_completion_knows_the_names(tmp_path):
         check=False,
     )
     assert "none,context" in done.stdout.split()
+
+
+def test_version_and_the_short_form_of_help(tmp_path):
+    assert concordant("--version", cwd=tmp_path).stdout == f"concordant {__version__}\n"
+    assert concordant("run", "-h", cwd=tmp_path).stdout == concordant("run", "--help", cwd=tmp_path).stdout
+
+
+def test_every_command_has_an_example_that_its_options_accept():
+    root = get_command(app)
+    leaves = [*root.commands.values(), *root.commands["data"].commands.values()]
+    for leaf in leaves:
+        if leaf.name == "data":
+            continue
+        program, *words = shlex.split(leaf.epilog.removeprefix("Example: "))
+        assert program == "concordant"
+        command = root
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0)]
+        assert command is leaf
+        command.make_context(leaf.name, words)
+
+
+def test_no_column_of_a_list_is_cut_off_in_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    for width, lines in (("80", "  modalities    1 or more"), ("220", " 1 or more ")):
+        monkeypatch.setenv("COLUMNS", width)
+        list_command("calibrators")
+        printed = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+        assert lines in printed
+        assert "…" not in printed
+        assert max(map(len, printed.splitlines())) <= int(width)

@@ -1,9 +1,10 @@
 import re
 
 import pytest
+from huggingface_hub import ModelCard
 
 from concordant.deploy.deployed import read_description
-from concordant.deploy.model_card import HEAD, model_card
+from concordant.deploy.model_card import model_card
 
 ODD = {"eye | hand": ("btd", (7, 3)), "ton {höhe}": ("bd", (4,)), "film": ("bcthw", (3, 5, 8, 9))}
 
@@ -34,10 +35,14 @@ def test_every_modality_is_a_row_of_three_cells(card):
 
 
 def test_the_head_is_metadata_that_the_hub_reads(card):
-    yaml = pytest.importorskip("yaml")
-    head = card().split("---\n")[1]
-    assert f"---\n{head}---\n" == HEAD
-    assert yaml.safe_load(head)["library_name"] == "concordant"
+    plain = ModelCard(card()).data
+    assert (plain.library_name, plain.license, plain.datasets, plain.base_model) == ("concordant", None, None, None)
+    about = {"license": "mit", "datasets": ["me/data"], "base_model": "me/base"}
+    data = ModelCard(card(about=about, metrics={"accuracy": 0.91234})).data
+    assert {"license": data.license, "datasets": data.datasets, "base_model": data.base_model} == about
+    assert data.metrics == ["accuracy"]
+    [score] = data.eval_results
+    assert (score.dataset_name, score.metric_type, score.metric_value) == ("own", "accuracy", 0.9123)
 
 
 @pytest.mark.parametrize(("kind", "outputs"), [("class", 3), ("real", 1)])
@@ -73,7 +78,7 @@ def test_results_have_a_section_only_where_there_are_some(card):
 
 def test_headings_stand_alone(card):
     for text in (card(), card("none"), card(table="x\n")):
-        lines = text.removeprefix(HEAD).split("\n")
+        lines = text.split("---\n", 2)[2].split("\n")
         for place, line in enumerate(lines):
             if line.startswith("#"):
                 assert lines[place - 1] == lines[place + 1] == ""

@@ -74,7 +74,7 @@ def test_a_shared_folder_has_the_files_of_the_text_and_the_snippet_runs(folder, 
     monkeypatch.chdir(folder)
     given = {name: torch.from_numpy(test_part.inputs[name][:8]) for name in NAMES}
     names = {"inputs": given, "masks": {}, "present": {"left": torch.tensor([False] + 7 * [True])}}
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)  # the other is of test_sharing.py
     exec(compile(code, "deploy.md", "exec"), names)  # noqa: S102
     assert names["out"].logits.shape == (8, 10)
     assert names["out"].calibration.reliability.shape == (8, 3)

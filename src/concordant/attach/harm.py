@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 
 import torch
@@ -42,6 +42,25 @@ class Guarantee:
     tolerance: float
     flips: int
     bound: float
+
+    @classmethod
+    def of(cls, promise: Tensor) -> Guarantee:
+        """Return the guarantee that a calibrator's state holds."""
+        harm, confidence, rows, tolerance, flips, bound = promise.cpu().view(torch.float64).tolist()
+        return cls(harm, confidence, int(rows), tolerance, int(flips), bound)
+
+    def promise(self) -> Tensor:
+        """Return the numbers for a calibrator's state: as integers, which no change of its precision rounds."""
+        return torch.tensor(astuple(self), dtype=torch.float64).view(torch.int64)
+
+    def __str__(self) -> str:
+        if math.isinf(self.tolerance):
+            return f"No bound of {self.harm:.1%} could be shown on {self.rows} validation rows: nothing is scaled."
+        return (
+            f"With {self.confidence:.0%} confidence at most {self.harm:.1%} of the answers that are right without the "
+            f"calibrator are harmed by it, on data like the validation rows. Of {self.rows} tested {self.flips} were "
+            f"harmed at the tolerance {self.tolerance:g}; the upper bound is {self.bound:.2%}."
+        )
 
 
 @cache

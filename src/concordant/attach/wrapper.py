@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, wraps
 from types import MethodType
 from typing import Any, cast
@@ -357,17 +357,12 @@ class Attached(nn.Module):
     def guarantee(self) -> Guarantee | None:
         """The bound on harm that `fit_plugin` has shown on validation rows, part of the state; None = none."""
         promise = None if self.calibrator is None else self.calibrator.promise
-        if promise is None:
-            return None
-        harm, confidence, rows, tolerance, flips, bound = promise.cpu().view(torch.float64).tolist()
-        return Guarantee(harm, confidence, int(rows), tolerance, int(flips), bound)
+        return None if promise is None else Guarantee.of(promise)
 
     @guarantee.setter
     def guarantee(self, found: Guarantee) -> None:
         if self.calibrator is not None:
-            # As integers, which no change of the module's precision rounds.
-            numbers = torch.tensor(astuple(found), dtype=torch.float64).view(torch.int64)
-            self.calibrator.promise = numbers.to(next(self.calibrator.buffers()).device)
+            self.calibrator.promise = found.promise().to(next(self.calibrator.buffers()).device)
 
     def detach(self) -> nn.Module:
         """Return the original model; parameters' `requires_grad` is restored, and the modes of a frozen model."""

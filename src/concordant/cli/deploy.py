@@ -58,13 +58,24 @@ def share_command(
     calibrator: Method = None,
     seed: Seed = 0,
     data: Data = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Of the weights, for the model card: apache-2.0, cc-by-4.0, ...")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The data's name on the Hugging Face Hub, for the model card.")
+    ] = None,
+    base_model: Annotated[
+        str | None, typer.Option("--base-model", help="The model on the Hub that it was made of, for the model card.")
+    ] = None,
     json_to: JsonOption = None,
 ) -> None:
     """Write a trained run as a folder that others can load: safetensors, configuration and a model card."""
+    from concordant.deploy.deployed import HubFields
     from concordant.deploy.sharing import share_run
     from concordant.training.runs import open_runs
 
-    found = share_run(open_runs(run), out, label=calibrator, seed=seed, data=data)
+    about = HubFields(license=license_, datasets=() if dataset is None else (dataset,), base_model=base_model)
+    found = share_run(open_runs(run), out, label=calibrator, seed=seed, data=data, about=about)
     make_console(json_to).print(
         f"{out}: {', '.join(found['files'])}; {found['label']}, seed {found['seed']}, {found['parameters']:,} "
         "parameters; PretrainedModel.from_pretrained loads it, .push_to_hub(name) uploads it",

@@ -27,6 +27,11 @@ def list_command(
         if json_to == "-":
             return
     from concordant.report.listing import entry_table
-    from concordant.report.record import terminal
+    from concordant.report.record import blocks, terminal
 
-    make_console(None).print(terminal(entry_table(entries, whole=kind is not None)))
+    console, table = make_console(None), entry_table(entries, whole=kind is not None)
+    shown = terminal(table)
+    # The columns of one kind are many: where they would be cut off, entries stand one below the other.
+    wide = console.options.update(max_width=1000)
+    fits = kind is None or console.measure(shown, options=wide).maximum <= console.width
+    console.print(shown if fits else blocks(table))

@@ -25,6 +25,22 @@ from concordant.training.model import Output, build_model
 SCHEMA: Literal["concordant.model/1"] = "concordant.model/1"
 
 
+class HubFields(BaseModel):
+    """Metadata of a model that only its owner knows; None is left out of the model card.
+
+    Args:
+        license: of the weights, as the Hub writes it, such as "apache-2.0".
+        datasets: on the Hub that it was trained on.
+        base_model: on the Hub that it was made of.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    license: str | None = None
+    datasets: tuple[str, ...] = ()
+    base_model: str | None = None
+
+
 class Description(BaseModel):
     """Everything needed to rebuild a model, except its weights.
 
@@ -37,6 +53,8 @@ class Description(BaseModel):
         layouts: modality -> layout of its inputs, in the declared order.
         shapes: modality -> shape of one instance; for sequences the longest.
         table: Markdown tables of the results, for the model card.
+        metrics: metric -> this model's score on clean test data.
+        about: what the Hugging Face Hub is told: license, datasets, base_model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +68,8 @@ class Description(BaseModel):
     layouts: dict[str, Literal["bd", "btd", "bchw", "bcthw"]]
     shapes: dict[str, tuple[int, ...]]
     table: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    about: HubFields = HubFields()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,8 +6,17 @@ Markdown with the metadata of the Hugging Face Hub.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any, cast
 
-from concordant.deploy.deployed import Description
+from huggingface_hub import EvalResult, ModelCardData
+from torch import nn
+
+from concordant.attach.harm import Guarantee
+from concordant.attach.wrapper import Attached
+from concordant.benchmarks.catalogue import DATASETS
+from concordant.calibration import Calibrator, ContextualCalibrator
+from concordant.deploy.deployed import Description, HubFields
 from concordant.errors import printable
 from concordant.files import markdown_text
 from concordant.report.format import shown
@@ -20,17 +29,7 @@ WORDS = {
     "bcthw": "film (channels, frames, rows, columns)",
 }
 
-HEAD = """---
-library_name: concordant
-pipeline_tag: other
-tags:
-- multimodal
-- calibration
-- robustness
-- pytorch_model_hub_mixin
-- model_hub_mixin
----
-"""
+TAGS = ["multimodal", "calibration", "robustness"]
 
 USE = """## Use
 
@@ -62,26 +61,104 @@ Nothing: this is the model without calibration, for comparison. Its reliability 
 """
 
 
-def model_card(about: Description, parameters: int) -> str:
+PLUGIN = """
+# {name} with a calibrator attached
+
+{parameters:,} parameters, of which the calibrator has {own:,}. The model itself, and the code that builds it, are those
+of {origin}.
+
+## Use
+
+```python
+from functools import partial
+
+from concordant import ContextualCalibrator, attach
+from safetensors.torch import load_file
+
+attached = attach(
+    model,  # built by its own code
+    {taps},
+    layout={layouts},
+    sizes={sizes},
+    calibrator=partial({calibrator}{options}),{at}
+)
+attached.load_state_dict(load_file("model.safetensors"))
+out = attached.eval()(*inputs)      # as the model is called
+attached.calibration.reliability    # (B, {count}): {names}
+```
+
+Give `attach` the masks, presence and other arguments that it had in training.
+"""
+
+
+def head(about: HubFields, tags: Sequence[str] = (), **results: Any) -> str:  # noqa: ANN401 - as huggingface_hub has them
+    """Return the metadata that the Hub reads, between its lines of dashes."""
+    data = ModelCardData(
+        license=about.license,
+        datasets=list(about.datasets) or None,
+        base_model=about.base_model,
+        library_name="concordant",
+        pipeline_tag="other",
+        tags=[*TAGS, *tags],
+        **results,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def plugin_card(attached: Attached, about: HubFields) -> str:
+    """Return the card of an attached model, with what `fit_plugin` guarantees.
+
+    Args:
+        attached: its calibrator is built.
+        about: metadata.
+    """
+    calibrator = cast(Calibrator, attached.calibrator)
+    given = {name: getattr(calibrator, name, None) for name in ("classes", "comparison_size", "fill", "absent")}
+    options = {} if type(calibrator) is not ContextualCalibrator else given
+    at = attached.settings.at
+    text = PLUGIN.format(
+        name=type(attached.model).__name__,
+        parameters=sum(p.numel() for p in attached.parameters()),
+        own=sum(p.numel() for p in calibrator.parameters()),
+        origin=about.base_model or type(attached.model).__module__,
+        taps=attached.taps,
+        layouts=dict(attached.settings.layouts),
+        sizes=calibrator.sizes,
+        calibrator=type(calibrator).__name__,
+        options="".join(f", {name}={value!r}" for name, value in options.items()),
+        at="" if at is None else f"\n    at={getattr(at, 'written', at)!r},",
+        count=len(calibrator.names),
+        names=", ".join(calibrator.names),
+    )
+    return "\n".join([head(about, tags=["plug-in"]) + text, *_guarantee(calibrator)])
+
+
+def _guarantee(calibrator: nn.Module) -> list[str]:
+    promise = getattr(calibrator, "promise", None)
+    return [] if promise is None else [f"## Guarantee\n\n{Guarantee.of(promise)}\n"]
+
+
+def model_card(about: Description, parameters: int, calibrator: nn.Module | None = None) -> str:
     """Return the card of a model.
 
     Args:
         about: the model.
         parameters: their number.
+        calibrator: of the model, whose state may hold a guarantee.
     """
     variant = next(one for one in about.config.variants if one.label == about.label)
-    calibrator = variant.calibrator
-    entry = CALIBRATORS[calibrator]
+    name = variant.calibrator
+    entry = CALIBRATORS[name]
     paper = f" After {entry.paper}." if entry.paper else ""
     what = NONE
-    if calibrator != "none":
-        what = RELIABILITY.format(label=calibrator, summary=entry.summary, paper=paper)
+    if name != "none":
+        what = RELIABILITY.format(label=name, summary=entry.summary, paper=paper)
     names = printable(", ".join(about.names)).replace("\n", " ").replace("`", "'")
     table = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", about.table)
     outputs = len(about.classes) if about.kind == "class" else 1
     recipe = ", ".join(f"{key} {value}" for key, value in about.config.of(variant).recipe.model_dump().items())
     blocks = [
-        f"{HEAD}\n# {about.config.title}: {about.config.fusion} fusion, calibrator {shown(about.label)}\n",
+        f"{_head(about)}\n# {about.config.title}: {about.config.fusion} fusion, calibrator {shown(about.label)}\n",
         f"{parameters:,} parameters, trained by `concordant run` on {about.config.title} (protocol "
         f"{about.config.protocol}, seed {about.seed}).\n",
         _inputs(about),
@@ -92,13 +169,34 @@ def model_card(about: Description, parameters: int) -> str:
             names=names,
         ),
         what,
+        *_guarantee(calibrator or nn.Module()),
         f"## Results\n\nOf all seeds of the experiment; this model is seed {about.seed}.\n\n{table}"
         if about.table
         else "",
         f"## Training\n\n{recipe}; encoders {about.config.encoders}, sizes {about.config.preset}, method "
-        f"{about.config.method}.\n",
+        f"{about.config.method}.{_origin(about.config.benchmark)}\n",
     ]
     return "\n".join(block for block in blocks if block)
+
+
+def _head(about: Description) -> str:
+    """Return metadata with the scores of this model."""
+    config = about.config
+    scores = [
+        EvalResult("other", config.benchmark, config.title, metric, round(value, 4), metric_name=f"{metric}, clean")
+        for metric, value in about.metrics.items()
+    ]
+    results: dict[str, Any] = {"metrics": list(about.metrics), "eval_results": scores} if scores else {}
+    name = f"{config.title}-{config.fusion}-{about.label}"
+    return head(about.about, ["pytorch_model_hub_mixin", "model_hub_mixin"], model_name=name, **results)
+
+
+def _origin(benchmark: str) -> str:
+    """Return where the data are published, and their licence."""
+    if benchmark not in DATASETS:
+        return ""
+    entry = DATASETS[benchmark]
+    return f"\n\nData: {entry.title} ({entry.home}); licence: {entry.licence}."
 
 
 def _inputs(about: Description) -> str:

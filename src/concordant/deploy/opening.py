@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from concordant.data.scaling import fit_chunks
 from concordant.data.split import Task
-from concordant.deploy.deployed import SCHEMA, DeployedModel, read_description
+from concordant.deploy.deployed import SCHEMA, DeployedModel, HubFields, read_description
 from concordant.deploy.raw import raw_parts
 from concordant.errors import ConcordantError, DataError, UsageError, foreign
 from concordant.files import check_file, check_size, read_json
@@ -68,6 +68,7 @@ def open_deployed(
     seed: int = 0,
     data: Path | str | None = None,
     kind: type[DeployedModel] = DeployedModel,
+    about: HubFields | None = None,
 ) -> Deployed:
     """Open one run of a folder.
 
@@ -77,6 +78,7 @@ def open_deployed(
         seed: the seed of the run.
         data: the data folder, whose training split gives the scaling.
         kind: the class of the model.
+        about: metadata for its model card.
 
     Raises:
         UsageError: there is no such run.
@@ -84,6 +86,7 @@ def open_deployed(
     """
     variant = choose(runs, label, seed)
     parts = raw_parts(runs.config, seed, runs.source(data))
+    clean = read_json(runs.run(variant, seed) / "run.json")["clean"]
     description = {
         "schema": SCHEMA,
         "config": runs.config.model_dump(mode="json"),
@@ -94,6 +97,8 @@ def open_deployed(
         "layouts": dict(parts.layouts),
         "shapes": {name: list(shape) for name, shape in parts.train.shapes.items()},
         "table": brief(read_json(runs.path / "results.json")),
+        "metrics": {name: clean[name] for name in sorted(clean) if isinstance(clean[name], float)},
+        "about": (about or HubFields()).model_dump(mode="json"),
     }
     model = kind(description=description)
     load_weights(model.model, runs.run(variant, seed) / WEIGHTS)

@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from torch import nn
 
 from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.model_card import model_card
@@ -18,6 +19,14 @@ from concordant.deploy.opening import SHARED_WEIGHTS, load_described
 from concordant.errors import DataError, UsageError
 from concordant.files import write_atomically
 from concordant.training.devices import device_faults
+
+
+def save_state(model: nn.Module, path: Path) -> None:
+    """Write a model's state as safetensors."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    write_atomically(path, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
 
 
 class PretrainedModel(
@@ -40,14 +49,10 @@ class PretrainedModel(
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:  # noqa: ANN401 - as the mixin has it
         """Return the model card."""
-        return ModelCard(model_card(self.description, sum(p.numel() for p in self.parameters())))
+        return ModelCard(model_card(self.description, sum(p.numel() for p in self.parameters()), self.model.calibrator))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from safetensors.torch import save_file
-
-        state = {name: value.detach().cpu().contiguous().clone() for name, value in self.state_dict().items()}
-        path = Path(save_directory) / SHARED_WEIGHTS
-        write_atomically(path, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
+        save_state(self, Path(save_directory) / SHARED_WEIGHTS)
 
     @classmethod
     def _from_pretrained(

@@ -1,17 +1,21 @@
-"""`concordant share`: write one trained run as a folder that others can load, with safetensors weights.
+"""Write one trained run (`concordant share`), or an attached model, as a folder that others can load.
 
-FOLDER/model.safetensors  weights, and the scaling of the inputs
-FOLDER/config.json        the description of the model
+FOLDER/model.safetensors  weights; of a run the scaling of the inputs too, of an attached model its guarantee
+FOLDER/config.json        the description of the model, of a run
 FOLDER/README.md          the model card
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from concordant.deploy.opening import open_deployed
-from concordant.errors import UsageError, foreign, needs_extra
+from concordant.attach.wrapper import Attached
+from concordant.deploy.deployed import HubFields
+from concordant.deploy.opening import SHARED_WEIGHTS, open_deployed
+from concordant.errors import UsageError, foreign, needs_extra, shown
 from concordant.files import new_folder
 from concordant.training.provenance import versions
 from concordant.training.runs import RunFolder
@@ -20,7 +24,13 @@ SCHEMA = "concordant.shared/1"
 
 
 def share_run(
-    runs: RunFolder, out: Path, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
+    runs: RunFolder,
+    out: Path,
+    *,
+    label: str | None = None,
+    seed: int = 0,
+    data: Path | str | None = None,
+    about: HubFields | None = None,
 ) -> dict[str, Any]:
     """Write one trained run as a folder for others; return its description.
 
@@ -30,6 +40,7 @@ def share_run(
         label: a calibrator; None = context, or else the last of the folder.
         seed: the seed of the run.
         data: the data folder, whose training split gives the scaling.
+        about: metadata for the model card.
 
     Raises:
         UsageError: there is no such run, or the folder is in use.
@@ -38,17 +49,13 @@ def share_run(
     """
     with needs_extra("export", "sharing needs"):
         from concordant.deploy.pretrained import PretrainedModel
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is in use; name a new folder with --out")
-    found = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel)
+    _require_free(out)
+    found = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel, about=about)
     model = found.model
     if not isinstance(model, PretrainedModel):  # for the type checker
         raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
-    try:
-        with new_folder(out, "config.json") as partial:
-            model.save_pretrained(partial)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write to {out} ({foreign(error)})") from None
+    with _folder(out, "config.json") as partial:
+        model.save_pretrained(partial)
     return {
         "schema": SCHEMA,
         "folder": str(out),
@@ -58,3 +65,56 @@ def share_run(
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
     }
+
+
+def share_attached(
+    attached: Attached,
+    out: Path | str,
+    *,
+    license: str | None = None,  # noqa: A002 - the Hub's word
+    datasets: Sequence[str] = (),
+    base_model: str | None = None,
+) -> None:
+    """Write an attached model as a folder for others: weights as safetensors, and a model card.
+
+    The card shows how the folder is loaded, and what `fit_plugin` guarantees (`Attached.guarantee`), which is part of
+    the weights. The code of the model is not in the folder.
+
+    Args:
+        attached: with a calibrator.
+        out: the folder; it must not exist, or be empty.
+        license: of the weights, as the Hugging Face Hub writes it, such as "apache-2.0".
+        datasets: on the Hub that it was trained on.
+        base_model: on the Hub that the calibrator is attached to.
+
+    Raises:
+        UsageError: the model is not attached, has no calibrator yet, or the folder is in use.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+    with needs_extra("export", "sharing needs"):
+        from concordant.deploy.model_card import plugin_card
+        from concordant.deploy.pretrained import save_state
+    if not isinstance(attached, Attached) or attached.calibrator is None:
+        raise UsageError(
+            f"attached must be what attach or fit_plugin returned, after its first batch; found {shown(attached)}"
+        )
+    out, about = Path(out), HubFields(license=license, datasets=tuple(datasets), base_model=base_model)
+    _require_free(out)
+    with _folder(out, SHARED_WEIGHTS) as partial:
+        save_state(attached, partial / SHARED_WEIGHTS)
+        (partial / "README.md").write_text(plugin_card(attached, about), encoding="utf-8")
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is in use; name a new folder with --out")
+
+
+@contextmanager
+def _folder(out: Path, last: str) -> Iterator[Path]:
+    """Yield a temporary folder in the place of a new one; faults of the system are a sentence."""
+    try:
+        with new_folder(out, last) as partial:
+            yield partial
+    except OSError as error:
+        raise UsageError(f"--out: cannot write to {out} ({foreign(error)})") from None

@@ -14,6 +14,7 @@ from concordant.files import csv_cell
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
+    from rich.text import Text
 
 SHORT = 24  # characters of a cell that need not be wrapped
 
@@ -154,6 +155,19 @@ def terminal(table: Table) -> RichTable:
         found.add_column(Text(text), justify="right" if right else "left")
     for row in rows:
         found.add_row(*(Text(text, style="bold" if strong else "") for text, strong in row))
+    return found
+
+
+def blocks(table: Table) -> Text:
+    """Return the rows of a table one below the other, a line per column, for a terminal that is too narrow for it."""
+    from rich.text import Text
+
+    width = max(map(len, table.columns)) + 2
+    found = Text()
+    for name, *cells in table.cells:
+        found.append(f"{name}\n", style="bold")
+        for heading, cell in zip(table.columns[1:], cells, strict=True):
+            found.append(f"  {heading:{width}}{cell}\n")
     return found
 
 
