@@ -1,10 +1,11 @@
-"""Train a calibrator and a model together by Lightning's Trainer: digits, cut into an upper and a lower half.
+"""Train a calibrator by Lightning's Trainer, attached to a model and as a layer of one: digits, cut into two halves.
 
 pip install concordant lightning scikit-learn
 python examples/lightning_trainer.py
 """
 
 import logging
+import tempfile
 import warnings
 
 import lightning
@@ -14,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from concordant import attach
+from concordant import ContextualCalibrator, attach
 
 
 class Digits(lightning.LightningModule):
@@ -31,7 +32,7 @@ class Digits(lightning.LightningModule):
         return self.head(torch.cat([self.upper(upper), self.lower(lower)], 1))
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
-        """Return the task's loss and the calibrator's; `self` is the attached model."""
+        """Return the task's loss and the calibrator's; `self` is the attached model, or the one with the layer."""
         upper, lower, digit = batch
         self.labels = digit  # which instances the calibrator may compare
         loss = F.cross_entropy(self(upper, lower), digit)
@@ -47,8 +48,28 @@ class Digits(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=6e-3)
 
 
+class CalibratedDigits(Digits):
+    """The model with the calibrator as a layer of its own."""
+
+    labels: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calibrate = ContextualCalibrator({"upper": 32, "lower": 32}, layouts="bd", seed=0)
+
+    def forward(self, upper: Tensor, lower: Tensor) -> Tensor:
+        """Return logits."""
+        features = {"upper": self.upper(upper), "lower": self.lower(lower)}
+        self.calibration = self.calibrate(features, labels=self.labels if self.training else None)
+        return self.head(torch.cat(list(self.calibration.features.values()), 1))
+
+    def auxiliary_loss(self) -> Tensor:
+        """Return the calibrator's loss."""
+        return self.calibrate.auxiliary_loss()
+
+
 def main() -> None:
-    """Train, and swap a modality."""
+    """Train both, and swap a modality."""
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     lightning.seed_everything(0, verbose=False)
@@ -58,19 +79,23 @@ def main() -> None:
     train, test = torch.utils.data.random_split(data, [1400, len(data) - 1400])
     attached = attach(Digits(), {"upper": "upper", "lower": "lower"}, example=(upper[:4], lower[:4]), seed=0)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = lightning.Trainer(max_epochs=8, accelerator="cpu", enable_checkpointing=False, **quiet)
-    trainer.fit(attached, DataLoader(train, 64, shuffle=True), DataLoader(test, 512))
-    print(f"accuracy {float(trainer.callback_metrics['accuracy']):.3f}")
-
-    attached.eval()
     upper, lower, _ = test[:]
-    with torch.no_grad():
-        for name, given in (("as it is", upper), ("of another digit", upper.roll(1, 0))):
-            attached(given, lower)
-            reliability = attached.calibration.reliability.mean(0).tolist()
-            print(f"upper half {name}: reliability of upper {reliability[0]:.2f}, of lower {reliability[1]:.2f}")
-    model = attached.detach()
-    print(f"detached, it is the model that came in: {type(model) is Digits}")
+    layered = CalibratedDigits()
+    for title, model in (("attached", attached), ("a layer", layered)):
+        trainer = lightning.Trainer(max_epochs=8, accelerator="cpu", enable_checkpointing=False, **quiet)
+        trainer.fit(model, DataLoader(train, 64, shuffle=True), DataLoader(test, 512))
+        print(f"{title}: accuracy {float(trainer.callback_metrics['accuracy']):.3f}")
+        model.eval()
+        with torch.no_grad():
+            for name, given in (("as it is", upper), ("of another digit", upper.roll(1, 0))):
+                model(given, lower)
+                reliability = model.calibration.reliability.mean(0).tolist()
+                print(f"upper half {name}: reliability of upper {reliability[0]:.2f}, of lower {reliability[1]:.2f}")
+    print(f"detached, it is the model that came in: {type(attached.detach()) is Digits}")
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        trainer.save_checkpoint(f"{folder}/digits.ckpt")
+        loaded = CalibratedDigits.load_from_checkpoint(f"{folder}/digits.ckpt").eval()
+        print(f"the checkpoint holds the layer: {torch.equal(loaded(upper, lower), layered(upper, lower))}")
 
 
 if __name__ == "__main__":

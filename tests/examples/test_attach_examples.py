@@ -30,14 +30,26 @@ def test_the_audio_visual_example_helps_a_trained_model_and_leaves_it_as_it_is(t
 
 
 @pytest.mark.parametrize(("name", "needs"), [("lightning_trainer", "lightning"), ("huggingface_trainer", "accelerate")])
-def test_trainers_of_other_libraries_train_an_attached_model(name, needs):
+def test_trainers_of_other_libraries_train_a_calibrator_that_is_attached_or_a_layer(name, needs):
     pytest.importorskip(needs)
+    out = run(name)
+    assert all(float(found) > 0.85 for found in re.findall(r"accuracy (\S+)", out))
+    found = [float(one) for one in re.findall(r"reliability of upper (\S+),", out)]
+    for clean, spoilt in (found[:2], found[2:]):
+        assert spoilt < clean
+    if needs == "lightning":
+        assert "detached, it is the model that came in: True" in out
+        assert "the checkpoint holds the layer: True" in out
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("name", "needs"), [("skorch_layer", "skorch"), ("ddp_layer", "torch")])
+def test_a_layer_is_trained_by_skorch_and_by_two_processes(name, needs):
+    pytest.importorskip(needs, reason=f"{needs} is not installed: pip install {needs}")
     out = run(name)
     assert float(re.search(r"accuracy (\S+)", out)[1]) > 0.85
     clean, spoilt = (float(found) for found in re.findall(r"reliability of upper (\S+),", out))
     assert spoilt < clean
-    if needs == "lightning":
-        assert "detached, it is the model that came in: True" in out
 
 
 def test_the_crossmodal_example_distrusts_a_noisy_text():
