@@ -133,3 +133,10 @@ def test_what_was_tuned_for_a_variant_is_its_recipe_and_nobody_elses():
 def test_an_ablation_may_be_trained_clean():
     config = make_config("digits", calibrators=("context", "context-no-perturbation"), seeds=1)
     assert [variant.perturbed for variant in config.variants] == [True, False]
+
+
+def test_the_published_recipe_is_evaluated_once_per_epoch():
+    published = make_config("cmu-mosi", fusion="lf-dnn", preset="published")
+    assert (published.recipe.epochs, published.recipe.evaluations, published.recipe.patience) == (100, 100, 8)
+    shorter = make_config("cmu-mosi", fusion="lf-dnn", preset="published", recipe={"epochs": 20})
+    assert (shorter.recipe.epochs, shorter.recipe.evaluations) == (20, 20)

@@ -274,6 +274,8 @@ def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
     given = {name: value for name, value in fields.items() if value is not None}
     fusion, protocol = given.get("fusion", entry.fusion), given.get("protocol", entry.protocols[0])
     recipe, own = _usual_recipe(benchmark, protocol, fusion, given.get("preset")), given.get("recipe", {})
+    if "epochs" in recipe and own.get("epochs") is not None:
+        recipe["evaluations"] = own["epochs"]  # one per epoch, as published
     if "steps" in own:
         recipe.pop("epochs", None)
     elif {"epochs"} & {*recipe, *own}:
