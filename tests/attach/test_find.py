@@ -206,6 +206,16 @@ def test_the_last_place_that_all_of_a_modality_passes_is_tapped():
     assert all(point.whole for point in found[0].points.values())
 
 
+def test_a_model_that_maps_a_function_over_its_instances_is_followed():
+    class Mapped(Together):
+        def forward(self, a, v):
+            scale = torch.vmap(lambda x, y: x.mul(2).add_(y.sum()) if x.dim() else x)(a, v)
+            return self.head(torch.cat([self.encoders.a(a), self.encoders.v(v)], 1)) + scale.sum(1, keepdim=True) * 0
+
+    found = find_taps(Mapped(), (torch.randn(B, 3), torch.randn(B, 5)))
+    assert "encoders.a" in {candidate.taps["a"] for candidate in found}
+
+
 def test_the_work_of_a_search_is_bounded():
     found = find_taps(Many(9), ([torch.randn(B, 3) for _ in range(9)],))
     assert [candidate.taps["parts_8"] for candidate in found[:2]] == ["encoders.8", "encoders.8.6"]

@@ -243,9 +243,11 @@ def _joined(origins: Sequence[Origin]) -> Origin:
 
 
 def _memory(x: Tensor) -> int:
-    """Return a number of the memory of a tensor; 0 for those without memory of one block."""
+    """Return a number of the memory of a tensor; 0 for those without memory of one block, as inside torch.vmap."""
     with torch._C.DisableTorchFunction():
-        return int(x.untyped_storage()._cdata) if x.layout == torch.strided and not x.is_nested else 0
+        if x.layout != torch.strided or x.is_nested or torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return 0
+        return int(x.untyped_storage()._cdata)
 
 
 @contextmanager
