@@ -30,7 +30,7 @@ class Digits(nn.Module):
         return self.head(torch.cat(list(self.calibration.features.values()), 1))
 
 
-class CalibratedClassifier(NeuralNetClassifier):
+class CalibratedNet(NeuralNetClassifier):
     """Passes the classes to the calibrator in training, and adds its loss."""
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> Any:  # noqa: ANN401
@@ -51,7 +51,7 @@ def main() -> None:
     halves, digits = {"upper": pictures[:, :32], "lower": pictures[:, 32:]}, digits[order]
     train, test = ({name: x[rows] for name, x in halves.items()} for rows in (slice(1400), slice(1400, None)))
     options = {"criterion": nn.CrossEntropyLoss, "optimizer": torch.optim.Adam, "lr": 6e-3, "batch_size": 64}
-    net = CalibratedClassifier(Digits, max_epochs=8, train_split=None, verbose=0, **options)
+    net = CalibratedNet(Digits, max_epochs=8, train_split=None, verbose=0, **options)
     net.fit(train, digits[:1400])
     print(f"accuracy {net.score(test, digits[1400:]):.3f}")
     for name, given in (("as it is", test["upper"]), ("of another digit", test["upper"][::-1].copy())):
