@@ -101,7 +101,7 @@ def digits_run(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run") / "digits"
     config = make_config("digits", calibrators=("none", "self", "context"), seeds=2, recipe={"steps": 60})
-    study(config, folder, jobs=1)
+    study(config, folder, jobs=1, baselines=False)
     return folder
 
 

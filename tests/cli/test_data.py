@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 pytest.importorskip("datasets")
 pytest.importorskip("h5py")
 
-SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--jobs", "1", "--json", "-")
+SHORT = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--jobs", "1", "--json", "-", "--no-alone")
 
 
 def concordant(*arguments, cwd, **environment):

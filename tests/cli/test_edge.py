@@ -14,7 +14,7 @@ from concordant.cli import edge
 from concordant.errors import DataError, UsageError
 from tests.commands import concordant
 
-RUN = [sys.executable, "-m", "concordant", "run", "digits", "--calibrators", "none", "--fusion", "sum"]
+RUN = [sys.executable, "-m", "concordant", "run", "digits", "--calibrators", "none", "--fusion", "sum", "--no-alone"]
 SHORT = [*RUN, "--seeds", "1", "--steps", "2"]
 
 

@@ -57,7 +57,7 @@ def test_the_same_command_goes_on_and_prints_the_tables(run):
     done = concordant("run", "digits", *SHORT, "--json", "again.json", cwd=folder)
     assert done.returncode == 0
     assert done.stderr == ""
-    for text in ("none, clean", "none, perturbed", "context minus each", "which modality"):
+    for text in ("none, clean", "none, perturbed", "Concordant minus each", "which modality"):
         assert text in done.stdout
     assert json.loads((folder / "again.json").read_text())["runs"]
 

@@ -34,14 +34,27 @@ def test_options_become_a_record():
 )
 def test_wrong_use_is_one_sentence_and_takes_no_folder(tmp_path, monkeypatch, options, text):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["run", "digits", "--steps", "4", *options])
+    done = CliRunner().invoke(app, ["run", "digits", "--steps", "4", "--no-alone", *options])
     assert isinstance(done.exception, UsageError)
     assert text in str(done.exception)
     assert not list(tmp_path.iterdir())
 
 
 def test_parts_and_precision_belong_to_the_folder(tmp_path):
-    words = ["run", "digits", "--calibrators", "none", "--seeds", "1", "--steps", "4", "--jobs", "1", "--out"]
+    words = [
+        "run",
+        "digits",
+        "--calibrators",
+        "none",
+        "--seeds",
+        "1",
+        "--steps",
+        "4",
+        "--jobs",
+        "1",
+        "--no-alone",
+        "--out",
+    ]
     parts = ["--accumulate", "2", "--accelerator", "cpu"]
     assert CliRunner().invoke(app, [*words, str(tmp_path / "r"), *parts]).exit_code == 0
     done = CliRunner().invoke(app, [*words, str(tmp_path / "r")])

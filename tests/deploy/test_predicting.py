@@ -58,7 +58,7 @@ def world(tmp_path_factory):
         config = make_config(
             "own", calibrators=("none", "context"), seeds=1, modalities=("sensor", "sound"), recipe={"steps": 20}
         )
-        study(config, root / f"run-{kind}", data=data, jobs=1)
+        study(config, root / f"run-{kind}", data=data, jobs=1, baselines=False)
     make(root / "other", seed=5, count=33, classes=("low", "mid", "high"))
     return root
 

@@ -30,7 +30,7 @@ STEPS = [1, 6, 11, 16, 21]
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("dynamics") / "out"
-    study(CONFIG, out, jobs=1, dynamics=5)
+    study(CONFIG, out, jobs=1, dynamics=5, baselines=False)
     return out, read_json(out / "analyses" / "dynamics.json")
 
 
@@ -145,7 +145,7 @@ def test_a_killed_run_is_repeated_alone_and_gives_the_same(done, tmp_path):
     stale = killed / "tensorboard" / "events.out.tfevents.0.of.a.run.that.stopped"
     stale.write_bytes(b"")
     seen = []
-    study(CONFIG, copy, jobs=1, dynamics=5, progress=lambda *state: seen.append(state))
+    study(CONFIG, copy, jobs=1, dynamics=5, progress=lambda *state: seen.append(state), baselines=False)
     assert [count for count, _, _ in seen] == [5, 6]
     assert timeless(read_json(copy / "analyses" / "dynamics.json")) == timeless(found)
     assert not stale.exists()
@@ -155,8 +155,8 @@ def test_a_killed_run_is_repeated_alone_and_gives_the_same(done, tmp_path):
 def test_two_processes_give_the_same(done, tmp_path):
     _, found = done
     config = make_config("digits", seeds=1, calibrators=("context",), recipe=RECIPE)
-    study(config, tmp_path / "out", jobs=2, dynamics=5)
-    study(config, tmp_path / "out", jobs=2, dynamics=5)
+    study(config, tmp_path / "out", jobs=2, dynamics=5, baselines=False)
+    study(config, tmp_path / "out", jobs=2, dynamics=5, baselines=False)
     again = timeless(read_json(tmp_path / "out" / "analyses" / "dynamics.json"))
     assert again == [run for run in timeless(found) if (run["label"], run["seed"]) == ("context", 0)]
 
@@ -164,20 +164,20 @@ def test_two_processes_give_the_same(done, tmp_path):
 def test_without_dynamics_nothing_is_written_and_later_they_are_refused(tmp_path):
     out = tmp_path / "out"
     config = make_config("digits", seeds=1, calibrators=("self",), recipe={"steps": 2, "width": 4})
-    study(config, out, jobs=1)
+    study(config, out, jobs=1, baselines=False)
     assert not (out / "analyses" / "dynamics.json").exists()
     assert {path.name for path in (out / "runs" / "self" / "seed-0").iterdir()} == {
         *("history.json", "predictions.parquet", "run.json", "weights.safetensors")
     }
     with pytest.raises(UsageError) as caught:
-        study(config, out, jobs=1, dynamics=5)
+        study(config, out, jobs=1, dynamics=5, baselines=False)
     assert str(caught.value) == f"the runs in {out} were trained without --dynamics; name another folder with --out"
 
 
 def test_another_distance_is_refused(done):
     out, _ = done
     with pytest.raises(UsageError) as caught:
-        study(CONFIG, out, jobs=1, dynamics=7)
+        study(CONFIG, out, jobs=1, dynamics=7, baselines=False)
     assert str(caught.value) == (
         f"the runs in {out} were observed every 5 steps, not every 7; "
         "give --dynamics-every 5, or name another folder with --out"
@@ -186,26 +186,26 @@ def test_another_distance_is_refused(done):
 
 def test_an_observed_folder_can_be_read_again_without_asking_for_dynamics(done):
     out, found = done
-    study(CONFIG, out, jobs=1)
+    study(CONFIG, out, jobs=1, baselines=False)
     assert read_json(out / "analyses" / "dynamics.json") == found
 
 
 def test_another_configuration_is_said_first(done):
     out, _ = done
     with pytest.raises(UsageError, match="belongs to another configuration"):
-        study(make_config("digits", seeds=3), out, dynamics=9)
+        study(make_config("digits", seeds=3), out, dynamics=9, baselines=False)
 
 
 def test_the_distance_must_be_positive_and_nothing_is_made(tmp_path):
     with pytest.raises(UsageError, match=r"dynamics must be 1 or more, .* found 0"):
-        study(CONFIG, tmp_path / "out", jobs=1, dynamics=0)
+        study(CONFIG, tmp_path / "out", jobs=1, dynamics=0, baselines=False)
     assert not (tmp_path / "out").exists()
 
 
 def test_without_tensorboard_nothing_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ConcordantError, match=r"tensorboard, which is not installed: pip install 'concordant\[exper"):
-        study(CONFIG, tmp_path / "out", jobs=1, dynamics=5)
+        study(CONFIG, tmp_path / "out", jobs=1, dynamics=5, baselines=False)
     assert not (tmp_path / "out").exists()
     job = Job(CONFIG, Variant("none", False), 0, tmp_path / "run", None, 5)
     with pytest.raises(ConcordantError, match="tensorboard, which is not installed"):

@@ -523,6 +523,8 @@ def smallest(record: type) -> dict[str, object]:
             return {name: value(inner) for name, inner in of.get("properties", {}).items()}
         if kind == "array":
             return [value(of["items"])] if "items" in of else []
+        if str(of.get("pattern", "")).startswith("^data:image"):
+            return "data:image/png;base64,AAAA"
         return {"string": "x", "integer": 1, "number": 0.5, "boolean": True}.get(str(kind))
 
     return value(schema)

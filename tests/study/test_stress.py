@@ -99,7 +99,7 @@ def test_waveforms_are_corrupted_where_they_are_at_hand(tmp_path, data_folder):
     folder = tmp_path / "av"
     recipe = {"steps": 30, "width": 16, "evaluations": 1}
     config = make_config("av-digits", calibrators=("context",), seeds=1, recipe=recipe)
-    study(config, folder, data=data_folder, jobs=1)
+    study(config, folder, data=data_folder, jobs=1, baselines=False)
     found = stress_corruption(open_runs(folder), kinds=["audio-noise", "blur"], data=data_folder, jobs=1)
     about = {kind["name"]: (kind["at"], kind["modalities"]) for kind in found["kinds"]}
     assert about == {"audio-noise": ("signal", ["audio"]), "blur": ("inputs", ["image"])}

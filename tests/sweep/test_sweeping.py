@@ -85,7 +85,7 @@ def test_what_a_killed_worker_had_begun_is_cleared_away(tmp_path, here):
 def test_an_experiment_is_that_of_concordant_run(tmp_path, here):
     sweep(ONE, tmp_path / "s", here())
     config = make_plan(ONE)[0].config
-    study(config, tmp_path / "r", jobs=1)
+    study(config, tmp_path / "r", jobs=1, baselines=False)
     ours = json.loads((tmp_path / "s" / "digits" / "concat" / "results.json").read_text())
     theirs = json.loads((tmp_path / "r" / "results.json").read_text())
     assert ours.pop("command") == COMMAND
@@ -94,7 +94,7 @@ def test_an_experiment_is_that_of_concordant_run(tmp_path, here):
             run.pop("train_seconds")
             run.pop("loading_share")
     assert ours == theirs
-    study(config, tmp_path / "s" / "digits" / "concat", jobs=1)  # and goes on as one
+    study(config, tmp_path / "s" / "digits" / "concat", jobs=1, baselines=False)  # and goes on as one
     (document,) = read_all(tmp_path / "s")
     assert document.name == "digits, concat"
 

@@ -48,7 +48,7 @@ def test_a_trial_travels_as_json(sweep):
 def test_a_run_is_the_one_of_concordant_run(sweep):
     one = a_run(sweep)
     assert perform(one) == {"state": "done"}
-    study(CONFIG, sweep / "alone", jobs=1)
+    study(CONFIG, sweep / "alone", jobs=1, baselines=False)
     alone = sweep / "alone" / "runs" / "none" / "seed-0"
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (one.target, alone))
     timed = {"train_seconds": 0, "loading_share": 0}

@@ -74,7 +74,19 @@ def test_a_run_that_had_stopped_early_trains_no_further(task, tmp_path, monkeypa
 
 
 def test_a_killed_command_goes_on_in_the_middle_of_a_run(tmp_path):
-    words = ["run", "digits", "--calibrators", "none", "--seeds", "1", "--steps", "400", "--modalities", "left"]
+    words = [
+        "run",
+        "digits",
+        "--calibrators",
+        "none",
+        "--seeds",
+        "1",
+        "--steps",
+        "400",
+        "--modalities",
+        "left",
+        "--no-alone",
+    ]
     command = [
         sys.executable,
         "-m",
@@ -95,8 +107,8 @@ def test_a_killed_command_goes_on_in_the_middle_of_a_run(tmp_path):
     known = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert 0 < known["step"] < 400
     config = make_config("digits", calibrators=("none",), seeds=1, modalities=("left",), recipe={"steps": 400})
-    found = study(config, tmp_path / "killed", jobs=1)["runs"]
-    whole = study(config, tmp_path / "whole", jobs=1)["runs"]
+    found = study(config, tmp_path / "killed", jobs=1, baselines=False)["runs"]
+    whole = study(config, tmp_path / "whole", jobs=1, baselines=False)["runs"]
     for mine, theirs in zip(found, whole, strict=True):
         assert mine["clean"] == theirs["clean"]
     assert not (folder / "checkpoint.pt").exists()

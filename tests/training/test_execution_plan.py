@@ -142,7 +142,7 @@ def test_a_killed_pass_goes_on_to_the_same_numbers(tmp_path, whole_pass, moment)
     folder = out / "runs" / "context"
     assert not (folder / "seed-2" / "run.json").exists()
     assert (folder / "pass-0.pt").exists()
-    found = study(PASS, out, jobs=2)["runs"]  # with --jobs 2 a new command would make two passes
+    found = study(PASS, out, jobs=2, baselines=False)["runs"]  # with --jobs 2 a new command would make two passes
     for mine, theirs in zip(found, whole_pass[0], strict=True):
         assert {key: mine[key] for key in mine if "seconds" not in key} == {
             key: theirs[key] for key in theirs if "seconds" not in key
@@ -163,7 +163,7 @@ from pathlib import Path
 from concordant.study.experiment import study
 from concordant.training.config import Config
 config = Config.model_validate_json({PASS.model_dump_json()!r})
-study(config, Path(sys.argv[1]), jobs=1, checkpoint_every=int(sys.argv[2]))
+study(config, Path(sys.argv[1]), jobs=1, checkpoint_every=int(sys.argv[2]), baselines=False)
 """
 
 
@@ -171,7 +171,7 @@ study(config, Path(sys.argv[1]), jobs=1, checkpoint_every=int(sys.argv[2]))
 def whole_pass(tmp_path_factory):
     """Return the runs of an uninterrupted pass, and their folder."""
     out = tmp_path_factory.mktemp("whole")
-    return study(PASS, out, jobs=1)["runs"], out
+    return study(PASS, out, jobs=1, baselines=False)["runs"], out
 
 
 def test_a_pass_is_checkpointed_by_the_clock_unless_told_otherwise(tmp_path, monkeypatch):
@@ -180,9 +180,9 @@ def test_a_pass_is_checkpointed_by_the_clock_unless_told_otherwise(tmp_path, mon
     written = []
     write = Checkpoint.write
     monkeypatch.setattr(Checkpoint, "write", lambda self, state: (written.append(self.path.name), write(self, state)))
-    study(config, tmp_path / "x", jobs=1, vectorise="on")
+    study(config, tmp_path / "x", jobs=1, vectorise="on", baselines=False)
     assert set(written) == {"pass-0.pt"}
-    study(config, tmp_path / "y", jobs=1, vectorise="off")
+    study(config, tmp_path / "y", jobs=1, vectorise="off", baselines=False)
     assert set(written) == {"pass-0.pt", "checkpoint.pt"}
     assert not list(tmp_path.rglob("*.pt"))
 

@@ -125,7 +125,7 @@ def test_data_that_have_changed_since_are_refused(tmp_path, data_folder):
 
     folder = tmp_path / "cremad"
     config = make_config("cremad-features", calibrators=("context",), seeds=1, recipe={"steps": 2})
-    study(config, folder, data=data_folder, jobs=1)
+    study(config, folder, data=data_folder, jobs=1, baselines=False)
     change(folder / "config.json", files={"cremad_features.npz": "0" * 64})
     with pytest.raises(DataError, match=r"was trained on other data: cremad_features.npz in .* has changed since"):
         open_runs(folder).source(data_folder)

@@ -59,7 +59,9 @@ Chosen = Annotated[str | None, typer.Option("--modalities", help="Some of the be
 Calibrate = Annotated[
     str | None, typer.Option(help="Where the calibrator is placed: a point of the fusion; default: its first.")
 ]
-Alone = Annotated[bool, typer.Option(help="In a grid, also train every fusion on each modality alone, for comparison.")]
+Alone = Annotated[
+    bool, typer.Option(help="Also train each modality alone, and fit a late fusion (not in a grid), for comparison.")
+]
 
 Method = Annotated[
     str,
@@ -261,7 +263,7 @@ def run_command(
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
         with training_bar() as progress:
-            results = study(config, folder, progress=progress, dynamics=every, **how)
+            results = study(config, folder, progress=progress, dynamics=every, baselines=alone, **how)
         if not results:
             return
         _print_results(console, results, folder, time.perf_counter() - start)

@@ -106,7 +106,7 @@ def check_guarantee(rate: float, guarantee: object) -> None:
     Raises:
         UsageError: says what was expected.
     """
-    if guarantee not in get_args(Guarantee):
+    if not isinstance(guarantee, str) or guarantee not in get_args(Guarantee):
         raise UsageError(f"guarantee must be one of {', '.join(get_args(Guarantee))}; found {shown(guarantee)}")
     if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 < rate < 1:
         raise UsageError(

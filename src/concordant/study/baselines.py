@@ -10,6 +10,7 @@ Shapes: pooled features (N, F); probabilities (N, C), or numbers (N, 1).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +68,7 @@ class LateFusion:
     """
 
     def __init__(self, task: Task, *, iterations: int = 300) -> None:
+        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression, Ridge
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -81,7 +83,8 @@ class LateFusion:
             rows = present[name]
             if len(np.unique(labels[rows])) > 1:
                 model = Ridge() if self.real else LogisticRegression(max_iter=iterations)
-                self.models[name] = make_pipeline(StandardScaler(), model).fit(x[rows], labels[rows])
+                with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):  # nearly converged serves
+                    self.models[name] = make_pipeline(StandardScaler(), model).fit(x[rows], labels[rows])
 
     def __call__(
         self,

@@ -137,10 +137,10 @@ def test_leads_are_drawn_where_they_are_in_points(drawn, leads):
 def test_shares_are_the_bars_of_the_first_fusion_of_each_family(drawn, shares):
     figure = drawn(draw_shares, shares())
     (axes,) = figure.axes
-    assert {"scene15\nlf-dnn", "digits\ntfn", *SHARES} <= texts(figure)
+    assert {"scene15\nlf-dnn", "digits\ntfn", "self", "gmu", "Concordant"} <= texts(figure)
     assert not {"scene15\nlmf", "none, clean", "none, perturbed"} & texts(figure)
     for bars in axes.containers:
-        label = bars.get_label()
+        label = {"Concordant": "context"}.get(bars.get_label(), bars.get_label())
         assert [bar.get_height() for bar in bars] == pytest.approx(2 * [100 * SHARES[label]])
         assert {to_hex(bar.get_facecolor()) for bar in bars} == {colour_of(label)}
     assert not axes.texts  # nothing is cut
