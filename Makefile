@@ -1,12 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DEMO := .venv/.demo
 # One process per core, up to four; the tests of a file stay together, because they share trained models.
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick check docs results results-experiments
 
-demo: $(INSTALLED)  ## the main job on embedded data: ten seeds, about two minutes on two cores
+demo: $(DEMO)  ## the main job on embedded data: ten seeds, about two minutes on two cores
 	$(BIN)/concordant run digits --seeds 10 --out runs/demo
 
 test: $(INSTALLED)  ## all tests but the slow ones; those that need the data folder skip where it is absent
@@ -31,9 +32,17 @@ results: $(INSTALLED)  ## the proof, cell by cell, many hours on two cores, resu
 results-experiments: $(INSTALLED)  ## the other tables under results/, resumable
 	$(BIN)/python -m studies.experiments
 
-# The environment is made anew when the constraints or the package's own needs are newer than it.
+# The environment is made anew when the constraints or the package's own needs are newer than it. The demo needs less of
+# it than the tests.
+define install
+$(PYTHON) -c 'import sys; sys.exit("Concordant needs Python 3.11 or later; name one: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+$(PYTHON) -m venv .venv
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(1)]'
+touch $@
+endef
+
+$(DEMO): constraints.txt pyproject.toml
+	$(call install,experiments)
+
 $(INSTALLED): constraints.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Concordant needs Python 3.11 or later; name one: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $(INSTALLED)
+	$(call install,dev)

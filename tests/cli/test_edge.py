@@ -174,7 +174,7 @@ def test_json_that_could_not_be_written_is_refused_before_training(tmp_path):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("sent", ["terminal", "SIGKILL"])
+@pytest.mark.parametrize("sent", ["terminal", pytest.param("SIGKILL", marks=pytest.mark.slow)])
 def test_a_stop_is_quick_leaves_no_process_and_the_command_goes_on(sent, tmp_path):
     """The terminal sends Ctrl-C to every process; a kill reaches the first one alone."""
     asked = [*RUN, "--seeds", "2", "--steps", "100", "--jobs", "2", "--vectorise", "off", "--out", tmp_path / "run"]

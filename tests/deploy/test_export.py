@@ -90,6 +90,7 @@ def onnx_agrees(model, batch, path, fixed):
     assert size == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_sequences_of_any_length_and_padding_go_through_onnx(built, batch, tmp_path):
     onnx_agrees(built("lf-dnn"), batch, tmp_path / "model.onnx", fixed=False)
 

@@ -17,7 +17,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("kind", [MultimodalClassifier, MultimodalRegressor])
+@pytest.mark.parametrize("kind", [MultimodalClassifier, pytest.param(MultimodalRegressor, marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore")
 def test_scikit_learns_checks_pass(kind):
     results = check_estimator(kind(max_iter=120), expected_failed_checks=EXPECTED, on_fail=None, on_skip=None)

@@ -18,6 +18,7 @@ def test_the_scenes_are_told_apart_and_the_spoilt_descriptor_is_distrusted(data_
     assert "view1: reliability" in out
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_actions_are_learnt_with_sensors_missing(data_folder):
     out = run("estimator_utd_mhad", "--data", str(data_folder), "--steps", "80")

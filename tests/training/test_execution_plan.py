@@ -129,7 +129,7 @@ def test_a_pass_with_a_checkpoint_is_resumed_with_the_seeds_it_had(tmp_path):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("moment", ["pass-0.pt", "seed-0/run.json"])
+@pytest.mark.parametrize("moment", [pytest.param("pass-0.pt", marks=pytest.mark.slow), "seed-0/run.json"])
 def test_a_killed_pass_goes_on_to_the_same_numbers(tmp_path, whole_pass, moment):
     out = tmp_path / "killed"
     command = [sys.executable, "-c", SCRIPT, str(out), "5"]

@@ -87,6 +87,7 @@ def test_shapes_are_the_published_ones(name):
     assert recipe.parameters()["recipe"] == name
 
 
+@pytest.mark.slow  # librosa is compiled when it is imported
 @pytest.mark.parametrize("name", ["ogm-ge", "mla", "logmel"])
 def test_they_are_those_of_librosa(name):
     recipe = SPECTROGRAMS[name]
