@@ -50,8 +50,8 @@ def main() -> None:
     pictures = pictures[order := torch.randperm(len(digits)).numpy()].astype("float32") / 16
     halves, digits = {"upper": pictures[:, :32], "lower": pictures[:, 32:]}, digits[order]
     train, test = ({name: x[rows] for name, x in halves.items()} for rows in (slice(1400), slice(1400, None)))
-    options = {"criterion": nn.CrossEntropyLoss, "optimizer": torch.optim.Adam, "lr": 6e-3, "batch_size": 64}
-    net = CalibratedNet(Digits, max_epochs=8, train_split=None, verbose=0, **options)
+    options = {"criterion": nn.CrossEntropyLoss, "optimizer": torch.optim.Adam, "lr": 1e-2, "batch_size": 64}
+    net = CalibratedNet(Digits, max_epochs=5, train_split=None, verbose=0, **options)
     net.fit(train, digits[:1400])
     print(f"accuracy {net.score(test, digits[1400:]):.3f}")
     for name, given in (("as it is", test["upper"]), ("of another digit", test["upper"][::-1].copy())):

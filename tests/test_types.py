@@ -1,6 +1,5 @@
 """What users' tools see of Concordant: type checkers (`typed_script.py`, which mypy checks in `make check`), `dir`."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +12,10 @@ from concordant.errors import MissingExtraError, needs_extra
 
 
 def test_pyright_finds_the_mistakes_of_a_script_and_no_others():
-    pyright = shutil.which("pyright") or pytest.skip("pyright is not installed: pip install 'pyright[nodejs]'")
+    pytest.importorskip("pyright", reason="pip install 'pyright[nodejs]'")
     script = Path(__file__).with_name("typed_script.py")
-    run = subprocess.run([pyright, "--pythonpath", sys.executable, script], capture_output=True, text=True)
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, script]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
