@@ -54,13 +54,15 @@ def test_lines_are_not_wrapped_in_a_pipe(capsys, monkeypatch):
 
 
 def test_a_pipe_gets_a_line_a_minute_and_no_progress_bar(capsys, monkeypatch):
-    clock = iter([0, 59, 61, 100, 125])
+    clock = iter([0, 59, 61, 100, 125, 190])
     monkeypatch.setattr("concordant.cli.terminal.time.monotonic", lambda: next(clock))
     with progress_bar("training") as progress:
         for done in range(3):
             progress(done, 10, "none 3\x1b[31m")
         progress(3, 0, "")
-    assert capsys.readouterr().err == "training: 1 of 10 after 1 min  none 3\\x1b[31m\ntraining: 3 after 2 min\n"
+        progress.within(0.5, "none 4: step 5 of 10")
+    lines = ["1 of 10 after 1 min  none 3\\x1b[31m", "3 after 2 min", "3 after 3 min  none 4: step 5 of 10"]
+    assert capsys.readouterr().err == "".join(f"training: {line}\n" for line in lines)
     assert capsys.readouterr() == ("", "")
 
 
@@ -84,9 +86,11 @@ def test_a_terminal_sees_how_far_it_is_with_names_as_they_are(monkeypatch):
     seen = terminal(monkeypatch)
     with progress_bar("preparing") as progress:
         progress(1, 0, "")
-        progress(3, 8, ODD)
+        progress(3, 8, "three")
+        progress.within(1.9, ODD)
     assert "preparing" in seen.getvalue()
     assert "3/8" in seen.getvalue()
+    assert "4/8" not in seen.getvalue()  # only finished ones count
     assert ODD in seen.getvalue()
 
 

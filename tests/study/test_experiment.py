@@ -25,8 +25,11 @@ CONFIG = make_config("digits", seeds=2, calibrators=("none", "context"), recipe=
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "out"
-    seen = []
-    results = study(CONFIG, out, jobs=1, vectorise="off", progress=lambda *state: seen.append(state))
+    seen, steps = [], []
+    shown = {"progress": lambda *state: seen.append(state), "within": lambda *state: steps.append(state)}
+    results = study(CONFIG, out, jobs=1, vectorise="off", **shown)
+    assert steps[0] == (1 / 30, "none, seed 0: step 1 of 30")
+    assert "context, seed 1: step 1 of 30" in [line for _, line in steps]
     return out, results, seen
 
 

@@ -102,7 +102,7 @@ def run_case(name, *, task=None, checkpoint=None, progress=None, fabric=None, **
 
 
 def stop_after(step):
-    """Return what stops a run at its first evaluation from a step on."""
+    """Return what stops a run after a step."""
 
     def progress(now, total):
         if now >= step:

@@ -54,7 +54,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(task, tmp_path, cali
     assert torch.load(path, weights_only=True)["step"] == 14
     steps = []
     again = train(*run, checkpoint=Checkpoint(path, ABOUT), progress=lambda step, total: steps.append(step))
-    assert steps == [18, 24]
+    assert steps == list(range(15, 25))
     assert again.history == whole.history
     assert again.best_step == whole.best_step
     expected = whole.model.state_dict()
@@ -74,29 +74,8 @@ def test_a_run_that_had_stopped_early_trains_no_further(task, tmp_path, monkeypa
 
 
 def test_a_killed_command_goes_on_in_the_middle_of_a_run(tmp_path):
-    words = [
-        "run",
-        "digits",
-        "--calibrators",
-        "none",
-        "--seeds",
-        "1",
-        "--steps",
-        "400",
-        "--modalities",
-        "left",
-        "--no-alone",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "concordant",
-        *words,
-        "--checkpoint-every",
-        "40",
-        "--out",
-        str(tmp_path / "killed"),
-    ]
+    words = "run digits --calibrators none --seeds 1 --steps 400 --modalities left --no-alone --checkpoint-every 40"
+    command = [sys.executable, "-m", "concordant", *words.split(), "--out", str(tmp_path / "killed")]
     folder = tmp_path / "killed" / "runs" / "none" / "seed-0"
     environment = {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as started:

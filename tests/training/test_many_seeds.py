@@ -162,8 +162,11 @@ def test_the_global_stream_is_left_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train_together([make_task(0)] * 2, make_small("lf-dnn", steps=1), Variant("context", True), [0, 1])
+    steps, config = [], make_small("lf-dnn", steps=1)
+    how = {"progress": lambda *found: steps.append(found)}
+    train_together([make_task(0)] * 2, config, Variant("context", True), [0, 1], **how)
     assert torch.equal(torch.rand(3), expected)
+    assert steps == [(1, 1)]
 
 
 def test_a_seed_that_diverges_is_left_out_and_harms_no_other():

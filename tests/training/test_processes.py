@@ -16,7 +16,7 @@ from concordant.study.experiment import study
 from concordant.training.checkpoint import Checkpoint
 from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices
-from concordant.training.processes import Job, check_distributed, default_jobs, run_all, run_distributed
+from concordant.training.processes import Job, check_distributed, default_jobs, reporter, run_all, run_distributed
 
 pytestmark = pytest.mark.process
 
@@ -197,10 +197,11 @@ def test_a_study_on_two_devices_is_the_study_on_one(tmp_path):
         "digits", calibrators=("context",), seeds=1, recipe={"steps": 8, "width": 8, "dropout": 0.0, "batch": 33}
     )
     one = study(config, tmp_path / "one", jobs=1, baselines=False)["runs"][0]
-    lines = []
+    lines, steps = [], []
     devices = Devices(devices=2, accelerator="cpu")
     where = {"devices": devices, "checkpoint_every": 3, "baselines": False}
-    two = study(config, tmp_path / "two", progress=lambda *line: lines.append(line), **where)["runs"][0]
+    where |= {"progress": lambda *line: lines.append(line), "within": lambda *line: steps.append(line)}
+    two = study(config, tmp_path / "two", **where)["runs"][0]
     assert two["clean"]["accuracy"] == pytest.approx(one["clean"]["accuracy"], abs=0.01)
     assert two["devices"] == {
         "devices": 2,
@@ -217,6 +218,7 @@ def test_a_study_on_two_devices_is_the_study_on_one(tmp_path):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
     assert not (folder / "checkpoint.pt").exists()
     assert lines == [(0, 1, ""), (1, 1, "context, seed 0")]
+    assert steps[0] == (1 / 8, "context, seed 0: step 1 of 8")
     assert "of it waiting for data" in (tmp_path / "two" / "log.txt").read_text()
 
 
@@ -250,6 +252,7 @@ def jobs(count):
 
 
 def report(job):
+    reporter(job.folder, job.name)(3, 4000)
     if job.seed == 1:
         raise ConcordantError("no luck")
     return {"seed": job.seed, "threads": torch.get_num_threads()}
@@ -262,8 +265,14 @@ def die(job):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_failed_job_leaves_the_others_alone(processes):
     threads = torch.get_num_threads()
-    done = {}
-    failures = run_all(jobs(3), report, processes=processes, done=lambda job, entry: done.update({job.seed: entry}))
+    done, reached = {}, []
+
+    def enter(job, entry):
+        assert f"none, seed {job.seed}: step 3 of 4,000" in [one.line for one in reached]  # before its run is done
+        done[job.seed] = entry
+
+    failures = run_all(jobs(3), report, processes=processes, done=enter, reached=reached.append)
+    assert sorted(one.name for one in reached) == ["none, seed 0", "none, seed 1", "none, seed 2"]
     assert [(job.seed, text) for job, text in failures] == [(1, "none, seed 1: no luck")]
     assert done == {0: {"seed": 0, "threads": 1}, 2: {"seed": 2, "threads": 1}}
     assert torch.get_num_threads() == threads

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -254,16 +254,16 @@ def run_command(
             raise UsageError("--dynamics records one fusion; name one with --fusion, or leave --dynamics out")
         configs = make_grid(benchmark, names_of(fusion), **options)
         folder = out if out is not None else Path("runs") / f"{title}-grid{_suffix(method)}"
-        with training_bar() as progress:
-            results = run_grid(configs, folder, alone=alone, progress=progress, **how)
+        with training_bar() as shown:
+            results = run_grid(configs, folder, alone=alone, **shown, **how)
         if not results:  # a process other than the first
             return
         _print_grid(console, results, folder, time.perf_counter() - start)
     else:
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
-        with training_bar() as progress:
-            results = study(config, folder, progress=progress, dynamics=every, baselines=alone, **how)
+        with training_bar() as shown:
+            results = study(config, folder, dynamics=every, baselines=alone, **shown, **how)
         if not results:
             return
         _print_results(console, results, folder, time.perf_counter() - start)
@@ -317,9 +317,17 @@ def devices_of(count: int, strategy: str, precision: str, accumulate: int, accel
     )
 
 
-def training_bar() -> AbstractContextManager[Any]:
-    """Return the progress bar of training; without output in a process of torchrun or srun other than the first."""
+@contextmanager
+def training_bar() -> Iterator[dict[str, Any]]:
+    """Show the progress of training; return the options of `study` for it.
+
+    There are none in a process of torchrun or srun other than the first, which shows nothing.
+    """
     from concordant.training.devices import launched
 
     there = launched()
-    return nullcontext() if there is not None and there.rank > 0 else progress_bar("training")
+    if there is not None and there.rank > 0:
+        yield {}
+        return
+    with progress_bar("training") as progress:
+        yield {"progress": progress, "within": progress.within}

@@ -17,7 +17,26 @@ from concordant.errors import UsageError, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-Progress = Callable[[int, int, str], None]
+
+class Progress:
+    """How far a command is; called with the finished parts, all parts (0 = unknown) and a line about the last one.
+
+    Args:
+        show: called with the finished parts, these and the finished shares of others, all parts, and a line.
+    """
+
+    def __init__(self, show: Callable[[int, float, int, str], None]) -> None:
+        self._show, self._done, self._total = show, 0, 0
+
+    def __call__(self, done: int, total: int, line: str) -> None:
+        """Show how many parts are finished."""
+        self._done, self._total = done, total
+        self._show(done, done, total, line)
+
+    def within(self, share: float, line: str) -> None:
+        """Show how much of the unfinished parts is done, in parts, with a line about them."""
+        self._show(self._done, self._done + share, self._total, line)
+
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `concordant run` wrote.")]
 DataOption = Annotated[
@@ -79,7 +98,8 @@ def make_console(json_to: str | None = None) -> Console:
 def progress_bar(what: str) -> Iterator[Progress]:
     """Show a progress bar on standard error; where that is no terminal, write a line to it every minute."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -88,24 +108,26 @@ def progress_bar(what: str) -> Iterator[Progress]:
     columns = (
         TextColumn(what),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),  # names of clips and files, not interpreted
     )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
+    # Standard output may be a file, which gets its lines then.
+    with Bar(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=None, count="")
 
-        def update(done: int, total: int, line: str) -> None:
-            bar.update(task, completed=done, total=total or None, description=printable(line))
+        def show(done: int, reached: float, total: int, line: str) -> None:
+            count = f"{done}/{total or '?'}"
+            bar.update(task, completed=reached, total=total or None, count=count, description=printable(line))
 
-        yield update
+        yield Progress(show)
 
 
 def lines(what: str, seconds: float = 60) -> Progress:
     """Return a progress that writes a line to standard error where the last is older than some seconds."""
     start = last = time.monotonic()
 
-    def update(done: int, total: int, line: str) -> None:
+    def show(done: int, _: float, total: int, line: str) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= seconds:
@@ -116,7 +138,7 @@ def lines(what: str, seconds: float = 60) -> Progress:
             )
             sys.stderr.flush()
 
-    return update
+    return Progress(show)
 
 
 def put_json(to: str | None, value: Any) -> None:  # noqa: ANN401

@@ -25,7 +25,7 @@ from concordant.files import read_json, write_json
 from concordant.robustness.answers import read_tables, write_table
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, command_words
-from concordant.training.processes import Job
+from concordant.training.processes import Job, reporter
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import RunFolder
 from concordant.training.train import Trained, train
@@ -62,7 +62,8 @@ def train_observed(task: Task, job: Job) -> Trained:
     _ = logger.experiment  # opened before the clock starts
     recorder = Recorder(every=every, kind=task.kind, seed=job.seed, log=fabric.log_dict)
     try:
-        trained = train(task, job.config, job.variant, job.seed, fabric=fabric, devices=job.devices, observer=recorder)
+        how: dict[str, Any] = {"fabric": fabric, "devices": job.devices, "progress": reporter(job.folder, job.name)}
+        trained = train(task, job.config, job.variant, job.seed, observer=recorder, **how)
         during = recorder.seconds
         start = time.perf_counter()
         final = recorder.finish(trained.model, open_tensors(task.valid).to(fabric.device))

@@ -45,9 +45,11 @@ from concordant.training.model import check_encoders, check_labels
 from concordant.training.processes import (
     DistributedRunner,
     Job,
+    Position,
     Progress,
     check_distributed,
     default_jobs,
+    reporter,
     run_all,
     run_distributed,
 )
@@ -67,6 +69,8 @@ class Execution:
         data: the data folder; None = the one that CONCORDANT_DATA names, or the user's.
         jobs: number of concurrent runs; None = one per core.
         progress: called with the finished runs, all runs, and a line about the last one.
+        within: called a few times a second with the finished share of the runs in training, in runs, and a line that
+            has their steps.
         dynamics: record training dynamics every so many steps, into analyses/dynamics.json; None = do not.
         devices: where every run is trained; several devices take one run after another.
         checkpoint_every: steps from one checkpoint of a training to the next, from which an interrupted command
@@ -79,6 +83,7 @@ class Execution:
     data: Path | str | None = None
     jobs: int | None = None
     progress: Progress | None = None
+    within: Callable[[float, str], None] | None = None
     dynamics: int | None = None
     devices: Devices | None = None
     checkpoint_every: int | None = None
@@ -255,14 +260,15 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
             units += planned
             single += todo
             late += [job for job in one.late if not one.folder.finished(job.variant, job.seed)]
-        ledger = _Ledger(pool, how.progress, remaining=len(single) + len(late))
+        ledger = _Ledger(pool, how, remaining=len(single) + len(late))
+        reached = ledger.reach if how.within is not None else None
         failures: Sequence[tuple[Unit, str]]
         if runner is not None:
-            failures = runner.lead(single, run_one, done=ledger.enter)
+            failures = runner.lead(single, run_one, done=ledger.enter, reached=reached)
         elif how.device.size > 1:
-            failures = run_distributed(single, run_one, how.device, done=ledger.enter)
+            failures = run_distributed(single, run_one, how.device, done=ledger.enter, reached=reached)
         else:
-            failures = run_all([*units, *late], run_unit, processes=processes, done=ledger.enter_unit)
+            failures = run_all([*units, *late], run_unit, processes=processes, done=ledger.enter_unit, reached=reached)
             late = []
         failures = [*failures, *run_all(late, run_unit, processes=processes, done=ledger.enter_unit)]
         ledger.close(failures)
@@ -272,19 +278,29 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
 class _Ledger:
     """Count the finished runs of a pool, log them, and keep the failures."""
 
-    def __init__(self, pool: Sequence[_Experiment], progress: Progress | None, *, remaining: int) -> None:
+    def __init__(self, pool: Sequence[_Experiment], how: Execution, *, remaining: int) -> None:
         self.of = {job.folder: one for one in pool for job in (*one.jobs, *one.late)}
-        self.progress = progress
+        self.progress, self.within = how.progress, how.within
+        self.training: dict[Path, Position] = {}
         self.total = len(self.of)
         self.count = self.total - remaining
         self.failed: list[tuple[Job, str]] = []
-        if progress is not None:
-            progress(self.count, self.total, "")
+        if self.progress is not None:
+            self.progress(self.count, self.total, "")
+
+    def reach(self, position: Position) -> None:
+        """Enter how far a run, or a pass of several, has come."""
+        self.training[position.folder] = position
+        if self.within is not None:
+            share = sum(one.runs * one.step / one.steps for one in self.training.values())
+            lines = (f"{self.of[one.folder].prefix}{one.line}" for one in self.training.values())
+            self.within(share, "; ".join(lines))
 
     def enter(self, job: Job, entry: dict[str, Any]) -> None:
         """Enter a finished run."""
         one = self.of[job.folder]
         self.count += 1
+        self.training.pop(job.folder, None)
         waiting = f"{entry['loading_share']:.0%} of it waiting for data"
         one.folder.note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
         if self.progress is not None:
@@ -297,6 +313,7 @@ class _Ledger:
             self.of[jobs[0].folder].folder.note(f"{unit.name}: {line}")
         for job in jobs:
             if job.seed in found["failures"]:
+                self.training.pop(job.folder, None)
                 self.failed.append((job, f"{job.name}: {found['failures'][job.seed]}"))
             else:
                 self.enter(job, found["entries"][job.seed])
@@ -362,6 +379,7 @@ def run_pass(unit: Pass) -> dict[str, Any]:
                     seeds,
                     device=first.devices.kind,
                     checkpoint=checkpoint,
+                    progress=reporter(jobs[wanted[0]].folder, unit.name, len(wanted)),
                 )
             except DataError:
                 raise
@@ -399,7 +417,8 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
         trained = train_observed(task, job)
     else:
         how: dict[str, Any] = {"fabric": fabric, "devices": job.devices, "checkpoint": checkpoint}
-        trained = train(task, job.config, job.variant, job.seed, **how)
+        progress = reporter(job.folder, job.name)
+        trained = train(task, job.config, job.variant, job.seed, progress=progress, **how)
     if fabric is not None and not fabric.is_global_zero:
         return {}
     done = finish(job, task, trained)

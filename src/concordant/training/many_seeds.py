@@ -95,6 +95,7 @@ def train_together(
     *,
     device: torch.device | str = "cpu",
     checkpoint: Checkpoint | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[int, Trained]:
     """Train several seeds of a variant in one pass.
 
@@ -105,6 +106,7 @@ def train_together(
         seeds: one per task.
         device: "cpu" or "cuda"; the models stay there.
         checkpoint: file and frequency of checkpoints, from which an interrupted pass resumes exactly; None = none.
+        progress: called with the step and the number of steps after every step.
 
     Returns:
         seed -> its trained run; `seconds` is an equal share of the pass. A seed whose training diverged is left out:
@@ -141,6 +143,8 @@ def train_together(
             if not stack.runs:
                 break
             stack.step()
+            if progress is not None:
+                progress(step, recipe.steps)
             if step in marks:
                 for row, mean in enumerate((stack.total / stack.count).tolist()):
                     stack.write(row)

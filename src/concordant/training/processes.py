@@ -12,14 +12,15 @@ import atexit
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 
@@ -30,8 +31,11 @@ from concordant.training.provenance import cores
 from concordant.workers import Workers, end_with_parent, interrupts_held
 
 if TYPE_CHECKING:
+    from multiprocessing.queues import SimpleQueue
+
     from lightning_fabric import Fabric
 
+_LOOK = 0.5  # seconds between two positions of a training
 _POLL = 0.2  # seconds between two looks at the processes
 _LAST = 10.0  # seconds within which the results of finished processes must arrive
 
@@ -85,6 +89,60 @@ Failures = list[tuple[Job, str]]
 Progress = Callable[[int, int, str], None]
 
 
+class Position(NamedTuple):
+    """How far the training of a run, or of several in one pass, has come.
+
+    Args:
+        folder: of the run, or of the first run of a pass.
+        name: beginning of a line about it.
+        runs: number of runs.
+        step: steps done.
+        steps: all steps.
+    """
+
+    folder: Path
+    name: str
+    runs: int
+    step: int
+    steps: int
+
+    @property
+    def line(self) -> str:
+        """The name and the step."""
+        return f"{self.name}: step {self.step:,} of {self.steps:,}"
+
+
+Reached = Callable[[Position], object]
+_reached: Reached | None = None  # takes the positions of trainings in this process
+
+
+def reporter(folder: Path, name: str, runs: int = 1) -> Callable[[int, int], None]:
+    """Return the `progress` of a training, which passes its position on at most twice a second.
+
+    The position goes to `reached` of the functions below, also from a worker process.
+    """
+    due = 0.0
+
+    def progress(step: int, steps: int) -> None:
+        nonlocal due
+        if _reached is not None and (now := time.monotonic()) >= due:
+            due = now + _LOOK
+            _reached(Position(folder, name, runs, step, steps))
+
+    return progress
+
+
+@contextmanager
+def _reaching(reached: Reached | None) -> Iterator[None]:
+    """Send the positions of trainings in this process to a function."""
+    global _reached
+    before, _reached = _reached, reached
+    try:
+        yield
+    finally:
+        _reached = before
+
+
 def default_jobs() -> int:
     """Return how many runs go at once: the cores of this process, or 1 where an accelerator is shared."""
     return 1 if torch.accelerator.is_available() else cores()
@@ -96,6 +154,7 @@ def run_all(
     *,
     processes: int | None,
     done: Callable[[Unit, dict[str, Any]], None],
+    reached: Reached | None = None,
 ) -> list[tuple[Unit, str]]:
     """Do independent jobs in a pool; return the failed ones, each with a sentence.
 
@@ -106,6 +165,7 @@ def run_all(
         work: a function at the top level of a module, which writes the run and returns its entry.
         processes: how many at once, 1 or more; 1 = in this process, None = `default_jobs`.
         done: called in this process with each finished job and what `work` returned.
+        reached: called in this process with the positions of trainings; None = they are not sent.
 
     Raises:
         ConcordantError: a worker process died.
@@ -117,11 +177,14 @@ def run_all(
         if count <= 1:
             stack.callback(torch.set_num_threads, threads)
             torch.set_num_threads(1)
+            stack.enter_context(_reaching(reached))
             finished = ((job, partial(work, job)) for job in jobs)
         else:
-            pool = stack.enter_context(Workers(count, start_worker))
+            sent: SimpleQueue[Position] = multiprocessing.get_context("spawn").SimpleQueue()
+            start = start_worker if reached is None else partial(start_worker, sent.put)
+            pool = stack.enter_context(Workers(count, start))
             futures = {pool.submit(work, job): job for job in jobs}
-            finished = ((futures[future], future.result) for future in as_completed(futures))
+            finished = ((futures[future], future.result) for future in _as_completed(futures, sent, reached))
         for job, result in finished:
             try:
                 done(job, result())
@@ -135,9 +198,23 @@ def run_all(
     return failures
 
 
-def start_worker() -> None:
-    """Compute with one thread."""
+def start_worker(reached: Reached | None = None) -> None:
+    """Compute with one thread, and send the positions of trainings to a function."""
+    global _reached
     torch.set_num_threads(1)
+    _reached = reached
+
+
+def _as_completed(
+    futures: Iterable[Future[Any]], sent: SimpleQueue[Position], reached: Reached | None
+) -> Iterator[Future[Any]]:
+    """Yield the futures as they end; pass on what their processes send meanwhile."""
+    left = set(futures)
+    while left:
+        ended, left = wait(left, None if reached is None else _LOOK, FIRST_COMPLETED)
+        while reached is not None and not sent.empty():
+            reached(sent.get())
+        yield from ended
 
 
 class DistributedRunner:
@@ -168,18 +245,20 @@ class DistributedRunner:
             if not self._sent:
                 self._send([])
 
-    def lead(self, jobs: Sequence[Job], work: Work, *, done: Done) -> Failures:
+    def lead(self, jobs: Sequence[Job], work: Work, *, done: Done, reached: Reached | None = None) -> Failures:
         """Do jobs together with the other processes; return the failed ones, each with a sentence.
 
         Args:
             jobs: in this order; some of those that the other processes know.
             work: trains a job.
             done: called with each finished job and what `work` returned.
+            reached: called with the positions of trainings; None = they are not sent.
         """
         self._send([str(job.folder) for job in jobs])
         failures: Failures = []
-        for job in jobs:
-            _record(job, _attempt(job, work, self.fabric), failures, done)
+        with _reaching(reached):
+            for job in jobs:
+                _record(job, _attempt(job, work, self.fabric), failures, done)
         return failures
 
     def follow(self, known: Sequence[Job], work: Work) -> None:
@@ -193,7 +272,9 @@ class DistributedRunner:
         self.fabric.broadcast(folders)
 
 
-def run_distributed(jobs: Sequence[Job], work: Work, devices: Devices, *, done: Done) -> Failures:
+def run_distributed(
+    jobs: Sequence[Job], work: Work, devices: Devices, *, done: Done, reached: Reached | None = None
+) -> Failures:
     """Start one process per device and do jobs in all of them; return the failed ones, each with a sentence.
 
     Args:
@@ -201,6 +282,7 @@ def run_distributed(jobs: Sequence[Job], work: Work, devices: Devices, *, done: 
         work: a function at the top level of a module.
         devices: more than one.
         done: called in this process with each finished job and what `work` returned in the first one.
+        reached: called in this process with the positions of trainings; None = they are dropped.
 
     Raises:
         ConcordantError: a process died.
@@ -234,6 +316,10 @@ def run_distributed(jobs: Sequence[Job], work: Work, devices: Devices, *, done: 
                     ) from None
                 ended = _all_ended(started)
                 continue
+            if isinstance(entry, Position):
+                if reached is not None:
+                    reached(entry)
+                continue
             left -= 1
             _record(jobs[index], entry, failures, done)
         return failures
@@ -265,9 +351,11 @@ def _work_as_rank(
         TORCHELASTIC_RUN_ID="concordant",
     )
     fabric = devices.fabric()
+    first = fabric.is_global_zero
     for index, job in enumerate(jobs):
-        entry = _attempt(job, work, fabric)
-        if fabric.is_global_zero:
+        with _reaching((lambda position: results.put((None, position))) if first else None):
+            entry = _attempt(job, work, fabric)
+        if first:
             results.put((index, entry))
     fabric.barrier()
     _disconnect()

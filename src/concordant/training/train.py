@@ -25,7 +25,7 @@ from concordant.training.batches import AnyTensors, Clock, Tensors, endless_rows
 from concordant.training.checkpoint import Checkpoint, RunState
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
-from concordant.training.loop import Callback, Report, TrainingState, fit, one_cycle
+from concordant.training.loop import Callback, TrainingState, fit, one_cycle
 from concordant.training.methods import METHODS, TrainingMethod
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.selection import CheckpointSelector
@@ -76,6 +76,16 @@ class _Balancing(Callback):
         self._method.observe(self._train, self._valid)
 
 
+class _Reached(Callback):
+    """Pass on every step."""
+
+    def __init__(self, progress: Callable[[int, int], None], steps: int) -> None:
+        self._progress, self._steps = progress, steps
+
+    def after_step(self, step: int) -> None:
+        self._progress(step, self._steps)
+
+
 def train(
     task: Task,
     config: Config,
@@ -98,7 +108,7 @@ def train(
         fabric: where to train; None = as `devices` says.
         devices: how batches are shared by the processes of `fabric`; None = one device, chosen by Fabric.
         checkpoint: file and frequency of checkpoints, from which an interrupted run is resumed; None = none.
-        progress: called with the step and the number of steps at every evaluation.
+        progress: called with the step and the number of steps after every step.
         observer: records the training without changing it; None = none.
 
     Raises:
@@ -173,7 +183,7 @@ def train(
 
         callbacks.insert(0, _Balancing(method, recipe.steps))
         if progress is not None:
-            callbacks.append(Report(lambda entry: progress(int(entry["step"]), recipe.steps)))
+            callbacks.append(_Reached(progress, recipe.steps))
         callbacks.append(run)
         for callback in callbacks:
             callback.start(model, data, valid)

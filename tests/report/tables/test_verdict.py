@@ -69,6 +69,26 @@ def test_the_interval_of_detection_is_that_of_the_mean_over_seeds():
     assert len(verdict(results_of([entry("none", "clean", 0.0, 0.1)], ((None,), (None,))))) == 1
 
 
+@pytest.mark.parametrize(
+    ("single", "late", "sign", "word"),
+    [
+        ((0.01, 0.02), (0.01, 0.03), 1, "above"),
+        ((0.01, 0.02), (-0.01, 0.03), 0, "no difference shown"),
+        ((0.01, 0.02), (-0.03, -0.01), -1, "below late fusion"),
+        ((-0.02, -0.01), (-0.03, -0.01), -1, "below best single and late fusion"),
+    ],
+)
+def test_fusion_that_is_below_a_baseline_is_not_hidden(single, late, sign, word):
+    names = ("best single", "late fusion")
+    entries = [entry("none", "clean", 0.01, 0.03), entry("gmu", "clean", 0.01, 0.03)]
+    entries += [entry(name, "clean", *ends) for name, ends in zip(names, (single, late), strict=True)]
+    results = results_of(entries) | {"baselines": [{"label": name, "seed": 0} for name in names]}
+    last = verdict(results)[-1]
+    assert (last.title, last.sign, last.word) == ("Does fusion pay on clean data?", sign, word)
+    assert [one.against for one in last.findings] == list(names)
+    assert verdict(results)[0].sign == 1
+
+
 def test_a_grid_is_judged_over_all_its_rows(example_grid):
     found = verdict(example_grid.grid)
     assert [one.title for one in found] == [

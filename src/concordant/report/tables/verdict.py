@@ -5,23 +5,24 @@ A word follows from its interval alone, which lies above the number without an e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from concordant.report.format import Document, by_label, labels_of, mean, shown
+from concordant.report.format import Document, by_label, labels_of, listed, mean, shown
 from concordant.report.record import Cell, Table
 from concordant.statistics.comparisons import TWINS, central
 
 # The uncalibrated model, first as it is trained with the perturbations that the others see.
 UNCALIBRATED = TWINS[::-1]
 WORDS = {1: "helps", 0: "no difference shown", -1: "hurts"}
+BESIDE = {1: "above", 0: "no difference shown", -1: "below"}
 NOTE = (
     "Points of accuracy above the uncalibrated model, trained with the perturbations that the others see (none, "
-    "perturbed) or without (none, clean). A word follows from its 95 % interval, over seeds and test instances (for "
-    "AUROC, over seeds)."
+    "perturbed) or without (none, clean), and above the best single modality and late fusion. A word follows from its "
+    "95 % interval, over seeds and test instances (for AUROC, over seeds)."
 )
 
 
@@ -98,15 +99,22 @@ def verdict(results: Document) -> list[Question]:
     finding = _detection(results)
     if finding is not None:
         found.append(Question(f"Does {ours} find the bad modality?", [finding], finding.sign, finding.word))
+    baselines = dict.fromkeys(str(line["label"]) for line in results.get("baselines", []))
+    findings = [_difference("clean", entries[one, "clean"], BESIDE) for one in baselines if (one, "clean") in entries]
+    if findings:
+        below = [one.against for one in findings if one.sign < 0]
+        sign = -1 if below else int(all(one.sign > 0 for one in findings))
+        word = f"below {listed(below)}" if below else BESIDE[sign]
+        found.append(Question("Does fusion pay on clean data?", findings, sign, word))
     return found
 
 
-def _difference(about: str, entry: Document) -> Finding:
+def _difference(about: str, entry: Document, words: Mapping[int, str] = WORDS) -> Finding:
     low, high = entry["ci95"]
     sign = (low > 0) - (high < 0)
     interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
     return Finding(
-        about, shown(entry["to"]), f"{100 * entry['difference']:+.1f}", "points", interval, sign, WORDS[sign]
+        about, shown(entry["to"]), f"{100 * entry['difference']:+.1f}", "points", interval, sign, words[sign]
     )
 
 
