@@ -28,7 +28,7 @@ def summary(x: Tensor, valid: Tensor, spread: bool) -> Tensor:  # (1)
 def energy(s: Tensor, spread: bool) -> Tensor:  # (2)
     """Log root-mean-square of a summary, of each half where it has a deviation: (B, S) -> (B, E)."""
     halves = s.chunk(2, 1) if spread else [s]
-    return torch.stack([0.5 * (half.square().mean(1) + FLOOR).log() for half in halves], 1)
+    return torch.stack([0.5 * (half.square().mean(1) + 1e-12).log() for half in halves], 1)
 
 
 class Standardise(nn.Module):  # (2)

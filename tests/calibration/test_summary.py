@@ -67,15 +67,15 @@ def test_summary_sums_in_single_precision_or_better(dtype, expected):
 
 def test_energy_is_the_logarithm_of_the_root_mean_square():
     x = torch.randn(3, 8)
-    whole = np.log(np.sqrt((x.numpy() ** 2).mean(1) + 1e-4))
+    whole = np.log(np.sqrt((x.numpy() ** 2).mean(1) + 1e-12))
     np.testing.assert_allclose(energy(x, spread=False)[:, 0], whole, rtol=1e-5, atol=1e-6)
-    halves = [np.log(np.sqrt((half**2).mean(1) + 1e-4)) for half in (x.numpy()[:, :4], x.numpy()[:, 4:])]
+    halves = [np.log(np.sqrt((half**2).mean(1) + 1e-12)) for half in (x.numpy()[:, :4], x.numpy()[:, 4:])]
     np.testing.assert_allclose(energy(x, spread=True), np.stack(halves, 1), rtol=1e-5, atol=1e-6)
 
 
 def test_energy_of_an_emptied_modality_is_low_and_finite():
     empty = energy(torch.zeros(1, 5), spread=False).item()
-    assert empty == pytest.approx(0.5 * np.log(1e-4))
+    assert empty == pytest.approx(0.5 * np.log(1e-12))
     assert empty < energy(0.1 * torch.ones(1, 5), spread=False).item() - 1
 
 
@@ -173,3 +173,11 @@ def test_many_standardisers_learn_under_vmap_what_each_learns_alone():
         torch.testing.assert_close(found[run], standardiser(values[run]))
         for name, value in standardiser.named_buffers():
             torch.testing.assert_close(buffers[name][run], value)
+
+
+def test_an_emptied_modality_is_below_features_whose_energy_varies_widely():
+    draws = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 1, 8, generator=draws) * 0.02 * torch.exp(2 * torch.randn(400, 1, 1, generator=draws))
+    usual = energy(summarise(x, spread=False), spread=False)
+    emptied = energy(summarise(1e-3 * x, spread=False), spread=False)  # as training empties
+    assert ((usual - emptied) > 3 * usual.std()).float().mean() > 0.95

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 
 from concordant.calibration.ops import LARGEST, SMALLEST_VARIANCE, bounded, pool
 
-FLOOR = 1e-4  # added to variances and mean squares before roots and logarithms
+FLOOR = 1e-4  # added to variances before roots
+# Added to mean squares before logarithms: far below the square of any feature in use. With 1e-4, features whose energy
+# varies widely reach the floor while they are intact, and an emptied modality cannot be told from them.
+SMALLEST_ENERGY = 1e-12
 CLIP = 5.0  # standardised summaries and energies are cut here
 SMALLEST_STEP = 0.05  # of the running statistics, which are a plain average of the first 20 batches
 
@@ -49,7 +52,7 @@ def energy(summary: Tensor, *, spread: bool) -> Tensor:
     count = 2 if spread else 1
     halves = summary.view(summary.shape[0], count, summary.shape[1] // count)  # (B, E, D)
     # The division follows the sum: the gradient of a mean would be divided at its full size.
-    return 0.5 * (halves.square().sum(2) / halves.shape[2] + FLOOR).log()
+    return 0.5 * (halves.square().sum(2) / halves.shape[2] + SMALLEST_ENERGY).log()
 
 
 class RunningStandardiser(nn.Module):
