@@ -22,8 +22,7 @@ from concordant.modalities import ModalityBatch, from_positions
 
 KINDS = ("noise", "swap", "zero", "dimensions")
 # What "zero" leaves of a feature: an exact zero is 0/0 in a model that divides a feature by its norm, and ruins all
-# weights in one step. The mean square of what is left of a usual feature (1e-6) is far below the floor of energies
-# (1e-4), so a calibrator cannot tell it from an exact zero.
+# weights in one step. The energy of an exact zero is lower still, so a calibrator that knows the one sees the other.
 LEFT = 1e-3
 Range = tuple[float, float]
 
