@@ -204,7 +204,8 @@ def test_order_in_the_call_does_not_matter(kind):
 @every
 def test_other_instances_do_not_matter(kind):
     features, masks = three()
-    module = build(kind)
+    features = {name: x.double() for name, x in features.items()}  # products of one row and of six differ by rounding
+    module = build(kind).double()
     whole = module(features, masks)
     for row in range(6):
         alone = module({n: x[[row]] for n, x in features.items()}, {n: x[[row]] for n, x in masks.items()})
@@ -457,7 +458,7 @@ def test_running_statistics_learn_from_untouched_present_rows_only(kind):
         summary = torch.stack(expected)
         same(module.standardise[name].mean, summary.mean(0))
         same(module.standardise[name].variance, summary.var(0, correction=0), rtol=1e-4, atol=1e-6)
-        energies = [0.5 * (half.square().mean(1) + 1e-4).log() for half in summary.chunk(2, 1)]
+        energies = [0.5 * (half.square().mean(1) + 1e-12).log() for half in summary.chunk(2, 1)]
         same(module.standardise_energy[name].mean, torch.stack(energies, 1).mean(0))
         assert module.standardise[name].updates.item() == 1
 

@@ -55,7 +55,7 @@ def by_hand(module, features):
             prediction[name] = softmax(affine(name, standardised("standardise", name, x), "unimodal"))
         raw = affine(f"{name}.compare", standardised("standardise", name, x))
         z[name] = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5)
-        level = np.array([0.5 * np.log((x**2).mean() + 1e-4)])
+        level = np.array([0.5 * np.log((x**2).mean() + 1e-12)])
         energy[name] = standardised("standardise_energy", name, level)
     unit = {name: value / np.linalg.norm(value) for name, value in z.items()}
     k = module.comparison_size

@@ -57,3 +57,14 @@ def test_the_crossmodal_example_distrusts_a_noisy_text():
     assert "untrained, the output is the model's own: True" in out
     clean, spoilt = re.findall(r"of text (\S+),", out)
     assert float(spoilt) < float(clean) - 0.2
+
+
+@pytest.mark.data
+def test_the_transcripts_example_goes_from_raw_text_to_the_modality_that_is_noise(data_folder):
+    pytest.importorskip("wordllama", reason="wordllama is not installed: pip install wordllama")
+    out = run("attach_transcripts", "--data", str(data_folder), "--folds", "1")
+    table = {name: (float(one), float(two)) for name, one, two in re.findall(r"(.+): (0\.\d+), (0\.\d+)", out)}
+    assert table["clean"][1] >= table["clean"][0] - 0.08  # the bound on harm
+    assert table["noise as voice"][1] > table["noise as voice"][0]
+    text, audio, video = re.search(r"text (\S+), audio (\S+), video (\S+)", out).groups()
+    assert float(audio) < min(float(text), float(video))
