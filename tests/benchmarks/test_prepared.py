@@ -9,8 +9,16 @@ pytest.importorskip("datasets")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from concordant.benchmarks.catalogue import BENCHMARKS, DATASETS
-from concordant.benchmarks.prepared import OWN, PROTOCOLS, find_store, split, stored_benchmark
+from concordant.benchmarks.catalogue import BENCHMARKS, DATASETS, stored_as
+from concordant.benchmarks.prepared import (
+    OWN,
+    PROTOCOLS,
+    find_store,
+    recipe_for,
+    split,
+    stored_benchmark,
+    training_rows,
+)
 from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.store import Instance, Store
 from concordant.data.stored import everything
@@ -179,3 +187,21 @@ def test_where_there_is_no_dataset_it_is_said_how_one_is_made(tmp_path):
         DataError, match=r"^no prepared dataset is in .*`concordant data from-csv` \(docs/own-data.md\)"
     ):
         find_store(OWN, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("splits", "protocol"),
+    [(None, "folds"), (["train"] * 80 + ["test"] * 20, "given"), ([f"fold {n % 4}" for n in range(100)], "given")],
+)
+def test_the_training_rows_are_known_before_the_data_are_split(tmp_path, splits, protocol):
+    data = whole(tmp_path / "own", [n % 2 for n in range(100)], splits=splits)
+    assert training_rows(data.store, protocol) == pytest.approx(len(split(data, 0, protocol).train), abs=1)
+    assert stored_as(data.store.folder).recipe == recipe_for(training_rows(data.store, protocol), 1)
+
+
+def test_features_that_outnumber_the_rows_get_strong_dropout_and_few_steps():
+    assert recipe_for(90, 91) == {"steps": 200, "dropout": 0.5}
+    assert recipe_for(400, 401) == {"steps": 420, "dropout": 0.5}
+    assert recipe_for(400, 400) == {"steps": 700, "dropout": 0.1}
+    assert recipe_for(1600, 400) == {"steps": 840, "dropout": 0.1}
+    assert recipe_for(10**6, 10**7) == {"steps": 3000, "dropout": 0.5}

@@ -16,7 +16,6 @@ from concordant.estimator.parameters import (
     hold_out,
     sample_weights,
     seed_of,
-    steps_for,
 )
 from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
@@ -25,13 +24,6 @@ from concordant.rivals import CALIBRATORS
 def test_editors_complete_the_names_of_all_fusions_and_calibrators():
     assert set(get_args(FusionName)) == set(FUSIONS)
     assert set(get_args(CalibratorName)) == set(CALIBRATORS)
-
-
-def test_steps_grow_with_the_root_of_the_rows_between_two_bounds():
-    assert steps_for(1) == steps_for(90) == 200
-    assert steps_for(400) == 420
-    assert steps_for(1600) == 2 * steps_for(400)
-    assert steps_for(10**6) == 3000
 
 
 def test_a_seed_is_the_integer_itself_a_draw_or_fresh():

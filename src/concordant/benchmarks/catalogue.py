@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 
 from concordant.benchmarks import actions, emotions, events, sentiment, small
 from concordant.benchmarks.benchmark import Benchmark, Dataset, Waves
-from concordant.benchmarks.prepared import CARD, OWN, OWN_DATA, PROTOCOLS, WHOLE, find_store
+from concordant.benchmarks.prepared import (
+    CARD,
+    OWN,
+    OWN_DATA,
+    PROTOCOLS,
+    WHOLE,
+    find_store,
+    recipe_for,
+    training_rows,
+)
 from concordant.data.archives import default_folder, find_data_folder, is_url, named_data
 from concordant.data.scaling import Scale, apply, fit_chunks
 from concordant.data.split import Floats, Task
@@ -209,12 +218,14 @@ class Stored(NamedTuple):
         name: of the dataset.
         modalities: in the declared order.
         protocol: "given" where instances have splits, else "folds".
+        recipe: fields of the training recipe that follow from the data; none for a published dataset.
     """
 
     benchmark: str
     name: str
     modalities: tuple[str, ...]
     protocol: str
+    recipe: dict[str, Any]
 
 
 def stored_as(folder: Path) -> Stored:
@@ -225,7 +236,10 @@ def stored_as(folder: Path) -> Stored:
     card, given = store.card, set(store.splits.tolist()) != {WHOLE}
     known = card.name in BENCHMARKS and BENCHMARKS[card.name].stored
     protocol = PROTOCOLS[0] if given else PROTOCOLS[1]
-    return Stored(card.name if known else OWN, card.name, tuple(card.modalities), protocol)
+    benchmark = card.name if known else OWN
+    features = sum(one.shape[one.channel] or 0 for one in card.modalities.values())
+    recipe = recipe_for(training_rows(store, protocol), features) if benchmark == OWN else {}
+    return Stored(benchmark, card.name, tuple(card.modalities), protocol, recipe)
 
 
 def _card(folder: Path) -> Any:  # noqa: ANN401 - a Card; its module needs pydantic, which is slow to import

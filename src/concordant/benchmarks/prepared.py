@@ -9,9 +9,10 @@ s mod K, and validation is held out of the others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +21,16 @@ from concordant.data.split import FOLD, Integers, Task, by_group, class_folds, g
 from concordant.errors import DataError
 
 if TYPE_CHECKING:
+    from concordant.data.store import Store
     from concordant.data.stored import StoredSplit
 
 CARD = "concordant.json"  # as in concordant.data.card, which needs pydantic
 PROTOCOLS = ("given", "folds")
 WHOLE = "all"  # the split of a dataset without splits, as in concordant.data.card
 OWN = "own"  # benchmark of every dataset that is not a published one
+OWN_STEPS = 700  # of its training, where the features do not outnumber the rows
+_STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
+_FEWEST_STEPS, _MOST_STEPS = 200, 3000
 SIGNS = ("negative", "not negative")  # classes of real labels
 
 
@@ -74,6 +79,32 @@ def _loader(name: str) -> Callable[[Path | None], StoredSplit]:
         return everything(store)
 
     return load
+
+
+def recipe_for(rows: int, features: int) -> dict[str, Any]:
+    """Return steps and dropout for data that no recipe was searched for; evidence: docs/method.md, "Own data".
+
+    Args:
+        rows: of the training split.
+        features: of one position of all modalities together, D_1 + D_2 + ...
+
+    >>> recipe_for(272, 1024), recipe_for(426, 273), recipe_for(20_000, 300)
+    ({'steps': 346, 'dropout': 0.5}, {'steps': 700, 'dropout': 0.1}, {'steps': 2970, 'dropout': 0.1})
+    """
+    steps = min(_MOST_STEPS, round(_STEPS_PER_ROOT * math.sqrt(rows)))
+    if features > rows:
+        return {"steps": max(_FEWEST_STEPS, steps), "dropout": 0.5}
+    return {"steps": max(OWN_STEPS, steps), "dropout": 0.1}
+
+
+def training_rows(store: Store, protocol: str) -> int:
+    """Return how many instances a dataset trains on, up to rounding and whole groups."""
+    kept, names = 1 - VALID, store.card.splits
+    if protocol == "folds" or names[0].startswith(FOLD):
+        folds = FOLDS if protocol == "folds" else len(names)
+        return round(len(store) * (1 - 1 / folds) * kept)
+    given = int((store.splits == "train").sum())
+    return given if "valid" in names else round(given * kept)
 
 
 def find_store(name: str, folder: Path) -> Path:
@@ -173,7 +204,7 @@ def _hold_out(whole: StoredSplit, rest: Integers, real: bool, seed: int) -> tupl
 OWN_DATA = stored_benchmark(
     OWN,
     "a dataset of your own, made by `concordant data from-numpy` or `from-csv`: run it by its folder",
-    steps=700,
+    steps=OWN_STEPS,
     setting="sequence",
     fusion="lf-dnn",
     modalities=(),

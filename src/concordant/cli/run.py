@@ -207,14 +207,14 @@ def run_command(
     from concordant.training.config import make_config
 
     start = time.perf_counter()
-    title, dataset = benchmark, None
+    title, dataset, usual = benchmark, None, None
     if is_store(benchmark):
         store = store_at(benchmark)
         data = str(store)
         stored = stored_as(store)
         if protocol == "given" and stored.protocol != protocol:
             raise UsageError(f"--protocol given: {stored.name} has no given splits; leave it out, which takes folds")
-        benchmark, title = stored.benchmark, stored.name
+        benchmark, title, usual = stored.benchmark, stored.name, stored.recipe
         dataset = title if title != benchmark else None
         modalities = modalities if modalities is not None else ",".join(stored.modalities)
         protocol = protocol if protocol is not None else stored.protocol
@@ -230,6 +230,7 @@ def run_command(
     }
     options: dict[str, Any] = {
         "dataset": dataset,
+        "usual": usual,
         "calibrators": names_of(calibrators),
         "seeds": seeds,
         "protocol": protocol,

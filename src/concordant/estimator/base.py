@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from concordant.benchmarks.prepared import recipe_for
 from concordant.data.scaling import apply, fit_chunks
 from concordant.data.split import Floats, Split
 from concordant.estimator.columns import Group, apply_groups, group_columns, with_absent
@@ -32,7 +33,6 @@ from concordant.estimator.parameters import (
     recipe_fields,
     sample_weights,
     seed_of,
-    steps_for,
 )
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.predict import Predictions, predict
@@ -41,7 +41,6 @@ from concordant.visualisation.explain import Usual, explain
 from concordant.visualisation.trace import Trace, trace_calibration
 
 ALONE = "x"  # name of the only modality of a table without groups
-FEW_ROWS = 500  # up to this number dropout is strong
 
 
 @dataclass(kw_only=True, eq=False, repr=False)  # scikit-learn reads the parameters off the generated constructor
@@ -245,10 +244,11 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _planned(self, rows: int) -> Plan:
         values = recipe_fields(self)
+        usual = recipe_for(rows, sum(form.features for form in self._forms_.values()))
         if self.dropout == "auto":
-            values["dropout"] = 0.5 if rows <= FEW_ROWS else 0.1
+            values["dropout"] = usual["dropout"]
         if self.max_iter is None:
-            values["steps"] = steps_for(rows)
+            values["steps"] = usual["steps"]
         return Plan(
             recipe=Recipe(**values),
             fusion=self.fusion,

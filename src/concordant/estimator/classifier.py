@@ -39,11 +39,12 @@ class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignor
         fusion: joins the modalities; one of `concordant list fusions`.
         calibrator: weighs them; one of `concordant list calibrators`.
         max_iter: steps of the optimiser, one mini-batch each, at the most (not passes through the data, as in
-            `MLPClassifier`); None = 21 times the root of the number of rows, 200 to 3000.
+            `MLPClassifier`); None = 21 times the root of the number of rows, up to 3000, and at least 700, or, where
+            the features of all modalities outnumber the rows, 200.
         batch_size: instances per step.
         learning_rate: the highest of the one-cycle schedule; constant in `partial_fit`.
         weight_decay: of AdamW.
-        dropout: "auto" = 0.5 up to 500 training rows, else 0.1.
+        dropout: "auto" = 0.5 where the features of all modalities outnumber the training rows, else 0.1.
         width: features per encoder, an even number.
         validation_fraction: share held out for early stopping and for the usual reliability; 0 for none. Fewer than
             10 rows are not held out.

@@ -185,6 +185,11 @@ class Form:
         """Shape of an instance with a single step."""
         return tuple(1 if size is None else size for size in self.shape)
 
+    @property
+    def features(self) -> int:
+        """Features of one position, D."""
+        return self.sizes[self.layout.replace("c", "d").index("d") - 1]
+
 
 @dataclass(frozen=True)
 class _Rows:

@@ -5,7 +5,6 @@ Shapes: labels, groups and weights (N,); class weights (C,).
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -32,21 +31,10 @@ CalibratorName = Literal[
     "attention", "context",
 ]  # fmt: skip
 
-_STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
-_FEWEST_STEPS, _MOST_STEPS = 200, 3000
 _FEWEST_HELD = 10  # fewer held-out instances are not informative
 # Field of the recipe -> scikit-learn's name for it.
 _SKLEARN_NAMES = {"steps": "max_iter", "batch": "batch_size"}
 _STREAM = ("estimator", "validation")
-
-
-def steps_for(rows: int) -> int:
-    """Return the number of steps of a fit of so many training instances.
-
-    >>> steps_for(20), steps_for(366), steps_for(20_000)
-    (200, 402, 2970)
-    """
-    return int(min(_MOST_STEPS, max(_FEWEST_STEPS, round(_STEPS_PER_ROOT * math.sqrt(rows)))))
 
 
 def seed_of(random_state: Any) -> int:

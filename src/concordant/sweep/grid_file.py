@@ -208,7 +208,11 @@ def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) 
             stored = stored_as(store_at(named))
             benchmark, title = stored.benchmark, stored.name
             modalities = modalities if modalities is not None else stored.modalities
-            own = {"dataset": title if title != benchmark else None, "protocol": grid.protocol or stored.protocol}
+            own = {
+                "dataset": title if title != benchmark else None,
+                "protocol": grid.protocol or stored.protocol,
+                "usual": stored.recipe,
+            }
         if where is not None:  # workers may have other working directories
             where = str(where if is_url(where) else Path(where).absolute())
         for method in grid.methods:

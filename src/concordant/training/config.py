@@ -255,11 +255,12 @@ class Config(BaseModel):
         return self.model_copy(update=found) if found else self
 
 
-def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
+def make_config(benchmark: str, *, usual: Mapping[str, Any] | None = None, **fields: Any) -> Config:  # noqa: ANN401
     """Return the validated configuration of an experiment.
 
     Args:
         benchmark: its name.
+        usual: fields of the recipe that replace the benchmark's, for data of one's own; None = none.
         fields: of `Config`; `recipe` holds fields of `Recipe` that differ from the benchmark's. What is left out or
             None is the default: the benchmark's fusion, first protocol and all modalities, the fusion's first point,
             the calibrators none, self, joint and context, and five seeds.
@@ -273,7 +274,7 @@ def make_config(benchmark: str, **fields: Any) -> Config:  # noqa: ANN401
     entry = BENCHMARKS[benchmark]
     given = {name: value for name, value in fields.items() if value is not None}
     fusion, protocol = given.get("fusion", entry.fusion), given.get("protocol", entry.protocols[0])
-    recipe, own = _usual_recipe(benchmark, protocol, fusion, given.get("preset")), given.get("recipe", {})
+    recipe, own = _usual_recipe(benchmark, protocol, fusion, given.get("preset"), usual), given.get("recipe", {})
     if "epochs" in recipe and own.get("epochs") is not None:
         recipe["evaluations"] = own["epochs"]  # one per epoch, as published
     if "steps" in own:
@@ -325,10 +326,16 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
 _RECIPE_OF = ("benchmark", "protocol", "fusion", "preset")
 
 
-def _usual_recipe(benchmark: Any, protocol: Any, fusion: Any, preset: Any) -> dict[str, Any]:  # noqa: ANN401
+def _usual_recipe(
+    benchmark: Any,  # noqa: ANN401
+    protocol: Any,  # noqa: ANN401
+    fusion: Any,  # noqa: ANN401
+    preset: Any,  # noqa: ANN401
+    usual: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the fields of the recipe that a benchmark and a published preset change; nothing for unknown names."""
     known = benchmark in BENCHMARKS and protocol in BENCHMARKS[benchmark].protocols
-    recipe = dict(BENCHMARKS[benchmark].recipe_for(protocol)) if known else {}
+    recipe = {**(BENCHMARKS[benchmark].recipe_for(protocol) if known else {}), **(usual or {})}
     published = FUSIONS[fusion].published if preset == "published" and fusion in FUSIONS else None
     return recipe if published is None else {**recipe, **published.recipe}
 
