@@ -181,8 +181,7 @@ def main(names: common.Names = None, seeds: common.Seeds = 2, data: common.Data 
 def measure(name: str, seeds: int, data: str | None) -> dict[str, Any]:
     """Return what the models of one benchmark score without the plug-in, with it, and with what else there is."""
     protocol, harm = BENCHMARKS[name]
-    given = {} if protocol is None else {"protocol": protocol}
-    config = make_config(name, calibrators=("none", RETRAINED), seeds=seeds, **given)
+    config = make_config(name, calibrators=("none", RETRAINED), seeds=seeds, protocol=protocol)
     runs: list[dict[str, Any]] = []
     outcomes: dict[str, list[dict[str, Outcomes]]] = {"model": [], **{row: [] for row in ROWS}}  # one per seed
     for seed in range(seeds):
