@@ -1,12 +1,13 @@
 import re
 from collections import namedtuple
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from concordant import attach
+from concordant import attach, fit_plugin
 from concordant.attach.arguments import (
     Arguments,
     batch_size,
@@ -58,7 +59,7 @@ def test_parameters_are_the_positional_ones():
 
 @pytest.mark.parametrize("address", [True, -1, (), ("a", None), 1.5])
 def test_invalid_addresses_are_refused(address):
-    with pytest.raises(UsageError, match=r"with `at`, taps\['m'\] must be a position"):
+    with pytest.raises(UsageError, match=r"taps\['m'\] must be a position"):
         check_addresses({"m": address})
 
 
@@ -140,21 +141,67 @@ def test_the_batch_size_must_be_a_function():
 
 
 class Raw(nn.Module):
-    """Has one encoder; the other modality comes in as it is, through an identity."""
+    """Has one encoder; the other modality comes in as it is, and with `early` a submodule reads it before that."""
 
-    def __init__(self):
+    def __init__(self, early=False):
         super().__init__()
-        self.text, self.raw, self.head = nn.Linear(5, 4), nn.Identity(), nn.Linear(7, 3)
+        torch.manual_seed(0)
+        self.text, self.head, self.early, self.speed = nn.Linear(5, 4), nn.Linear(7, 3), early, nn.Linear(3, 3)
 
     def forward(self, words, speed):
-        return self.head(torch.cat([self.text(words), self.raw(speed)], 1))
+        speed = self.speed(speed) * 2 if self.early else speed
+        return self.head(torch.cat([self.text(words), speed], 1))
 
 
-@pytest.mark.parametrize("tap", ["speed", 1, (1,)])
-def test_an_argument_beside_a_tapped_encoder_is_refused_and_an_identity_is_not(tap):
-    inputs = torch.randn(6, 5), torch.randn(6, 3)
-    text = r"taps\['speed'\] must be the name of a submodule; .* argument of .* through an nn\.Identity .* by `at`"
-    with pytest.raises(UsageError, match=text):
-        attach(Raw(), {"text": "text", "speed": tap})
-    model = Raw().eval()
-    assert torch.equal(attach(model, {"text": "text", "speed": "raw"}, example=inputs)(*inputs), model(*inputs))
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("tap", ["speed", 1, (1,), ("speed",)])
+def test_an_argument_beside_a_tapped_encoder_is_calibrated(tap, early):
+    if tap == "speed":  # otherwise the submodule of that name
+        early = False
+    model, inputs = Raw(early).eval(), (torch.randn(6, 5), torch.randn(6, 3))
+    if not early:
+        del model.speed
+    plain = model(*inputs)
+    plain.sum().backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters()}
+    attached = attach(model, {"text": "text", "speed": tap}, example=inputs, perturbation=False, seed=0)
+    for _ in range(2):
+        attached.zero_grad()
+        out = attached(*inputs)
+        assert torch.equal(out, plain)
+    assert torch.equal(attached(words=inputs[0], speed=inputs[1]), plain)
+    assert attached.taps["speed"] == tap
+    out.sum().backward()
+    assert all(torch.allclose(p.grad, wanted[name]) for name, p in model.named_parameters())
+    halve = attached.calibrator.register_forward_hook(
+        lambda _, __, out: replace(out, features=out.features | {"speed": out.features["speed"] / 2})
+    )
+    changed = attached(*inputs)
+    halve.remove()
+    assert torch.allclose(changed, model(inputs[0], inputs[1] / 2))
+    assert not torch.allclose(changed, plain)
+    assert torch.equal(attached.detach()(*inputs), plain)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_an_argument_that_is_tapped_is_perturbed_and_copied(early):
+    model, inputs = Raw(early), (torch.randn(6, 5), torch.randn(6, 3))
+    attached = attach(model, {"text": "text", "speed": 1}, example=inputs, copies=True, seed=0).train()
+    assert attached(*inputs).shape == (12, 3)
+    assert attached.calibration.perturbed.any()
+    attached.auxiliary_loss().backward()
+    fitted = fit_plugin(model.eval(), [(inputs, torch.arange(6) % 3)], {"text": "text", "speed": (1,)}, steps=2)
+    assert fitted.calibrate(*inputs).reliability.shape == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("taps", "message"),
+    [
+        ({"text": 0, "speed": 1}, r"all taps are arguments of the model's forward, \[0, 1\]; add at=\"\""),
+        ({"text": "text", "speed": 2}, r"taps\['speed'\] is 2, which the call of the model does not have; it has 0, 1"),
+        ({"text": "text", "speed": (1.5,)}, r"taps\['speed'\] must be a position .*; found \(1.5,\)"),
+    ],
+)
+def test_an_argument_that_cannot_be_tapped_is_refused(taps, message):
+    with pytest.raises(UsageError, match=message):
+        attach(Raw(), taps, example=(torch.randn(6, 5), torch.randn(6, 3)))

@@ -582,7 +582,7 @@ def test_parameters_are_refused_before_the_sizes_are_known():
         ),
         ({"a.b": "audio_net", "v": "visual_net"}, {}, "'a.b' cannot name a modality: use a plain word"),
         (["audio_net", "visual_net"], {}, "taps must name at least two modalities"),
-        ({"a": 3, "v": "visual_net"}, {}, r"taps\['a'\] must be the name of a submodule.*found 3"),
+        ({"a": 3.5, "v": "visual_net"}, {}, r"taps\['a'\] must be the name of a submodule.*found 3.5"),
         ({"a": "audio_net#0", "v": "visual_net"}, {}, "found 'audio_net#0'"),
         ({"a": "audio_net", "v": "audio_net"}, {}, "'a' and 'v' are both tapped at 'audio_net'.*audio_net#1"),
         (TAPS, {"layout": "bdd"}, "unknown layout 'bdd' for 'audio'; choose from: auto, bd, btd"),
@@ -617,7 +617,7 @@ def test_parameters_are_refused_before_the_sizes_are_known():
             "perturbation is for the calibrator that attach build",
         ),
         (TAPS, {"at": "hed"}, "at is 'hed', which the model does not have; near are: head"),
-        ({"a": -1, "v": 1}, {"at": "head"}, r"with `at`, taps\['a'\] must be a position .*found -1"),
+        ({"a": -1, "v": 1}, {"at": "head"}, r"taps\['a'\] must be a position .*found -1"),
         ({"a": 0, "v": 1}, {"at": "", "masks": {"a": "head"}}, "with `at`, masks and present must be functions"),
     ],
 )

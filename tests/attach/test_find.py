@@ -200,6 +200,18 @@ def test_a_modality_that_meets_others_as_it_is_is_tapped_at_the_inputs():
     assert (found[0].at, found[0].taps, found[0].layout["audio"]) == ("", {"audio": 0, "visual": 1}, "btd")
 
 
+def test_an_argument_beside_encoded_ones_is_tapped_itself():
+    example = {"text": text(), "image": torch.randn(B, 6, 5), "bias": torch.randn(B, 2)}
+    found = find_taps(Biased(), example)
+    assert (found[0].at, found[0].taps) == (None, {"text": "words", "image": "image", "bias": ("bias",)})
+    assert found[0].points["bias"].raw
+    assert "input ('bias',)" in str(found)
+    model = Biased().eval()
+    attached = attach(model, found[0].taps, layout=found[0].layout, example=example, seed=0)
+    assert torch.equal(attached(**example), model(**example))
+    assert attached.calibration.reliability.shape == (B, 3)
+
+
 def test_the_last_place_that_all_of_a_modality_passes_is_tapped():
     found = find_taps(Pooled(), {"text": torch.randn(B, 3), "image": torch.randn(B, 6, 5)})
     assert found[0].taps == {"text": "words", "image": "tower.second"}
@@ -241,7 +253,7 @@ def test_the_work_of_a_search_is_bounded():
         ),
         (
             Biased(),
-            {"text": text(), "image": torch.randn(B, 6, 5), "bias": torch.randn(B, 2)},
+            {"text": text(), "image": torch.randn(B, 6, 5), "bias": torch.randn(2)},
             None,
             "of text, image, bias alone and can be tapped .'bias' meets others as it is, add in forward; let it pass",
         ),

@@ -83,8 +83,10 @@ def attach(
             attached model instead where you can, for the calibrator's gradients to be averaged too.
         taps: modality -> the submodule whose output is its feature: "net.audio", "net.audio#2" (its second call),
             "net.audio[1]" or "net.audio[last_hidden_state]" (an element of its output; the default of a tuple is the
-            first). With `at`: modality -> an argument: 0, "audio", or a path such as (0, "audio"). "auto": what
-            `find_taps` finds with the example, one modality per tensor among the arguments; see `Attached.taps`.
+            first); or an argument of forward that comes in as it is: 0, "audio", or a path such as (0, "audio"). A
+            name is a submodule's, if there is one; ("audio",) is the argument. With `at` all are arguments of that
+            module. "auto": what `find_taps` finds with the example, one modality per tensor among the arguments; see
+            `Attached.taps`.
         at: the module whose arguments are the features, such as a fusion module; "" = the model itself.
         layout: of all features, or modality -> layout: "bd", "btd", "bdt", "tbd", "bchw", "bhwc", "bcthw", "bthwc",
             "auto", or with frames folded into the batch "(b t)d", "(b t)chw" and "(b t)hwc".
@@ -166,14 +168,16 @@ def attach(
     checked: Any
     where: Tap | str | None = at
     if at is None:
-        for name, address in taps.items():
-            _refuse_argument(core, name, address)
-        checked = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items()}
+        raw = {name: address for name, address in taps.items() if _is_argument(core, address, method)}
+        read = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items() if name not in raw}
+        checked = {**read, **check_addresses(raw)}
+        if not read:
+            raise UsageError(f'all taps are arguments of the model\'s forward, {shown(list(raw.values()))}; add at=""')
         with suggesting(model, example):
-            check_taps(core, checked)
+            check_taps(core, read)
         for label, tap in watched.items():
             find_module(core, tap.name, label)
-        require_in_reach(core, {**checked, **watched})
+        require_in_reach(core, {**read, **watched})
     else:
         if watched:
             raise UsageError(f"{', '.join(watched)}: with `at`, masks and present must be functions of the inputs")
@@ -223,16 +227,11 @@ def attach(
     return attached
 
 
-def _refuse_argument(core: nn.Module, name: str, tap: object) -> None:
-    """Raise UsageError if a tap is an argument of the model's forward, which only `at` can calibrate."""
-    known = parameters_of(core)
+def _is_argument(core: nn.Module, tap: object, method: str | None) -> bool:
+    """Return whether a tap is an argument of the model's forward: a position, a path, or a name of no submodule."""
     numbered = isinstance(tap, (int, tuple)) and not isinstance(tap, bool)
-    if numbered or (isinstance(tap, str) and tap in known and tap not in dict(core.named_modules())):
-        raise UsageError(
-            f"taps[{name!r}] must be the name of a submodule; found {shown(tap)}, an argument of the model's forward: "
-            "let it pass through an nn.Identity of the model and tap that, or say by `at` where all features are "
-            'arguments (at="" = of the model itself)'
-        )
+    named = isinstance(tap, str) and tap in parameters_of(core, method or "forward")
+    return numbered or (named and tap not in dict(core.named_modules()))
 
 
 def _found(

@@ -100,8 +100,8 @@ def check_addresses(taps: Mapping[str, object]) -> dict[str, Address]:
         fine = bool(path) and all(type(key) in (int, str) for key in path)
         if not fine or (isinstance(path[0], int) and path[0] < 0):
             raise UsageError(
-                f"with `at`, taps[{name!r}] must be a position (0), a parameter's name ('audio') or a path "
-                f"((0, 'audio')); found {shown(address)}"
+                f"taps[{name!r}] must be a position (0), a parameter's name ('audio') or a path ((0, 'audio')) of an "
+                f"argument; found {shown(address)}"
             )
         checked[name] = path if isinstance(address, tuple) else path[0]
     return checked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +48,8 @@ def try_example(attached: Attached, example: Any) -> None:  # noqa: ANN401
     with untouched(attached) as used:
         settings = used.settings
         if used.calibrator is None and settings.at is None:
-            taps, method = cast("Mapping[str, Tap]", settings.taps), settings.method or "forward"
-            layouts = resolve_layouts(core_of(used.model), taps, settings.layouts, as_inputs(example), method)
+            core, method = core_of(used.model), settings.method or "forward"
+            layouts = resolve_layouts(core, settings.modules, settings.layouts, as_inputs(example), method)
             used.settings = dataclasses.replace(settings, layouts=layouts)
         run_and_check(used, example)
         settings, built, known = used.settings, used.calibrator, used._known

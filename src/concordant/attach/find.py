@@ -42,12 +42,13 @@ class TapPoint:
     """The tap of one modality.
 
     Args:
-        tap: as `attach` takes it: "net.audio", "net.audio#2", "net.audio[1]"; with `at` an address of an argument.
+        tap: as `attach` takes it: "net.audio", "net.audio#2", "net.audio[1]"; or the address of an argument.
         layout: of the feature.
         shape: of the feature in the example.
         meets: the function, and the submodule, in which the modality first meets another one.
         normalised: whether something between the tap and that place normalises the feature, which undoes a factor.
         whole: whether all that meets the others has passed the tap; the rest of it goes past the calibrator.
+        raw: whether it is an argument of forward as it comes in.
     """
 
     tap: Any
@@ -56,6 +57,7 @@ class TapPoint:
     meets: str
     normalised: bool
     whole: bool = True
+    raw: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class TapCandidate:
 
     Args:
         points: modality -> its tap.
-        at: "" for the model's own inputs, None for outputs of submodules.
+        at: "" where all are the model's own inputs, None where submodules are tapped.
     """
 
     points: Mapping[str, TapPoint]
@@ -94,7 +96,7 @@ class TapCandidates(tuple[TapCandidate, ...]):
         rows = [("", "modality", "tap", "layout", "shape", "meets others in", "normalised behind", "goes past")]
         for number, candidate in enumerate(self, 1):
             for name, point in candidate.points.items():
-                what = (point.tap if candidate.at is None else f"input {point.tap!r}", point.layout)
+                what = (f"input {point.tap!r}" if point.raw else point.tap, point.layout)
                 marks = ("yes" if point.normalised else "", "" if point.whole else "a part")
                 rows.append((str(number), name, *what, str(point.shape), point.meets, *marks))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -271,36 +273,34 @@ def _allowed(name: str) -> str:
 def _candidates(
     core: nn.Module, inputs: Inputs, groups: Mapping[Path, tuple[str, bool]], found: Probe, names: Sequence[str]
 ) -> Iterator[TapCandidate]:
-    """Yield combinations of taps, best first, and the model's inputs: first where one meets others as it is."""
-    ranked = {name: _ranked(found, name) for name in names}
-    raw = any(not origin.passed for name in names for origin, _ in _ways(found, name))
-    given = _at_inputs(inputs, groups, found, names)
-    if raw:
-        yield from given
-    orders = _orders([min(len(points), 8) for points in ranked.values()])
+    """Yield combinations of taps, best first; an argument is the first tap of a modality that meets others as it is."""
+    ranked = {}
+    for name in names:
+        points, given = _ranked(found, name)[:7], _argument(core, inputs, groups, found, name)
+        first = any(not origin.passed for origin, _ in _ways(found, name))
+        ranked[name] = [*given, *points] if first else [*points, *given]
+    orders = _orders([len(points) for points in ranked.values()])
     for order in itertools.islice(orders, 25 * _TRIED):
         points = {name: ranked[name][number] for name, number in zip(names, order, strict=True)}
         try:
-            check_taps(core, {name: read_tap(point.tap, name) for name, point in points.items()})
+            check_taps(core, {name: read_tap(point.tap, name) for name, point in points.items() if not point.raw})
         except UsageError:
             continue
-        yield TapCandidate(points)
-    if not raw:
-        yield from given
+        yield TapCandidate(points, at="" if all(point.raw for point in points.values()) else None)
 
 
-def _at_inputs(
-    inputs: Inputs, groups: Mapping[Path, tuple[str, bool]], found: Probe, names: Sequence[str]
-) -> list[TapCandidate]:
-    """Return the model's inputs as a candidate, if all can be calibrated."""
-    points: dict[str, TapPoint] = {}
-    for path, (name, mask) in groups.items():
+def _argument(
+    core: nn.Module, inputs: Inputs, groups: Mapping[Path, tuple[str, bool]], found: Probe, name: str
+) -> list[TapPoint]:
+    """Return the argument that a modality comes in as, if it can be calibrated."""
+    for path, (modality, mask) in groups.items():
         x = at_path(inputs, path)
-        if name in names and not mask and x.is_floating_point() and x.dim() in BY_AXES and name not in points:
+        if modality == name and not mask and x.is_floating_point() and x.dim() in BY_AXES:
             where = found.trace.meetings.get(name, [])
-            address = path[1] if len(path) == 2 else path[1:]
-            points[name] = TapPoint(address, BY_AXES[x.dim()], tuple(x.shape), where[0][1] if where else "", False)
-    return [TapCandidate(points, at="")] if len(points) == len(names) else []
+            plain = len(path) == 2 and path[1] not in dict(core.named_modules())
+            address = path[1] if plain else path[1:]
+            return [TapPoint(address, BY_AXES[x.dim()], tuple(x.shape), where[0][1] if where else "", False, raw=True)]
+    return []
 
 
 def _orders(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -329,7 +329,8 @@ def _untapped(found: Probe, name: str) -> str:
     if not ways or _ranked(found, name):
         return "" if ways else f"nothing of {name!r} reaches another modality or the output"
     if not shapes:
-        return f"{name!r} meets others as it is, {ways[0][1]}; let it pass through an nn.Identity of the model"
+        where = "let it pass through an nn.Identity of the model where it has an axis of features"
+        return f"{name!r} meets others as it is, {ways[0][1]}; {where}"
     return f"what submodules make of {name!r} fits no layout: {shapes[-1]}"
 
 

@@ -3,6 +3,8 @@
 Features are calibrated together once the last tap is reached. Most models do not use a feature before. For these one
 pass suffices: an earlier tap returns a placeholder, which is filled with its calibrated feature at the last tap.
 
+An argument of forward may be tapped too; it is reached before any submodule is called.
+
 A model that uses a feature before the last tap runs in two passes. The first pass runs forward until every tap is
 reached, keeps the output of every submodule call, and abandons forward there. In the second pass a kept call returns
 its output without running, a tap returns its calibrated feature, and everything after the last tap runs as usual. A
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from concordant.attach.containers import Path, map_tensors, packed_at, replaced, tensors_of
+from concordant.attach.containers import Path, at_path, map_tensors, packed_at, replaced, tensors_of
 from concordant.attach.hooks import Run, check_checkpointing, cuda_devices, interceptable, intercepted
 from concordant.attach.state import ModelState, RandomState
 from concordant.attach.taps import Tap, find_module
@@ -76,6 +78,7 @@ class Passes:
         core: the model, without wrappers.
         taps: modality -> tap.
         watched: label -> tap of masks and presence, whose outputs are not changed.
+        arguments: modality -> the path of its feature in (args, kwargs), of modalities without a tap.
         known: what earlier passes have shown; updated here.
         doubled: whether calibrated features have twice the rows.
     """
@@ -85,11 +88,13 @@ class Passes:
         core: nn.Module,
         taps: Mapping[str, Tap],
         watched: Mapping[str, Tap],
+        arguments: Mapping[str, Path],
         known: Known,
         *,
         doubled: bool = False,
     ) -> None:
         self.core, self.taps, self.all, self.known, self.doubled = core, taps, {**taps, **watched}, known, doubled
+        self.arguments = arguments
         self.names = {id(module): name for name, module in core.named_modules()}
         self.at: dict[int, list[tuple[str, Tap]]] = {}
         for label, tap in self.all.items():
@@ -141,7 +146,7 @@ class Passes:
         given = tensors_of((args, kwargs))
         values = None if certain else [x.clone() for x in given]
         versions = [version_of(x) for x in given]
-        first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)  # forward may take keys out of a dictionary
+        first_args, first_kwargs = self._entered((args, kwargs), self._awaited)
         try:
             with intercepted(interceptable(self.core), self._only):
                 out = forward(*first_args, **first_kwargs)
@@ -192,11 +197,17 @@ class Passes:
                 self._use()
         for label in labels:
             if label in self.taps:
-                path, new = self.found[label][1], self.calibrated.get(label)
-                if new is None:
-                    new = self.placeholders[label] = self._placeholder(self.found[label][0])
-                output = replaced(output, path, new)
+                new = self.calibrated.get(label)
+                output = replaced(output, self.found[label][1], self._awaited(label) if new is None else new)
         return output
+
+    def _entered(self, given: Any, change: Callable[[str], Tensor]) -> Any:  # noqa: ANN401
+        """Return a copy of (args, kwargs), whose dictionaries forward may change, with new features among them."""
+        entered = map_tensors(given, lambda x: x)
+        for label, path in self.arguments.items():
+            self._keep(label, at_path(given, path), path, given)
+            entered = replaced(entered, path, change(label))
+        return entered
 
     def _calibrate_within(self) -> None:
         """Calibrate inside the model's forward, as if outside it; a model must not catch the calibrator's errors."""
@@ -211,11 +222,13 @@ class Passes:
             raise _Abandon from None
         state.restore()
 
-    def _placeholder(self, feature: Tensor) -> Placeholder:
+    def _awaited(self, label: str) -> Placeholder:
         """Return a placeholder of a feature."""
+        feature = self.found[label][0]
         with torch.no_grad(), torch.inference_mode(mode=False):
             made = torch.empty_like(feature, device="meta").as_subclass(Placeholder)
         made.pending = (feature, not self.doubled, self._use)
+        self.placeholders[label] = made
         return made
 
     def _use(self) -> None:
@@ -248,7 +261,7 @@ class Passes:
         for module in self.core.modules():
             if id(module) in self.open:
                 state.use_copies(module)
-        first_args, first_kwargs = map_tensors((args, kwargs), lambda x: x)
+        first_args, first_kwargs = self._entered((args, kwargs), self._tainted)
         try:
             with intercepted(modules, self._first), suppress(_Abandon):
                 forward(*first_args, **first_kwargs)
@@ -263,6 +276,8 @@ class Passes:
             self.calibrated = dict(self.calibrate(self._features()))
         start.restore()
         self.counts = {}
+        if self.arguments:
+            args, kwargs = self._entered((args, kwargs), self.calibrated.__getitem__)
         with intercepted(modules, self._second):
             out = forward(*args, **kwargs)
         unreached = [name for name in self.taps if name not in self.reached]
@@ -311,13 +326,17 @@ class Passes:
             raise _Abandon
         for label in labels:
             if label in self.taps:
-                feature, path = self.taps[label].find(output, label)
-                if torch.is_grad_enabled() and not feature.requires_grad and feature.is_floating_point():
-                    feature = feature.detach().requires_grad_()  # for the autograd graph to show its descendants
-                copied = feature.clone()
-                self.ancestry.add(copied)
-                output = replaced(output, path, taint(copied))
+                output = replaced(output, self.found[label][1], self._tainted(label))
         return output
+
+    def _tainted(self, label: str) -> Tensor:
+        """Return a copy of a feature that shows what is computed from it."""
+        feature = self.found[label][0]
+        if torch.is_grad_enabled() and not feature.requires_grad and feature.is_floating_point():
+            feature = feature.detach().requires_grad_()  # for the autograd graph to show its descendants
+        copied = feature.clone()
+        self.ancestry.add(copied)
+        return taint(copied)
 
     def _rehearse(self, module: nn.Module, run: Run, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
         """Run a call that runs again in the second pass: without a graph, and with its buffers restored."""
@@ -359,7 +378,7 @@ class Passes:
         """Raise UsageError if a call that derives from a tapped feature is a tap itself."""
         if not labels:
             return
-        features = " or ".join(repr(name) for name in self.found if name in self.taps)
+        features = " or ".join(repr(name) for name in self.found if name in self.taps or name in self.arguments)
         if any(label in self.taps for label in labels):
             raise UsageError(
                 f"the tap {call[0]!r} of {labels[0]!r} depends on the tapped feature of {features}; features are "
@@ -410,7 +429,7 @@ class Passes:
         return {label: feature for label, (feature, _) in self.found.items()} | self.packed
 
     def _complete(self) -> bool:
-        return len(self.found) == len(self.all)
+        return len(self.found) == len(self.all) + len(self.arguments)
 
 
 def _context() -> tuple[Any, ...]:

@@ -61,9 +61,12 @@ class _Calibrated(BaseException):
 
 @dataclass(frozen=True)
 class Settings:
-    """The checked arguments of `attach`; `at` is "" for the model's inputs, None for taps of submodules."""
+    """The checked arguments of `attach`; `at` is "" for the model's inputs, None where features are tapped.
 
-    taps: Mapping[str, Tap] | Mapping[str, Address]
+    Without `at` an address among the taps is of an argument of forward.
+    """
+
+    taps: Mapping[str, Tap | Address]
     at: Tap | str | None
     layouts: Mapping[str, str]
     factory: Callable[..., Calibrator] | None
@@ -77,6 +80,12 @@ class Settings:
     freeze: str | None
     seed: int
     method: str | None = None
+
+    @property
+    def modules(self) -> dict[str, Tap]:
+        """Modality -> tap, of those that a submodule gives; with a submodule as `at`, "at" -> that."""
+        given = {"at": self.at} if self.at is not None else self.taps
+        return {name: tap for name, tap in given.items() if isinstance(tap, Tap)}
 
     def build(self, sizes: Mapping[str, int]) -> Calibrator:
         """Return a new calibrator for features of these sizes; raise UsageError if the factory returns none."""
@@ -208,7 +217,7 @@ class Attached(nn.Module):
 
     def _call(self, call: Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, direct: bool) -> Any:  # noqa: ANN401
         """Call the model with the features at the taps, at a submodule's arguments or at the inputs calibrated."""
-        core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
+        core, at, modules = core_of(self.model), self.settings.at, self.settings.modules
         given = Arguments(args, kwargs, parameters_of(core, self._method))
         if at == "":
             changed = self._calibrate_arguments(given, "the model", given)
@@ -218,12 +227,14 @@ class Attached(nn.Module):
             with self._eager():
                 return call_at(core, at, change, lambda: call(*args, **kwargs))
         if self.calibrator is None and AUTO in self.settings.layouts.values():
-            layouts = resolve_layouts(core, taps, self.settings.layouts, (args, kwargs), self._method)  # type: ignore[arg-type]
+            layouts = resolve_layouts(core, modules, self.settings.layouts, (args, kwargs), self._method)
             self.settings = replace(self.settings, layouts=layouts)
-        passes = Passes(core, taps, self.settings.watched, self._known, doubled=self._doubles)  # type: ignore[arg-type]
 
         def twice(_: nn.Module, run: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
             now = Arguments(a, k, given.parameters)
+            addresses = {name: tap for name, tap in self.settings.taps.items() if not isinstance(tap, Tap)}
+            paths = {name: now.find(address, name, "the model")[1] for name, address in addresses.items()}
+            passes = Passes(core, modules, self.settings.watched, paths, self._known, doubled=self._doubles)
             return passes(run, a, k, lambda found: self._calibrate_features(found, now))
 
         if direct:
@@ -256,9 +267,9 @@ class Attached(nn.Module):
             return run(*args, **kwargs)
         if run.__name__ == self.settings.method:
             return self._calibrated(run, args, kwargs, direct=True)
-        core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
-        tapped = [at] if isinstance(at, Tap) else [] if at == "" else cast("list[Tap]", list(taps.values()))
-        names = {id(find_module(core, tap.name, "taps")): tap.name for tap in tapped}
+        core = core_of(self.model)
+        modules = {tap.name: find_module(core, tap.name, "taps") for tap in self.settings.modules.values()}
+        names = {id(module): name for name, module in modules.items()}
 
         def within(_: nn.Module, forward: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
             return self._calibrated(forward, a, k, direct=True)
@@ -271,8 +282,8 @@ class Attached(nn.Module):
                 f"attach method={run.__name__!r}, if it calls all taps, or call it of attached.model, uncalibrated"
             )
 
-        modules = [find_module(core, tap.name, "taps") for tap in {tap.name: tap for tap in tapped}.values()]
-        with self._lock, intercepted([core], within, whole=False, method=self._method), intercepted(modules, outside):
+        inside = intercepted([core], within, whole=False, method=self._method)
+        with self._lock, inside, intercepted(modules.values(), outside):
             return run(*args, **kwargs)
 
     _kind: type | None = None  # the LightningModule that the class is too; its private attributes are read as well
@@ -324,11 +335,10 @@ class Attached(nn.Module):
 
     def _compilable(self) -> list[nn.Module]:
         """Return the largest submodules whose inner calls need no interception."""
-        core, at, taps = core_of(self.model), self.settings.at, self.settings.taps
-        if at == "":
+        core = core_of(self.model)
+        if self.settings.at == "":
             return [core]
-        tapped = [at] if isinstance(at, Tap) else cast("list[Tap]", list(taps.values()))
-        closed = [find_module(core, tap.name, "taps") for tap in tapped]
+        closed = [find_module(core, tap.name, "taps") for tap in self.settings.modules.values()]
         found: dict[int, nn.Module] = {}
 
         def visit(module: nn.Module) -> None:
