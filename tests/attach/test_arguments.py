@@ -205,3 +205,13 @@ def test_an_argument_that_is_tapped_is_perturbed_and_copied(early):
 def test_an_argument_that_cannot_be_tapped_is_refused(taps, message):
     with pytest.raises(UsageError, match=message):
         attach(Raw(), taps, example=(torch.randn(6, 5), torch.randn(6, 3)))
+
+
+@pytest.mark.compile
+def test_compiled_submodules_between_taps_run_uncompiled_in_the_first_of_two_passes():
+    model, inputs = Raw(early=True).eval(), (torch.randn(6, 5), torch.randn(6, 3))
+    attached = attach(model, {"text": "text", "speed": (1,)}, example=inputs, seed=0)
+    expected = attached(*inputs)
+    attached.compile(backend="eager")
+    assert torch.equal(attached(*inputs), expected)
+    torch._dynamo.reset()

@@ -276,9 +276,9 @@ def _candidates(
     """Yield combinations of taps, best first; an argument is the first tap of a modality that meets others as it is."""
     ranked = {}
     for name in names:
-        points, given = _ranked(found, name)[:7], _argument(core, inputs, groups, found, name)
+        taps, given = _ranked(found, name)[:7], _argument(core, inputs, groups, found, name)
         first = any(not origin.passed for origin, _ in _ways(found, name))
-        ranked[name] = [*given, *points] if first else [*points, *given]
+        ranked[name] = [*given, *taps] if first else [*taps, *given]
     orders = _orders([len(points) for points in ranked.values()])
     for order in itertools.islice(orders, 25 * _TRIED):
         points = {name: ranked[name][number] for name, number in zip(names, order, strict=True)}

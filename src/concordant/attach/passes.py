@@ -344,7 +344,8 @@ class Passes:
         for each in module.modules():
             state.use_copies(each)
         try:
-            with self._inside(), torch.no_grad():
+            # Compiled submodules run uncompiled: the compiler does not know tainted tensors.
+            with self._inside(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
                 output = run(*args, **kwargs)
         finally:
             # PyTorch 2.9 would reuse weights that autocast has converted here, without their gradients.
