@@ -16,50 +16,54 @@ Columns = Mapping[str, Callable[[Record], Any]]  # heading -> function from a re
 
 HEAD = """# Performance
 
-Made by `{command} --json results/speed.json --page docs/performance.md`; the numbers are
-those of the JSON file. All are ratios of things that took turns in one run, medians over turns, on one thread, in the
-processor's seconds: machines are shared, and a time by itself says little.
+What a calibrator costs in time and memory. Every time is a ratio of two things that were measured in turns in one
+run: the median over turns, in processor time of one thread. Such ratios can be measured on a shared machine, where
+times alone cannot.
+
+Made by `{command} --json results/speed.json --page docs/performance.md`.
 {made}
 """
 
 COMPILE = """## Compile where the cost matters
 
-A calibrator has one computation for eager, compiled, vectorised and exported code; it is not tuned for small inputs.
-Where its share of a step matters, compile the model, or the calibrator alone:
+Eager, compiled, vectorised and exported code is one computation, which is not tuned for small inputs. Where a
+calibrator takes a large share of the time, compile the model, or the calibrator alone:
 
 ```python
 calibrate = torch.compile(calibrate)  # on a CPU, and on a GPU
 calibrate = torch.compile(calibrate, mode="reduce-overhead")  # on a GPU: all operators start at once, as a CUDA graph
 ```
 
-On a CPU that takes a C++ compiler. It joins the small operators of the comparison and fuses those on features. NaN and
-infinity are refused as in eager code, for which a GPU is waited for once; with `nonfinite="absent"` there is no wait.
+On a CPU this needs a C++ compiler. Compiling joins the small operators of the comparison, and fuses the operators on
+features. NaN and infinity raise an error as in eager code; on a GPU this check waits for the device once per call.
+With `nonfinite="absent"` nothing is checked, and nothing waits.
 """
 
-TRIED = """That is why the bounds on vectors are missed: 1.5 leaves a calibrator, with its comparison, unimodal
-predictions, losses and their backward, half as many operators as the whole model has. The numbers are those of an
-earlier version, which had a second computation for vectors of one size; one path replaced both, at the expense of small
-vectors. Tried without gain: `torch.compile` of the calibrator in training, whose random numbers cost what it saves;
-freezing, and fewer guards; the memory allocator's settings. Seeds at once gain where operators are small; a
-transformer's are large enough to be bound by their work, and one pass over all seeds then only asks more of the caches,
-therefore `auto` trains such a model run by run. On [a GPU](performance-gpu.md) operators wait for the host that starts
-them, and there both bounds on seeds are kept. `context` is dearer than `joint` by the losses that teach it, the
-contrastive one and that of the unimodal predictions.
+TRIED = """This is why the bounds on vectors are missed: a bound of 1.5 leaves the calibrator half as many operators
+as the whole model has, for its comparison, unimodal predictions, losses and backward pass. Three attempts gained
+nothing: `torch.compile` of the calibrator in training, where random numbers cost what compiling saves; frozen weights
+and fewer guards; other settings of the memory allocator. `context` costs more than `joint` because two losses teach
+it, the contrastive loss and that of the unimodal predictions.
+
+Several seeds in one pass are faster where operators are small. Operators of a transformer are large enough to keep a
+processor busy, and all seeds together need more cache; `auto` therefore trains such a model run by run. On a
+[GPU](performance-gpu.md) operators wait for the host that starts them, and both bounds on seeds are kept.
 """
 
 GPU_HEAD = """# Performance on a GPU
 
-Made by `{command} --json results/speed-gpu.json --page docs/performance-gpu.md`; the numbers are
-those of the JSON file. All are ratios of things that took turns in one run, medians over turns, by the wall clock,
-which is read once the device has done what it was given.
+What a calibrator costs on a GPU. Every time is a ratio of two things that were measured in turns in one run: the
+median over turns, by the wall clock, which is read after the device has finished.
+
+Made by `{command} --json results/speed-gpu.json --page docs/performance-gpu.md`.
 {made}
 """
 
-READ = """The device is done with these features before the host has started the operators: the bound is a fraction of a
-millisecond, and starting an operator takes the host some ten microseconds. Eager code is therefore bound by the number
-of operators, as on small vectors on a CPU. `torch.compile` joins them, and with mode `reduce-overhead` starts all
-of them at once as a CUDA graph, for which PyTorch first copies the features to where the graph reads them. Not reached:
-1.3 times the bound.
+READ = """The device finishes these features before the host has started the operators: the bound is a fraction of a
+millisecond, and the host takes some ten microseconds to start one operator. Eager code is therefore limited by the
+number of operators, as on small vectors on a CPU. `torch.compile` joins operators. With mode `reduce-overhead` it
+starts all of them at once as a CUDA graph, for which PyTorch first copies the features to where the graph reads them.
+The goal of 1.3 times the bound was not reached.
 """
 
 
@@ -241,8 +245,7 @@ def _overhead(records: Sequence[Record]) -> str:
     spreads = (_spread("compiled"), _spread("compiled_over_none"))
     rows = [[_code(r), r["preset"], r["setting"], r["calibrator"], *(cell(r) for cell in spreads)] for r in compiled]
     beside = [
-        "Inference compiled as a whole by `torch.compile`, which joins small operators, over that of `none` as it is",
-        "and compiled too:\n",
+        "Inference of a model compiled as a whole, over that of the model with `none`, eager and compiled:\n",
         table(columns, rows, words=4),
     ]
     return "\n".join([overhead_section(records), *(beside if rows else [])])
@@ -255,19 +258,20 @@ def _how(record: Record) -> str:
 def _apart(records: Sequence[Record]) -> str:
     loss, score = (max(r[f"{name}_apart"] for r in records) for name in ("loss", "score"))
     return (
-        "A step of all seeds, their draws, forward and backward, is one CUDA graph, which the\n"
-        "host starts at once instead of operator by operator. One after another every operator is started by\n"
-        "the host, which the device waits for. To prepare a pass takes a second or two; the more steps, the\n"
-        "less that weighs. Draws are those of single runs to the last bit; sums are not, and what rounding there does\n"
-        f"grows with training: a mean loss was {loss:.2g} apart at the most, and a validation score {score:.2g}.\n"
+        "A step of all seeds, with draws, forward and backward pass, is one CUDA graph, which the host starts\n"
+        "at once. Where seeds are trained one after another, the host starts every operator, and the device waits\n"
+        "for it. A pass takes a second or two to prepare. Random draws equal those of single runs bit for bit. Sums\n"
+        "differ by rounding, which grows with training: mean losses differed by "
+        f"{loss:.2g} at most, validation scores by {score:.2g}.\n"
     )
 
 
 def _growth(records: Sequence[Record]) -> str:
     text = [
         "## Growth\n",
-        "The calibrator alone, forward and backward in training or forward in evaluation: time over that at the",
-        "smallest value, and the exponent between the two largest (1 = linear, below 1 = fixed costs still show).\n",
+        "The calibrator alone, forward and backward in training, forward in evaluation. Numbers are times over that at",
+        "the smallest value. The exponent is that between the two largest values (1 = linear growth; below 1 = fixed",
+        "costs still count).\n",
     ]
     for axis in dict.fromkeys(record["axis"] for record in records):
         mine = [record for record in records if record["axis"] == axis]
@@ -293,16 +297,16 @@ _COUNTED: Columns = {**_PLACE, "phase": itemgetter("phase"), "calibrator": itemg
 _BANDWIDTH: Columns = {"shape": _shape, "masked": _yes("masked")}
 _OPERATORS = Section(
     "Operators",
-    "PyTorch takes some microseconds to start an operator, whatever its size. A model on vectors is bound by\n"
-    "that, and there a calibrator's cost is the number of its operators; on sequences and maps they vanish\n"
-    "beside the model's own work.",
+    "PyTorch takes some microseconds to start an operator, whatever its size. For a model on vectors this is most\n"
+    "of the time, so the cost of a calibrator is the number of its operators. On sequences and maps it is small\n"
+    "beside the work of the model.",
     4,
     {**_COUNTED, "operators": itemgetter("operators"), "over `none`": _number("ratio")},
 )
 _SEEDS = Section(
     "Many seeds at once",
-    "Whole trainings in one vectorised pass, over the same trainings one after another (median, least, most).\n"
-    "Where operators are large, sharing their start saves nothing, and `concordant run` trains run by run\n"
+    "Whole trainings one after another, over the same trainings in one vectorised pass (median, least, most).\n"
+    "Where operators are large, starting them together saves nothing, and `concordant run` trains run by run\n"
     "(*auto*: no).",
     4,
     {
@@ -319,8 +323,8 @@ _SEEDS = Section(
 SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
     "whole_step": Section(
         "Whole training steps",
-        "Forward, backward and optimiser with `context` over those with `none`, on the same perturbed batch;\n"
-        "*compiled*: the calibrator alone, by `torch.compile`.",
+        "Forward pass, backward pass and optimiser with `context`, over those with `none` on the same perturbed\n"
+        "batch. *compiled*: the calibrator alone is compiled by `torch.compile`.",
         4,
         {
             **_PLACE,
@@ -334,10 +338,10 @@ SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
     "overhead": _overhead,
     "bandwidth_bound": Section(
         "The calibrator alone, against memory",
-        "Evaluation, float32, three modalities of each shape. The bound is what no calibrator can do without: read\n"
-        "every feature to summarise it, read it again to scale it, and write the result, measured beside it as one\n"
-        "read and one copy into new memory, as any result; *warm*: into memory that was written before, which is\n"
-        "faster by what the system takes to provide new pages.",
+        "Evaluation, float32, three modalities of each shape. Every calibrator has to read all features to summarise\n"
+        "them, read them again to scale them, and write the result. The bound is the time of one such read and one\n"
+        "copy into new memory. For the *warm* bound the copy goes into memory that was written before, which is\n"
+        "faster, because the system need not provide new pages.",
         3,
         {
             **_BANDWIDTH,
@@ -349,16 +353,16 @@ SECTIONS: dict[str, Callable[[Sequence[Record]], str]] = {
     "vectorised_seeds": _SEEDS,
     "epoch": Section(
         "Loading",
-        "An epoch (`{fusion}`, `context`, {instances} sequences of CMU-MOSI's sizes)\n"
-        "by how its batches come, by the clock: over the epoch with the data in memory, and the share of it\n"
-        "that is spent waiting for data. The plain loop is PyTorch's DataLoader over tensors in memory.",
+        "The time of an epoch (`{fusion}`, `context`, {instances} sequences with the sizes of CMU-MOSI) by the wall\n"
+        "clock, over that with all data in memory, and the share of it that is spent waiting for data. The plain loop\n"
+        "is PyTorch's DataLoader over tensors in memory.",
         1,
         {"data": itemgetter("route"), "over in memory": _spread(), "waiting": lambda r: f"{r['loading_share']:.1%}"},
     ),
     "operators": lambda records: f"{_OPERATORS(records)}\n{TRIED}",
     "memory": Section(
         "Peaks of memory",
-        "What the allocator had handed out at most, beyond what was there before the step or call.",
+        "The most memory that was allocated at a time, beyond that from before the step or call.",
         4,
         {**_COUNTED, "peak, MiB": itemgetter("peak_mebibytes"), "over `none`": _number("ratio")},
     ),

@@ -459,9 +459,9 @@ def overhead_section(records: Sequence[Mapping[str, Any]]) -> str:
     )
     text = [
         "## What a calibrator adds to a model\n",
-        "A whole training step, or a call in inference, over that of the same model with `none` in the calibrator's",
-        "place, trained with the same perturbations on the same rows (the batch untouched and perturbed).",
-        f"`none, clean` is the twin trained on the untouched half alone. Inputs: {inputs}.\n",
+        "A whole training step, or a call in inference, over that of the same model with `none` in place of the",
+        "calibrator. Both are trained on a clean and a perturbed copy of the batch; `none, clean` is trained on the",
+        f"clean copy alone. Inputs: {inputs}.\n",
     ]
     for phase, title in PHASES.items():
         rows: dict[tuple[str, str, str], dict[str, float]] = {}

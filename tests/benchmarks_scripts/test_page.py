@@ -190,7 +190,7 @@ def test_a_page_of_a_gpu_says_how_it_was_timed():
     assert "| (2, 3, 4) |  | compiled | 2.00 (1.90 to 2.10) | 0.50 |" in text
     assert "| (2, 3, 4) |  | compiled, reduce-overhead | 2.00 (1.90 to 2.10) | 0.50 |" in text
     assert "| digits | `lf-dnn` | upper, lower | context | 10 | 60 | 12.50 | yes |" in text
-    assert "a mean loss was 0.5 apart at the most, and a validation score 0." in text
+    assert "mean losses differed by 0.5 at most, validation scores by 0." in text
     assert "As it was." in text
     assert text.endswith("Not measured: one thing.\n")
     assert "What it is held to" not in text  # those bounds are of a CPU

@@ -72,7 +72,7 @@ def test_the_interval_of_detection_is_that_of_the_mean_over_seeds():
 @pytest.mark.parametrize(
     ("single", "late", "sign", "word"),
     [
-        ((0.01, 0.02), (0.01, 0.03), 1, "above"),
+        ((0.01, 0.02), (0.01, 0.03), 1, "pays"),
         ((0.01, 0.02), (-0.01, 0.03), 0, "no difference shown"),
         ((0.01, 0.02), (-0.03, -0.01), -1, "below late fusion"),
         ((-0.02, -0.01), (-0.03, -0.01), -1, "below best single and late fusion"),

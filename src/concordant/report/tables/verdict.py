@@ -104,7 +104,7 @@ def verdict(results: Document) -> list[Question]:
     if findings:
         below = [one.against for one in findings if one.sign < 0]
         sign = -1 if below else int(all(one.sign > 0 for one in findings))
-        word = f"below {listed(below)}" if below else BESIDE[sign]
+        word = f"below {listed(below)}" if below else {1: "pays", 0: BESIDE[0]}[sign]
         found.append(Question("Does fusion pay on clean data?", findings, sign, word))
     return found
 
