@@ -9,9 +9,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from concordant.data.split import Split, Task
-from concordant.robustness.conditions import keep
+from concordant.robustness.answers import evaluate
+from concordant.robustness.conditions import CLEAN, clean, keep, removal
 from concordant.robustness.predict import predict
-from concordant.study.baselines import Alone, LateFusion, pooled
+from concordant.study.baselines import LateFusion, pooled
 from concordant.training.config import Variant, make_config
 from concordant.training.model import build_model
 
@@ -75,7 +76,13 @@ def test_a_modality_alone_sees_itself_alone():
     task, config = a_task(), make_config("digits", recipe={"width": 4})
     config = config.model_copy(update={"modalities": ("a", "b"), "fusion": "lf-dnn", "calibrate": "features"})
     one = next(one for one in config.alone if one == Variant("none", False, "b"))
-    model = Alone(build_model(task.only("b"), config, one, 0).eval(), "b")
-    assert list(model.model.encoders) == ["b"]
+    model = build_model(task.only("b"), config, one, 0).eval()
+    assert list(model.encoders) == ["b"]
     other = replace(task.test, inputs={**task.test.inputs, "a": np.zeros_like(task.test.inputs["a"])})
-    assert np.array_equal(predict(model, task.test).logits, predict(model, other).logits)
+    found, same = (
+        evaluate(model, split, [clean(), removal("a"), removal("b")], only="b").rows for split in (task.test, other)
+    )
+    for condition in found:
+        assert np.array_equal(found[condition].prediction, same[condition].prediction)
+    assert np.array_equal(found["removal.a"].confidence, found[CLEAN].confidence)
+    assert found["removal.a"].present.tolist() == [[False, True]] * len(task.test)

@@ -94,8 +94,7 @@ def test_a_vectorised_experiment_gives_the_results_of_single_runs(tmp_path):
     assert len(times) == 1  # each has its share of the pass
 
 
-def test_few_seeds_are_trained_one_after_another(tmp_path, monkeypatch):
-    monkeypatch.setitem(execution_plan.FEWEST, "cpu", 3)
+def test_few_seeds_are_trained_one_after_another(tmp_path):
     jobs = [replace(job, devices=Devices(accelerator="cpu")) for job in jobs_of(config_of(seeds=2), tmp_path)]
     units, lines = plan(jobs, prepared, vectorise="auto", processes=1)
     assert units == jobs

@@ -168,6 +168,9 @@ def load_if_it_fits(task: Task) -> Task:
     if sum(one.nbytes for one in splits if isinstance(one, StoredSplit)) > memory_budget():
         return task
     train, valid, test = (one.take(slice(None)) for one in splits)
+    for one in splits:
+        if isinstance(one, StoredSplit):
+            one.store.release()
     return replace(task, train=train, valid=valid, test=test)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from concordant.data.split import AnySplit, Bools, Floats, Split, Strings
 from concordant.errors import DataError, UsageError
 from concordant.files import check_size, reading, write_atomically
-from concordant.robustness.conditions import CLEAN, RUN, Condition, clean
+from concordant.robustness.conditions import CLEAN, RUN, Condition, clean, presence
 from concordant.robustness.detection import detection
 from concordant.robustness.predict import Model, evaluating, joined, predictor
 from concordant.statistics.bootstrap import Outcomes
@@ -92,7 +92,7 @@ class Answers:
         return {**metrics, "calibration_error": error}
 
 
-def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> Answers:
+def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition], *, only: str = "") -> Answers:
     """Run a model once under each condition.
 
     A split that is too large for memory is read once, in chunks; encoders run on what a condition changes alone.
@@ -101,29 +101,32 @@ def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition]) -> 
         model: a module or any callable, see `concordant.robustness.predict`.
         split: the instances.
         conditions: from `concordant.robustness.conditions`.
+        only: the one modality that the model takes; "" = all of the split.
     """
     wanted, outputs = list(conditions), 0
     real = split.labels.dtype.kind == "f"
     found: dict[str, list[Answer]] = {one.name: [] for one in wanted}
     with evaluating(model):
         for number, chunk in enumerate(split.chunks()):
-            ask = predictor(model, chunk, conditions=len(wanted))
+            ask = predictor(model, chunk.only((only,)) if only else chunk, conditions=len(wanted))
             for condition in wanted:
                 changed, perturbed = condition.change(chunk, None if isinstance(split, Split) else number)
-                given = ask(changed)
+                given = ask(changed.only((only,)) if only else changed)
                 outputs = given.logits.shape[1]
                 best = torch.from_numpy(given.logits).softmax(1).max(1)
                 prediction = given.predictions(real=True).copy() if real else best.indices.numpy()
                 confidence = None if real else best.values.numpy()
-                answer = Answer(prediction, confidence, given.reliability, given.present, perturbed, given.clean)
+                present = presence(changed) if only else given.present
+                answer = Answer(prediction, confidence, given.reliability, present, perturbed, given.clean)
                 found[condition.name].append(answer)
+                del changed  # before the next one is made
     rows = {name: joined(chunks) for name, chunks in found.items()}
     return Answers(tuple(split.shapes), split.labels, split.ids, split.groups, outputs, rows)
 
 
-def usual_answer(model: Model, split: AnySplit) -> Answer:
+def usual_answer(model: Model, split: AnySplit, *, only: str = "") -> Answer:
     """Return the answer on clean validation data, the reference for reliabilities."""
-    return evaluate(model, split, [clean()]).rows[CLEAN]
+    return evaluate(model, split, [clean()], only=only).rows[CLEAN]
 
 
 def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:

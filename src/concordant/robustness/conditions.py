@@ -235,8 +235,10 @@ def corrupt(
         rows = np.flatnonzero(perturbed[:, column])
         if len(rows):
             draws = _draws(seed, number, *(stream or ("corruption", kind.name)), name)
+            changed = _corrupted(split, name, rows, kind, severity, context, draws, nested=stream is None)
             inputs[name] = split.inputs[name].copy()
-            inputs[name][rows] = _corrupted(split, name, rows, kind, severity, context, draws, nested=stream is None)
+            inputs[name][rows] = changed
+            del changed
     return split.with_inputs(inputs), perturbed
 
 
@@ -275,13 +277,16 @@ def _corrupted(
         changed = _reordered(changed, order[rows].argsort(1), layout)
     if scale is not None:
         changed = (changed * scale.std + scale.mean).astype(np.float32)
-    return changed if mask is None else np.where(over_steps(mask[rows], layout), changed, split.inputs[name][rows])
+    if mask is None or mask[rows].all():
+        return changed
+    return np.where(over_steps(mask[rows], layout), changed, split.inputs[name][rows])
 
 
 def keep(split: Split, kept: Collection[str]) -> Split:
     """Return the split with all other modalities absent from every instance, their values set to 0."""
     gone = [name for name in split.inputs if name not in kept]
-    inputs = split.inputs | {name: np.zeros_like(split.inputs[name]) for name in gone}
+    # Not zeros_like, which touches the memory.
+    inputs = split.inputs | {name: np.zeros(split.inputs[name].shape, split.inputs[name].dtype) for name in gone}
     present = split.present | {name: np.zeros(len(split), np.bool_) for name in gone}
     return Split(inputs, split.labels, split.ids, split.groups, split.masks, present)
 

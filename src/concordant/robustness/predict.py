@@ -31,7 +31,7 @@ from concordant.training.model import MultimodalModel, Output
 from concordant.training.validation import KEPT_BYTES
 
 BATCH = 512  # rows of a call at most
-BATCH_BYTES = 32 << 20  # of inputs of a call at most, but for a single row
+BATCH_BYTES = 16 << 20  # of inputs of a call at most, but for a single row; LSTMs are fastest there, too
 LARGE = 8 << 20  # bytes of inputs above which freed memory is worth a call to the C library
 Model = Callable[..., Any]
 Record = TypeVar("Record", bound=Any)  # a dataclass
@@ -64,7 +64,7 @@ def predict(model: Model, split: AnySplit, *, batch: int | None = None) -> Predi
     Args:
         model: a module, put into evaluation mode for the call, or any callable.
         split: the instances.
-        batch: instances per call; None = up to 512, of 32 MiB together.
+        batch: instances per call; None = up to 512, of 16 MiB together.
 
     Raises:
         UsageError: the model returns no logits of shape (B, C).
@@ -73,8 +73,7 @@ def predict(model: Model, split: AnySplit, *, batch: int | None = None) -> Predi
     with evaluating(model):
         for chunk in split.chunks():
             found += _batches(model, chunk, _fitting(chunk) if batch is None else batch)
-            if sum(x.nbytes for x in chunk.inputs.values()) >= LARGE:
-                _free_heap()
+            _free_heap(chunk)
     return joined(found)
 
 
@@ -191,13 +190,13 @@ def features_of(model: MultimodalModel, split: AnySplit) -> Split:
     return Split(labels=np.asarray(split.labels), ids=split.ids, groups=split.groups, **arrays)
 
 
-def _free_heap() -> None:
-    """Return free pages inside the heap to the system, if the C library can do so (glibc).
+def _free_heap(split: Split) -> None:
+    """Return free pages inside the heap to the system after a large split, if the C library can do so (glibc).
 
     glibc keeps freed blocks of up to 32 MiB in its heap, where small blocks that stay keep the next large one from
     fitting in: evaluating a model several hundred times took 16 GB instead of one.
     """
-    if (trim := _trim()) is not None:
+    if sum(x.nbytes for x in split.inputs.values()) >= LARGE and (trim := _trim()) is not None:
         trim(0)
 
 
@@ -227,15 +226,16 @@ def predictor(model: Model, split: Split, *, conditions: int) -> Callable[[Split
     if sum(x.nbytes for x in one.values()) * len(split) > KEPT_BYTES:
         return partial(predict, model)
     known = _encoded(model, split, slice(None))
+    _free_heap(split)  # of training, too
     return partial(_predict_changed, model, split, known)
 
 
 def _encoded(model: MultimodalModel, split: Split, rows: slice | NDArray[np.int64]) -> tuple[dict[str, Tensor], ...]:
     """Return features, masks and presence of some rows, as if none were absent but those without a valid step."""
-    data, device = to_tensors(split.take(rows)), device_of(model)
     found: tuple[dict[str, list[Tensor]], ...] = ({}, {}, {})
-    for batch in data.chunks(_fitting(split)):
-        batch = batch.to(device)
+    places, size = np.arange(len(split))[rows], _fitting(split)
+    for start in range(0, len(places), size):
+        batch = to_tensors(split.take(places[start : start + size])).to(device_of(model))
         for kept, part in zip(found, model.encode_some(batch.inputs, batch.masks), strict=True):
             for name, x in part.items():
                 kept.setdefault(name, []).append(x)
@@ -247,22 +247,23 @@ def _predict_changed(
 ) -> Predictions:
     features, masks, has = (dict(one) for one in known)
     for name, x in changed.inputs.items():
-        if x is split.inputs[name]:
+        here = changed.present.get(name, np.True_)
+        if x is split.inputs[name] or not here.any():
             continue
-        differs = (x != split.inputs[name]).reshape(len(x), -1).any(1) & changed.present.get(name, np.True_)
-        rows = np.flatnonzero(differs)
+        rows = np.flatnonzero((x != split.inputs[name]).reshape(len(x), -1).any(1) & here)
         if len(rows):
             new = _encoded(model, changed.only((name,)), rows)[0][name]
             features[name] = features[name].index_copy(0, torch.from_numpy(rows).to(new.device), new)
+    _free_heap(changed)
     present = {name: torch.from_numpy(x).to(device_of(model)) for name, x in changed.present.items()}
-    here = {
+    known_here = {
         name: present[name] & has[name] if name in present and name in has else one
         for name, one in (has | present).items()
     }
     found = []
     for some in slices(len(changed), BATCH):
         batch = model.calibrator.gather(
-            *({name: x[some] for name, x in part.items()} for part in (features, masks, here))
+            *({name: x[some] for name, x in part.items()} for part in (features, masks, known_here))
         )
         found.append(
             _predictions(model, model.calibrate_and_fuse(batch), len(batch.present), {}, tuple(changed.inputs))

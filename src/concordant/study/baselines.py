@@ -11,7 +11,7 @@ Shapes: pooled features (N, F); probabilities (N, C), or numbers (N, 1).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from concordant.calibration.ops import pool
-from concordant.data.split import AnySplit, Task
+from concordant.data.split import AnySplit, Split, Task
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant
 
@@ -33,30 +33,6 @@ BASELINES = (BEST_ALONE, LATE_FUSION)  # in the order of the table
 LATE = Variant("late fusion", False)
 _GRID = 8  # maps are averaged down to at most so many rows and columns
 _TINY = 1e-12
-
-
-class Alone(nn.Module):
-    """A model of one modality, called with all of them.
-
-    Args:
-        model: trained on that modality.
-        name: of the modality.
-    """
-
-    def __init__(self, model: nn.Module, name: str) -> None:
-        super().__init__()
-        self.model, self.name = model, name
-
-    def forward(
-        self,
-        inputs: Mapping[str, Tensor],
-        masks: Mapping[str, Tensor] = MappingProxyType({}),
-        present: Mapping[str, Tensor] = MappingProxyType({}),
-    ) -> Tensor:
-        """Return the logits (B, C)."""
-        mine = ({key: x for key, x in given.items() if key == self.name} for given in (inputs, masks, present))
-        logits: Tensor = self.model(*mine).logits
-        return logits
 
 
 class LateFusion:
@@ -75,7 +51,7 @@ class LateFusion:
 
         self.layouts, self.outputs, self.real = task.layouts, task.outputs, task.kind == "real"
         labels = np.asarray(task.train.labels)
-        features, present = _read(task.train, task.layouts)
+        features, present = pooled_features(task.train.chunks(), task.layouts)
         prior = labels.mean(keepdims=True) if self.real else np.bincount(labels, minlength=self.outputs) / len(labels)
         self.prior = prior.astype(np.float64)  # the answer where no modality is present
         self.models = {}
@@ -105,7 +81,7 @@ class LateFusion:
 
     def votes(self, split: AnySplit) -> dict[str, NDArray[Any]]:
         """Return modality -> probabilities, or numbers, of each instance, whether it has the modality or not."""
-        features, _ = _read(split, self.layouts)
+        features, _ = pooled_features(split.chunks(), self.layouts)
         return {name: self._predict(model, features[name]) for name, model in self.models.items()}
 
     def _predict(self, model: Any, x: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401 - a pipeline of scikit-learn
@@ -135,11 +111,13 @@ def pooled(x: Tensor, layout: str, mask: Tensor | None = None) -> NDArray[Any]:
     return x.flatten(1).numpy()
 
 
-def _read(split: AnySplit, layouts: Mapping[str, str]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
-    """Return the pooled features of each modality, and which instances have it."""
+def pooled_features(
+    chunks: Iterable[Split], layouts: Mapping[str, str]
+) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
+    """Return the pooled features of each modality (N, F), and which instances have it (N,)."""
     features: dict[str, list[NDArray[Any]]] = {}
     present: dict[str, list[NDArray[np.bool_]]] = {}
-    for chunk in split.chunks():
+    for chunk in chunks:
         batch = to_tensors(chunk)
         for name, x in batch.inputs.items():
             features.setdefault(name, []).append(pooled(x, layouts[name], batch.masks.get(name)))

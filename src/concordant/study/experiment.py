@@ -22,7 +22,6 @@ from concordant.dynamics.runs import check_able, check_observable, collect_dynam
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import write_atomically, write_json
 from concordant.robustness.answers import (
-    Answers,
     as_table,
     correctness,
     evaluate,
@@ -34,7 +33,7 @@ from concordant.robustness.answers import (
 from concordant.robustness.conditions import run_conditions
 from concordant.robustness.predict import Model
 from concordant.statistics.comparisons import compare
-from concordant.study.baselines import BASELINES, BEST_ALONE, LATE, LATE_FUSION, Alone, LateFusion
+from concordant.study.baselines import BASELINES, BEST_ALONE, LATE, LATE_FUSION, LateFusion
 from concordant.study.leakage import check_features
 from concordant.training.checkpoint import NAME as CHECKPOINT
 from concordant.training.checkpoint import Checkpoint
@@ -428,17 +427,15 @@ def run_one(job: Job, fabric: Fabric | None = None) -> dict[str, Any]:
 
 def finish(job: Job, task: Task, trained: Trained, **more: Any) -> dict[str, Any]:  # noqa: ANN401
     """Stress a trained run and write its files; `more` goes into its entry."""
-    model: Model = trained.model
     if job.variant.only:
-        task, model = _whole(job), Alone(trained.model, job.variant.only)
+        task = _whole(job)
         at_best = next(one for one in trained.history if one["step"] == trained.best_step)
         more |= {"modality": job.variant.only, "validation": at_best["validation"]}
-    answers = _stressed(job, model, task)
     entry = {
         **identity(job.config, job.variant, job.seed),
         "parameters": sum(p.numel() for p in trained.model.calibrator.parameters()),
         "model_parameters": sum(p.numel() for p in trained.model.parameters()),
-        **run_scores(answers, usual_answer(model, task.valid)),
+        **_stressed(job, trained.model, task),
         "best_step": trained.best_step,
         "train_seconds": trained.seconds,
         "loading_share": round(trained.loading_share, 4),
@@ -457,12 +454,11 @@ def run_late(job: Job) -> dict[str, Any]:
     task = _whole(job)
     model = LateFusion(task)
     seconds = time.perf_counter() - start
-    answers = _stressed(job, model, task)
     entry = {
         **identity(job.config, job.variant, job.seed),
         "parameters": 0,
         "model_parameters": 0,
-        **run_scores(answers, usual_answer(model, task.valid)),
+        **_stressed(job, model, task),
         "train_seconds": seconds,
         "loading_share": 0.0,
     }
@@ -470,13 +466,13 @@ def run_late(job: Job) -> dict[str, Any]:
     return entry
 
 
-def _stressed(job: Job, model: Model, task: Task) -> Answers:
-    """Score a run under all conditions in which it has a modality, and write its predictions."""
-    conditions = run_conditions(task.test, task.layouts, job.seed)
+def _stressed(job: Job, model: Model, task: Task) -> dict[str, Any]:
+    """Return the scores of a run under all conditions in which it has a modality, and write its predictions."""
     only = job.variant.only
-    answers = evaluate(model, task.test, [one for one in conditions if one.name != f"removal.{only}"])
+    conditions = [one for one in run_conditions(task.test, task.layouts, job.seed) if one.name != f"removal.{only}"]
+    answers = evaluate(model, task.test, conditions, only=only)
     write_table(job.folder / "predictions.parquet", as_table(answers, job.variant, job.seed))
-    return answers
+    return run_scores(answers, usual_answer(model, task.valid, only=only))
 
 
 def write_weights(path: Path, state: dict[str, Any], job: Job) -> None:

@@ -10,7 +10,7 @@ the other; here they agree far more on the training rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from concordant import seeding
 from concordant.data.checking import Finding
-from concordant.data.split import AnySplit, Integers, Task, by_group, stratified
-from concordant.study.baselines import LateFusion
+from concordant.data.split import AnySplit, Integers, Split, Task, by_group, stratified
+from concordant.robustness.predict import BATCH_BYTES
+from concordant.study.baselines import LateFusion, pooled_features
 
 # Features count as fitted from this gap of agreement, or of accuracy, on, if it is beyond so many standard errors.
 # Evidence: docs/method.md, "Features fitted on the training rows".
@@ -84,7 +85,8 @@ def optimism(task: Task) -> Optimism | None:
     """
     if len(task.layouts) < 2:
         return None
-    train, valid, test = (_some(one) for one in (task.train, task.valid, task.test))
+    train, valid, test = (_some(one, task.layouts) for one in (task.train, task.valid, task.test))
+    layouts = dict.fromkeys(task.layouts, "bd")
     if min(map(len, (train, valid, test))) < _FEWEST:
         return None
     labels = np.asarray(train.labels)
@@ -97,7 +99,7 @@ def optimism(task: Task) -> Optimism | None:
         halves = (whole[::2], whole[1::2])
     found: list[list[tuple[float, float]]] = [[], [], []]
     for seen, rest in (halves, halves[::-1]):
-        model = LateFusion(Task(task.classes, task.layouts, train.take(seen), valid, test, task.kind), iterations=100)
+        model = LateFusion(Task(task.classes, layouts, train.take(seen), valid, test, task.kind), iterations=100)
         middle = float(np.median(labels))
         for place, split in enumerate((train.take(rest), valid, test)):
             votes = model.votes(split)
@@ -129,9 +131,13 @@ def _agreement(classes: Sequence[NDArray[Any]], truth: NDArray[Any]) -> tuple[fl
     return float(np.mean(pairs)) if pairs else 0.0, float(np.mean([(one == truth).mean() for one in classes]))
 
 
-def _some(split: AnySplit) -> AnySplit:
-    """Return at most 2000 instances, fewer where they are large, and the same in every call."""
+def _some(split: AnySplit, layouts: Mapping[str, str]) -> Split:
+    """Return pooled features of at most 2000 instances, fewer where they are large, and the same in every call."""
     each = sum(4 * math.prod(shape) for shape in split.shapes.values())
     most = min(len(split), _ROWS, _BYTES // each)
-    rows: Integers = np.random.default_rng(seeding.derive_seed(0, "optimism")).permutation(len(split))[:most]
-    return split.take(np.sort(rows))
+    rows: Integers = np.sort(np.random.default_rng(seeding.derive_seed(0, "optimism")).permutation(len(split))[:most])
+    size = max(1, BATCH_BYTES // each)
+    chunks = (split.take(rows[start : start + size]) for start in range(0, max(1, most), size))
+    features, present = pooled_features(chunks, layouts)
+    groups = None if split.groups is None else split.groups[rows]
+    return Split(features, split.labels[rows], split.ids[rows], groups, present=present)

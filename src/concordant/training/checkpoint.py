@@ -20,7 +20,7 @@ from concordant import seeding
 from concordant.calibration.distributed import Ranks
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import check_size, reading, write_atomically
-from concordant.training.devices import in_pieces, whole_tree
+from concordant.training.devices import OneDevice, in_pieces, whole_tree
 from concordant.training.loop import Callback, TrainingState
 from concordant.training.methods import TrainingMethod
 from concordant.training.model import MultimodalModel
@@ -166,11 +166,15 @@ class RunState(Callback):
     schedule: torch.optim.lr_scheduler.LRScheduler
     draws: torch.Generator
     dropout: seeding.Stream
-    fabric: Fabric
+    fabric: Fabric | OneDevice
     selector: CheckpointSelector
     steps: int
     began: float
     ranks: Ranks | None = None
+
+    @property
+    def _precision(self) -> Any:  # noqa: ANN401 - of Fabric
+        return None if isinstance(self.fabric, OneDevice) else self.fabric.strategy.precision
 
     def after_step(self, step: int) -> None:
         """Write a checkpoint where one is due; every process calls it, and the first one writes."""
@@ -190,7 +194,7 @@ class RunState(Callback):
             "method": self.method.state_dict(),
             "optimizer": whole_tree(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
+            "precision": {} if self._precision is None else self._precision.state_dict(),
             "draws": self.draws.get_state(),
             "chance": chance.cpu(),
             "best": self.selector.state_dict(),
@@ -234,7 +238,8 @@ class RunState(Callback):
         }
         self.optimizer.load_state_dict({**saved["optimizer"], "state": moments})
         self.schedule.load_state_dict(saved["schedule"])
-        self.fabric.strategy.precision.load_state_dict(saved["precision"])
+        if self._precision is not None:
+            self._precision.load_state_dict(saved["precision"])
         self.draws.set_state(saved["draws"])
         self.selector.load_state_dict(saved["best"])
         self.state.history, self.state.step, self.state.count = saved["history"], saved["step"], saved["count"]

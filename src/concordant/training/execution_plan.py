@@ -28,9 +28,8 @@ VECTORISE = ("auto", "on", "off")
 # 5 million (av-digits) it does not; cuda at 20 million (utd-mhad) it is 6 times as fast, and the bound is a guess.
 LARGEST = {"cpu": 2_000_000, "cuda": 100_000_000}
 # Device -> fewest seeds that `auto` trains in one pass. On a CPU (`python -m benchmarks.many_seeds`) two are 0.85
-# (digits) to 0.99 (cmu-mosi-utterance) as fast as one after another, three 1.15 to 1.28. Two, since numbers that were
-# made in passes of two differ from those of single runs by rounding.
-FEWEST = {"cpu": 2, "cuda": 2}
+# (digits) to 0.99 (cmu-mosi-utterance) as fast as one after another, three 1.15 to 1.28.
+FEWEST = {"cpu": 3, "cuda": 2}
 # Modules that torch.func.vmap has no rules for.
 _UNMAPPED = (
     ((nn.RNNBase, nn.RNNCellBase), "recurrent layers"),

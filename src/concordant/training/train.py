@@ -1,4 +1,4 @@
-"""Training of one run of `concordant run` on Lightning Fabric, in one process or in several.
+"""Training of one run of `concordant run`, in one process, or on Lightning Fabric in several.
 
 Several processes share each batch, and each has the loss and the gradients of the whole batch. Checkpoint selection
 and early stopping use the validation split alone (validation.py): accuracy (for real labels minus the mean absolute
@@ -24,7 +24,7 @@ from concordant.data.split import Task
 from concordant.training.batches import AnyTensors, Clock, Tensors, endless_rows, open_tensors, rows_of, split_batch
 from concordant.training.checkpoint import Checkpoint, RunState
 from concordant.training.config import Config, Variant
-from concordant.training.devices import Devices
+from concordant.training.devices import Devices, OneDevice
 from concordant.training.loop import Callback, TrainingState, fit, one_cycle
 from concordant.training.methods import METHODS, TrainingMethod
 from concordant.training.model import MultimodalModel, build_model
@@ -92,7 +92,7 @@ def train(
     variant: Variant,
     seed: int,
     *,
-    fabric: Fabric | None = None,
+    fabric: Fabric | OneDevice | None = None,
     devices: Devices | None = None,
     checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -106,7 +106,7 @@ def train(
         variant: the calibrator, and whether training perturbs.
         seed: of weights, batches and perturbations.
         fabric: where to train; None = as `devices` says.
-        devices: how batches are shared by the processes of `fabric`; None = one device, chosen by Fabric.
+        devices: how batches are shared by the processes of `fabric`; None = one device.
         checkpoint: file and frequency of checkpoints, from which an interrupted run is resumed; None = none.
         progress: called with the step and the number of steps after every step.
         observer: records the training without changing it; None = none.
@@ -120,7 +120,7 @@ def train(
     recipe = config.of(variant).recipe.on_rows(len(task.train))
     perturbation = Perturbation() if variant.perturbed else None
     devices = Devices() if devices is None else devices
-    fabric = fabric if fabric is not None else devices.fabric()
+    fabric = fabric if fabric is not None else devices.connect()
     size = min(recipe.batch, len(task.train))
     devices.check(size, method=config.method, observed=observer is not None)
     model = build_model(task, config, variant, seed)

@@ -127,10 +127,12 @@ class Kind:
 
     def apply(self, x: Floats, severity: float, context: Context, draws: np.random.Generator) -> Floats:
         """Return corrupted values, float32 (n, ...); steps beyond an instance's length stay as they are in `x`."""
-        changed = np.broadcast_to(self.function(x, severity, context, draws), x.shape).astype(np.float32)
+        changed = np.broadcast_to(self.function(x, severity, context, draws), x.shape).astype(np.float32, copy=False)
         if context.lengths is None:
             return changed
         valid = valid_steps(context.lengths[context.rows], context.steps)
+        if valid.all():
+            return changed
         return np.where(over_steps(valid, context.layout), changed, x.astype(np.float32, copy=False))
 
 

@@ -33,7 +33,10 @@ _values = partial(corruption, group="values", fits=has_features)
 )
 def add_noise(x: Floats, severity: float, context: Context, draws: np.random.Generator) -> NDArray[Any]:
     """Add white Gaussian noise with this standard deviation."""
-    return x + severity * draws.standard_normal(x.shape, dtype=np.float32)
+    noise = draws.standard_normal(x.shape, dtype=np.float32)
+    noise *= severity
+    noise += x
+    return noise
 
 
 @_values(
@@ -70,7 +73,10 @@ def drop_dimensions(x: Floats, severity: float, context: Context, draws: np.rand
 def replace_dimensions(x: Floats, severity: float, context: Context, draws: np.random.Generator) -> NDArray[Any]:
     """Replace this share of an instance's features, at least one, by noise with standard deviation 3."""
     chosen = some_features(x, severity, context, draws)
-    return np.where(chosen, REPLACEMENT * draws.standard_normal(x.shape, dtype=np.float32), x)
+    noise = draws.standard_normal(x.shape, dtype=np.float32)
+    noise *= REPLACEMENT
+    np.copyto(noise, x, where=~chosen)
+    return noise
 
 
 @_values(
