@@ -4,6 +4,8 @@ INSTALLED := .venv/.installed
 DEMO := .venv/.demo
 # One process per core, up to four; the tests of a file stay together, because they share trained models.
 TOGETHER := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Tests start processes, which read what was compiled before, also where the environment says otherwise.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test quick check docs results results-experiments
 

@@ -82,7 +82,7 @@ def _begin(argv, cwd, env, out, err):
     import concordant.training.processes as processes
 
     torch.set_num_threads(1)
-    processes.default_jobs = lambda: 1
+    processes.cores = lambda: 1
     if argv[0] != "concordant":
         runpy.run_path(argv[0], run_name="__main__")
         return

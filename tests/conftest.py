@@ -11,7 +11,12 @@ import torch
 from torch import nn
 
 from concordant import ContextualCalibrator, repeat_targets, with_copies
+from concordant.training import processes
 from tests.commands import concordant
+
+# Runs and stress tests use one process unless a test names more: the tests themselves run side by side, and a process
+# that is started imports all that this one has.
+processes.cores = lambda: 1
 
 # Most tests compare numbers to the last bit, as a CPU gives them; GPUs are for those that ask for one.
 if os.environ.get("CONCORDANT_TEST_GPU") != "1":
@@ -22,7 +27,7 @@ if os.environ.get("CONCORDANT_TEST_GPU") != "1":
 os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=uuid.uuid4().hex * 2)
 
 # These start commands or train for a long time; run first, they leave no process idle at the end.
-LONG = ("tests/docs/", "tests/test_readme.py", "tests/cli/", "tests/examples/", "tests/study/", "tests/sweep/")
+LONG = tuple(f"tests/{name}/" for name in ("docs", "cli", "examples", "study", "sweep", "training"))
 
 
 def pytest_collection_modifyitems(items):

@@ -1,11 +1,13 @@
 """What the README prints can be run: its Python, its commands, its links; it fits on a screen or two."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+import concordant
 from concordant.files import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +44,8 @@ class LateFusion(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:fit_plugin")  # of so few rows that validation may reject the calibrator
-def test_the_plug_in_goes_around_a_trained_model():
+def test_the_plug_in_goes_around_a_trained_model(monkeypatch):
+    monkeypatch.setattr(concordant, "fit_plugin", partial(concordant.fit_plugin, steps=20))
     text, audio = torch.randn(8, 6), torch.randn(8, 5)
     batches = [((text, audio), torch.arange(8) % 3)]
     given = {"model": LateFusion(), "train_loader": batches, "valid_loader": batches, "text": text, "audio": audio}

@@ -15,7 +15,7 @@ from concordant.errors import DataError, UsageError
 from tests.commands import concordant
 
 RUN = [sys.executable, "-m", "concordant", "run", "digits", "--calibrators", "none", "--fusion", "sum", "--no-alone"]
-SHORT = [*RUN, "--seeds", "1", "--steps", "2"]
+SHORT = [*RUN, "--seeds", "1", "--steps", "2", "--jobs", "1"]
 
 
 def command(*arguments, **options):

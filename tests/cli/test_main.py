@@ -142,12 +142,12 @@ def test_an_unwritable_json_path_is_said(tmp_path):
 def test_several_fusions_make_a_grid_with_one_table(tmp_path):
     options = ("--calibrators", "none,context", "--seeds", "1", "--steps", "4", "--json", "grid.json")
     done = concordant(
-        "run", "digits", "--fusion", "concat,concat@pooled,lf-lstm", "--method", "ogm-ge", *options, cwd=tmp_path
+        "run", "digits", "--fusion", "concat@pooled,lf-lstm", "--method", "ogm-ge", *options, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
     rows = [line.split()[:2] for line in done.stdout.splitlines() if line.startswith((" concat", " lf-lstm"))]
-    assert rows == [["concat", "maps"], ["concat", "pooled"], ["lf-lstm", "features"]]
-    for text in ("best alone", "+ it is significantly better", "3 rows in runs/digits-grid-ogm-ge", "· ogm-ge ·"):
+    assert rows == [["concat", "pooled"], ["lf-lstm", "features"]]
+    for text in ("best alone", "+ it is significantly better", "2 rows in runs/digits-grid-ogm-ge", "· ogm-ge ·"):
         assert text in done.stdout
     grid = json.loads((tmp_path / "grid.json").read_text())
     assert grid["schema"] == "concordant.grid/1"

@@ -169,7 +169,7 @@ def test_a_killed_run_is_repeated_alone_and_gives_the_same(done, tmp_path):
 def test_runs_in_two_processes_give_the_same(done, tmp_path):
     _, results, _ = done
     config = make_config("digits", seeds=1, calibrators=("none", "context"), recipe={"steps": 30, "width": 16})
-    parallel = study(config, tmp_path / "out", jobs=2, vectorise="off")
+    parallel = study(config, tmp_path / "out", jobs=2, vectorise="off", baselines=False)
     first = [run for run in results["runs"] if run["seed"] == 0]
     for one, other in zip(first, parallel["runs"], strict=True):
         assert {**one, **CLOCKED} == {**other, **CLOCKED}

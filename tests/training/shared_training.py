@@ -25,8 +25,8 @@ from concordant.training.config import Config, Recipe, Variant, make_config
 from concordant.training.devices import Devices
 from concordant.training.train import train
 
-STEPS = 20
-RECIPE = {"steps": STEPS, "batch": 13, "width": 8, "dropout": 0.0, "evaluations": 4, "patience": 4}
+STEPS = 8
+RECIPE = {"steps": STEPS, "batch": 13, "width": 8, "dropout": 0.0, "evaluations": 2, "patience": 2}
 CASES = {
     "context": {"calibrator": "context", "fusion": "transformer"},
     "uncertainty": {"calibrator": "uncertainty"},
@@ -130,14 +130,14 @@ def main(folder):
     every = fabric.all_gather(torch.cat([value.flatten().float() for value in local.model.state_dict().values()]))
     put("local", {"state": local.model.state_dict(), "apart": float((every[0] - every[1]).abs().max())})
     with suppress(StoppedError):  # written by two, for one to go on with
-        run_case("context", fabric=fabric, checkpoint=Checkpoint(folder / "two", ABOUT, 8), progress=stop_after(10))
+        run_case("context", fabric=fabric, checkpoint=Checkpoint(folder / "two", ABOUT, 3), progress=stop_after(4))
     known = Checkpoint(folder / "one", ABOUT)  # written by one
     put("resumed", result_of(run_case("context", fabric=fabric, checkpoint=known)))
     sharded = {"strategy": "fsdp", "fabric": Devices(accelerator="cpu", strategy="fsdp").fabric()}
     for name in SHARDED:
         put(f"sharded {name}", result_of(run_case(name, **sharded)))
     with suppress(StoppedError):  # the last one's pieces, for one to go on with
-        run_case("context", **sharded, checkpoint=Checkpoint(folder / "pieces", ABOUT, 8), progress=stop_after(10))
+        run_case("context", **sharded, checkpoint=Checkpoint(folder / "pieces", ABOUT, 3), progress=stop_after(4))
     put("sharded resumed", result_of(run_case("context", **sharded, checkpoint=Checkpoint(folder / "one", ABOUT))))
     mixed = run_case("clean", fabric=Devices(accelerator="cpu", precision="bf16-mixed").fabric())
     put("mixed", result_of(mixed))

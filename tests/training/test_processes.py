@@ -42,7 +42,7 @@ def together(shared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
     with pytest.raises(shared.StoppedError):
         shared.run_case(
-            "context", checkpoint=Checkpoint(folder / "one", shared.ABOUT, 8), progress=shared.stop_after(10)
+            "context", checkpoint=Checkpoint(folder / "one", shared.ABOUT, 3), progress=shared.stop_after(4)
         )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
