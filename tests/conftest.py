@@ -1,3 +1,4 @@
+import fcntl
 import os
 import shlex
 import uuid
@@ -99,15 +100,32 @@ def shell():
 
 
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory):
+def once(tmp_path_factory):
+    """Return a function that gives a folder, filled once for all processes of pytest-xdist; do not change its files."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def filled(name, fill):
+        folder = base / "once" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (folder / "complete").exists():
+                fill(folder)
+                (folder / "complete").touch()
+        return folder
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def digits_run(once):
     """The folder of a short paired experiment on the embedded digits; copy it before changing it."""
     from concordant.study.experiment import study
     from concordant.training.config import make_config
 
-    folder = tmp_path_factory.mktemp("run") / "digits"
     config = make_config("digits", calibrators=("none", "self", "context"), seeds=2, recipe={"steps": 60})
-    study(config, folder, jobs=1, baselines=False)
-    return folder
+    return once("run", lambda folder: study(config, folder / "digits", jobs=1, baselines=False)) / "digits"
 
 
 class Here:
@@ -191,7 +209,7 @@ class Calibrated(nn.Module):
         return self.head(torch.cat([features[m] for m in SIZES], 1))
 
 
-def train(model, world, *, perturbed):
+def train(model, world):
     """Train on clean and perturbed copies, the calibrator with its own loss; the twin on the same features."""
     torch.manual_seed(0)
     judge = model.calibrator if model.calibrator is not None else ContextualCalibrator(SIZES, layouts="bd", seed=0)
@@ -217,11 +235,21 @@ def train(model, world, *, perturbed):
 
 
 @pytest.fixture(scope="session")
-def planted():
+def planted(once):
     """A calibrated model and its uncalibrated twin, trained in the planted world, with a test part of it."""
+    world = make_world(2000, 0)
+    make = {
+        "twin": lambda: Calibrated(None),
+        "ours": lambda: Calibrated(ContextualCalibrator(SIZES, layouts="bd", seed=0)),
+    }
+
+    def fill(folder):
+        torch.save({name: train(new(), world).state_dict() for name, new in make.items()}, folder / "trained")
+
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        world = make_world(2000, 0)
-        twin = train(Calibrated(None), world, perturbed=True)
-        ours = train(Calibrated(ContextualCalibrator(SIZES, layouts="bd", seed=0)), world, perturbed=True)
-    return SimpleNamespace(train=world, test=make_world(800, 1), ours=ours, twin=twin, wrong=WRONG)
+        trained = torch.load(once("planted", fill) / "trained", weights_only=True)
+        models = {name: new().eval() for name, new in make.items()}
+    for name, model in models.items():
+        model.load_state_dict(trained[name])
+    return SimpleNamespace(train=world, test=make_world(800, 1), wrong=WRONG, **models)

@@ -3,6 +3,7 @@
 Beside it: rows of tables with numbers that a test chooses, cells with drawn outcomes, and the committed results.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,18 @@ class Made:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    study = study_in(tmp_path_factory.mktemp("study"), GRID, how=Execution(jobs=1), commit="abc")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(running, "TURNS", 2)
-        patched.setattr(running, "WARM_UP", 0)
-        return Made(study, study.run())
+def made(once, tmp_path_factory):
+    def run(folder):
+        study = study_in(folder, GRID, how=Execution(jobs=1), commit="abc")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(running, "TURNS", 2)
+            patched.setattr(running, "WARM_UP", 0)
+            study.run()
+        return study
+
+    copy = shutil.copytree(once("study", run), tmp_path_factory.mktemp("study") / "copy")
+    study = study_in(copy, GRID, how=Execution(jobs=1), commit="abc")
+    return Made(study, study.findings())
 
 
 @pytest.fixture(scope="session")
