@@ -58,7 +58,7 @@ def test_there_is_a_command_for_each_way():
 
 
 def test_predictions_have_the_columns_of_the_text(folder):
-    table = pq.read_table(folder / "said.parquet")
+    table = pq.read_table(folder / "predictions.parquet")
     listed = re.search(r"by the suffix of `--out`: (.*?)\(", TEXT, re.DOTALL)[1]
     columns = [*re.findall(r"`(\w+)`", listed), *(f"reliability_{name}" for name in NAMES)]
     assert table.column_names == columns
