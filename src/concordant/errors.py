@@ -158,14 +158,15 @@ class Checks:
             self.faults.append(f"{name} must {range_}; found {value}")
         return found
 
-    def integer(self, name: str, value: object, low: int, *, also: str = "") -> int:
-        """Return an integer of `low` or more; `also` completes the sentence with what else is allowed."""
+    def integer(self, name: str, value: object, low: int, high: int = 2**31 - 1, *, also: str = "") -> int:
+        """Return an integer from `low` to `high`; `also` completes the sentence with what else is allowed."""
         if not isinstance(value, Integral) or isinstance(value, bool):
             self.faults.append(f"{name} must be an integer of {low} or more{also}; found {shown(value)}")
             return low
         found = int(value)
         self.require(found >= low, f"{name} must be {low} or more{also}; found {found}")
-        return found
+        self.require(found <= high, f"{name} must be {high} or less{also}; found {shown(found)}")
+        return min(found, high)
 
     def flag(self, name: str, value: object) -> bool:
         """Return True or False, NumPy's included."""

@@ -325,6 +325,8 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - the content of the file
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ANN401
             keys = set[Hashable]()
             for one, _ in node.value:
+                if one.tag == "tag:yaml.org,2002:merge":  # `<<: *other`, whose keys may stand there again
+                    continue
                 key = self.construct_object(one, deep=True)
                 if isinstance(key, Hashable) and key in keys:
                     raise yaml.MarkedYAMLError(problem=f"{key} stands there twice", problem_mark=one.start_mark)
@@ -336,6 +338,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - the content of the file
             return _finite(super().construct_yaml_float(node))
 
     Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
     with reading(path, "YAML", "name a YAML file") as size:
         if size > YAML_BYTES:
             raise DataError(f"{path} has {size:,} bytes; a YAML file may have {YAML_BYTES:,}")

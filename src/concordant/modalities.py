@@ -123,7 +123,7 @@ def check_sizes(
             check.require(
                 bool(plain), f"{name!r} cannot name a modality: use a plain word, without dots, unknown to PyTorch"
             )
-            whole = isinstance(size, Integral) and not isinstance(size, bool) and size > 0
+            whole = isinstance(size, Integral) and not isinstance(size, bool) and 0 < size < 2**31
             message = f"sizes[{name!r}] must be a positive integer, the feature size; found {shown(size)}"
             check.require(whole, message)
             found[name] = int(size) if whole else 1

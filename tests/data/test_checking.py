@@ -1,4 +1,5 @@
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -6,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from concordant.benchmarks.catalogue import prepare
 from concordant.data.card import Card, LabelCard, ModalityCard
-from concordant.data.checking import Running, check, check_task
+from concordant.data.checking import Running, check, check_store, check_task
 from concordant.data.split import Task
-from concordant.data.store import Instance
+from concordant.data.store import Instance, Store
 from concordant.data.writing import write_store
+from concordant.errors import DataError
 from concordant.robustness.own_data import as_split
 
 pytest.importorskip("datasets")
@@ -202,6 +205,24 @@ def test_each_fault_is_said_in_plain_words(tmp_path, change, options, level, tex
     assert report.failed == (level == "error")
 
 
+@pytest.mark.parametrize(
+    ("change", "options", "text", "folds"),
+    [
+        (with_feature("image", lambda row, x: None), {}, "image: no instance has it; leave it out", "refused"),
+        (put(label=lambda row, one: int(row >= 40)), {}, "labels: class 'yes' occurs 20 times in valid", "fine"),
+        (put(label=lambda row, one: 1.5), {"kind": "real"}, "labels: every label is 1.5", "refused"),
+    ],
+)
+def test_what_the_check_calls_an_error_is_not_trained_on(tmp_path, change, options, text, folds):
+    store = Store(make(tmp_path / "own", change, **options))
+    with pytest.raises(DataError, match=f"own cannot be trained on: {text}"):
+        prepare("own", seed=0, data=store.folder)
+    if text.startswith("image"):  # which need not be trained on
+        prepare("own", seed=0, data=store.folder, modalities=["audio"])
+    with pytest.raises(DataError, match=text) if folds == "refused" else nullcontext():
+        check_store(store, tuple(store.card.modalities), folds=True)
+
+
 def test_published_counts_are_compared(tmp_path):
     report = check(make(tmp_path / "d"), published={"train": 1284, "valid": 229})
     assert said(report, "warning") == [
@@ -224,6 +245,8 @@ def test_values_that_are_not_finite_are_an_error(tmp_path, monkeypatch):
     folder = make(tmp_path / "d", with_feature("audio", lambda row, x: x * (np.nan if row == 3 else 1)))
     (error,) = said(check(folder), "error")
     assert re.fullmatch(r"audio: 12 values are NaN or infinite; prepare the dataset again", error)
+    with pytest.raises(DataError, match="d: audio holds NaN or infinity; prepare the dataset again"):
+        prepare("own", seed=0, data=folder)
 
 
 def test_files_that_cannot_be_read_are_an_error_not_an_exception(tmp_path):
@@ -320,8 +343,8 @@ def test_instances_in_two_parts_are_an_error():
     assert check_task(both, "mine")["failed"]
 
 
-@pytest.mark.parametrize(("where", "level"), [("test", "error"), ("valid", "warning")])
-def test_groups_in_two_parts_are_told(where, level):
+@pytest.mark.parametrize("where", ["test", "valid"])
+def test_groups_in_two_parts_are_told(where):
     parts = {
         "train": part(range(30), groups=["x", "y"] * 15),
         "valid": part(range(30, 40), groups=["z"] * 10),
@@ -329,7 +352,7 @@ def test_groups_in_two_parts_are_told(where, level):
     }
     count = len(parts[where])
     parts[where] = replace(parts[where], groups=np.array(["y"] * count))
-    assert ("groups", f"1 are in train and in {where}: y") in in_task(task(**parts), level)
+    assert ("groups", f"1 are in train and in {where}: y") in in_task(task(**parts), "warning")
 
 
 def test_copies_under_another_name_are_found():

@@ -232,7 +232,7 @@ def test_runs_of_different_distances_make_no_table(done, tmp_path):
 def test_missing_files_are_named(done, tmp_path):
     copy = shutil.copytree(done[0], tmp_path / "copy")
     (copy / "runs" / "context" / "seed-0" / "dynamics.parquet").unlink()
-    with pytest.raises(DataError, match=r"seed-0/dynamics.parquet cannot be read as parquet"):
+    with pytest.raises(DataError, match=r"seed-0/dynamics.parquet cannot be read as Parquet"):
         collect_dynamics(copy)
     (copy / "runs" / "none" / "seed-1" / "dynamics-run.json").unlink()
     with pytest.raises(DataError, match=r"seed-1/dynamics-run.json cannot be read as JSON"):

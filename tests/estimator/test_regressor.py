@@ -49,6 +49,14 @@ def test_a_constant_is_learnt():
     np.testing.assert_allclose(model.predict(x), 7, atol=0.5)
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_numbers_of_any_size_are_finite_again(scale):
+    x, y = instances(60)
+    plain = MultimodalRegressor(random_state=0, max_iter=5).fit(x, y).predict(x)
+    found = MultimodalRegressor(random_state=0, max_iter=5).fit(x, y * scale).predict(x)
+    np.testing.assert_allclose(found / scale, plain, rtol=1e-4)
+
+
 def test_passes__learn():
     x, y = instances()
     model = MultimodalRegressor(random_state=0)

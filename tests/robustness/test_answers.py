@@ -140,7 +140,7 @@ def test_a_truncated_file_is_named(tmp_path):
     path = tmp_path / "p.parquet"
     write_table(path, as_table(a_table_of(None), Variant("none", False), 0))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"p.parquet cannot be read as parquet .* remove its folder to run it again"):
+    with pytest.raises(DataError, match=r"p.parquet cannot be read as Parquet .* remove its folder to run it again"):
         read_tables([path])
 
 

@@ -115,7 +115,7 @@ def check(
         *_class_counts(store, published_classes or {}),
         *_groups(store),
         *(finding for name, one in sums.items() for finding in one.findings(name)),
-        *_absence(store),
+        *_absence(store, tuple(store.card.modalities)),
         *_content(store, hashes),
     ]
     modalities = {name: one.summary(store.lengths(name)) for name, one in sums.items()}
@@ -200,7 +200,29 @@ def _values(
     return sums, hashes
 
 
-def _labels(store: Store) -> Iterator[Finding]:
+def check_store(store: Store, modalities: Sequence[str], *, folds: bool) -> None:
+    """Refuse to train on a dataset that `concordant data check` calls an error; values are not read.
+
+    Args:
+        store: the dataset.
+        modalities: that are trained on.
+        folds: its instances are divided into folds, whatever splits they have.
+
+    Raises:
+        DataError: the errors of the check.
+    """
+    splits = () if folds else _splits(store, {})
+    refuse(store.folder, (*_labels(store, folds=folds), *splits, *_absence(store, modalities)))
+
+
+def refuse(where: Path | str, findings: Iterable[Finding]) -> None:
+    """Raise DataError with the errors among findings, nothing without one."""
+    errors = [f"{one.subject}: {one.text}" for one in findings if one.level == "error"]
+    if errors:
+        raise DataError(f"{where} cannot be trained on: {'; '.join(errors)}")
+
+
+def _labels(store: Store, *, folds: bool = False) -> Iterator[Finding]:
     card = store.card
     if card.label.kind == "none":
         yield Finding(
@@ -217,7 +239,7 @@ def _labels(store: Store) -> Iterator[Finding]:
         return
     counts = {split: _classes(store, split) for split in card.splits}
     learned = next((counts[split] for split in ("train", WHOLE) if split in counts), None)
-    if _in_folds(store):
+    if folds or _in_folds(store):
         learned = sum(counts.values(), Counter[str]())
         counts = {WHOLE: learned}
     if learned is None:
@@ -324,13 +346,13 @@ def _groups(store: Store) -> Iterator[Finding]:
             yield Finding("warning", "groups", text)
 
 
-def _absence(store: Store) -> Iterator[Finding]:
+def _absence(store: Store, modalities: Sequence[str]) -> Iterator[Finding]:
     if len(store.card.modalities) == 1:
         text = (
             "there is one alone: a calibrator compares modalities, and `concordant run` takes --calibrators none only"
         )
         yield Finding("warning", "modalities", text)
-    for name in store.card.modalities:
+    for name in modalities:
         absent = store.lengths(name) == 0
         share = float(absent.mean())
         if share == 1:
@@ -414,7 +436,7 @@ def _overlap(what: str, values: Mapping[str, NDArray[np.str_] | None]) -> Iterat
         shared = sorted(sets[first] & sets[second])
         if shared:
             apart = False
-            level: Level = "warning" if what == "groups" and (first, second) == ("train", "valid") else "error"
+            level: Level = "warning" if what == "groups" else "error"
             yield Finding(level, what, f"{len(shared)} are in {first} and in {second}: {', '.join(shared[:_SHOWN])}")
     if apart:
         yield Finding("note", what, "none is in two splits")

@@ -18,7 +18,7 @@ from concordant.data.card import Card, ModalityCard
 from concordant.data.scaling import Scale
 from concordant.data.split import Bools, Floats, Integers, Split, Strings, Task
 from concordant.data.store import Instance, Store, Values
-from concordant.errors import UsageError
+from concordant.errors import DataError, UsageError
 from concordant.files import bytes_in
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ class StoredSplit:
             known = self.store.card.modalities[name]
             values = [instance.features[name] for instance in instances]
             inputs[name], mask = pad(values, known)
+            if not np.isfinite(inputs[name]).all():
+                raise DataError(f"{self.store.folder}: {name} holds NaN or infinity; prepare the dataset again")
             if self.steps is not None and known.time is not None:
                 over_time = np.moveaxis(inputs[name], known.time + 1, 1)  # (B, T, ...)
                 inputs[name] = np.ascontiguousarray(over_time[np.arange(len(chosen)), self.steps[chosen]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -63,13 +64,16 @@ class MultimodalRegressor(RegressorMixin, MultimodalEstimator):  # type: ignore[
 
     def _targets(self, y: NDArray[Any], weights: Floats, *, first: bool) -> tuple[NDArray[Any], Floats]:
         with foreign_errors("y must hold numbers"):
+            if y.dtype.kind in "mM":
+                raise TypeError(f"found {y.dtype}")
             values = y.astype(np.float64)
         if not np.isfinite(values).all():
             raise InputError("Input y contains NaN, infinity or a value too large; leave those instances out")
         if first:
-            self.target_mean_ = float(np.average(values, weights=weights))
-            spread = float(np.sqrt(np.average((values - self.target_mean_) ** 2, weights=weights)))
-            self.target_std_ = spread if spread > 0 else 1.0
+            unit = 2.0 ** (math.frexp(np.abs(values).max())[1] - 1)  # squares of values in it are exact, and finite
+            mean = np.average(values / unit, weights=weights)
+            spread = np.sqrt(np.average((values / unit - mean) ** 2, weights=weights))
+            self.target_mean_, self.target_std_ = float(mean * unit), float(spread * unit) or 1.0
         return ((values - self.target_mean_) / self.target_std_).astype(np.float32), weights
 
     def _outputs(self) -> int:

@@ -71,7 +71,7 @@ class Monitor:
         with checks() as check:
             found = type(model).__name__
             check.require(callable(model), f"model must be a module or another callable; found {found}")
-            self.seed = check.integer("seed", seed, 0)
+            self.seed = check.integer("seed", seed, 0, 2**63 - 1)
             known = (AUTO, *LAYOUTS)
             fine = layouts is None or (isinstance(layouts, Mapping) and all(x in known for x in layouts.values()))
             message = f"layouts must be modality -> one of {', '.join(known)}; found {shown(layouts)}"

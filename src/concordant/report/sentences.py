@@ -6,7 +6,7 @@ left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def grid_lines(grid: Document) -> list[str]:
     ours = ours_of(grid)
     if ours is not None:
         others = [label for label in grid["rows"][0]["scores"] if label != ours]
-        lines += [_tally(grid, ours, other, condition) for other in others for condition in MAIN]
+        lines += [line for other in others for condition in MAIN for line in _tally(grid, ours, other, condition)]
     if has_alone(grid):
         entries = [(row, row["against_alone"].get("none")) for row in grid["rows"] if versus_alone(row) != ">"]
         below = [
@@ -255,14 +255,17 @@ def of_features(document: Document) -> list[str]:
     return lines
 
 
-def _tally(grid: Document, ours: str, other: str, condition: str) -> str:
+def _tally(grid: Document, ours: str, other: str, condition: str) -> Iterator[str]:
+    """Yield one line, or none where the grid does not compare the two over all rows."""
     wanted = (other, condition)
     rows = (entry for row in grid["rows"] for entry in row["comparisons"])
     entries = [entry for entry in rows if (entry["to"], entry["condition"]) == wanted]
-    whole = next(entry for entry in grid["overall"] if (entry["to"], entry["condition"]) == wanted)
+    whole = next((entry for entry in grid["overall"] if (entry["to"], entry["condition"]) == wanted), None)
+    if whole is None:
+        return
     better, worse, _ = map(len, _by_outcome(entries))
     above = sum(entry["difference"] > 0 for entry in entries)
-    return (
+    yield (
         f"{_WHERE[condition]}, {shown(ours)} against {shown(other)}: {100 * whole['difference']:+.1f} points in the "
         f"mean over {plural(len(entries), 'row')} (p {p_text(whole['p_holm'])}), above in {above}; "
         f"by row significantly better in {better}, worse in {worse}"

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from concordant.data.formats.parquet import read_parquet
 from concordant.data.split import AnySplit, Bools, Floats, Split, Strings
 from concordant.errors import DataError, UsageError
-from concordant.files import check_size, reading, write_atomically
+from concordant.files import reading, write_atomically
 from concordant.robustness.conditions import CLEAN, RUN, Condition, clean, presence
 from concordant.robustness.detection import detection
 from concordant.robustness.predict import Model, evaluating, joined, predictor
@@ -255,17 +256,10 @@ def read_tables(paths: Sequence[Path], needed: Mapping[str, str] = PREDICTIONS) 
             CONCORDANT_LIMIT allows.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     tables = []
     for path in paths:
-        with reading(path, "parquet", "remove its folder to run it again") as size:
-            opened = pq.ParquetFile(path.absolute())  # "a:b/c" would be taken for an address
-            about = opened.metadata
-            packed = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
-            check_size(str(path), max(packed, 8 * about.num_rows * about.num_columns), size)
-            table = opened.read()
-            table.validate(full=True)
+        table = read_parquet(path, "remove its folder to run it again")
         for name, kind in needed.items():
             column = table.column(name) if name in table.column_names else None
             if column is None or not _is_kind(column, kind):
@@ -274,7 +268,7 @@ def read_tables(paths: Sequence[Path], needed: Mapping[str, str] = PREDICTIONS) 
                     f"{path} must have {kind.rstrip('?')} in {name}; found {found}: remove it to run it again"
                 )
         tables.append(table)
-    with reading(paths[0], "parquet", "the tables of all runs must have the same columns"):
+    with reading(paths[0], "Parquet", "the tables of all runs must have the same columns"):
         return pa.concat_tables(tables).unify_dictionaries()
 
 

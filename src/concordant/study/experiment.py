@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
-from concordant.data.checking import check_task
+from concordant.data.checking import Finding, check_task, refuse
 from concordant.data.split import Task
 from concordant.documents import write_document
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
@@ -172,7 +172,9 @@ class _Experiment:
         if fitted is not None and self.how.say is not None:
             self.how.say(f"{self.prefix}warning: {fitted.text}")
         more = () if fitted is None else (fitted,)
-        return check_task(task, f"{self.config.title}, {self.config.protocol}, seed 0", more)
+        found = check_task(task, f"{self.config.title}, {self.config.protocol}, seed 0", more)
+        refuse(found["folder"], (Finding(**one) for one in found["findings"]))
+        return found
 
     def claim(self) -> None:
         """Take the folder, or see that it belongs to this experiment."""

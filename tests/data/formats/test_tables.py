@@ -1,4 +1,5 @@
 import re
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_a_file_that_is_absent_or_no_text_is_refused(tmp_path):
         (["\u0661", "1"], "auto", ("1", "\u0661")),
         (["2", " 10"], "auto", ("2", "10")),
         (["1.0", "2.0"], "auto", ("1", "2")),
-        (["1" * 30, "2"], "auto", None),
+        (["1" * 30, "2"], "auto", ("1" * 30, "2")),
         (["1.5", "2"], "auto", None),
         (["1.0", "2.0"], "numbers", None),
         (["1e5", "2"], "numbers", None),
@@ -259,7 +260,7 @@ def test_a_modality_is_in_one_place(tmp_path):
 
 
 def test_parquet_holds_columns_or_lists(tmp_path):
-    pandas = pytest.importorskip("pandas")
+    pandas, pa, pq = map(pytest.importorskip, ("pandas", "pyarrow", "pyarrow.parquet"))
     frame = pandas.DataFrame({"label": ["x", "y"], "a.0": [1, 2], "a.1": [0.5, np.nan], "b": [[1.0, 2.0], [3.0, 4.0]]})
     frame.to_parquet(tmp_path / "x.parquet", index=True)
     store = stored(tmp_path / "x.parquet", tmp_path / "store")
@@ -270,12 +271,39 @@ def test_parquet_holds_columns_or_lists(tmp_path):
         read_csv(tmp_path / "index.parquet")
     for change, said in (
         ({"b": [[1.0], [3.0, 4.0]]}, r"b must be lists of one length, in every row; found lengths \[1, 2\]"),
+        ({"b": [[], []]}, r"b must be lists of one length, in every row; found lengths \[0\]"),
+        ({"label": [b"\xff", b"y"]}, "label holds bytes that are no UTF-8 text"),
         ({"a.0": ["p", "q"]}, "a.0 must be numbers; found (large_)?string"),
         ({"label": ["x", None]}, "label must be in every row, with up to 1000 characters"),
     ):
         frame.assign(**change).to_parquet(tmp_path / "x.parquet", index=False)
         with pytest.raises(DataError, match=said):
             read_csv(tmp_path / "x.parquet")
+    frame.to_parquet(tmp_path / "x.parquet", index=False)
+    table = pq.read_table(tmp_path / "x.parquet").append_column("a.0", pa.array([1, 2]))
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"x\.parquet: every column may occur once; found a\.0 again"):
+        read_csv(tmp_path / "x.parquet")
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(DataError, match=r"x\.parquet cannot be read as Parquet"):
         read_csv(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "found"),
+    [
+        ([1e-05, 3e-05], (), [1e-05, 3e-05]),  # never by way of text such as "1e-05"
+        ([1e22, 2.5], (), [1e22, 2.5]),
+        ([Decimal("1E+2"), Decimal("2.5")], (), [100, 2.5]),
+        ([2.0, 1.0], ("1", "2"), [1, 0]),
+        ([True, False], ("False", "True"), [1, 0]),
+        ([b"no", "j\u00e4".encode()], ("j\u00e4", "no"), [1, 0]),
+    ],
+)
+def test_labels_of_a_parquet_file_keep_their_type(tmp_path, labels, classes, found):
+    pa, pq = map(pytest.importorskip, ("pyarrow", "pyarrow.parquet"))
+    lists = pa.array([[Decimal("1.5")], [Decimal("2.5")]], pa.large_list(pa.decimal128(4, 2)))
+    pq.write_table(pa.table({"label": labels, "a": lists}), tmp_path / "x.parquet")
+    reading = read_csv(tmp_path / "x.parquet")
+    assert reading.card.label.classes == classes
+    assert [one.label for one in reading.instances] == pytest.approx(found)

@@ -303,7 +303,7 @@ def _decoded(values: Array, where: str) -> Array:
         return values
     check_size(where, 4 * values.nbytes)
     try:
-        return np.asarray(np.strings.decode(values, "utf-8"))
+        return np.asarray(np.char.decode(values, "utf-8"))
     except UnicodeDecodeError:
         raise DataError(f"{where} holds bytes that are no UTF-8 text; decode them before saving") from None
 
@@ -317,8 +317,9 @@ def _texts(values: Array, count: int, where: str) -> Array:
         raise DataError(
             f"{where} must be text or whole numbers ({count},), as label has rows; found {values.dtype} {values.shape}"
         )
-    if found.dtype.kind == "U" and (found == "").any():
-        raise DataError(f"{where} is empty in {int((found == '').sum())} rows; give it, or leave the array out")
+    empty = int((np.char.strip(found) == "").sum()) if found.dtype.kind == "U" else 0
+    if empty:
+        raise DataError(f"{where} is empty in {empty} rows; give it, or leave the array out")
     return found
 
 

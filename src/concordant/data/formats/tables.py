@@ -15,6 +15,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,14 +26,16 @@ from numpy.typing import NDArray
 from concordant.data.arrays import Array
 from concordant.data.card import WHOLE, LabelCard, Layout, ModalityCard, sources
 from concordant.data.formats.own import TEXTS, Labels, label_card, own_card, splits_of, whole_note
+from concordant.data.formats.parquet import read_parquet
 from concordant.data.reading import Findings, Reading, precise
 from concordant.data.store import LONGEST_ID, Instance
 from concordant.errors import DataError, quoted
-from concordant.files import check_size, reading
+from concordant.files import reading
 
 _INDEX = ("", "Unnamed: 0")  # names of the index that pandas writes as a first column
 _LONGEST_LINE = 1 << 20  # characters of the first line, by which the separator is recognised
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
+_MOST_DIGITS = 18  # of a label that is a whole number; longer ones are text
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan|na|", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
@@ -174,29 +177,22 @@ def _check_index(cells: Sequence[str], path: Path) -> str:
 
 def _parquet(path: Path) -> _Table:
     """Return the columns of a Parquet file, checked: `<modality>.<feature>`, or `<modality>` with a list per row."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with reading(path, "Parquet") as size:
-        opened = pq.ParquetFile(path.absolute())  # "a:b/c" would be taken for an address
-        about = opened.metadata
-        packed = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
-        check_size(str(path), max(packed, 8 * about.num_rows * about.num_columns), size)
-        table = opened.read()
-        table.validate(full=True)
-    lists, notes = set[str](), list[str]()
+    table = read_parquet(path)
+    notes = list[str]()
     if not len(table):
         raise DataError(f"{path} must have rows; found {', '.join(table.column_names)} and 0 rows (docs/own-data.md)")
     for column in (one for one in table.column_names if one.startswith("__index_level_")):
         notes.append(_check_index([str(one) for one in table.column(column).to_pylist()], path))
         table = table.drop_columns([column])
-    for column in table.column_names:
-        if pa.types.is_list(kind := table.column(column).type) or pa.types.is_fixed_size_list(kind):
-            lists.add(column)
+    lists = {column for column in table.column_names if _is_list(table.column(column).type)}
     features = _check_columns([one for one in table.column_names if one not in lists], path)
-    texts = {one: table.column(one).to_pylist() for one in table.column_names if one not in {*lists, *features}}
+    texts = {
+        one: [_text(cell, f"{path}: {one}") for cell in table.column(one).to_pylist()]
+        for one in table.column_names
+        if one not in {*lists, *features}
+    }
     for column, cells in texts.items():
-        if any(cell is None or len(str(cell)) > LONGEST_ID or not str(cell).strip() for cell in cells):
+        if any(len(cell) > LONGEST_ID or not cell.strip() for cell in cells):
             raise DataError(
                 f"{path}: {column} must be in every row, with up to {LONGEST_ID} characters; fill or drop them"
             )
@@ -204,8 +200,27 @@ def _parquet(path: Path) -> _Table:
     for column in [*features, *sorted(lists)]:
         parts.setdefault(column.partition(".")[0], []).append(_numbers(table.column(column), f"{path}: {column}"))
     numbers = {modality: np.concatenate(columns, 1) for modality, columns in parts.items()}
-    named = {column: [str(cell) for cell in cells] for column, cells in texts.items()}
-    return _Table(named, numbers, list(range(1, len(table) + 1)), notes)
+    return _Table(texts, numbers, list(range(1, len(table) + 1)), notes)
+
+
+def _is_list(kind: Any) -> bool:  # noqa: ANN401 - a type of pyarrow
+    import pyarrow.types as types
+
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _text(cell: object, where: str) -> str:
+    """Return a cell of a label, an id or a group as a CSV file would hold it, "" where it is absent."""
+    if cell is None or cell != cell:
+        return ""
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode()
+        except UnicodeDecodeError:
+            raise DataError(f"{where} holds bytes that are no UTF-8 text; decode them before saving") from None
+    if isinstance(cell, float):  # never with an exponent, which is no plain decimal
+        return np.format_float_positional(cell, trim="0")
+    return f"{cell:f}" if isinstance(cell, Decimal) else str(cell)
 
 
 def _numbers(column: Any, where: str) -> NDArray[np.float64]:  # noqa: ANN401 - a column of pyarrow
@@ -213,13 +228,14 @@ def _numbers(column: Any, where: str) -> NDArray[np.float64]:  # noqa: ANN401 - 
     import pyarrow as pa
 
     rows = len(column)
-    if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+    if _is_list(column.type):
         lengths = {len(one) for one in column.to_pylist() if one is not None}
-        if len(lengths) != 1 or column.null_count:
+        if len(lengths) != 1 or 0 in lengths or column.null_count:
             raise DataError(f"{where} must be lists of one length, in every row; found lengths {sorted(lengths)[:5]}")
         column = pa.chunked_array([chunk.flatten() for chunk in column.chunks])
     kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+    types = pa.types
+    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)):
         raise DataError(f"{where} must be numbers; found {kind}")
     values = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
     return values.reshape(rows, -1)
@@ -295,8 +311,9 @@ def _labels(cells: Sequence[str], labels: Labels, where: str) -> Array:
     numeric = [bool(_DECIMAL.fullmatch(text)) for text in texts]
     if labels == "classes":
         return np.array(cells)
-    if all(_WHOLE.fullmatch(text) for text in texts):
-        return np.array([int(text) for text in texts])
+    if labels == "auto" and all(map(_WHOLE.fullmatch, texts)):
+        short = all(len(text) <= _MOST_DIGITS for text in texts)
+        return np.array([int(text) for text in texts] if short else texts)
     if all(numeric) or (labels == "numbers" and all(text and _NUMBER.fullmatch(text) for text in texts)):
         return np.array([float(text) for text in texts])
     if labels == "numbers":
