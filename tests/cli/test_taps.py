@@ -76,6 +76,7 @@ def test_modalities_are_named_and_written_as_json():
     [
         (("my_taps_model",), "FACTORY must be package.module:name; found 'my_taps_model'"),
         (("my_taps_model:none",), "FACTORY 'my_taps_model:none' cannot be imported"),
+        (("math:sqrt",), r"FACTORY 'math:sqrt' raised TypeError \(.*takes exactly one argument"),
         (("my_taps_model:Model",), "returns a model without an example; name one batch of inputs by --example"),
         (("my_taps_model:batch",), r"must return a model, or \(model, example\); found tuple"),
         (("my_taps_model:both", "--inputs", "audio"), "--inputs must be modality=argument,argument; found 'audio'"),

@@ -77,5 +77,7 @@ def test_what_is_no_number_is_refused():
         MultimodalRegressor().fit(x, np.where(np.arange(20) == 3, np.nan, y))
     with pytest.raises(InputError, match="y must hold numbers"):
         MultimodalRegressor().fit(x, list("abcdefghijklmnopqrst"))
+    with pytest.raises(InputError, match=r"y must hold numbers \(found datetime64"):
+        MultimodalRegressor().fit(x, np.arange(20).astype("M8[D]"))
     with pytest.raises(InputError, match="calibrator 'uncertainty' needs classes, and a regressor has none"):
         MultimodalRegressor(calibrator="uncertainty").fit(x, y)

@@ -175,3 +175,10 @@ def test_fusion_below_a_baseline_by_more_than_the_interval_is_said_with_what_to_
         "as --fusion lf-dnn, or fewer --modalities."
     ]
     assert sentences.worth(example.results) == []
+
+
+def test_a_grid_that_compares_nothing_over_all_rows_has_no_line_of_it(example_grid):
+    grid = example_grid.grid
+    partial = {**grid, "overall": []}
+    assert not any("in the mean over" in line for line in sentences.grid_lines(partial))
+    assert any("in the mean over" in line for line in sentences.grid_lines(grid))

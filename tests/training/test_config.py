@@ -74,6 +74,7 @@ def test_all_faults_are_said_at_once():
     ("options", "text"),
     [
         ({"seeds": 0}, "seeds: input should be greater than or equal to 1; found 0"),
+        ({"seeds": 10**8}, "seeds: input should be less than or equal to 10000; found 100000000"),
         ({"calibrators": ("none", "none")}, "calibrators names none more than once"),
         ({"modalities": ()}, "modalities: .*at least 1 item"),
         ({"modalities": ("left",)}, "one modality alone has nothing to be compared with; .*found none, self, joint"),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from concordant.cli.terminal import JsonOption, make_console, put_json
-from concordant.errors import UsageError
+from concordant.errors import UsageError, foreign
 
 
 def taps_command(
@@ -58,13 +58,20 @@ def _made(written: str, what: str) -> Any:  # noqa: ANN401
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{what} {written!r} cannot be imported ({error}); run the command in its folder") from error
+    except Exception as error:  # a module may raise anything
+        text = f"{what} {written!r} cannot be imported ({foreign(error)})"
+        raise UsageError(f"{text}; run the command in its folder") from error
     finally:
         sys.path.pop(0)
     from torch import nn
 
-    return found() if callable(found) and not isinstance(found, nn.Module) else found
+    if not callable(found) or isinstance(found, nn.Module):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        text = f"{what} {written!r} raised {type(error).__name__} ({foreign(error)})"
+        raise UsageError(f"{text}; call it in Python to see where") from error
 
 
 def _grouping(inputs: list[str] | None) -> dict[str, list[str]] | None:

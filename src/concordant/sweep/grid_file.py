@@ -23,7 +23,7 @@ from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
 from concordant.study.grid import make_grid
 from concordant.sweep.search import draw, read_space
-from concordant.training.config import Config, Recipe
+from concordant.training.config import Config, Count, Recipe
 from concordant.training.methods import METHODS
 
 CHOICES: dict[str, Registry[Any]] = {
@@ -48,9 +48,9 @@ class Search(_Frozen):
         seed: of the draws.
     """
 
-    budget: int = Field(ge=1)
+    budget: Count
     space: dict[str, Any] = Field(min_length=1)
-    seeds: int = Field(default=1, ge=1)
+    seeds: Count = 1
     seed: int = Field(default=0, ge=0)
 
     _read = field_validator("space")(read_space)
@@ -97,7 +97,7 @@ class Grid(_Frozen):
     fusions: tuple[str, ...] | None = Field(default=None, min_length=1)
     calibrators: tuple[str, ...] = Field(default=("none", "self", "joint", "context"), min_length=1)
     methods: tuple[str, ...] = Field(default=("none",), min_length=1)
-    seeds: int = Field(default=5, ge=1)
+    seeds: Count = 5
     protocol: str | None = None
     modalities: tuple[str, ...] | None = None
     calibrate: str | None = None

@@ -7,7 +7,7 @@ configuration.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -28,6 +28,7 @@ from concordant.rivals import CALIBRATORS
 from concordant.rivals.none import TWIN
 from concordant.training.methods import METHODS
 
+Count = Annotated[int, Field(ge=1, le=10_000)]  # of seeds or candidates, each of which is at least one training
 # Fields of the recipe -> the options of `concordant run` that set them.
 OPTIONS = {
     "steps": "--steps",
@@ -165,7 +166,7 @@ class Config(BaseModel):
     benchmark: str
     fusion: str
     calibrators: tuple[str, ...] = Field(min_length=1)
-    seeds: int = Field(ge=1)
+    seeds: Count
     protocol: str
     modalities: tuple[str, ...] = Field(min_length=1)
     calibrate: str
