@@ -13,6 +13,8 @@ from concordant.files import (
     read_json,
     read_yaml,
     reading,
+    remove_stale,
+    temporary_beside,
     write_atomically,
     write_json,
     write_text,
@@ -270,3 +272,19 @@ def test_sizes_are_limited_unless_the_bytes_are_at_hand(monkeypatch):
         monkeypatch.setenv("CONCORDANT_LIMIT", text)
         with pytest.raises(UsageError, match='must be a size such as "512MiB" or "4GiB"'):
             bytes_in("CONCORDANT_LIMIT", 1)
+
+
+def test_temporary_files_of_ended_processes_are_swept(tmp_path):
+    (tmp_path / "below").mkdir()
+    process = os.fork()
+    if not process:
+        os._exit(0)
+    os.waitpid(process, 0)
+    stale = tmp_path / "below" / f".concordant-{process}-0a.tmp.json"
+    own = temporary_beside(tmp_path / "x.json")
+    for path in (stale, own, tmp_path / ".concordant-notes"):
+        path.write_text("")
+    remove_stale(tmp_path)
+    assert not stale.exists()
+    assert own.exists()
+    assert (tmp_path / ".concordant-notes").exists()

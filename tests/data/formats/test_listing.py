@@ -93,7 +93,7 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
 def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     for number in (1, 2, 10):
         put(tmp_path / f"{number}.jpg")
-    put(tmp_path / "notes.txt")
+    put(tmp_path / "notes.txt"), put(tmp_path / "._1.jpg")
     assert [path.name for path in frames_of(tmp_path)] == ["1.jpg", "2.jpg", "10.jpg"]
 
 
