@@ -206,7 +206,7 @@ def _parquet(path: Path) -> _Table:
 def _is_list(kind: Any) -> bool:  # noqa: ANN401 - a type of pyarrow
     import pyarrow.types as types
 
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _text(cell: object, where: str) -> str:
