@@ -187,7 +187,7 @@ class Survey:
         processes = [child(out, *self.options) for _ in range(2)]
         statuses = sorted(ended(process) for process in processes)
         self.found["two at once"] = Counter(
-            {"one refused": statuses == [0, 2], "same numbers": numbers(out) == self.wanted}
+            {"one refused": statuses == [0, 2], "same numbers": numbers(out) == self.wanted[self.options]}
         )
 
 
