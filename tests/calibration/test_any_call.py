@@ -159,8 +159,10 @@ def check(seed):
     for (name, x), (_, y) in zip(tensors(plain, case), tensors(spoilt, case), strict=True):
         assert torch.equal(x, y), f"{about}: {name} differs by {(x.double() - y.double()).abs().max()}"
     assert all(torch.equal(state[name], spoilt_state[name]) for name in state), about
+    # Through layers in half precision a gradient may overflow on its way to features in another precision.
+    halves = any(weight.dtype in HALVES for weight in (*grads.values(), *case.calibrator.parameters()))
     for name, x in grads.items():
-        assert x.isfinite().all() or x.dtype in HALVES, f"{about}: gradient of {name}"
+        assert x.isfinite().all() or halves, f"{about}: gradient of {name}"
         assert torch.equal(x.nan_to_num(), spoilt_grads[name].nan_to_num()), f"{about}: gradient of {name} differs"
         if name.startswith("features."):
             assert not x[~case.valid[name.removeprefix("features.")]].any(), f"{about}: gradient of {name} leaks"
