@@ -67,6 +67,7 @@ def test_modalities_are_named_and_written_as_json():
         "meets": "cat in forward",
         "normalised": False,
         "whole": True,
+        "raw": False,
     }
     assert best["line"].startswith("attach(model, {'audio': 'a', 'visual': 'v'}")
 

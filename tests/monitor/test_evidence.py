@@ -40,9 +40,9 @@ def evidence(features, **known):
 def test_the_level_is_the_variation_over_positions_or_the_size_of_a_vector():
     features = batch()
     found = evidence(features)
-    text = 0.5 * (features["text"].square().mean(1) + 1e-4).log()
-    audio = 0.5 * (features["audio"].var(1, correction=0).mean(1) + 1e-4 + 1e-8).log()
-    video = 0.5 * (features["video"].flatten(2).var(2, correction=0).mean(1) + 1e-4 + 1e-8).log()
+    text = 0.5 * (features["text"].square().mean(1) + 1e-12).log()
+    audio = 0.5 * (features["audio"].var(1, correction=0).mean(1) + 1e-12 + 1e-8).log()
+    video = 0.5 * (features["video"].flatten(2).var(2, correction=0).mean(1) + 1e-12 + 1e-8).log()
     np.testing.assert_allclose(found.level, torch.stack([text, audio, video], 1), atol=1e-5)
 
 
@@ -51,8 +51,8 @@ def test_a_constant_sensor_has_the_lowest_level_whatever_its_value():
     features["audio"][:] = 7.0
     features["text"][0] = 0
     level = evidence(features).level
-    np.testing.assert_allclose(level[:, 1], 0.5 * np.log(1e-4), atol=1e-3)
-    np.testing.assert_allclose(level[0, 0], 0.5 * np.log(1e-4), atol=1e-3)
+    np.testing.assert_allclose(level[:, 1], 0.5 * np.log(1e-8 + 1e-12), atol=1e-3)
+    np.testing.assert_allclose(level[0, 0], 0.5 * np.log(1e-12), atol=1e-3)
     assert level[1:, 0].min() > -3
 
 

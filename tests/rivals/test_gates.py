@@ -75,7 +75,7 @@ def test_gates_come_from_all_summaries_in_the_order_of_names():
     out = module(x)
     inputs = []
     for name in ("audio", "text", "vision"):
-        energy = 0.5 * (x[name].square().mean(1, keepdim=True) + 1e-4).log()
+        energy = 0.5 * (x[name].square().mean(1, keepdim=True) + 1e-12).log()
         inputs += [module.standardise[name](x[name]), module.standardise_energy[name](energy)]
     for index, name in enumerate(THREE):
         shift, gate = module.heads[name](torch.cat(inputs, 1))
@@ -89,7 +89,7 @@ def test_absent_modality_enters_as_zeros():
     away = {"audio": torch.zeros(5, dtype=torch.bool)}
     one, two = module(x, present=away), module({**x, "audio": torch.randn(5, 3)}, present=away)
     assert torch.equal(one.reliability, two.reliability)
-    energy = {n: 0.5 * (x[n].square().mean(1, keepdim=True) + 1e-4).log() for n in ("text", "vision")}
+    energy = {n: 0.5 * (x[n].square().mean(1, keepdim=True) + 1e-12).log() for n in ("text", "vision")}
     both = {n: torch.cat([module.standardise[n](x[n]), module.standardise_energy[n](energy[n])], 1) for n in energy}
     inputs = torch.cat([torch.zeros(5, 4), both["text"], both["vision"]], 1)
     torch.testing.assert_close(one.logits[:, 0], 3 + module.heads["text"](inputs)[0])
