@@ -28,6 +28,7 @@ from concordant.files import read_json
 COMMAND = "run digits --fusion sum --calibrators none,context --seeds 3"
 WRITES = os.O_WRONLY | os.O_RDWR
 TIMED = ("train_seconds", "loading_share", "devices", "vectorised")
+STOPPING = 5.0  # seconds that a command and its workers have to end after a signal
 FULL_AT = (0, 60, 200, 400, 1000, 2200)  # KiB that the disk has: from the first file to the report
 
 
@@ -158,8 +159,11 @@ class Survey:
                 status = ended(process)
                 tally = self.found.setdefault(number.name, Counter())
                 tally["stopped"] += status == 128 + number
-                tally["slower than 5 s"] += time.perf_counter() - started > 5
-                time.sleep(0.3)
+                tally["over before the signal"] += status == 0
+                tally["slower than 5 s"] += time.perf_counter() - started > STOPPING
+                wait = time.perf_counter() + STOPPING
+                while members(process) and time.perf_counter() < wait:
+                    time.sleep(0.1)
                 tally["processes left"] += members(process)
                 tally["tracebacks"] += "Traceback" in out.with_suffix(".errors").read_text()
                 self.again(number.name, out, self.parallel)
