@@ -291,8 +291,8 @@ processor seconds on one thread, of things that took turns, medians and quartile
 LF-DNN [as published](compare.md#which-follows-what) at CMU-MOSI's sizes, in batches of 128 with a validation per epoch,
 over the same network, batches and optimiser in a loop of plain PyTorch; `context` over the twin trained with the same
 perturbations. `--precision bf16-mixed` pays on processors with instructions for it; results then differ in more than
-the last digits. `torch.compile` is no option of `run`: a compiled step of LF-DNN on vectors with `context` took 0.64
-(0.56 to 0.67) of an eager one, and compiling it as long as some 1,600 eager steps, of which a run has some hundreds.
+the last digits. `torch.compile` is no option of `run`; [what a
+calibrator costs](performance.md#whole-training-steps) has a training step whose calibrator is compiled.
 
 {table(["training", "over", "ratio", "held to"], training, words=2)}
 ## A step of `context`

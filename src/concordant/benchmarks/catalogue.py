@@ -251,12 +251,13 @@ def _card(folder: Path) -> Any:  # noqa: ANN401 - a Card; its module needs pydan
 @lru_cache(maxsize=2)
 def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, ...], protocol: str) -> Task:
     benchmark = BENCHMARKS[name]
-    task = benchmark.split(_load(name, folder), seed, protocol).only(modalities)
+    raw = _load(name, folder)
+    task = benchmark.split(raw, seed, protocol).only(modalities)
     if benchmark.stored:
         from concordant.data.checking import check_store
         from concordant.data.stored import load_if_it_fits
 
-        check_store(_load(name, folder).store, modalities, folds=protocol == "folds")
+        check_store(raw.store, modalities, folds=protocol == "folds")
         task = load_if_it_fits(task)
     return task.scaled(in_place=benchmark.stored)  # what was read from a store is of this task alone
 
