@@ -69,7 +69,9 @@ def test_beyond_six_modalities_values_are_sampled_with_errors():
         total = sum(v[:, 0] for v in features.values())
         return torch.stack([-total, total], 1)
 
-    found = measure_removal(vote, x, labels, rates=(0.5,))
+    seen = []
+    found = measure_removal(vote, x, labels, rates=(0.5,), progress=lambda *at: seen.append(at))
+    assert seen == [(number, len(seen)) for number in range(1, len(seen) + 1)]
     assert set(found["shapley_error"]) == set(x)
     assert sum(found["shapley"].values()) == pytest.approx(found["full"] - found["empty"])
     assert len(found["subsets"]) == 15

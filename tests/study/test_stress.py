@@ -56,10 +56,13 @@ def test_what_was_computed_is_not_computed_again(folder, removal):
 
 def test_another_question_is_asked_anew(folder, removal):
     lines = []
-    found = stress_removal(
-        open_runs(folder), metric="f1_macro", jobs=1, progress=lambda done, total, line: lines.append((done, total))
-    )
-    assert lines[-1] == (8, 8)
+    seen = []
+    shown = {"progress": lambda done, total, line: lines.append((done, total)), "within": lambda *at: seen.append(at)}
+    found = stress_removal(open_runs(folder), metric="f1_macro", jobs=1, **shown)
+    assert (lines[0], lines[-1]) == ((0, 8), (8, 8))
+    # Six subsets of three modalities, and ten rates.
+    assert seen[0] == (1 / 16, "none, seed 0: condition 1 of 16")
+    assert all(0 < share <= 1 for share, _ in seen)  # of one run at a time
     assert found["metric"] == "f1_macro"
     assert found["runs"][0]["full"] != removal["runs"][0]["full"]
     stress_removal(open_runs(folder), jobs=1)

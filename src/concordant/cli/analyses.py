@@ -66,7 +66,7 @@ def stress_command(
     common: dict[str, Any] = {"data": data, "metric": metric, "jobs": jobs}
     if removal or both:
         with progress_bar("removal") as progress:
-            found["removal"] = stress_removal(runs, progress=progress, **common)
+            found["removal"] = stress_removal(runs, progress=progress, within=progress.within, **common)
         for table in (robustness.removal(found["removal"], retained=True), robustness.removal_rates(found["removal"])):
             console.print(record.terminal(table))
     if corruption or both:
@@ -77,6 +77,7 @@ def stress_command(
                 kinds=chosen,
                 at="features" if at == "features" else "inputs",
                 progress=progress,
+                within=progress.within,
                 **common,
             )
         for table in robustness.corruption_terminal(found["corruption"]):

@@ -9,7 +9,7 @@ Axis letters: N instances, M modalities, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,14 @@ class Answers:
         return {**metrics, "calibration_error": error}
 
 
-def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition], *, only: str = "") -> Answers:
+def evaluate(
+    model: Model,
+    split: AnySplit,
+    conditions: Iterable[Condition],
+    *,
+    only: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Answers:
     """Run a model once under each condition.
 
     A split that is too large for memory is read once, in chunks; encoders run on what a condition changes alone.
@@ -103,8 +110,9 @@ def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition], *, 
         split: the instances.
         conditions: from `concordant.robustness.conditions`.
         only: the one modality that the model takes; "" = all of the split.
+        progress: called with the finished conditions and all of them; of a split in chunks, with their finished share.
     """
-    wanted, outputs = list(conditions), 0
+    wanted, outputs, rows_done = list(conditions), 0, 0
     real = split.labels.dtype.kind == "f"
     found: dict[str, list[Answer]] = {one.name: [] for one in wanted}
     with evaluating(model):
@@ -121,6 +129,9 @@ def evaluate(model: Model, split: AnySplit, conditions: Iterable[Condition], *, 
                 answer = Answer(prediction, confidence, given.reliability, present, perturbed, given.clean)
                 found[condition.name].append(answer)
                 del changed  # before the next one is made
+                rows_done += len(chunk)
+                if progress is not None:
+                    progress(rows_done // max(1, len(split)), len(wanted))
     rows = {name: joined(chunks) for name, chunks in found.items()}
     return Answers(tuple(split.shapes), split.labels, split.ids, split.groups, outputs, rows)
 

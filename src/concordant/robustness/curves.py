@@ -7,7 +7,7 @@ Axis letters: N instances, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,7 @@ def measure_corruption(
     oracle: bool = True,
     masks: Mapping[str, Any] | None = None,
     present: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score a trained model under corruption: one random modality of every instance, by each kind and severity.
 
@@ -69,6 +70,7 @@ def measure_corruption(
         oracle: also score the model with the corrupted modality given as absent.
         masks: modality -> bool (N, T).
         present: modality -> bool (N,).
+        progress: called with the finished conditions and all of them.
 
     Returns:
         "clean", "kinds" (kind -> scores, detection AUROCs "which" and "whether", area under the severity curve),
@@ -99,7 +101,8 @@ def measure_corruption(
     conditions = [
         one for one in stress_conditions(split, context, applied, seed) if oracle or not one.name.startswith("oracle.")
     ]
-    answers, usual = evaluate(model, split, conditions), usual_answer(model, usual_split)
+    answers = evaluate(model, split, conditions, progress=progress)
+    usual = usual_answer(model, usual_split)
     clean = answers.rows[CLEAN]
     pairs = [(answers.rows[f"corruption.{kind.name}.{level}"], clean) for kind in applied for level in LEVELS]
     curves = {kind.name: _curve(answers, kind.name, metric, usual) for kind in applied}

@@ -17,7 +17,7 @@ import numpy as np
 from concordant import seeding
 from concordant.errors import UsageError
 from concordant.robustness.answers import check_metric, evaluate, score_without_any
-from concordant.robustness.conditions import CLEAN, Condition, clean, subset, thinned
+from concordant.robustness.conditions import CLEAN, clean, subset, thinned
 from concordant.robustness.curves import area
 from concordant.robustness.own_data import as_split
 from concordant.robustness.predict import Model
@@ -41,6 +41,7 @@ def measure_removal(
     seed: int = 0,
     masks: Mapping[str, Any] | None = None,
     present: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score a trained model with every subset of its modalities.
 
@@ -55,6 +56,7 @@ def measure_removal(
         seed: of all draws.
         masks: modality -> bool (N, T).
         present: modality -> bool (N,); modalities that an instance lacks stay absent throughout.
+        progress: called with the finished conditions and all of them.
 
     Returns:
         "full", "empty" (the score without modalities), "subsets" (each with its score and the share of the full score
@@ -75,29 +77,33 @@ def measure_removal(
     none = score_without_any(reference, split.labels, metric, answers.outputs)
     known = {frozenset(names): full, frozenset(): none}
 
-    def under(condition: Condition) -> float:
-        return evaluate(model, split, [condition]).score(condition.name, metric)
-
-    def score(kept: frozenset[str]) -> float:
-        if kept not in known:
-            known[kept] = under(subset([name for name in names if name in kept]))
-        return known[kept]
+    def shapley(score: Score) -> tuple[dict[str, float], dict[str, float] | None]:
+        if len(names) <= EXACT:
+            return exact(names, score), None
+        return sampled(names, score, draws=np.random.default_rng(seeding.derive_seed(seed, "shapley")))
 
     def scored(value: float) -> dict[str, float | None]:
         return {"score": value, "retained": value / full if full > 0 else None}
 
-    if len(names) <= EXACT:
-        values, errors = exact(names, score), None
-    else:
-        draws = np.random.default_rng(seeding.derive_seed(seed, "shapley"))
-        values, errors = sampled(names, score, draws=draws)
-    by_rate = [under(thinned(rate, seed)) for rate in rates]
+    wanted = dict.fromkeys(map(frozenset, subsets(names)), 0.0)
+    shapley(lambda kept: wanted.setdefault(kept, 0.0))  # shows which subsets it needs
+    unknown = [kept for kept in wanted if kept not in known]
+    conditions = [subset([name for name in names if name in kept]) for kept in unknown]
+    conditions += [thinned(rate, seed) for rate in rates]
+    scores: list[float] = []
+    for condition in conditions:
+        scores.append(evaluate(model, split, [condition]).score(condition.name, metric))
+        if progress is not None:
+            progress(len(scores), len(conditions))
+    known |= dict(zip(unknown, scores, strict=False))
+    by_rate = scores[len(unknown) :]
+    values, errors = shapley(known.__getitem__)
     return {
         "metric": metric,
         "modalities": list(names),
         "empty": none,
         "full": full,
-        "subsets": [{"present": list(one), **scored(score(frozenset(one)))} for one in subsets(names)],
+        "subsets": [{"present": list(one), **scored(known[frozenset(one)])} for one in subsets(names)],
         "shapley": values,
         "shapley_error": errors,
         "rates": [{"rate": float(rate), **scored(value)} for rate, value in zip(rates, by_rate, strict=True)],
@@ -151,7 +157,7 @@ def sampled(
 
     Args:
         names: the modalities.
-        score: of a subset; called more than once for a subset, so it should cache.
+        score: of a subset; called more than once per subset.
         draws: the source of the orders.
         orders: their number, even and 4 or more.
 

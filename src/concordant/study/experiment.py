@@ -44,8 +44,9 @@ from concordant.training.model import check_encoders, check_labels
 from concordant.training.processes import (
     DistributedRunner,
     Job,
-    Position,
     Progress,
+    Underway,
+    Within,
     check_distributed,
     default_jobs,
     reporter,
@@ -82,7 +83,7 @@ class Execution:
     data: Path | str | None = None
     jobs: int | None = None
     progress: Progress | None = None
-    within: Callable[[float, str], None] | None = None
+    within: Within | None = None
     dynamics: int | None = None
     devices: Devices | None = None
     checkpoint_every: int | None = None
@@ -262,7 +263,7 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
             single += todo
             late += [job for job in one.late if not one.folder.finished(job.variant, job.seed)]
         ledger = _Ledger(pool, how, remaining=len(single) + len(late))
-        reached = ledger.reach if how.within is not None else None
+        reached = ledger.underway.reach
         failures: Sequence[tuple[Unit, str]]
         if runner is not None:
             failures = runner.lead(single, run_one, done=ledger.enter, reached=reached)
@@ -281,27 +282,19 @@ class _Ledger:
 
     def __init__(self, pool: Sequence[_Experiment], how: Execution, *, remaining: int) -> None:
         self.of = {job.folder: one for one in pool for job in (*one.jobs, *one.late)}
-        self.progress, self.within = how.progress, how.within
-        self.training: dict[Path, Position] = {}
+        self.progress = how.progress
+        self.underway = Underway(how.within, lambda folder: self.of[folder].prefix)
         self.total = len(self.of)
         self.count = self.total - remaining
         self.failed: list[tuple[Job, str]] = []
         if self.progress is not None:
             self.progress(self.count, self.total, "")
 
-    def reach(self, position: Position) -> None:
-        """Enter how far a run, or a pass of several, has come."""
-        self.training[position.folder] = position
-        if self.within is not None:
-            share = sum(one.runs * one.step / one.steps for one in self.training.values())
-            lines = (f"{self.of[one.folder].prefix}{one.line}" for one in self.training.values())
-            self.within(share, "; ".join(lines))
-
     def enter(self, job: Job, entry: dict[str, Any]) -> None:
         """Enter a finished run."""
         one = self.of[job.folder]
         self.count += 1
-        self.training.pop(job.folder, None)
+        self.underway.end(job.folder)
         waiting = f"{entry['loading_share']:.0%} of it waiting for data"
         one.folder.note(f"{job.name}: {entry['train_seconds']:.1f} s of training, {waiting}")
         if self.progress is not None:
@@ -314,7 +307,7 @@ class _Ledger:
             self.of[jobs[0].folder].folder.note(f"{unit.name}: {line}")
         for job in jobs:
             if job.seed in found["failures"]:
-                self.training.pop(job.folder, None)
+                self.underway.end(job.folder)
                 self.failed.append((job, f"{job.name}: {found['failures'][job.seed]}"))
             else:
                 self.enter(job, found["entries"][job.seed])

@@ -25,7 +25,7 @@ from concordant.robustness.predict import FromFeatures, feature_layouts, feature
 from concordant.robustness.removal import RATES, measure_removal
 from concordant.training.metrics import PRIMARY
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.processes import Job, Progress, run_all
+from concordant.training.processes import Job, Progress, Underway, Within, reporter, run_all
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import ANALYSES, WEIGHTS, RunFolder, load_weights, prepare_of
 
@@ -39,7 +39,7 @@ def stress_removal(runs: RunFolder, *, metric: str = PRIMARY, **how: Any) -> Fou
     Args:
         runs: a folder of `concordant run`.
         metric: the score, one that is better when higher.
-        how: `data`, `jobs` and `progress`, as for `stress_corruption`.
+        how: `data`, `jobs`, `progress` and `within`, as for `stress_corruption`.
 
     Raises:
         UsageError: the metric is unknown for these labels.
@@ -70,7 +70,9 @@ def stress_corruption(
         at: "inputs" to corrupt the inputs (and the waveforms behind them, where available), "features" to corrupt the
             features that arrive at the calibrator.
         how: `data`, the data folder, by default that of `concordant run`; `jobs`, the number of concurrent runs, by
-            default one per core; `progress`, called with the finished runs, all runs, and a line about the last one.
+            default one per core; `progress`, called with the finished runs, all runs, and a line about the last one;
+            `within`, called a few times a second with the finished share of the others, in runs, and a line that has
+            their conditions.
 
     Raises:
         UsageError: a kind or the metric is unknown, or no kind can be applied.
@@ -111,6 +113,7 @@ def _all_runs(
     data: Path | str | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    within: Within | None = None,
 ) -> list[Found]:
     """Do an analysis of every run that lacks it, and return those of all runs, variant by variant."""
     source = runs.source(data)
@@ -122,18 +125,22 @@ def _all_runs(
         for variant in runs.config.variants
     ]
     todo = [job for job in everything if _known(job, analysis, options) is None]
-    total, done = len(everything), len(everything) - len(todo)
+    total, done, underway = len(everything), len(everything) - len(todo), Underway(within)
     if todo:
+        if progress is not None:
+            progress(done, total, "")
         # Faulty weights show here, before hours are spent on all runs.
         runs.model(task, todo[0].variant, todo[0].seed)
 
     def finished(job: Job, _: Found) -> None:
         nonlocal done
         done += 1
+        underway.end(job.folder)
         if progress is not None:
             progress(done, total, job.name)
 
-    failures = run_all(todo, partial(_work, analysis, options), processes=jobs, done=finished)
+    work = partial(_work, analysis, options)
+    failures = run_all(todo, work, processes=jobs, done=finished, reached=underway.reach)
     if failures:
         raise ConcordantError("; ".join(sentence for _, sentence in failures))
     everything.sort(key=lambda job: runs.labels.index(job.variant.label))  # as in results.json
@@ -164,21 +171,20 @@ def _work(analysis: str, options: Found, job: Job) -> Found:
     model = build_model(task, job.config, job.variant, job.seed)
     load_weights(model, job.folder / WEIGHTS)
     model.eval()
+    more: Found = {"metric": options["metric"], "seed": job.seed}
+    more["progress"] = reporter(job.folder, job.name, unit="condition")
     if analysis == "removal":
-        found = measure_removal(
-            model, task.test, metric=options["metric"], train_labels=task.train.labels, seed=job.seed
-        )
+        found = measure_removal(model, task.test, train_labels=task.train.labels, **more)
     else:
-        found = _corruption(model, task, job, options)
+        found = _corruption(model, task, job, options, **more)
     found = {"label": job.variant.label, "seed": job.seed, **found}
     write_json(job.folder / f"{analysis}.json", {**found, "asked": {**options, "weights": _digest(job)}})
     return found
 
 
-def _corruption(model: MultimodalModel, task: Task, job: Job, options: Found) -> Found:
+def _corruption(model: MultimodalModel, task: Task, job: Job, options: Found, **more: Any) -> Found:  # noqa: ANN401
     twin = twin_of([variant.label for variant in job.config.variants])
-    more: Found = {name: options[name] for name in ("kinds", "metric")}
-    more |= {"seed": job.seed, "oracle": job.variant.label == twin}
+    more |= {"kinds": options["kinds"], "oracle": job.variant.label == twin}
     if options["at"] == "features":
         valid, test = (features_of(model, split) for split in (task.valid, task.test))
         layouts = feature_layouts(model)

@@ -90,7 +90,7 @@ Progress = Callable[[int, int, str], None]
 
 
 class Position(NamedTuple):
-    """How far the training of a run, or of several in one pass, has come.
+    """How far the work on a run, or on several in one pass, has come.
 
     Args:
         folder: of the run, or of the first run of a pass.
@@ -98,6 +98,7 @@ class Position(NamedTuple):
         runs: number of runs.
         step: steps done.
         steps: all steps.
+        unit: what is counted.
     """
 
     folder: Path
@@ -105,19 +106,45 @@ class Position(NamedTuple):
     runs: int
     step: int
     steps: int
+    unit: str = "step"
 
     @property
     def line(self) -> str:
         """The name and the step."""
-        return f"{self.name}: step {self.step:,} of {self.steps:,}"
+        return f"{self.name}: {self.unit} {self.step:,} of {self.steps:,}"
 
 
 Reached = Callable[[Position], object]
-_reached: Reached | None = None  # takes the positions of trainings in this process
+Within = Callable[[float, str], None]
+_reached: Reached | None = None  # takes the positions of runs in this process
 
 
-def reporter(folder: Path, name: str, runs: int = 1) -> Callable[[int, int], None]:
-    """Return the `progress` of a training, which passes its position on at most twice a second.
+class Underway:
+    """The positions of the unfinished runs.
+
+    Args:
+        within: called with the finished share of these runs, in runs, and a line about them; None = not shown.
+        prefix: returns the beginning of the line about the run in a folder.
+    """
+
+    def __init__(self, within: Within | None, prefix: Callable[[Path], str] = lambda _: "") -> None:
+        self._prefix, self._positions = prefix, dict[Path, Position]()
+        #: Takes a position; None = positions need not be sent.
+        self.reach: Reached | None = None if within is None else partial(self._reach, within)
+
+    def _reach(self, within: Within, position: Position) -> None:
+        self._positions[position.folder] = position
+        there = self._positions.values()
+        share = sum(one.runs * one.step / one.steps for one in there)
+        within(share, "; ".join(f"{self._prefix(one.folder)}{one.line}" for one in there))
+
+    def end(self, folder: Path) -> None:
+        """Forget a run that is finished."""
+        self._positions.pop(folder, None)
+
+
+def reporter(folder: Path, name: str, runs: int = 1, unit: str = "step") -> Callable[[int, int], None]:
+    """Return the `progress` of a training or an analysis, which passes its position on at most twice a second.
 
     The position goes to `reached` of the functions below, also from a worker process.
     """
@@ -127,7 +154,7 @@ def reporter(folder: Path, name: str, runs: int = 1) -> Callable[[int, int], Non
         nonlocal due
         if _reached is not None and (now := time.monotonic()) >= due:
             due = now + _LOOK
-            _reached(Position(folder, name, runs, step, steps))
+            _reached(Position(folder, name, runs, step, steps, unit))
 
     return progress
 
@@ -165,7 +192,7 @@ def run_all(
         work: a function at the top level of a module, which writes the run and returns its entry.
         processes: how many at once, 1 or more; 1 = in this process, None = `default_jobs`.
         done: called in this process with each finished job and what `work` returned.
-        reached: called in this process with the positions of trainings; None = they are not sent.
+        reached: called in this process with the positions of runs; None = they are not sent.
 
     Raises:
         ConcordantError: a worker process died.
