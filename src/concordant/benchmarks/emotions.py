@@ -136,7 +136,7 @@ DATASETS = (
     Dataset(
         name="ravdess",
         title="RAVDESS: eight emotions spoken by 24 actors, 1,440 recordings, by log-mel and facial action units",
-        size="not stated",
+        size="215 MB of sounds (zip); tables: not stated",
         licence="CC BY-NC-SA 4.0",
         home="https://zenodo.org/records/1188976",
         files=(

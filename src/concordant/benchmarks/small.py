@@ -354,7 +354,7 @@ DATASETS = (
     Dataset(
         name="av-digits",
         title="Handwritten and spoken digits: 70,000 images of MNIST and 3,000 recordings of six speakers",
-        size="55 MB of images, not packed; recordings: not stated",
+        size="11.6 MB of images, packed, 55 MB unpacked; recordings: not stated",
         licence="MNIST: not stated; Free Spoken Digit Dataset: CC BY-SA 4.0",
         home="https://github.com/Jakobovski/free-spoken-digit-dataset",
         files=(
