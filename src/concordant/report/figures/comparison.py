@@ -54,10 +54,11 @@ def differences(results: Document) -> Figure | None:
     if not wanted:
         return None
     labels = list(dict.fromkeys(entry["to"] for entry in wanted))
+    whole = len(wanted) == len(labels) * len({entry["condition"] for entry in wanted})
     return Figure(
         id="differences",
         title=f"{shown(str(wanted[0]['of']))} minus each other method",
-        caption=FOREST.format(""),
+        caption=FOREST.format("") + ("" if whole else " Methods without a mark were not compared there."),
         alt=f"Differences in accuracy with intervals. {_main_differences(wanted)}.",
         series=methods(labels),
         specs=[_forest([(condition_name(entry["condition"]), entry["to"], entry) for entry in wanted], labels)],
