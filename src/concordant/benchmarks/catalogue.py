@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from concordant.benchmarks.prepared import (
 )
 from concordant.data.archives import default_folder, find_data_folder, is_url, named_data
 from concordant.data.scaling import Scale, apply, fit_chunks
+from concordant.data.sharing import SharedTask, share
 from concordant.data.split import Floats, Task
 from concordant.errors import DataError, UsageError
 from concordant.registry import Registry
@@ -60,6 +62,11 @@ for _dataset in (
     DATASETS.add(_dataset.name, _dataset)
 
 
+#: Name, folder, seed, modalities and protocol.
+_Key = tuple[str, Path | None, int, tuple[str, ...], str]
+_mapped: dict[_Key, Task] = {}  # what another process has prepared
+
+
 def prepare(
     name: str,
     *,
@@ -88,6 +95,30 @@ def prepare(
     >>> task.train.inputs["left"].shape[1:], len(task.test)
     ((1, 8, 4), 360)
     """
+    key = _key(name, seed, data, modalities, protocol)
+    return _mapped[key] if key in _mapped else _prepare(*key)
+
+
+def share_prepared(name: str, **options: Any) -> tuple[_Key, SharedTask] | None:  # noqa: ANN401 - as for `prepare`
+    """Move a task that is the same for all seeds into memory that worker processes can map; None = it is not possible.
+
+    Args: as for `prepare`, but for the seed.
+    """
+    key = _key(name, 0, **options)
+    if _key(name, 1, **options) != key:
+        return None
+    shared = share(_prepare(*key))
+    return None if shared is None else (key, shared)
+
+
+def open_prepared(shared: Sequence[tuple[_Key, SharedTask]]) -> None:
+    """Have `prepare` return what another process has prepared; where a system forbids that, it prepares it again."""
+    for key, task in shared:
+        with suppress(OSError):
+            _mapped[key] = task.open()
+
+
+def _key(name: str, seed: int, data: Path | str | None, modalities: Sequence[str] | None, protocol: str | None) -> _Key:
     benchmark, folder = BENCHMARKS[name], None
     known = benchmark.modalities
     if benchmark.stored:
@@ -107,7 +138,7 @@ def prepare(
         from concordant.benchmarks.prepared import depends_on_seed
 
         seed = seed if depends_on_seed(_load(name, place), chosen) else 0  # held once for all seeds
-    return _prepare(name, place, seed, kept, chosen)
+    return name, place, seed, kept, chosen
 
 
 def folder_of(name: str, data: Path | str | None = None) -> Path | None:

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
+from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, open_prepared, share_prepared
 from concordant.data.checking import Finding, check_task, refuse
+from concordant.data.sharing import SharedTask
 from concordant.data.split import Task
 from concordant.documents import write_document
 from concordant.dynamics.runs import check_able, check_observable, collect_dynamics, train_observed
@@ -159,6 +160,12 @@ class _Experiment:
             whole=self.config,
         )
 
+    def shared(self) -> tuple[Any, SharedTask] | None:
+        """Move the data to where worker processes can map them, where that is possible."""
+        config = self.config
+        how = {"data": self.source, "modalities": config.modalities, "protocol": config.protocol}
+        return share_prepared(config.benchmark, **how)
+
     @property
     def prefix(self) -> str:
         """Beginning of lines about it in a pool of several experiments."""
@@ -270,7 +277,14 @@ def _run(pool: Sequence[_Experiment], how: Execution, runner: DistributedRunner 
         elif how.device.size > 1:
             failures = run_distributed(single, run_one, how.device, done=ledger.enter, reached=reached)
         else:
-            failures = run_all([*units, *late], run_unit, processes=processes, done=ledger.enter_unit, reached=reached)
+            begin = None
+            if processes > 1 and len(units) + len(late) > 1:
+                shared = [one for one in (experiment.shared() for experiment in pool) if one is not None]
+                for _, task in shared:
+                    locks.callback(task.close)
+                begin = partial(open_prepared, shared) if shared else None
+            options: dict[str, Any] = {"processes": processes, "done": ledger.enter_unit}
+            failures = run_all([*units, *late], run_unit, reached=reached, begin=begin, **options)
             late = []
         failures = [*failures, *run_all(late, run_unit, processes=processes, done=ledger.enter_unit)]
         ledger.close(failures)

@@ -182,6 +182,7 @@ def run_all(
     processes: int | None,
     done: Callable[[Unit, dict[str, Any]], None],
     reached: Reached | None = None,
+    begin: Callable[[], object] | None = None,
 ) -> list[tuple[Unit, str]]:
     """Do independent jobs in a pool; return the failed ones, each with a sentence.
 
@@ -193,6 +194,7 @@ def run_all(
         processes: how many at once, 1 or more; 1 = in this process, None = `default_jobs`.
         done: called in this process with each finished job and what `work` returned.
         reached: called in this process with the positions of runs; None = they are not sent.
+        begin: called at the start of every other process; it can be pickled. None = nothing.
 
     Raises:
         ConcordantError: a worker process died.
@@ -208,7 +210,7 @@ def run_all(
             finished = ((job, partial(work, job)) for job in jobs)
         else:
             sent: SimpleQueue[Position] = multiprocessing.get_context("spawn").SimpleQueue()
-            start = start_worker if reached is None else partial(start_worker, sent.put)
+            start = partial(start_worker, None if reached is None else sent.put, begin)
             pool = stack.enter_context(Workers(count, start))
             futures = {pool.submit(work, job): job for job in jobs}
             finished = ((futures[future], future.result) for future in _as_completed(futures, sent, reached))
@@ -225,11 +227,13 @@ def run_all(
     return failures
 
 
-def start_worker(reached: Reached | None = None) -> None:
-    """Compute with one thread, and send the positions of trainings to a function."""
+def start_worker(reached: Reached | None = None, begin: Callable[[], object] | None = None) -> None:
+    """Compute with one thread, and send the positions of trainings to a function; call `begin`, if there is one."""
     global _reached
     torch.set_num_threads(1)
     _reached = reached
+    if begin is not None:
+        begin()
 
 
 def _as_completed(
