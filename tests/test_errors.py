@@ -1,7 +1,7 @@
 import pytest
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from concordant.errors import ConcordantError, DataError, UsageError, explain, foreign, quoted
+from concordant.errors import Checks, ConcordantError, DataError, UsageError, explain, foreign, quoted
 
 
 @pytest.mark.parametrize("kind", [UsageError, DataError])
@@ -75,3 +75,12 @@ def test_what_is_quoted_is_short_whatever_it_is():
     with pytest.raises(ValidationError) as caught:
         Point(x="x" * 10**6)
     assert len(explain(caught.value)) < 500
+
+
+def test_a_number_beyond_floating_point_is_out_of_range():
+    check = Checks()
+    for value in (10**400, -(10**5000)):
+        check.number("rate", value, 0, 1)
+    check.integer("size", value, 1)
+    found = [fault.partition("; found")[0] for fault in check.faults]
+    assert found == ["rate must lie in [0, 1)", "rate must lie in [0, 1)", "size must be 1 or more"]

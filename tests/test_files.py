@@ -227,6 +227,14 @@ def test_yaml_keeps_aliases_and_reads_dates_as_text(tmp_path):
     assert read_yaml(path)["b"] == {"x": 3, "y": 2}
 
 
+def test_only_plain_decimals_of_yaml_are_numbers(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("[0, -7, +3, 1.5, 1., .5, 1e-3, -2E4, 010, 1_0, 0x10, 0b1, 1:30, 1_0.5, 1e, ., -, \u0663]")
+    *numbers, _, _, _, _, _, _, _, _, _, _ = found = read_yaml(path)
+    assert numbers == [0, -7, 3, 1.5, 1.0, 0.5, 1e-3, -2e4]
+    assert [type(one) for one in found] == 3 * [int] + 5 * [float] + 10 * [str]
+
+
 @pytest.mark.parametrize(
     ("content", "text"), [(b" <HTML>", "is an HTML page, not"), (b"version https://git-lfs", "LFS")]
 )

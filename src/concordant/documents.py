@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from concordant.errors import DataError
+from concordant.errors import DataError, shown
 from concordant.files import read_json, write_json
 
 VERSION = 1  # of every schema
@@ -20,6 +20,19 @@ VERSION = 1  # of every schema
 T = TypeVar("T")
 Some = Annotated[list[T], Field(min_length=1)]
 Numbers = list[float | None]
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401
+    """Return a number, those of NumPy and PyTorch as Python's; pydantic alone takes booleans and text such as "1_0"."""
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"input should be a number; found {shown(value)}")
+    return value
+
+
+# Numbers of records that are not strict in all.
+Whole = Annotated[int, BeforeValidator(_number), Field(ge=-(2**63), lt=2**63)]
+Number = Annotated[float, BeforeValidator(_number)]
 
 
 class Record(BaseModel):
@@ -248,7 +261,9 @@ class _Stability(Record):
     sharpness: float | None
 
 
-class _DynamicsRun(_Labelled):
+class DynamicsRun(_Labelled):
+    """A run in dynamics.json."""
+
     seconds: float
     observing_seconds: float
     series: list[_Series]
@@ -272,7 +287,7 @@ class _StabilitySummary(Record):
 class Dynamics(_Analysis):
     """dynamics.json: what was recorded in training."""
 
-    runs: Some[_DynamicsRun]
+    runs: Some[DynamicsRun]
     summary: list[_StabilitySummary]
 
 
@@ -421,6 +436,18 @@ def check_document(document: Mapping[str, Any], kind: str, place: str) -> None:
     Raises:
         DataError: the document has another schema, a newer version, or lacks something.
     """
+    wanted = check_schema(document, kind, place)
+    fault = fault_of(document, RECORDS[kind])
+    if fault is not None:
+        raise DataError(f"{place} {fault}, which {wanted} must have; make it again")
+
+
+def check_schema(document: Mapping[str, Any], kind: str, place: str) -> str:
+    """Return the schema of a document, which must be that of its kind.
+
+    Raises:
+        DataError: it is of a newer version, or of another kind.
+    """
     wanted = f"concordant.{kind}/{VERSION}"
     schema = document.get("schema")
     if schema != wanted:
@@ -429,11 +456,9 @@ def check_document(document: Mapping[str, Any], kind: str, place: str) -> None:
             raise DataError(
                 f"{place} was written by a newer Concordant ({schema}, this one reads {wanted}); upgrade Concordant"
             )
-        found = f"schema {schema!r}" if schema is not None else "no schema"
+        found = f"schema {shown(schema)}" if schema is not None else "no schema"
         raise DataError(f"{place} is not a document of schema {wanted}; found {found}; move it away, or make it again")
-    fault = fault_of(document, RECORDS[kind])
-    if fault is not None:
-        raise DataError(f"{place} {fault}, which {wanted} must have; make it again")
+    return wanted
 
 
 def fault_of(document: Mapping[str, Any], record: type[Record]) -> str | None:

@@ -149,13 +149,16 @@ class Checks:
         if not isinstance(value, Real) or isinstance(value, bool):
             self.faults.append(f"{name} must be a number; found {shown(value)}")
             return low
-        found = float(value)
+        try:
+            found = float(value)
+        except OverflowError:  # a whole number beyond floating point
+            found = math.inf if value > 0 else -math.inf  # type: ignore[operator]
         above = found >= low if ends[0] == "[" else found > low
         if not (above and (found <= high if ends[1] == "]" else found < high)):
             range_ = f"lie in {ends[0]}{low:g}, {high:g}{ends[1]}"
             if low == 0 and high == math.inf and found != math.inf:
                 range_ = "not be negative" if ends[0] == "[" else "be positive"
-            self.faults.append(f"{name} must {range_}; found {value}")
+            self.faults.append(f"{name} must {range_}; found {shown(value)}")
         return found
 
     def integer(self, name: str, value: object, low: int, high: int = 2**31 - 1, *, also: str = "") -> int:
@@ -164,7 +167,7 @@ class Checks:
             self.faults.append(f"{name} must be an integer of {low} or more{also}; found {shown(value)}")
             return low
         found = int(value)
-        self.require(found >= low, f"{name} must be {low} or more{also}; found {found}")
+        self.require(found >= low, f"{name} must be {low} or more{also}; found {shown(found)}")
         self.require(found <= high, f"{name} must be {high} or less{also}; found {shown(found)}")
         return min(found, high)
 

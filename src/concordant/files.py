@@ -29,7 +29,12 @@ DEFAULT_LIMIT = 1 << 30
 YAML_BYTES = 128 << 10  # of a YAML file, which people write
 _DEEPEST = 50  # levels of a YAML file
 _MOST_NODES = 20_000  # of a YAML file with its aliases expanded
-_DIGITS = 400  # of a number; more has no use, and takes time that grows with the square
+LONGEST_NUMBER = 400  # characters; more has no use, and takes time that grows with the square
+# Numerals in texts: Python's own rules take 1_0, blanks and the digits of any script for numbers.
+PLAIN: dict[type, re.Pattern[str]] = {
+    int: re.compile(r"[+-]?(0|[1-9][0-9]*)"),
+    float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
+}
 _TEMPORARY = re.compile(r"\.concordant-(\d+)-[0-9a-f]+\.tmp")  # of a process, by its number
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype html", b"<html")
 
@@ -318,7 +323,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - the content of the file
         """A loader without dates that refuses a repeated key, of which YAML would keep the last value."""
 
         yaml_implicit_resolvers = {  # noqa: RUF012 - as the base class has it
-            first: [known for known in resolvers if not known[0].endswith(":timestamp")]
+            first: [known for known in resolvers if not known[0].endswith((":timestamp", ":int", ":float"))]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
@@ -337,6 +342,10 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - the content of the file
         def construct_yaml_float(self, node: Any) -> float:  # noqa: ANN401
             return _finite(super().construct_yaml_float(node))
 
+    # Plain decimals alone: YAML 1.1 takes 010 for 8, 1_0 for 10, 1:30 for 90, and 1e-3 for text.
+    for kind, text in (("int", PLAIN[int].pattern), ("float", rf"{PLAIN[float].pattern}|[+-]?\.inf|\.nan")):
+        pattern = re.compile(rf"({text})\Z", re.IGNORECASE)
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", pattern, list("+-.0123456789"))
     Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
     Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
     with reading(path, "YAML", "name a YAML file") as size:
@@ -373,7 +382,7 @@ def _check_events(events: Iterator[Any], path: Path) -> None:
         if len(opened) > _DEEPEST or nodes > _MOST_NODES:
             limits = f"{_DEEPEST} levels and {_MOST_NODES:,} values"
             raise DataError(f"{path} is deeper or, with its aliases expanded, larger than {limits}; simplify it")
-        if kind == "ScalarEvent" and len(event.value) > _DIGITS and event.value[0] in "+-.0123456789":
+        if kind == "ScalarEvent" and len(event.value) > LONGEST_NUMBER and event.value[0] in "+-.0123456789":
             raise DataError(f"{path} holds a number of {len(event.value):,} characters; write a shorter one")
 
 
@@ -398,7 +407,7 @@ def _finite(text: str | float) -> float:
 
 
 def _whole(text: str) -> int:
-    if len(text) > _DIGITS:
+    if len(text) > LONGEST_NUMBER:
         raise ValueError(f"a whole number of {len(text)} digits")
     return int(text)
 

@@ -36,6 +36,14 @@ def raising(error):
     return action
 
 
+@pytest.mark.parametrize("error", [MemoryError("1 TiB"), RuntimeError("[enforce fail]\ncan't allocate memory: 1 TiB")])
+def test_a_lack_of_memory_is_one_sentence(monkeypatch, capsys, error):
+    status, text = exit_of(raising(error), monkeypatch, capsys)
+    assert status == 1
+    assert text.startswith("concordant: the memory does not suffice (")
+    assert text.count("\n") == 1
+
+
 def forget_timers():
     """Stop what would end this process some seconds after a signal."""
     for timer in threading.enumerate():

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.main import get_command
 
 from concordant import __version__
 from concordant.cli.listing import list_command
 from concordant.cli.main import app
+from concordant.errors import UsageError
 from concordant.rivals import CALIBRATORS
 from tests import commands
 
@@ -81,12 +84,32 @@ def test_a_folder_of_another_configuration_is_left_alone(run):
         (("run", "digits", "--protocol", "x"), "unknown protocol of digits 'x'; choose from: random"),
         (("run", "digits", "--jobs", "0"), "jobs must be 1 or more"),
         (("run", "digits", "--steps", "-3"), "recipe.steps: input should be greater than or equal to 1; found -3"),
+        (("run", "digits", "--seeds", "1_0"), "--seeds must be a whole number such as 3; found '1_0'"),
+        (
+            ("run", "digits", "--learning-rate", "\u0663"),
+            "--learning-rate must be a number such as 0.01 or 1e-2; found",
+        ),
         (("list", "fusion"), "unknown kind 'fusion'; choose from: benchmarks, fusions, calibrators"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_status_2(tmp_path, arguments, text):
     assert text in refused(concordant(*arguments, cwd=tmp_path), 2)
     assert list(tmp_path.iterdir()) == []
+
+
+@given(text=st.from_regex(r"[ +-]?[0-9\u0663_]{1,3}([.][0-9_]{0,2})?(e-?[0-9]{1,2})?[ ]?", fullmatch=True))
+@settings(max_examples=100, deadline=None)
+def test_numbers_of_options_are_plain_numerals(text):
+    from concordant.cli.run import LearningRate, Seeds
+
+    for kind, option in ((int, Seeds), (float, LearningRate)):
+        parse = option.__metadata__[0].parser
+        if re.fullmatch(r"[+-]?(0|[1-9][0-9]*)" if kind is int else r"[+-]?[0-9]+([.][0-9]*)?(e-?[0-9]+)?", text):
+            assert parse(text) == kind(text)
+        else:
+            with pytest.raises(UsageError, match="number such as"):
+                parse(text)
+    assert parse(0.5) == 0.5  # a default
 
 
 def test_a_missing_data_folder_says_which_file_is_expected(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from concordant.deploy.opening import choose, load_shared, open_deployed
 from concordant.deploy.raw import raw_parts
 from concordant.deploy.sharing import share_run
 from concordant.errors import DataError, UsageError
+from concordant.training.runs import RunFolder
 
 
 def test_the_scaling_is_that_of_the_training_part_of_the_seed(shared_run):
@@ -39,8 +41,27 @@ def test_ours_is_opened_unless_another_is_named(shared_run):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda d: d["comparisons"][0].update(ci95=1.5), r"must hold a list as comparisons\[0\].ci95; found float"),
+        (lambda d: d["runs"][0].pop("calibrator"), r"lacks runs\[0\].calibrator"),
+        (lambda d: d["comparisons"][0].update(ci95=[]), "cannot be read as results"),
+        (lambda d: d.update(baselines=-1), "cannot be read as results"),
+    ],
+)
+def test_results_that_are_not_whole_are_one_sentence(shared_run, tmp_path, change, said):
+    path = shutil.copytree(shared_run.path, tmp_path / "run") / "results.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=said) as caught:
+        open_deployed(RunFolder(tmp_path / "run"), label="context")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
         (lambda d: d["shapes"].update(left=[1, 10**9, 10**9]), "a layer of 1000000000 by .* announces .* bytes"),
-        (lambda d: d["config"]["recipe"].update(width=10**8), "a layer of 100000000 by 100000000 announces"),
+        (lambda d: d["config"]["recipe"].update(width=10**8), "width: input should be less than or equal to 16384"),
         (lambda d: d.update(classes=["a", "b"]), "holds other tensors than config.json describes"),
     ],
 )

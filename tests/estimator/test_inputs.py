@@ -127,6 +127,7 @@ def test_all_faults_of_a_fit_are_told_at_once():
             "nan": np.full((5, 2), np.nan),
             "shapeless": np.ones((5, 1, 1, 1, 1, 1)),
             "empty": np.ones((5, 0)),
+            "stepless": np.ones((5, 0, 2)),
             "a.b": np.ones((5, 1)),
         }
     )
@@ -147,6 +148,7 @@ def test_all_faults_of_a_fit_are_told_at_once():
     assert "X['nan'] is absent in every instance" in message
     assert "X['shapeless']; found None" in message
     assert "X['empty'] has no features: its shape is (5, 0)" in message
+    assert "X['stepless'] has no features: its shape is (5, 0, 2)" in message
 
 
 def test_nan_within_a_vector_is_refused_with_its_rows():

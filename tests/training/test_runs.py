@@ -74,7 +74,7 @@ def test_a_folder_without_results_is_incomplete(folder):
 @pytest.mark.parametrize("name", ["config", "results"])
 def test_a_newer_schema_asks_for_an_upgrade(folder, name):
     change(folder / f"{name}.json", schema=f"concordant.{name}/2")
-    known = rf"\(concordant.{name}/2; this one reads concordant.{name}/1\)"
+    known = rf"\(concordant.{name}/2, this one reads concordant.{name}/1\)"
     text = rf"{name}.json was written by a newer Concordant {known}; upgrade"
     with pytest.raises(DataError, match=text):
         open_runs(folder)
@@ -82,7 +82,7 @@ def test_a_newer_schema_asks_for_an_upgrade(folder, name):
 
 def test_a_foreign_schema_is_named(folder):
     change(folder / "config.json", schema="other/1")
-    with pytest.raises(DataError, match=r"must be of the schema concordant.config/1; found 'other/1'"):
+    with pytest.raises(DataError, match=r"is not a document of schema concordant.config/1; found schema 'other/1'"):
         open_runs(folder)
 
 
@@ -107,6 +107,9 @@ def test_weights_that_do_not_match_are_told_apart(folder):
     name = next(key for key in state if key.startswith("fusion"))
     save_file({**state, name: torch.zeros(3)}, mine)
     with pytest.raises(DataError, match=rf"{name} has shape \(3,\) instead of"):
+        runs.model(task, runs.variant("context"), 0)
+    save_file({**state, name: state[name].int()}, mine)
+    with pytest.raises(DataError, match=rf"{name} has shape .*, or whole numbers"):
         runs.model(task, runs.variant("context"), 0)
     mine.write_bytes(b"no weights")
     with pytest.raises(DataError, match="cannot be read as safetensors"):

@@ -277,7 +277,7 @@ def as_settings(value: Perturbation | Mapping[str, object] | bool | None) -> Per
         return Perturbation()
     if isinstance(value, Perturbation):
         return value
-    raise UsageError(f"perturbation must be True, False, None or a Perturbation; found {value!r}")
+    raise UsageError(f"perturbation must be True, False, None or a Perturbation; found {shown(value)}")
 
 
 def _donors(present: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import ConcordantError, UsageError, foreign
 from concordant.workers import end_children
 
 GRACE = 5.0  # seconds from a first signal to the end of the process, whatever is still running
@@ -24,6 +25,7 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _STOPPED = "concordant: interrupted; finished work is kept; give the same command again to go on\n"
 
 
+_NO_MEMORY = re.compile("allocate memory|out of memory")  # PyTorch has no error of its own for it on the CPU
 _received: list[int] = []  # signals of the command that runs
 
 
@@ -76,6 +78,10 @@ def _status_of(command: Callable[[], object]) -> int | str | None:
             return 2 if isinstance(error, UsageError) else 1
         if isinstance(error, OSError):
             sys.stderr.write(f"concordant: {_sentence(error)}\n")
+            return 1
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+            remedy = "finished work is kept: give the command smaller sizes, or a machine with more of it"
+            sys.stderr.write(f"concordant: the memory does not suffice ({foreign(error)}); {remedy}\n")
             return 1
         raise
     return 0

@@ -26,6 +26,7 @@ try:
         from concordant.cli.speed import speed_command
         from concordant.cli.sweep import sweep_command
         from concordant.cli.taps import taps_command
+        from concordant.cli.terminal import take_plain_numbers
 except MissingExtraError as missing:
     sys.exit(f"concordant: {missing}")
 
@@ -70,6 +71,8 @@ for panel, commands in COMMANDS.items():
         app.command(name, rich_help_panel=panel, epilog=f"Example: {example}")(command)
 for one in data_app.registered_commands:
     one.epilog = f"Example: {DATA_EXAMPLES.get(str(one.name), '')}"
+for one in (*app.registered_commands, *data_app.registered_commands):
+    take_plain_numbers(one.callback)
 app.add_typer(data_app, name="data", rich_help_panel=COMPARE)
 
 

@@ -80,14 +80,14 @@ def _print_search(console: Console, one: Mapping[str, Any]) -> None:
 
 def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> None:
     """Print the finished tables: a grid of several fusions, or one experiment."""
-    from concordant.files import read_json
+    from concordant.documents import read_document
     from concordant.report import record, sentences
     from concordant.report.tables import grids, scores
 
     for group in dict.fromkeys(one["group"] for one in found["experiments"]):
         sheet = folder / group / "grid.json"
         if sheet.is_file():
-            grid = read_json(sheet)
+            grid = read_document(sheet, "grid")
             table = grids.grid_scores(grid)
             console.print(record.terminal(table))
             for line in (table.note, *sentences.grid_lines(grid)):
@@ -95,7 +95,7 @@ def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> N
             continue
         for one in found["experiments"]:
             if one["group"] == group and one["results"]:
-                results = read_json(folder / one["name"] / "results.json")
+                results = read_document(folder / one["name"] / "results.json", "results")
                 console.print(record.terminal(scores.terminal_tables(results)[0]))
                 for line in sentences.difference_lines(results):
                     console.print(line)

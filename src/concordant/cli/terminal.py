@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from concordant.errors import UsageError, printable
+from concordant.errors import UsageError, printable, shown
+from concordant.files import LONGEST_NUMBER, PLAIN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +57,30 @@ def complete(kind: str) -> Callable[[str], list[str]]:
         return [before + comma + entry["name"] for entry in catalogue(kind) if entry["name"].startswith(last)]
 
     return names
+
+
+def take_plain_numbers(command: Callable[..., Any] | None) -> None:
+    """Let the options of a command that are numbers take plain numerals alone.
+
+    Raises:
+        UsageError: by the option, where its text is none.
+    """
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        kind, *rest = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        of = next((one for one in (int, float) if one in (kind, *get_args(kind))), None)
+        if rest and of is not None:
+            flag = next(iter(rest[0].param_decls or ()), f"--{name.replace('_', '-')}")
+            rest[0].parser, rest[0].metavar = _numeral(flag, of), f"<{of.__name__}>"
+
+
+def _numeral(flag: str, kind: type[int] | type[float]) -> Callable[[Any], Any]:
+    def number(value: Any) -> Any:  # noqa: ANN401 - a default is no text
+        if isinstance(value, str) and (len(value) > LONGEST_NUMBER or not PLAIN[kind].fullmatch(value)):
+            example = "a whole number such as 3" if kind is int else "a number such as 0.01 or 1e-2"
+            raise UsageError(f"{flag} must be {example}; found {shown(value)}")
+        return kind(value)
+
+    return number
 
 
 def names_of(text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from concordant.documents import Number, Whole
 from concordant.errors import DataError, explain, quoted
 from concordant.files import read_json, sha256, write_json
 
@@ -58,10 +59,10 @@ class ModalityCard(_Frozen):
 
     kind: Kind = "other"
     layout: Layout
-    shape: tuple[int | None, ...]
+    shape: tuple[Whole | None, ...]
     dtype: Literal["float32", "float16", "float64"] = "float32"
     unit: str | None = None
-    rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    rate: Number | None = Field(default=None, gt=0, allow_inf_nan=False)
     preprocessing: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -161,13 +162,13 @@ class Card(_Frozen):
     name: str = Field(min_length=1)
     modalities: dict[str, ModalityCard] = Field(min_length=1)
     label: LabelCard
-    rows: int = Field(default=0, ge=0)
+    rows: Whole = Field(default=0, ge=0)
     splits: tuple[str, ...] = ("train", "valid", "test")
     groups: str | None = None
     sources: tuple[Source, ...] = ()
     repairs: dict[str, str] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    version: int = VERSION
+    version: Whole = VERSION
 
     @field_validator("name")
     @classmethod

@@ -117,7 +117,7 @@ def _block_moments(x: Floats, layout: str, valid: Bools | None) -> _Moments:
     values = x.astype(np.float64)
     mean = np.where(keep, values, 0).sum(axes, keepdims=True) / np.maximum(count, 1)
     squares = np.where(keep, (values - mean) ** 2, 0).sum(axes, keepdims=True)
-    largest = np.where(keep, np.abs(values), 0).max(axes, keepdims=True)
+    largest = np.where(keep, np.abs(values), 0).max(axes, keepdims=True, initial=0)
     return _Moments(count, mean, squares, (_LEAST_OF_DOUBLES if x.dtype == np.float64 else _LEAST) * largest)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from concordant.data.scaling import CLIP, Scale
 from concordant.data.split import Split, Task
+from concordant.documents import Number, Whole
 from concordant.errors import DataError, UsageError, explain, shown
 from concordant.modalities import as_tensor
 from concordant.rivals import CALIBRATORS
@@ -62,13 +63,13 @@ class Description(BaseModel):
     schema_: Literal["concordant.model/1"] = Field(default=SCHEMA, alias="schema")
     config: Config
     label: str
-    seed: int = Field(ge=0)
+    seed: Whole = Field(ge=0)
     classes: tuple[str, ...] = Field(min_length=1)
     kind: Literal["class", "real"]
     layouts: dict[str, Literal["bd", "btd", "bchw", "bcthw"]]
-    shapes: dict[str, tuple[int, ...]]
+    shapes: dict[str, tuple[Whole, ...]]
     table: str = ""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    metrics: dict[str, Number] = Field(default_factory=dict)
     about: HubFields = HubFields()
 
     @property

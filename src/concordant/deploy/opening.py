@@ -13,12 +13,13 @@ from concordant.data.scaling import fit_chunks
 from concordant.data.split import Task
 from concordant.deploy.deployed import SCHEMA, DeployedModel, HubFields, read_description
 from concordant.deploy.raw import raw_parts
+from concordant.documents import read_document
 from concordant.errors import ConcordantError, DataError, UsageError, foreign
-from concordant.files import check_file, check_size, read_json
+from concordant.files import check_file, check_size, read_json, reading
 from concordant.report.tables.scores import brief
 from concordant.statistics.comparisons import central
 from concordant.training.config import Variant
-from concordant.training.runs import WEIGHTS, RunFolder, load_weights, read_weights
+from concordant.training.runs import WEIGHTS, RunFolder, differ, load_weights, read_weights
 
 SHARED_WEIGHTS = "model.safetensors"
 M = TypeVar("M", bound=DeployedModel)
@@ -86,7 +87,9 @@ def open_deployed(
     """
     variant = choose(runs, label, seed)
     parts = raw_parts(runs.config, seed, runs.source(data))
-    clean = read_json(runs.run(variant, seed) / "run.json")["clean"]
+    clean = runs.entry(variant, seed)["clean"]
+    with reading(runs.results, "results", "give the `concordant run` command again, with this file moved away"):
+        table = brief(read_document(runs.results, "results"))
     description = {
         "schema": SCHEMA,
         "config": runs.config.model_dump(mode="json"),
@@ -96,7 +99,7 @@ def open_deployed(
         "kind": parts.kind,
         "layouts": dict(parts.layouts),
         "shapes": {name: list(shape) for name, shape in parts.train.shapes.items()},
-        "table": brief(read_json(runs.path / "results.json")),
+        "table": table,
         "metrics": {name: clean[name] for name in sorted(clean) if isinstance(clean[name], float)},
         "about": (about or HubFields()).model_dump(mode="json"),
     }
@@ -159,7 +162,7 @@ def load_checked(model: DeployedModel, path: Path) -> None:
     wanted = model.state_dict()
     other = sorted(
         {name for name in (*wanted, *state) if name not in wanted or name not in state}
-        | {name for name in wanted if name in state and state[name].shape != wanted[name].shape}
+        | {name for name in wanted if name in state and differ(state[name], wanted[name])}
     )
     if other:
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""

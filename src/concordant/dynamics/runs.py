@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.data.split import Task
+from concordant.documents import DynamicsRun, fault_of
 from concordant.dynamics.recorder import DEFAULT_EVERY, Record, Recorder, as_series, check_every
 from concordant.dynamics.stability import summarise
-from concordant.errors import UsageError, needs_extra
-from concordant.files import read_json, write_json
+from concordant.errors import DataError, UsageError, needs_extra
+from concordant.files import read_json, reading, write_json
 from concordant.robustness.answers import read_tables, write_table
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, command_words
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 SCHEMA = "concordant.dynamics/1"
 COLUMNS = {"step": "whole numbers", "quantity": "text", "of": "text", "value": "numbers?"}
 TABLE, SUMMARY, EVENTS = "dynamics.parquet", "dynamics-run.json", "tensorboard"
+AGAIN = "remove its folder to run it again"
 MOST_POINTS = 1000  # of a series in dynamics.json; the parquet files hold all
 
 
@@ -105,13 +107,16 @@ def collect_dynamics(folder: Path) -> dict[str, Any]:
         DataError: a file is absent or cannot be read.
         UsageError: the runs were observed at different distances.
     """
-    config = config_of(folder)
+    config = RunFolder(folder).config
     runs, every = [], set()
     for path in _run_folders(config, folder):
-        entry = read_json(path / SUMMARY)
-        every.add(entry.pop("every"))
-        stability = entry.pop("stability")
+        with reading(path / SUMMARY, "JSON", AGAIN):
+            entry = read_json(path / SUMMARY)
+            every.add(int(entry.pop("every")))
+            stability = entry.pop("stability")
         runs.append({**entry, "series": _series(read_tables([path / TABLE], COLUMNS)), "stability": stability})
+        if fault := fault_of(runs[-1], DynamicsRun):
+            raise DataError(f"{path / SUMMARY} {fault}; {AGAIN}")
     if len(every) != 1:
         raise UsageError(
             f"the runs in {folder} were observed every {' and every '.join(map(str, sorted(every)))} steps, which "
@@ -151,7 +156,8 @@ def check_observable(config: Config, folder: RunFolder, every: int) -> None:
             raise UsageError(
                 f"the runs in {folder.path} were trained without --dynamics; name another folder with --out"
             )
-        before = read_json(path / SUMMARY)["every"]
+        with reading(path / SUMMARY, "JSON", AGAIN):
+            before = read_json(path / SUMMARY)["every"]
         if before != every:
             raise UsageError(
                 f"the runs in {folder.path} were observed every {before} steps, not every {every}; "
@@ -169,16 +175,6 @@ def check_able(every: int = DEFAULT_EVERY) -> None:
     check_every(every)
     with needs_extra("experiments", "training dynamics are logged to"):
         import_module("tensorboard")
-
-
-def config_of(folder: Path) -> Config:
-    """Return the configuration of a folder.
-
-    Raises:
-        DataError: its config.json is absent or cannot be read.
-    """
-    found = read_json(folder / "config.json")
-    return Config.model_validate({name: value for name, value in found.items() if name in Config.model_fields})
 
 
 def _run_folders(config: Config, folder: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def foreign_errors(fault: str = "") -> Iterator[None]:
     except ConcordantError:
         raise
     except (TypeError, ValueError) as error:
-        if not fault and isinstance(error, TypeError):
+        if not fault and type(error) is TypeError:  # NumPy has kinds of its own
             raise
         line = " ".join(str(error).split())
         raise InputError(f"{fault} ({line})" if fault else line) from error
@@ -237,7 +237,7 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
         sizes = zip(ENCODED[layout], found.x.shape, strict=True)
         shape = tuple(None if axis == "t" else size for axis, size in sizes)
         forms[name] = Form(layout, shape[1:])
-        if 0 in forms[name].sizes:
+        if 0 in found.x.shape[1:]:
             faults.append(f"X[{name!r}] has no features: its shape is {dense.shape}")
         elif len(x) and not found.present.any():
             faults.append(f"X[{name!r}] is absent in every instance; leave the modality out")
@@ -303,6 +303,8 @@ def _dense(
             faults.append(f"X[{name!r}] must hold numbers; found {values.dtype}")
             return None
         dense = _floats(values)
+        if form is not None and dense.ndim > 1 and not dense.shape[1] and "t" in (layout or "")[1:2]:
+            dense = np.full((len(dense), 1, *dense.shape[2:]), np.nan, np.float32)  # without a step: absent
         return dense[:, None] if dense.ndim == 1 else dense
     rows: list[Floats | None] = []
     for row in values:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from concordant import seeding
 from concordant.data.split import Floats, Integers, by_group
-from concordant.errors import explain
+from concordant.errors import explain, shown
 from concordant.estimator.inputs import InputError, foreign_errors
 from concordant.rivals import CALIBRATORS
 from concordant.training.config import Recipe, fusion_faults, scalar
@@ -72,8 +72,8 @@ def faults_of(estimator: Any) -> list[str]:
     except ValidationError as error:
         faults.append(explain(error, _SKLEARN_NAMES))
     share = scalar(estimator.validation_fraction)
-    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= float(share) < 1:
-        faults.append(f"validation_fraction must be a number in [0, 1); found {share!r}")
+    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 <= share < 1:  # type: ignore[operator]
+        faults.append(f"validation_fraction must be a number in [0, 1); found {shown(share)}")
     wrong = fusion_faults(estimator.fusion, (estimator.calibrator,))
     if not wrong and CALIBRATORS[estimator.calibrator].fused:
         wrong = [f"calibrator {estimator.calibrator!r} is for experiments alone; choose another"]
@@ -124,7 +124,7 @@ def class_weights(given: Any, classes: NDArray[Any], y: NDArray[Any]) -> Floats:
             raise InputError(f"class_weight names classes that y has not: {', '.join(unknown)}")
         given = {name: weight for name, weight in given.items() if name in classes[here].tolist()}
     elif given != "balanced":
-        raise InputError(f"class_weight must be None, 'balanced' or a dictionary; found {given!r}")
+        raise InputError(f"class_weight must be None, 'balanced' or a dictionary; found {shown(given)}")
     with foreign_errors("class_weight cannot be used"):
         found[here] = compute_class_weight(given, classes=classes[here], y=y)
     if not np.isfinite(found).all() or (found < 0).any():

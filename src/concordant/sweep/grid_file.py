@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from concordant.benchmarks.catalogue import BENCHMARKS, is_store, store_at, stored_as
 from concordant.data.archives import is_url, named_data
+from concordant.documents import Number, Whole
 from concordant.errors import DataError, UsageError, explain, needs_extra, quoted
 from concordant.files import read_yaml
 from concordant.fusion import FUSIONS
@@ -51,7 +52,7 @@ class Search(_Frozen):
     budget: Count
     space: dict[str, Any] = Field(min_length=1)
     seeds: Count = 1
-    seed: int = Field(default=0, ge=0)
+    seed: Whole = Field(default=0, ge=0)
 
     _read = field_validator("space")(read_space)
 
@@ -69,8 +70,8 @@ class Resources(_Frozen):
         gpus: share of a GPU, in [0, 1]; 0 = GPUs are hidden from the trial.
     """
 
-    cpus: int = Field(default=1, ge=1)
-    gpus: float = Field(default=0, ge=0, le=1)
+    cpus: Whole = Field(default=1, ge=1)
+    gpus: Number = Field(default=0, ge=0, le=1)
 
 
 class Grid(_Frozen):
@@ -106,7 +107,7 @@ class Grid(_Frozen):
     recipe: dict[str, Any] = Field(default_factory=dict)
     search: Search | None = None
     resources: Resources = Resources()
-    retries: int = Field(default=3, ge=0)
+    retries: Whole = Field(default=3, ge=0)
 
     @field_validator(*CHOICES)
     @classmethod

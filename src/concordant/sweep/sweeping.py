@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
-from concordant.documents import write_document
+from concordant.documents import read_document, write_document
 from concordant.errors import ConcordantError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import study
@@ -175,7 +175,7 @@ class Sweep:
                 write_document(sheet, "grid", {**grid, "command": self.command})
             for one in whole:
                 path = RunFolder(self.path / one.name).results
-                results = read_json(path) if path.exists() else None
+                results = read_document(path, "results") if path.exists() else None
                 if results is None:
                     results = study(self.configs[one.name], path.parent, data=one.data, jobs=1, baselines=False)
                 if results.get("command") != self.command:  # `concordant run` alone does not compute it again
@@ -222,7 +222,7 @@ class Sweep:
             "runs": len(finished),
             "finished": sum(finished),
             "results": out.results.is_file(),
-            "chosen": read_json(table)["chosen"] if table.is_file() else None,
+            "chosen": read_json(table).get("chosen") if table.is_file() else None,
         }
 
     @property

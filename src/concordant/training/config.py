@@ -15,12 +15,12 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
 from concordant.benchmarks.catalogue import BENCHMARKS
+from concordant.documents import Number, Whole
 from concordant.errors import UsageError, explain
 from concordant.fusion import FUSIONS
 from concordant.registry import Registry
@@ -28,7 +28,7 @@ from concordant.rivals import CALIBRATORS
 from concordant.rivals.none import TWIN
 from concordant.training.methods import METHODS
 
-Count = Annotated[int, Field(ge=1, le=10_000)]  # of seeds or candidates, each of which is at least one training
+Count = Annotated[Whole, Field(ge=1, le=10_000)]  # of seeds or candidates, each of which is at least one training
 # Fields of the recipe -> the options of `concordant run` that set them.
 OPTIONS = {
     "steps": "--steps",
@@ -66,15 +66,15 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    steps: int = Field(default=700, ge=1)
-    batch: int = Field(default=64, ge=2)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    width: int = Field(default=64, ge=2, multiple_of=2)
-    evaluations: int = Field(default=10, ge=1)
-    patience: int = Field(default=5, ge=1)
-    epochs: int | None = Field(default=None, ge=1)
+    steps: Whole = Field(default=700, ge=1)
+    batch: Whole = Field(default=64, ge=2)
+    learning_rate: Number = Field(default=3e-3, gt=0)
+    weight_decay: Number = Field(default=1e-2, ge=0)
+    dropout: Number = Field(default=0.1, ge=0, lt=1)
+    width: Whole = Field(default=64, ge=2, le=16_384, multiple_of=2)
+    evaluations: Whole = Field(default=10, ge=1)
+    patience: Whole = Field(default=5, ge=1)
+    epochs: Whole | None = Field(default=None, ge=1)
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     selection: Literal["one-error", "best"] = "one-error"
@@ -106,15 +106,6 @@ class Recipe(BaseModel):
             return self
         per_epoch = max(1, rows // min(self.batch, max(1, rows)))
         return self.model_copy(update={"steps": self.epochs * per_epoch, "epochs": None})
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _number(cls, value: Any) -> Any:  # noqa: ANN401
-        """Take scalars of NumPy and PyTorch; refuse booleans, which pydantic takes for numbers."""
-        value = scalar(value)
-        if isinstance(value, bool):
-            raise ValueError(f"input should be a number; found {value}")
-        return value
 
 
 class Variant(NamedTuple):

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
 from concordant.data.split import Task
-from concordant.documents import Run, fault_of
+from concordant.documents import Run, check_schema, fault_of, read_document
 from concordant.errors import DataError, UsageError, explain
 from concordant.files import read_json, reading, remove_stale, write_json
 from concordant.training.config import Config, Variant
@@ -55,7 +55,7 @@ class RunFolder:
     @cached_property
     def _values(self) -> dict[str, Any]:
         values = read_json(self._config)
-        check_schema(self._config, values, SCHEMA)
+        check_schema(values, "config", str(self._config))
         return values
 
     @cached_property
@@ -203,7 +203,7 @@ def open_runs(folder: Path | str) -> RunFolder:
     if missing or not runs.results.is_file():
         what = _listed(missing) if missing else "results.json"
         raise DataError(f"{path} is incomplete ({what} missing); give its `concordant run` command again to finish it")
-    check_schema(runs.results, read_json(runs.results), RESULTS)
+    read_document(runs.results, "results")
     return runs
 
 
@@ -301,24 +301,6 @@ def lock(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def check_schema(path: Path, value: dict[str, Any], schema: str) -> None:
-    """Refuse a document of another schema.
-
-    Raises:
-        DataError: it is of a newer version, or of another kind.
-    """
-    found = value.get("schema")
-    if found == schema:
-        return
-    name, _, version = schema.rpartition("/")
-    other, _, newer = str(found).rpartition("/")
-    if other == name and newer.isdecimal() and len(newer) < 10 and int(newer) > int(version):
-        raise DataError(
-            f"{path} was written by a newer Concordant ({found}; this one reads {schema}); upgrade Concordant"
-        )
-    raise DataError(f"{path} must be of the schema {schema}; found {found!r}")
-
-
 def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
     """Read a safetensors file.
 
@@ -346,9 +328,9 @@ def load_weights(model: MultimodalModel, path: Path) -> None:
     faults = [f"{name} is missing" for name in wanted if name not in state]
     faults += [f"{name} is not of this model" for name in state if name not in wanted]
     faults += [
-        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+        f"{name} has shape {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}, or whole numbers"
         for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        if name in state and differ(state[name], wanted[name])
     ]
     if faults:
         raise DataError(
@@ -361,6 +343,11 @@ def load_weights(model: MultimodalModel, path: Path) -> None:
 def prepare_of(config: Config, data: Path | None, *, seed: int) -> Task:
     """Return the split of one seed of an experiment."""
     return prepare(config.benchmark, data=data, seed=seed, modalities=config.modalities, protocol=config.protocol)
+
+
+def differ(found: Tensor, wanted: Tensor) -> bool:
+    """Return whether a weight cannot take the place of another: by its shape, or whole numbers in place of others."""
+    return found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point()
 
 
 def _listed(things: Sequence[str], most: int = 3) -> str:

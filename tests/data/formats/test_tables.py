@@ -104,6 +104,10 @@ def test_an_empty_cell_among_numbers_is_counted(tmp_path):
         ("label,id,step,a.0\n1,x,inf,2\n", "line 2: step must be a finite number"),
         ("label,type.0\n1,2\n0,2\n", "a modality cannot be called 'type'"),
         ("label\n1\n0\n", "has no modality"),
+        ("label,a.0,\n1,2,\n0,2,\n", "column 3 has no name; name it, or remove it and its separator"),
+        ("label;a.0\n1,5;2\n2,5;2\n", "'1,5' has a comma; write decimals with a point, or name --labels classes"),
+        ("label,a.0\na\0,2\na,2\n", "line 2: label holds a NUL character"),
+        ("label,id,a.0\n1,i,2\n0,i ,2\n", "every id may occur once, but 1 rows repeat one (i)"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(tmp_path, text, said):
@@ -139,6 +143,8 @@ def test_a_file_that_is_absent_or_no_text_is_refused(tmp_path):
         (["1e5", "2"], "numbers", None),
         (["1.5", "2.5"], "classes", ("1.5", "2.5")),
         (["nan", "a"], "auto", ("a", "nan")),
+        (["a ", "a", "\u00a0b\t", "b"], "auto", ("a", "b")),
+        (["1 ", "1", "x"], "classes", ("1", "x")),
     ],
 )
 def test_only_plain_decimals_are_numbers(tmp_path, cells, labels, classes):
@@ -148,6 +154,20 @@ def test_only_plain_decimals_are_numbers(tmp_path, cells, labels, classes):
     assert found.label.kind == ("class" if classes else "real")
     noted = any("--labels numbers makes them numbers" in note for note in found.notes)
     assert noted == (cells == ["1.0", "2.0"] and labels == "auto")
+
+
+@pytest.mark.parametrize(
+    ("cells", "noted"),
+    [
+        (["Cat", "cat", "dog"], "the classes 'Cat' and 'cat' look alike"),
+        (["\u00e9", "e\u0301", "x"], r"the classes 'e\u0301' and '\xe9' look alike"),
+        (["a\u200b", "a", "x"], r"the classes 'a' and 'a\u200b' look alike"),
+        (["NA", "a", "b"], "NA counts as a class"),
+    ],
+)
+def test_classes_that_may_be_a_mistake_are_noted(tmp_path, cells, noted):
+    (tmp_path / "x.csv").write_text("label,a.0\n" + "".join(f"{cell},1\n" for cell in cells))
+    assert noted in read_csv(tmp_path / "x.csv").card.notes[0]
 
 
 def test_line_ends_of_any_system_are_read(tmp_path):

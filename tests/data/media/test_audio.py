@@ -4,10 +4,11 @@ import pytest
 pytest.importorskip("soundfile")
 pytest.importorskip("av")
 
+import av
 import soundfile
 
 from concordant.data.media.audio import NoSoundError, read_audio
-from concordant.errors import DataError
+from concordant.errors import ConcordantError, DataError
 
 
 def tone(rate, seconds=1.0, hertz=440.0):
@@ -101,5 +102,62 @@ def test_a_wav_file_that_was_cut_off_is_noticed(tmp_path, subtype):
         assert len(read_audio(tmp_path / "x.wav", span=(0, 0.4))[0]) == 3200  # before the cut
     # A writer into a pipe does not know the length.
     place = whole.index(b"data") + 4
-    (tmp_path / "x.wav").write_bytes(whole[:place] + b"\xff\xff\xff\xff" + whole[place + 4 :])
-    assert len(read_audio(tmp_path / "x.wav")[0]) == 16000
+    for size in (0xFFFFFFFF, 0x7FFFF000):
+        (tmp_path / "x.wav").write_bytes(whole[:place] + size.to_bytes(4, "little") + whole[place + 4 :])
+        assert len(read_audio(tmp_path / "x.wav")[0]) == 16000
+
+
+@pytest.mark.parametrize("suffix", ["aiff", "au", "w64", "rf64", "mp3", "flac"])
+def test_other_files_of_sound_that_were_cut_off_are_noticed(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, tone(16000, 2.0), 16000)
+    whole = path.read_bytes()
+    assert len(read_audio(path)[0]) == 32000
+    path.write_bytes(whole[: round(0.6 * len(whole))])
+    with pytest.raises(DataError, match=r"is truncated: it announces 2\.0 seconds|x\.flac cannot be read as sound"):
+        read_audio(path)
+
+
+def test_what_a_header_announces_costs_no_memory(tmp_path):
+    soundfile.write(tmp_path / "x.flac", tone(8000), 8000)
+    whole = (tmp_path / "x.flac").read_bytes()
+    fields = int.from_bytes(whole[18:26], "big") >> 36 << 36  # before the number of samples: RFC 9639, 8.2
+    for count, refused in ((2**36 - 1, True), (0, False)):  # 0: from a pipe
+        (tmp_path / "x.flac").write_bytes(whole[:18] + (fields | count).to_bytes(8, "big") + whole[26:])
+        if refused:
+            with pytest.raises(DataError, match="cannot be read as sound"):
+                read_audio(tmp_path / "x.flac")
+        else:
+            assert len(read_audio(tmp_path / "x.flac")[0]) == 8000
+
+
+@pytest.mark.parametrize(
+    ("own", "rate", "text"),
+    [
+        (2**31 - 1, 16000, "must have a rate of 1 to 1,000,000 Hz; found 2,147,483,647"),
+        (1, 1_000_000, r"announces 1,200,000,000 bytes, more than the 1,073,741,824 that CONCORDANT_LIMIT allows"),
+        (8000, 0, "rate must be 1 to 1,000,000 Hz; found 0"),
+    ],
+)
+def test_rates_that_would_take_all_memory_are_refused(tmp_path, own, rate, text):
+    soundfile.write(tmp_path / "x.wav", np.zeros(300), own)
+    with pytest.raises(ConcordantError, match=text):
+        read_audio(tmp_path / "x.wav", rate=rate)
+
+
+@pytest.mark.parametrize("codec", ["adts", "mp2", "ac3"])
+def test_streams_without_a_container_have_no_length_to_miss(tmp_path, codec):
+    """FFmpeg guesses it by the bit rate of the beginning, here silence."""
+    path = tmp_path / f"x.{codec}"
+    with av.open(str(path), "w", format=codec) as container:
+        stream = container.add_stream({"adts": "aac"}.get(codec, codec), rate=44100, layout="mono")
+        size = stream.codec_context.frame_size
+        samples = np.concatenate(
+            [np.zeros(44100), tone(44100, 2.0) + 0.1 * np.random.default_rng(0).normal(size=88200)]
+        )
+        resampler = av.AudioResampler(format=stream.codec_context.format.name, frame_size=size)
+        frame = av.AudioFrame.from_ndarray(samples.astype(np.float32)[None], format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        for one in (*resampler.resample(frame), *resampler.resample(None), None):
+            container.mux(stream.encode(one))
+    assert len(read_audio(path)[0]) / 44100 == pytest.approx(3, abs=0.1)

@@ -67,6 +67,24 @@ def test_a_gap_in_the_sound_is_silence(film, tmp_path):
     assert np.abs(wave[round(1.6 * rate) : round(1.9 * rate)]).max() > 0.3
 
 
+def test_a_gap_of_days_is_refused_before_it_is_filled(film, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONCORDANT_LIMIT", "4MiB")
+    path, count = film(tmp_path / "x.mp4", seconds=1.0), 0
+
+    def late(packet):
+        nonlocal count
+        count += packet.stream.type != "video"
+        packet.pts, packet.dts = (
+            one + (count > 10) * round(4e5 / packet.time_base) for one in (packet.pts, packet.dts)
+        )
+        return True
+
+    path = remux(path, tmp_path / "gap.mkv", keep=late)
+    for read in (read_audio, lambda one: read_frames(one, fps=100)):
+        with pytest.raises(DataError, match=r"gap\.mkv with its \w+.* announces .* CONCORDANT_LIMIT allows"):
+            read(path)
+
+
 def test_what_an_edit_list_hides_is_neither_shown_nor_missed(film, tmp_path):
     """Like `ffmpeg -ss 2 -c copy`: the packets from the last key picture on are there, and hidden until the cut."""
     whole = film(tmp_path / "x.mp4", seconds=4.0)
@@ -183,3 +201,5 @@ def test_a_span_behind_the_cut_of_a_truncated_film_is_refused(film, tmp_path, fp
     for span in ((1.5, 5.0), (4.0, 5.0)):
         with pytest.raises(DataError, match=r"is truncated: it announces 6\.\d seconds of pictures, which end after"):
             read_frames(path, fps=fps, span=span)
+    with pytest.raises(DataError, match=r"is truncated: it announces 6\.\d seconds of sound, which end after"):
+        read_audio(path)

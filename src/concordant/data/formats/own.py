@@ -11,6 +11,7 @@ so on, and views with instances in columns.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -37,6 +38,7 @@ _MARKS = ("_length", "_offsets", "_present")
 _TIME = {"btd": 0, "bcthw": 1}  # axis of T in an instance
 _MOST_CHANNELS = 4  # of an image whose channels come last
 _MOST_ROWS = 1_000_000  # of an archive with fewer bytes than rows
+_ABSENT = ("na", "n/a", "nan", "none", "null")  # what programs write for a missing label
 _MATLAB_LABELS = ("label", "labels", "gt", "Y", "y", "gnd", "truth")
 
 
@@ -238,7 +240,7 @@ def read_numpy(path: Path, *, name: str | None = None, labels: Labels = "auto") 
         grouped="group" in texts,
         sources=sources(path if path.is_dir() else path.parent, [one.name for one in files]),
         where=str(path),
-        notes=[*notes, *whole_note(arrays.get("label"), label), *_last_notes(columns, arrays)],
+        notes=[*notes, *label_notes(arrays.get("label"), label), *_last_notes(columns, arrays)],
     )
     findings = Findings()
 
@@ -281,11 +283,20 @@ def _from_matlab(found: Mapping[str, Variable]) -> tuple[dict[str, Array], list[
     return arrays | {name: arrays[name].T for name in turned}, notes
 
 
-def whole_note(values: Array | None, label: LabelCard) -> list[str]:
-    """Return a note where floating point labels were taken for classes."""
-    if values is None or values.dtype.kind != "f" or label.kind != "class":
-        return []
-    return ["the labels are whole numbers and count as classes; --labels numbers makes them numbers to predict"]
+def label_notes(values: Array | None, label: LabelCard) -> list[str]:
+    """Return notes on floating point labels that were taken for classes, and on names that may be mistakes."""
+    notes, alike = [], dict[str, list[str]]()
+    if values is not None and values.dtype.kind == "f" and label.kind == "class":
+        notes.append("the labels are whole numbers and count as classes; --labels numbers makes them numbers")
+    for name in label.classes:
+        seen = "".join(one for one in unicodedata.normalize("NFKC", name) if one.isprintable() and one != " ")
+        alike.setdefault(seen.casefold(), []).append(ascii(name))
+    found = [" and ".join(names) for names in alike.values() if len(names) > 1]
+    if found:
+        notes.append(f"the classes {'; '.join(found[:5])} look alike; if they are one, give them one name")
+    if absent := [name for name in label.classes if name.casefold() in _ABSENT]:
+        notes.append(f"{', '.join(absent)} counts as a class; if labels are missing there, drop these rows")
+    return notes
 
 
 def _last_notes(columns: Mapping[str, _Column], arrays: Mapping[str, Array]) -> list[str]:
@@ -294,16 +305,16 @@ def _last_notes(columns: Mapping[str, _Column], arrays: Mapping[str, Array]) -> 
 
 
 def _decoded(values: Array, where: str) -> Array:
-    """Return an array with bytes as text.
+    """Return an array with bytes as text, and texts without blanks around them.
 
     Raises:
         DataError: the bytes are not UTF-8.
     """
-    if values.dtype.kind != "S":
+    if values.dtype.kind not in "SU":
         return values
-    check_size(where, 4 * values.nbytes)
+    check_size(where, (4 if values.dtype.kind == "S" else 1) * values.nbytes, values.nbytes)
     try:
-        return np.asarray(np.char.decode(values, "utf-8"))
+        return np.char.strip(np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values)
     except UnicodeDecodeError:
         raise DataError(f"{where} holds bytes that are no UTF-8 text; decode them before saving") from None
 
@@ -317,7 +328,7 @@ def _texts(values: Array, count: int, where: str) -> Array:
         raise DataError(
             f"{where} must be text or whole numbers ({count},), as label has rows; found {values.dtype} {values.shape}"
         )
-    empty = int((np.char.strip(found) == "").sum()) if found.dtype.kind == "U" else 0
+    empty = int((found == "").sum()) if found.dtype.kind == "U" else 0
     if empty:
         raise DataError(f"{where} is empty in {empty} rows; give it, or leave the array out")
     return found

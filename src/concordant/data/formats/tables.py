@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from concordant.data.arrays import Array
 from concordant.data.card import WHOLE, LabelCard, Layout, ModalityCard, sources
-from concordant.data.formats.own import TEXTS, Labels, label_card, own_card, splits_of, whole_note
+from concordant.data.formats.own import TEXTS, Labels, label_card, label_notes, own_card, splits_of
 from concordant.data.formats.parquet import read_parquet
 from concordant.data.reading import Findings, Reading, precise
 from concordant.data.store import LONGEST_ID, Instance
@@ -38,6 +38,7 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _MOST_DIGITS = 18  # of a label that is a whole number; longer ones are text
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?|nan|na|", re.IGNORECASE)
+_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf(inity)?)", re.IGNORECASE)
 
 
@@ -95,7 +96,7 @@ def read_csv(
             one for file in (path, *(modalities or {}).values()) for one in sources(file.parent, [file.name])
         ),
         where=str(path),
-        notes=[*table.notes, *whole_note(values, label)],
+        notes=[*table.notes, *label_notes(values, label)],
     )
     findings = Findings()
 
@@ -148,7 +149,7 @@ def _table(path: Path) -> _Table:
                 if column in texts:
                     if len(cell) > LONGEST_ID:  # an array of text is as wide as its longest one
                         raise ValueError(f"line {lines.line_num}: {column} has more than {LONGEST_ID} characters")
-                    texts[column].append(cell)
+                    texts[column].append(_text(cell, f"{path}, line {lines.line_num}: {column}"))
                 else:
                     numbers.append(_number(cell, f"{path}, line {lines.line_num}: {column}"))
     if not places:
@@ -157,7 +158,7 @@ def _table(path: Path) -> _Table:
     if index:
         notes.append(_check_index(texts.pop(columns[0]), path))
     for column, cells in texts.items():
-        empty = [row for row, cell in enumerate(cells) if not cell.strip()]
+        empty = [row for row, cell in enumerate(cells) if not cell]
         if empty:
             text = f"{column} is empty, as in {len(empty)} lines; give it or drop them"
             raise DataError(f"{path}, line {places[empty[0]]}: {text}")
@@ -192,7 +193,7 @@ def _parquet(path: Path) -> _Table:
         if one not in {*lists, *features}
     }
     for column, cells in texts.items():
-        if any(len(cell) > LONGEST_ID or not cell.strip() for cell in cells):
+        if any(len(cell) > LONGEST_ID or not cell for cell in cells):
             raise DataError(
                 f"{path}: {column} must be in every row, with up to {LONGEST_ID} characters; fill or drop them"
             )
@@ -210,12 +211,16 @@ def _is_list(kind: Any) -> bool:  # noqa: ANN401 - a type of pyarrow
 
 
 def _text(cell: object, where: str) -> str:
-    """Return a cell of a label, an id or a group as a CSV file would hold it, "" where it is absent."""
+    """Return a cell of a label, an id or a group as text without blanks around it, "" where it is absent."""
+    if isinstance(cell, str):
+        if "\0" in cell:  # which NumPy drops at the end of a text
+            raise DataError(f"{where} holds a NUL character; is the file text, and UTF-8?")
+        return cell.strip()
     if cell is None or cell != cell:
         return ""
     if isinstance(cell, bytes):
         try:
-            return cell.decode()
+            return _text(cell.decode(), where)
         except UnicodeDecodeError:
             raise DataError(f"{where} holds bytes that are no UTF-8 text; decode them before saving") from None
     if isinstance(cell, float):  # never with an exponent, which is no plain decimal
@@ -260,7 +265,7 @@ def _join(table: _Table, modality: str, file: Path, path: Path) -> None:
         for row in lines if names else chain([first], lines):
             if len(row) != width and row:
                 raise ValueError(f"line {lines.line_num} has {len(row)} cells, the first line {width}")
-            ids += row[:skipped]
+            ids += [_text(cell, f"{file}, line {lines.line_num}: id") for cell in row[:skipped]]
             for cell in row[skipped:]:
                 numbers.append(_number(cell, f"{file}, line {lines.line_num}"))
     if width <= skipped:
@@ -287,6 +292,8 @@ def _check_columns(columns: Sequence[str], path: Path) -> list[str]:
     if twice:
         raise DataError(f"{path}: every column may occur once; found {', '.join(twice)} again")
     bare = ("label", "step", *TEXTS)
+    if not all(columns):
+        raise DataError(f"{path}: column {1 + columns.index('')} has no name; name it, or remove it and its separator")
     strange = [column for column in columns if column not in bare and not all(column.partition("."))]
     if strange:
         raise DataError(
@@ -300,17 +307,16 @@ def _number(cell: str, where: str) -> float:
     """Return the number of a cell, NaN where it is empty; Python alone would take 1_000 and digits of any script."""
     text = cell.strip()
     if not _NUMBER.fullmatch(text):
-        point = "; write decimals with a point" if re.fullmatch(r"-?[0-9]+,[0-9]+", text) else ""
+        point = "; write decimals with a point" if _COMMA.fullmatch(text) else ""
         raise DataError(f"{where} must be a number; found {quoted(cell)}{point}")
     return float(text) if text.upper() not in ("", "NA") else np.nan
 
 
-def _labels(cells: Sequence[str], labels: Labels, where: str) -> Array:
+def _labels(texts: Sequence[str], labels: Labels, where: str) -> Array:
     """Return labels as whole numbers if all are plain ones, else as numbers if all are, else as text."""
-    texts = [cell.strip() for cell in cells]
     numeric = [bool(_DECIMAL.fullmatch(text)) for text in texts]
     if labels == "classes":
-        return np.array(cells)
+        return np.array(texts)
     if labels == "auto" and all(map(_WHOLE.fullmatch, texts)):
         short = all(len(text) <= _MOST_DIGITS for text in texts)
         return np.array([int(text) for text in texts] if short else texts)
@@ -320,6 +326,8 @@ def _labels(cells: Sequence[str], labels: Labels, where: str) -> Array:
         other = next(text for text in texts if not text or not _NUMBER.fullmatch(text))
         raise DataError(f"{where}: labels must be numbers; found {quoted(other)}")
     others = [text for text, plain in zip(texts, numeric, strict=True) if not plain]
+    if all(map(_COMMA.fullmatch, others)):
+        raise DataError(f"{where}: {others[0]!r} has a comma; write decimals with a point, or name --labels classes")
     if any(numeric) and all(_NOT_FINITE.fullmatch(text) for text in others):
         raise DataError(f"{where}: every label must be finite; found {others[0]!r}, as in {len(others)} rows")
     if any("." in text for text, plain in zip(texts, numeric, strict=True) if plain) and all(
@@ -329,7 +337,7 @@ def _labels(cells: Sequence[str], labels: Labels, where: str) -> Array:
             f"{where}: {others[0]!r} is a number, but not a plain decimal as the others; name what the labels are with "
             "--labels numbers or --labels classes"
         )
-    return np.array(cells)
+    return np.array(texts)
 
 
 def _rows(table: _Table, path: Path) -> dict[str, list[int]]:

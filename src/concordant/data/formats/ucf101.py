@@ -38,7 +38,7 @@ from concordant.errors import DataError, UsageError
 CLASS_LIST = "classInd.txt"
 DEFAULT = MediaOptions(None, fps=1, frames=3)  # as BalanceBenchmark takes frames
 BOUND = 20.0  # pixels of displacement at black and white in flow images
-_LINE = re.compile(r"(?P<name>\w+)/(?P<clip>v_\w+_(?P<group>g\d+)_c\d+)\.avi(?:\s+(?P<number>\d+))?")
+_LINE = re.compile(r"(?P<name>\w+)/(?P<clip>v_\w+_(?P<group>g[0-9]+)_c\d+)\.avi(?:\s+(?P<number>[0-9]+))?")
 
 
 def read_ucf101(folder: Path, *, options: MediaOptions = DEFAULT, split: int = 1) -> Reading:

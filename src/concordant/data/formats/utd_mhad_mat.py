@@ -23,7 +23,7 @@ from concordant.errors import DataError, UsageError
 ACTIONS = 27
 KEYS = {"skeleton": "d_skel", "inertial": "d_iner", "depth": "d_depth"}
 BLOCK = 4  # pixels of depth, in both directions, that are averaged
-_NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_(skeleton|inertial|depth)\.mat")
+_NAME = re.compile(r"a([0-9]+)_s([0-9]+)_t([0-9]+)_(skeleton|inertial|depth)\.mat")
 
 
 def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:

@@ -5,6 +5,7 @@ Shapes: a wave (N,), N samples.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from math import gcd
 from pathlib import Path
@@ -13,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant.data.media.timeline import Span, Stream, check_there, check_whole, opened, seconds_of
-from concordant.errors import DataError, foreign
+from concordant.errors import DataError, UsageError, foreign
+from concordant.files import check_size
 
 Wave = NDArray[np.float32]
 _GAP = 0.1  # seconds without sound that are more than the padding of codecs
 _LOUD = 8.0  # above it, samples are whole numbers
 _FULL_SCALES = (2**7, 2**15, 2**23, 2**31)
+_BLOCK = 1 << 14  # samples per channel that are read at once
+_UNKNOWN = 1 << 62  # samples
+_PIPE = 0x7FFFF000  # a writer into a pipe, which does not know the size, leaves about 2 or 4 GiB
+_PACKED = 128  # bytes of samples per byte of a file by the codecs for speech
+_HIGHEST = 1_000_000  # Hz; the filter that resamples grows with it
 
 
 class NoSoundError(DataError):
@@ -38,10 +45,16 @@ def read_audio(path: Path, *, rate: int | None = None, span: Span | None = None)
             pictures or its sound; where there is no sound, there is silence.
 
     Raises:
+        UsageError: rate is not 1 to 1,000,000 Hz.
         NoSoundError: it is a film without sound.
-        DataError: it cannot be read, is truncated, has no sound in the span, or has NaN or infinite samples.
+        DataError: it cannot be read, is truncated, takes more memory than CONCORDANT_LIMIT and 128 times its file, has
+            another rate, no sound in the span, or NaN or infinite samples.
     """
+    if rate is not None and not 0 < rate <= _HIGHEST:
+        raise UsageError(f"rate must be 1 to {_HIGHEST:,} Hz; found {rate}")
     wave, own = _read(path, span)
+    if not 0 < own <= _HIGHEST:
+        raise DataError(f"{path} must have a rate of 1 to {_HIGHEST:,} Hz; found {own:,}")
     if not len(wave):
         raise DataError(f"{path} holds no sound: not a single sample could be decoded")
     if not np.isfinite(wave).all():
@@ -50,6 +63,7 @@ def read_audio(path: Path, *, rate: int | None = None, span: Span | None = None)
     if peak > 1:
         wave = wave / np.float32(peak if peak <= _LOUD else next((f for f in _FULL_SCALES if f >= peak), peak))
     if rate is not None and rate != own:
+        _check_size(path, len(wave) * rate / own)
         wave, own = _resampled(wave, own, rate), rate
     if span is not None:
         wave = wave[round(span[0] * own) : round(span[1] * own)]
@@ -62,36 +76,32 @@ def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
     check_there(path)
     import soundfile
 
+    blocks, count = list[Wave](), 0
     try:
-        values, rate = soundfile.read(path, dtype="float32", always_2d=True)
-        header = soundfile.info(path)
-        # That of MP3 is an estimate.
-        announced = max(_announced(path), 0.0 if "MPEG" in header.format else header.frames / rate)
+        with soundfile.SoundFile(path) as sound:
+            if sound.frames > _UNKNOWN:  # FLAC from a pipe
+                return _decode(path, span)
+            # In blocks: what a header announces may be far more than there is.
+            while len(values := sound.read(_BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(values.mean(1, dtype=np.float32))
+                count += len(values)
+                _check_size(path, count)
+            rate, log = sound.samplerate, sound.extra_info
+            announced = sound.frames / rate
     except (soundfile.SoundFileError, RuntimeError) as error:
         if path.suffix.lower() in (".wav", ".flac", ".ogg"):  # FFmpeg would guess the meaning of a broken header
             raise DataError(f"{path} cannot be read as sound ({foreign(error)})") from None
         return _decode(path, span)
-    if len(values):
-        check_whole(path, "sound", announced, len(values) / rate, span, share=0.02, seconds=0.05)
-    return values.mean(1, dtype=np.float32), int(rate)
+    # libsndfile counts what is there, and logs what the header says of it: "data : 96000 (should be 32000)".
+    sizes = [(int(says), int(there)) for says, there in re.findall(r": (\d+) \(should be (\d+)\)", log)]
+    more = [says / there for says, there in sizes if there and says % 2**31 < _PIPE]
+    if count:
+        check_whole(path, "sound", announced * max([1.0, *more]), count / rate, span, share=0.02, seconds=0.05)
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), int(rate)
 
 
-def _announced(path: Path) -> float:
-    """Return the seconds of sound that the header of a wav file announces; 0 = it is another file, or does not know."""
-    with path.open("rb") as opened_file:
-        start = opened_file.read(12)
-        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
-            return 0.0
-        second = 0  # bytes of one
-        while len(header := opened_file.read(8)) == 8:
-            size = int.from_bytes(header[4:], "little")
-            if header[:4] == b"data":  # a writer into a pipe leaves 0, or the largest number
-                return size / second if second and size < 0xFFFFF000 else 0.0
-            if header[:4] == b"fmt " and size >= 16:
-                second = int.from_bytes(opened_file.read(16)[8:12], "little")
-                size -= 16
-            opened_file.seek(size + size % 2, 1)
-    return 0.0
+def _check_size(path: Path, samples: float) -> None:
+    check_size(f"{path} with its sound and silence", int(4 * samples), _PACKED * path.stat().st_size)
 
 
 def _decode(path: Path, span: Span | None) -> tuple[Wave, int]:
@@ -105,6 +115,7 @@ def _decode(path: Path, span: Span | None) -> tuple[Wave, int]:
         for time, values, own in _samples(stream):
             rate = rate or own
             gap = round(time * rate) - count
+            _check_size(path, count + max(gap, 0) + len(values) * rate / own)
             if gap > _GAP * rate:
                 blocks.append(np.zeros(gap, np.float32))
                 count += gap

@@ -16,6 +16,13 @@ from concordant.errors import DataError, foreign
 
 Span = tuple[float, float]  # start and end in seconds, the end excluded
 _JUMP = 0.5  # seconds back in time that only a new count of time explains
+_BARE = (
+    "aac",
+    "ac3",
+    "eac3",
+    "mp3",
+    "amr",
+)  # without a container: FFmpeg guesses their length
 
 
 class Stream:
@@ -56,11 +63,12 @@ class Stream:
     def announced(self) -> tuple[float, float]:
         """Return the end that the film announces, 0 if none, and the share of the length by which it may be wrong."""
         one, offset = self._stream, _start(self._stream) - self._zero
+        if self._container.format.name in _BARE:
+            return 0.0, 0.0
         lengths = [float(one.duration * one.time_base)] if one.duration else []
-        # The number of frames in the header of an AVI file does not shrink with the file, as its duration does; that
-        # of an MP4 file counts frames that an edit list hides.
-        if one.type == "video" and one.frames and one.average_rate and "mp4" not in self._container.format.name:
-            lengths.append(float(one.frames / one.average_rate))
+        # The number in the header of an AVI file does not shrink with the file, as its duration does.
+        if one.frames and self._container.format.name == "avi":
+            lengths.append(float(one.frames * one.time_base))
         tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", one.metadata.get("DURATION", ""))  # of Matroska: the end
         if tag is not None:
             lengths.append(int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - max(_start(one), 0.0))

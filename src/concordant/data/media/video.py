@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from concordant.data.media.timeline import Span, check_there, opened, seconds_of
 from concordant.errors import DataError, UsageError
+from concordant.files import check_size
 
 Frames = NDArray[np.uint8]
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's pixels, red, green, blue
@@ -41,7 +42,8 @@ def read_frames(
 
     Raises:
         UsageError: fps or span are impossible.
-        DataError: the file is absent, has no video stream, is truncated, or has no frame in the span.
+        DataError: the file is absent, has no video stream, is truncated, has no frame in the span, or more pictures
+            than CONCORDANT_LIMIT allows.
     """
     if (fps is not None and fps <= 0) or (span is not None and not 0 <= span[0] < span[1]):
         raise UsageError(f"fps must be above 0 and a span rise from 0 or more; found fps {fps}, span {span}")
@@ -50,7 +52,11 @@ def read_frames(
         stream = stream_of("video")
         if not stream.there:
             raise DataError(f"{path} has no video stream")
-        found = list(_chosen(stream.frames(), fps, span, size))
+        found, held = list[Frames](), 0
+        for picture in _chosen(stream.frames(), fps, span, size):
+            held += picture.nbytes
+            check_size(f"{path} with its pictures", held, path.stat().st_size)
+            found.append(picture)
         stream.check_whole(path, "pictures", span)
     if not found:
         where = "" if span is None else f" from {span[0]:g} to {span[1]:g} seconds"
