@@ -332,7 +332,7 @@ def table(document: dict[str, Any]) -> str:
         f"it turned {flips} of {units} right answers into wrong ones. Accuracy on test rows in percent; *mean* is over "
         "the four corruptions of one random modality of every instance; *gain* is of that mean over the model, with a "
         "95 % interval from a paired bootstrap over seeds, groups and instances; *absent*: the mean over every "
-        "modality, or pair, that every instance lacks. The model knows nothing of absence and gets zeros. *filled* and "
+        "modality, or pair, that every instance lacks. The model does not handle absence and gets zeros. *filled* and "
         "the imputers are given which modality is absent; an imputer cannot find a corrupted one.\n\n"
     )
     return text + markdown(Table("", "", ["benchmark (harm)", "features", *conditions, "gain"], rows))
