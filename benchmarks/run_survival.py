@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -43,16 +44,20 @@ def child(out: Path, *options: str, before: Callable[[], object] | None = None) 
     os.dup2(nowhere, 1)
     os.dup2(errors, 2)
     os.setsid()
-    if before is not None:
-        before()
-    from concordant.cli.main import main
-
+    status = 0
     try:
+        if before is not None:
+            before()
+        from concordant.cli.main import main
+
         main()
     except SystemExit as end:
-        sys.stderr.flush()
-        os._exit(end.code if isinstance(end.code, int) else 1)
-    os._exit(0)
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # must not reach the blocks of the parent, which clean up
+        traceback.print_exc()
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def ended(process: int) -> int:

@@ -91,10 +91,14 @@ def recipe_for(rows: int, features: int) -> dict[str, Any]:
     >>> recipe_for(272, 1024), recipe_for(426, 273), recipe_for(20_000, 300)
     ({'steps': 346, 'dropout': 0.5}, {'steps': 700, 'dropout': 0.1}, {'steps': 2970, 'dropout': 0.1})
     """
-    steps = min(_MOST_STEPS, round(_STEPS_PER_ROOT * math.sqrt(rows)))
     if features > rows:
-        return {"steps": max(_FEWEST_STEPS, steps), "dropout": 0.5}
-    return {"steps": max(OWN_STEPS, steps), "dropout": 0.1}
+        return {"steps": steps_of(rows), "dropout": 0.5}
+    return {"steps": max(OWN_STEPS, steps_of(rows)), "dropout": 0.1}
+
+
+def steps_of(rows: int) -> int:
+    """Return the number of steps that grows with the root of the number of training rows."""
+    return min(_MOST_STEPS, max(_FEWEST_STEPS, round(_STEPS_PER_ROOT * math.sqrt(rows))))
 
 
 def training_rows(store: Store, protocol: str) -> int:
