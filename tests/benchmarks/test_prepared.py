@@ -199,6 +199,12 @@ def test_the_training_rows_are_known_before_the_data_are_split(tmp_path, splits,
     assert stored_as(data.store.folder).recipe == recipe_for(training_rows(data.store, protocol), 1)
 
 
+def test_the_recipe_follows_the_protocol_that_is_chosen(tmp_path):
+    data = whole(tmp_path / "own", [n % 2 for n in range(3000)], splits=["train"] * 1200 + ["test"] * 1800)
+    assert stored_as(data.store.folder).recipe["steps"] == recipe_for(1020, 1)["steps"]
+    assert stored_as(data.store.folder, "folds").recipe["steps"] == recipe_for(2040, 1)["steps"]
+
+
 def test_features_that_outnumber_the_rows_get_strong_dropout_and_few_steps():
     assert recipe_for(90, 91) == {"steps": 200, "dropout": 0.5}
     assert recipe_for(400, 401) == {"steps": 420, "dropout": 0.5}

@@ -138,7 +138,7 @@ def test_a_table_of_one_s_own(tmp_path):
     assert results["config"]["protocol"] == "folds"  # nothing was given
     good(concordant("run", "mine", "--modalities", "b,a", "--out", "other", *SHORT, cwd=tmp_path))
     done = concordant("run", "mine", "--protocol", "given", "--out", "third", *SHORT, cwd=tmp_path)
-    assert (done.returncode, "my [b] [data] has no given splits; leave it out" in done.stderr) == (2, True)
+    assert (done.returncode, "my [b] [data] has no given splits; leave the protocol out" in done.stderr) == (2, True)
 
 
 def test_modalities_in_files_of_their_own_and_what_run_would_refuse(tmp_path):

@@ -248,7 +248,7 @@ class Stored(NamedTuple):
         benchmark: that it is run as, "own" unless its name is that of a published dataset.
         name: of the dataset.
         modalities: in the declared order.
-        protocol: "given" where instances have splits, else "folds".
+        protocol: of its splits.
         recipe: fields of the training recipe that follow from the data; none for a published dataset.
     """
 
@@ -259,14 +259,25 @@ class Stored(NamedTuple):
     recipe: dict[str, Any]
 
 
-def stored_as(folder: Path) -> Stored:
-    """Return how a prepared dataset is run."""
+def stored_as(folder: Path, protocol: str | None = None) -> Stored:
+    """Return how a prepared dataset is run.
+
+    Args:
+        folder: of the dataset.
+        protocol: of its splits; None = "given" where instances have splits, else "folds".
+
+    Raises:
+        UsageError: the protocol is "given", and there are no splits.
+    """
     from concordant.data.store import Store
 
     store = Store(folder)
     card, given = store.card, set(store.splits.tolist()) != {WHOLE}
     known = card.name in BENCHMARKS and BENCHMARKS[card.name].stored
-    protocol = PROTOCOLS[0] if given else PROTOCOLS[1]
+    if protocol == PROTOCOLS[0] and not given:
+        raise UsageError(f"protocol given: {card.name} has no given splits; leave the protocol out, which takes folds")
+    if protocol is None:
+        protocol = PROTOCOLS[0] if given else PROTOCOLS[1]
     benchmark = card.name if known else OWN
     features = sum(one.shape[one.channel] or 0 for one in card.modalities.values())
     recipe = recipe_for(training_rows(store, protocol), features) if benchmark == OWN else {}

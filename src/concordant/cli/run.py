@@ -211,13 +211,11 @@ def run_command(
     if is_store(benchmark):
         store = store_at(benchmark)
         data = str(store)
-        stored = stored_as(store)
-        if protocol == "given" and stored.protocol != protocol:
-            raise UsageError(f"--protocol given: {stored.name} has no given splits; leave it out, which takes folds")
+        stored = stored_as(store, protocol)
         benchmark, title, usual = stored.benchmark, stored.name, stored.recipe
         dataset = title if title != benchmark else None
         modalities = modalities if modalities is not None else ",".join(stored.modalities)
-        protocol = protocol if protocol is not None else stored.protocol
+        protocol = stored.protocol
     recipe = {
         "steps": steps,
         "epochs": epochs,

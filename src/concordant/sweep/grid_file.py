@@ -206,12 +206,12 @@ def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) 
         where = named_data(data)
         if is_store(named):
             where = named
-            stored = stored_as(store_at(named))
+            stored = stored_as(store_at(named), grid.protocol)
             benchmark, title = stored.benchmark, stored.name
             modalities = modalities if modalities is not None else stored.modalities
             own = {
                 "dataset": title if title != benchmark else None,
-                "protocol": grid.protocol or stored.protocol,
+                "protocol": stored.protocol,
                 "usual": stored.recipe,
             }
         if where is not None:  # workers may have other working directories
