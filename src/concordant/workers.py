@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -31,8 +32,7 @@ class Workers(ProcessPoolExecutor):
     """
 
     def __init__(self, count: int, start: Callable[[], object] | None = None) -> None:
-        # "spawn": forked threads, of PyTorch or of codecs, may hang.
-        super().__init__(count, mp_context=multiprocessing.get_context("spawn"), initializer=partial(_begin, start))
+        super().__init__(count, mp_context=context(), initializer=partial(_begin, start))
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **options: P.kwargs) -> Future[T]:
         """Submit work; it may start a process."""
@@ -46,6 +46,28 @@ class Workers(ProcessPoolExecutor):
         if kind is not None and not issubclass(kind, Exception):  # KeyboardInterrupt, SystemExit, GeneratorExit
             end_children()
         self.shutdown(wait=True, cancel_futures=True)
+
+
+def context() -> SpawnContext:
+    """Return how processes are started, "spawn": forked threads, of PyTorch or of codecs, may hang.
+
+    The process of multiprocessing that removes semaphores after an abrupt end (a second Ctrl-C) is started here,
+    without the warning that it prints then: they are expected, and removed.
+    """
+    if os.name == "posix":
+        from multiprocessing.resource_tracker import ensure_running
+
+        name = "PYTHONWARNINGS"  # the process inherits it
+        before = os.environ.get(name)
+        os.environ[name] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+        try:
+            ensure_running()
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+    return multiprocessing.get_context("spawn")
 
 
 def end_children() -> None:

@@ -9,7 +9,6 @@ or by srun.
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import queue
 import time
@@ -28,7 +27,7 @@ from concordant.errors import ConcordantError, UsageError
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
 from concordant.training.provenance import cores
-from concordant.workers import Workers, end_with_parent, interrupts_held
+from concordant.workers import Workers, context, end_with_parent, interrupts_held
 
 if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
@@ -209,7 +208,7 @@ def run_all(
             stack.enter_context(_reaching(reached))
             finished = ((job, partial(work, job)) for job in jobs)
         else:
-            sent: SimpleQueue[Position] = multiprocessing.get_context("spawn").SimpleQueue()
+            sent: SimpleQueue[Position] = context().SimpleQueue()
             start = partial(start_worker, None if reached is None else sent.put, begin)
             pool = stack.enter_context(Workers(count, start))
             futures = {pool.submit(work, job): job for job in jobs}
@@ -323,7 +322,7 @@ def run_distributed(
 
     if not jobs:
         return []
-    results = multiprocessing.get_context("spawn").Queue()
+    results = context().Queue()
     # PyTorch prints a performance hint about unused parameters in every process.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with interrupts_held():
