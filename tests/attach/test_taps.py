@@ -20,6 +20,7 @@ from concordant.errors import UsageError
         ("lstm[1][0]", ("lstm", None, (1, 0))),
         ("bert#1[last_hidden_state]", ("bert", 1, ("last_hidden_state",))),
         ("layers.0[-1]", ("layers.0", None, (-1,))),
+        ("enc[\u00b2][--1]", ("enc", None, ("\u00b2", "--1"))),
     ],
 )
 def test_a_tap_is_parsed(written, tap):

@@ -581,6 +581,46 @@ def read_report(folder: Path) -> object:
     return None
 
 
+def media(folder: Path) -> list[Path]:
+    """Write a second of sound and pictures in several formats."""
+    import av
+    import soundfile
+    from PIL import Image
+
+    tone = 0.5 * np.sin(np.arange(8000) / 3)
+    for name, subtype in (("x.wav", "PCM_16"), ("f.wav", "FLOAT"), ("x.flac", None), ("x.mp3", None), ("x.aiff", None)):
+        soundfile.write(folder / name, tone, 8000, subtype=subtype)
+    pictures = [np.full((16, 32, 3), 20 * place, np.uint8) for place in range(10)]
+    for suffix in ("png", "jpg", "tif", "gif"):
+        Image.fromarray(pictures[5]).save(folder / f"x.{suffix}")
+    for suffix in ("mp4", "mkv", "avi", "ts"):
+        with av.open(str(folder / f"film.{suffix}"), "w") as film:
+            video, audio = film.add_stream("mpeg4", rate=10), film.add_stream("mp2", rate=16000, layout="mono")
+            video.width, video.height, video.pix_fmt = 32, 16, "yuv420p"
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 16128), np.int16), format="s16", layout="mono")
+            sound.sample_rate = 16000
+            frames = [av.VideoFrame.from_ndarray(one, format="rgb24") for one in pictures]
+            for one in (*frames, None):
+                film.mux(video.encode(one))
+            for one in (*av.AudioResampler(frame_size=1152).resample(sound), None):
+                film.mux(audio.encode(one))
+    return sorted(folder.iterdir())
+
+
+def read_media(folder: Path) -> object:
+    from concordant.data.media.audio import read_audio
+    from concordant.data.media.video import load_images, read_frames
+
+    sounds = [path for path in folder.iterdir() if path.suffix in (".wav", ".flac", ".mp3", ".aiff")]
+    images = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg", ".tif", ".gif"))
+    films = list(folder.glob("film.*"))
+    return [
+        load_images(images, size=(8, 8)),
+        *(read_audio(path, rate=16000) for path in (*sounds, *films)),
+        *(read_frames(path, fps=fps) for path in films for fps in (5, None)),
+    ]
+
+
 TARGETS = {
     "pickle": Target(sentiment, read_sentiments),
     "npz": Target(npz, read_npz),
@@ -592,6 +632,7 @@ TARGETS = {
     "store": Target(store, read_store),
     "lists": Target(lists, read_lists),
     "parquet": Target(parquet, read_parquet),
+    "media": Target(media, read_media),
     "weights": Target(weights, read_weights),
     "grid": Target(grid, read_grid),
     "documents": Target(documents, read_documents),

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.process
 
-for needed in ("datasets", "h5py", "yaml", "scipy"):
+for needed in ("datasets", "h5py", "yaml", "scipy", "av", "soundfile", "PIL"):
     pytest.importorskip(needed)
 
 
@@ -41,8 +41,8 @@ def run_cases(tmp_path, count, seed, *options):
 
 
 def test_some_mutated_files_are_read_or_refused(tmp_path):
-    targets = "pickle,npz,npy,csv,hdf5,mat,store,lists,parquet,weights,grid,documents"
-    found = run_cases(tmp_path, 180, 20260101, "--targets", targets)
+    targets = "pickle,npz,npy,csv,hdf5,mat,store,lists,parquet,media,weights,grid,documents"
+    found = run_cases(tmp_path, 195, 20260101, "--targets", targets)
     assert found["refused"] > 40
     assert found["read"] > 40
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from concordant.errors import ConcordantError, UsageError
+from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.study import experiment as module
 from concordant.study.experiment import study
 from concordant.training import checkpoint, execution_plan
@@ -125,6 +125,9 @@ def test_a_pass_with_a_checkpoint_is_resumed_with_the_seeds_it_had(tmp_path):
     assert lines == ["context: 4 seeds in one vectorised pass, resumed"]
     units, _ = plan(jobs, prepared, vectorise="off", processes=1)
     assert units == jobs
+    Checkpoint(tmp_path / "context" / "pass-1.pt", {"seeds": "9" * 5000}).write({})
+    with pytest.raises(DataError, match=r"pass-1\.pt must name the seeds of a pass"):
+        plan(jobs, prepared, vectorise="on", processes=1)
 
 
 @pytest.mark.process

@@ -83,7 +83,9 @@ def read_tap(written: object, what: str) -> Tap:
             f'{what} must be the name of a submodule, such as "net.audio", "net.audio#2" (its second '
             f'call) or "net.audio[0]" (an element of its output); found {shown(written)}'
         )
-    path = tuple(int(key) if key.lstrip("-").isdigit() else key for key in re.findall(r"\[([^\[\]]+)\]", match["path"]))
+    path = tuple(
+        int(key) if re.fullmatch(r"-?[0-9]{1,9}", key) else key for key in re.findall(r"\[([^\[\]]+)\]", match["path"])
+    )
     call = None if match["call"] is None else int(match["call"])
     return Tap(str(written), match["name"], call, path)
 

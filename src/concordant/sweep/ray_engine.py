@@ -65,7 +65,7 @@ class RayEngine:
                 if self.address is not None:
                     _check_address(self.address)
                 self._ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL)
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, OverflowError, ValueError, RuntimeError) as error:  # a port of any size
                 what = "Ray did not start" if self.address is None else f"no Ray cluster answers at {self.address}"
                 why = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise ConcordantError(

@@ -118,7 +118,7 @@ def checkpointed(folder: Path) -> list[tuple[int, ...]]:
     found = []
     for path in sorted(folder.glob("pass-*.pt")):
         seeds = str(_load(path)["about"].get("seeds")).split(",")
-        if not all(seed.isdecimal() for seed in seeds):
+        if not all(seed.isdecimal() and len(seed) < 10 for seed in seeds):
             raise DataError(f"{path} must name the seeds of a pass; {_ADVICE}")
         found.append(tuple(int(seed) for seed in seeds))
     return found

@@ -114,6 +114,24 @@ def test_films_that_were_joined_byte_by_byte_follow_each_other(film, tmp_path):
     assert spectrum.argmax() * rate / len(second) == pytest.approx(440, abs=5)  # the tone, not half or twice of it
 
 
+def test_pictures_that_change_their_size_need_one(tmp_path):
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number, width in enumerate((64, 64, 96)):
+            coder = av.CodecContext.create("mjpeg", "w")
+            coder.width, coder.height, coder.pix_fmt, coder.time_base = width, 48, "yuvj420p", Fraction(1, 25)
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, width, 3), np.uint8), format="rgb24")
+            for packet in (*coder.encode(frame.reformat(format="yuvj420p")), *coder.encode(None)):
+                packet.pts = packet.dts = number
+                packet.time_base, packet.stream = Fraction(1, 25), stream
+                container.mux(packet)
+    with pytest.raises(DataError, match=r"has pictures of several sizes, \(48, 64\) and \(48, 96\); name a size"):
+        read_frames(path)
+    assert read_frames(path, size=(24, 32)).shape == (3, 24, 32, 3)
+
+
 #: How a camera was held: the matrix of the film (a, b, c, d), and what turns the stored picture upright.
 TURNS = {
     "as stored": ((1, 0, 0, 1), lambda x: x),

@@ -42,8 +42,8 @@ def read_frames(
 
     Raises:
         UsageError: fps or span are impossible.
-        DataError: the file is absent, has no video stream, is truncated, has no frame in the span, or more pictures
-            than CONCORDANT_LIMIT allows.
+        DataError: the file is absent, has no video stream, is truncated, has no frame in the span, more pictures than
+            CONCORDANT_LIMIT allows, or pictures that differ in size where no size is given.
     """
     if (fps is not None and fps <= 0) or (span is not None and not 0 <= span[0] < span[1]):
         raise UsageError(f"fps must be above 0 and a span rise from 0 or more; found fps {fps}, span {span}")
@@ -57,6 +57,9 @@ def read_frames(
             held += picture.nbytes
             check_size(f"{path} with its pictures", held, path.stat().st_size)
             found.append(picture)
+            if picture.shape != found[0].shape:
+                sizes = f"{found[0].shape[:2]} and {picture.shape[:2]}"
+                raise DataError(f"{path} has pictures of several sizes, {sizes}; name a size")
         stream.check_whole(path, "pictures", span)
     if not found:
         where = "" if span is None else f" from {span[0]:g} to {span[1]:g} seconds"
