@@ -2,7 +2,7 @@
 
 The one place for speed. `_pool` and `_scale` define the results; they serve small features, and every compiler and
 transform. Large features in eager mode go through the same formulas in blocks of instances that fit into the
-processor's cache, with a backward that keeps the inputs alone.
+processor's cache, each step written over the one before, with a backward that keeps the inputs alone.
 Shapes: `pool` takes x (B, L, D) and valid (B, L) or (B, 1); `scale` takes x in any layout, and what broadcasts over it.
 """
 
@@ -71,32 +71,38 @@ def _of(valid: Tensor | None, rows: slice) -> Tensor | None:
     return None if valid is None else valid[rows]
 
 
-def bounded(x: Tensor) -> Tensor:
+def bounded(x: Tensor, out: Tensor | None = None) -> Tensor:
     """Return x in float32, or float64 if it is, cut to [-LARGEST, LARGEST]; no sum of its squares overflows then."""
-    return x.to(torch.promote_types(x.dtype, torch.float32)).clamp(-LARGEST, LARGEST)
+    return torch.clamp(x.to(torch.promote_types(x.dtype, torch.float32)), -LARGEST, LARGEST, out=out)
 
 
-def _pool(x: Tensor, valid: Tensor | None) -> Tensor:
-    x = bounded(x)
+def _pool(x: Tensor, valid: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """Return what `pool` does; each step is written to `out`, of the shape of x, or None = to new memory."""
+    x = bounded(x, out)
     # The deviation is taken from the mean, not from a difference of large sums: large offsets cost no digits.
     if valid is None:
         mean = x.mean(1)
-        variance = (x - mean.unsqueeze(1)).square().mean(1)
+        deviation = torch.sub(x, mean.unsqueeze(1), out=out)
+        variance = torch.square(deviation, out=out).mean(1)
     else:
-        keep = valid.unsqueeze(2)  # (B, L, 1) or (B, 1, 1)
+        keep, nothing = valid.unsqueeze(2), x.new_zeros(())  # (B, L, 1) or (B, 1, 1)
         count = valid.expand(-1, x.shape[1]).sum(1, keepdim=True).clamp(min=1)  # (B, 1)
-        mean = torch.where(keep, x, 0).sum(1) / count
-        variance = torch.where(keep, x - mean.unsqueeze(1), 0).square().sum(1) / count
+        x = torch.where(keep, x, nothing, out=out)
+        mean = x.sum(1) / count
+        deviation = torch.where(keep, torch.sub(x, mean.unsqueeze(1), out=out), nothing, out=out)
+        variance = torch.square(deviation, out=out).sum(1) / count
     return torch.cat([mean, (variance + SMALLEST_VARIANCE).sqrt()], 1)
 
 
-def _scale(x: Tensor, factor: Tensor, valid: Tensor | None) -> Tensor:
+def _scale(x: Tensor, factor: Tensor, valid: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """Return what `scale` does; written to `out`, or None = to new memory."""
     most = torch.finfo(x.dtype).max
     if valid is None:
-        return (x * factor).clamp(-most, most)
+        return torch.clamp(torch.mul(x, factor, out=out), -most, most, out=out)
     # The inner choice keeps NaN where x is not valid out of the gradient of the factor.
-    scaled = (torch.where(valid, x, 0) * factor).clamp(-most, most)
-    return torch.where(valid, scaled, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
+    scaled = torch.mul(torch.where(valid, x, x.new_zeros(()), out=out), factor, out=out)
+    scaled = torch.clamp(scaled, -most, most, out=out)
+    return torch.where(valid, scaled, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), out=out)
 
 
 class _Pool(Function):
@@ -104,7 +110,11 @@ class _Pool(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, valid: Tensor | None) -> Tensor:  # noqa: ANN401 - PyTorch's context
-        result = torch.cat([_pool(x[rows], _of(valid, rows)) for rows in _blocks(x)])
+        found, room = [], torch.empty(0, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+        for rows in _blocks(x):
+            room = room if len(room) else room.new_empty(x[rows].shape)  # of the first block, the longest
+            found.append(_pool(x[rows], _of(valid, rows), room[: rows.stop - rows.start]))
+        result = torch.cat(found)
         ctx.save_for_backward(x, valid, result)
         return result
 
@@ -120,8 +130,13 @@ class _Pool(Function):
         to_mean, to_deviation = (gradient / count).unsqueeze(1).chunk(2, 2)
         slope, to_x = to_deviation / deviation, torch.empty_like(x)
         for rows in _blocks(x):
-            to_these = bounded(x[rows]).sub_(mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
-            to_x[rows] = to_these if valid is None else to_these.masked_fill_(~valid[rows].unsqueeze(2), 0)
+            into = to_x[rows]
+            these = bounded(x[rows], into if x.dtype == mean.dtype else None)
+            these.sub_(mean[rows]).mul_(slope[rows]).add_(to_mean[rows])
+            if valid is not None:
+                these.masked_fill_(~valid[rows].unsqueeze(2), 0)
+            if these is not into:  # half precision
+                into.copy_(these)
         return to_x, None
 
 
@@ -135,7 +150,7 @@ class _Scale(Function):
         into, x, factor = (tensor.movedim(axis, 0) for tensor in (result, x, factor))
         keep = None if valid is None else valid.movedim(axis, 0)
         for rows in _blocks(x):
-            into[rows] = _scale(x[rows], factor[rows], _of(keep, rows))
+            _scale(x[rows], factor[rows], _of(keep, rows), into[rows])
         return result
 
     @staticmethod
@@ -153,8 +168,9 @@ class _Scale(Function):
         for rows in _blocks(x):
             here = _of(keep, rows)
             if for_x:
-                product = above[rows] * factor[rows]
-                into_x[rows] = product if here is None else torch.where(here, product, above[rows] * x[rows].isfinite())
+                product = torch.mul(above[rows], factor[rows], out=into_x[rows])
+                if here is not None:
+                    torch.where(here, product, above[rows] * x[rows].isfinite(), out=product)
             if for_factor:
                 product = above[rows] * x[rows]
                 product = product if here is None else product.masked_fill_(~here, 0)
