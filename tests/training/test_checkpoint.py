@@ -124,6 +124,13 @@ def test_files_that_are_not_the_run_s_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"c.pt cannot be read as a checkpoint \(.*\); move it away"):
             checkpoint.read()
+    checkpoint.write({"step": 5, "x": torch.full((64,), 1.5)})
+    content = path.read_bytes()
+    path.write_bytes(
+        content.replace(torch.full((64,), 1.5).numpy().tobytes(), torch.full((64,), 1.25).numpy().tobytes())
+    )
+    with pytest.raises(DataError, match=r"c.pt is damaged, by the checksum of .*data/0; move it away"):
+        checkpoint.read()
     checkpoint.remove()
     checkpoint.remove()
     assert not path.exists()
@@ -184,6 +191,9 @@ def weights(**more):
         (weights(stray=torch.zeros(1)), "KeyError: 'stray'"),
         (weights(**{"fusion.head.weight": torch.zeros(1)}), "RuntimeError: .*size mismatch for fusion.head.weight: "),
         (lambda state: state["optimizer"].update(param_groups=[]), "ValueError: loaded state dict has a different num"),
+        (lambda state: state.update(total="x"), "TypeError: total is str, not float"),
+        (lambda state: state.update(history=torch.zeros(1)), "TypeError: history is Tensor, not list"),
+        (lambda state: state["schedule"].update(last_epoch={}), "TypeError: last_epoch is dict, not int"),
         (lambda state: state.update(draws=torch.zeros(3, dtype=torch.uint8)), "RuntimeError: Expected a CPUGenerator"),
     ],
 )

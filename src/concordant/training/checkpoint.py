@@ -130,6 +130,8 @@ def _load(path: Path) -> dict[str, Any]:
         # PyTorch may compress nothing: what a file unpacks to is what it holds.
         with zipfile.ZipFile(path) as archive:
             check_size(str(path), sum(one.file_size for one in archive.infolist()), size)
+            if (damaged := archive.testzip()) is not None:  # PyTorch does not look where it maps the file
+                raise DataError(f"{path} is damaged, by the checksum of {damaged}; {_ADVICE}")
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     if not isinstance(state, dict) or state.get("schema") != SCHEMA or not isinstance(state.get("about"), dict):
         raise DataError(f"{path} must be a checkpoint of schema {SCHEMA}; {_ADVICE}")
@@ -225,6 +227,12 @@ class RunState(Callback):
             self.checkpoint.restore(saved, self._restore)
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        for name, kind in (("history", list), ("count", int), ("total", float), ("seconds", float)):
+            if not isinstance(saved[name], kind):
+                raise TypeError(f"{name} is {type(saved[name]).__name__}, not {kind.__name__}")
+        for name, value in self.schedule.state_dict().items():
+            if type(saved["schedule"][name]) is not type(value):
+                raise TypeError(f"{name} is {type(saved['schedule'][name]).__name__}, not {type(value).__name__}")
         now = self.model.state_dict()
         self.model.load_state_dict({name: in_pieces(value, now[name]) for name, value in saved["model"].items()})
         self.method.load_state_dict(saved["method"])
