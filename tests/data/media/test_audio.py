@@ -161,3 +161,28 @@ def test_streams_without_a_container_have_no_length_to_miss(tmp_path, codec):
         for one in (*resampler.resample(frame), *resampler.resample(None), None):
             container.mux(stream.encode(one))
     assert len(read_audio(path)[0]) / 44100 == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form", "codec"),
+    [
+        ("mp3", "MP3", "MPEG_LAYER_III"),
+        ("flac", "FLAC", "PCM_16"),
+        ("opus", "OGG", "OPUS"),
+        ("ogg", "OGG", "VORBIS"),
+    ],
+)
+def test_recordings_that_were_joined_byte_by_byte_are_all_read(tmp_path, suffix, form, codec):
+    rate, joined = 48_000, b""
+    for tone, seconds in ((440, 2.0), (880, 1.5)):
+        one = tmp_path / f"{tone}.{suffix}"
+        wave = 0.5 * np.sin(2 * np.pi * tone * np.arange(round(seconds * rate)) / rate)
+        soundfile.write(one, wave, rate, format=form, subtype=codec)
+        joined += one.read_bytes()
+        assert len(read_audio(one)[0]) == pytest.approx(seconds * rate, abs=0.01 * rate)
+    both = tmp_path / f"both.{suffix}"
+    both.write_bytes(joined)
+    found, _ = read_audio(both)
+    assert len(found) == pytest.approx(3.5 * rate, abs=0.1 * rate)  # a codec may pad what follows
+    later = found[round(2.5 * rate) : round(3 * rate)]
+    assert np.argmax(np.abs(np.fft.rfft(later))) == pytest.approx(880 / 2, abs=2)

@@ -5,8 +5,10 @@ Shapes: a wave (N,), N samples.
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Iterator
+from itertools import islice
 from math import gcd
 from pathlib import Path
 
@@ -26,6 +28,11 @@ _UNKNOWN = 1 << 62  # samples
 _PIPE = 0x7FFFF000  # a writer into a pipe, which does not know the size, leaves about 2 or 4 GiB
 _PACKED = 128  # bytes of samples per byte of a file by the codecs for speech
 _HIGHEST = 1_000_000  # Hz; the filter that resamples grows with it
+# The beginnings of FLAC and of MP3 with a count of its frames; of Ogg, behind a page of another kind.
+_BEGINNING = re.compile(
+    rb"fLaC[\x00\x80]\x00\x00\x22|\xff[\xe0-\xff]..(?:\x00{32}|\x00{17}|\x00{9})(?:Info|Xing)", re.DOTALL
+)
+_ANOTHER_OGG = re.compile(rb"OggS\x00[\x00\x01\x04\x05].*?OggS\x00[\x02\x06]", re.DOTALL)
 
 
 class NoSoundError(DataError):
@@ -79,8 +86,8 @@ def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
     blocks, count = list[Wave](), 0
     try:
         with soundfile.SoundFile(path) as sound:
-            if sound.frames > _UNKNOWN:  # FLAC from a pipe
-                return _decode(path, span)
+            if sound.frames > _UNKNOWN or (sound.format in ("FLAC", "MP3", "OGG") and _joined(path)):
+                return _decode(path, span)  # FLAC from a pipe, or more than the one recording that libsndfile reads
             # In blocks: what a header announces may be far more than there is.
             while len(values := sound.read(_BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(values.mean(1, dtype=np.float32))
@@ -98,6 +105,14 @@ def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
     if count:
         check_whole(path, "sound", announced * max([1.0, *more]), count / rate, span, share=0.02, seconds=0.05)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), int(rate)
+
+
+def _joined(path: Path) -> bool:
+    """Return whether recordings were joined byte by byte in a file of FLAC, MP3 or Ogg."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if content[:4] == b"OggS":
+            return _ANOTHER_OGG.search(content) is not None
+        return len(list(islice(_BEGINNING.finditer(content), 2))) == 2
 
 
 def _check_size(path: Path, samples: float) -> None:
