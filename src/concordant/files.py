@@ -344,7 +344,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - the content of the file
 
     # Plain decimals alone: YAML 1.1 takes 010 for 8, 1_0 for 10, 1:30 for 90, and 1e-3 for text.
     for kind, text in (("int", PLAIN[int].pattern), ("float", rf"{PLAIN[float].pattern}|[+-]?\.inf|\.nan")):
-        pattern = re.compile(rf"({text})\Z", re.IGNORECASE)
+        pattern = re.compile(rf"(?![+-]?0[0-9])({text})\Z", re.IGNORECASE)
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", pattern, list("+-.0123456789"))
     Loader.add_constructor("tag:yaml.org,2002:float", Loader.construct_yaml_float)
     Loader.add_constructor("tag:yaml.org,2002:timestamp", Loader.construct_yaml_str)
