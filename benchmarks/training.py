@@ -1,6 +1,6 @@
 """Training of the published LF-DNN at CMU-MOSI's sizes against a plain PyTorch loop, and what a whole command takes.
 
-`python -m benchmarks.training --json results/training.json --page docs/performance-training.md` takes some ten
+`python -m benchmarks.training --json results/training.json --page docs/performance-training.md` takes some fifteen
 minutes on one quiet core. Data are random, of 1284, 229 and 686 instances (text 50 x 768, audio 375 x 5, vision
 500 x 20).
 
@@ -10,6 +10,8 @@ minutes on one quiet core. Data are random, of 1284, 229 and 686 instances (text
 - "steps": the share of each part of a training step of `context`, for fusions at these lengths.
 - "command": the share of each part of `concordant run --calibrators none` in its processor seconds, the ratio of the
   whole to training (validation included), and the highest resident memory.
+- "compiled": steps of models that `torch.compile` compiles, over those of the same models as they are.
+- "memory": the highest memory of two runs, one at a time and side by side (Linux).
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import resource
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -51,6 +55,8 @@ BATCH = 128
 BF16 = "none, bf16-mixed"
 # Fusion, preset and batch whose steps are looked into.
 STEPS = (("lf-dnn", "published", 128), ("tfn", "medium", 32), ("mult", "small", 8))
+# Those that are also compiled; `mult` takes minutes to compile.
+COMPILED = STEPS[:2]
 # What the ratios are held to.
 BOUNDS = {"none": 1.1, "context": 1.25}
 COMMAND_BOUND, MEMORY_BOUND = 1.25, 1.3
@@ -140,6 +146,41 @@ def measure_training(folder: Path, *, epochs: int, turns: int) -> list[dict[str,
         }
         for label, base in {"plain loop": "plain loop", **bases}.items()
     ]
+
+
+def measure_compiled(folder: Path, *, turns: int, steps: int = 3) -> list[dict[str, Any]]:
+    """Return one record per fusion and calibrator: steps of the model compiled as a whole over those of the same model.
+
+    "saved_after": how many steps it takes until the seconds of compiling are saved; None = never.
+    """
+    torch.compiler.config.force_disable_caches = True  # of what earlier measurements compiled
+    task = load_if_it_fits(everything_of(folder))
+    found = []
+    for fusion, preset, batch in COMPILED:
+        config = make_config("own", fusion=fusion, preset=preset, modalities=tuple(MOSI))
+        for label in ("none", "context"):
+            actions: dict[str, Callable[[], object]] = {}
+            start = 0.0
+            for way in ("eager", "compiled"):
+                model = build_model(task, config, Variant.of(label), 0)
+                data = model.prepared(to_tensors(task.train.take(np.arange(batch))))
+                if way == "compiled":
+                    model.compile(dynamic=False)
+                step = training_step(model, config.recipe, perturbed=label != "none", kind="real")
+                start = time.perf_counter()
+                for _ in range(2):  # a second step may compile again
+                    step(data)
+                actions[way] = partial(step, data)
+            compiling = time.perf_counter() - start
+            with one_thread():
+                seconds = interleaved(actions, repetitions=turns, calls=steps, warm=1, clock=time.process_time)
+            torch.compiler.reset()
+            ratio = spread("ratio", ratios(seconds["compiled"], seconds["eager"]))
+            saved = statistics.median(seconds["eager"]) * (1 - ratio["ratio"])
+            about = {"fusion": fusion, "preset": preset, "batch": batch, "method": label}
+            after = round(compiling / saved) if ratio["ratio_high"] < 1 else None
+            found.append({**about, **ratio, "compile_seconds": round(compiling, 1), "saved_after": after})
+    return found
 
 
 def measure_steps(folder: Path, *, repetitions: int = 3) -> list[dict[str, Any]]:
@@ -233,6 +274,46 @@ def measure_command(folder: Path, *, seeds: int, epochs: int) -> dict[str, Any]:
     return {"seeds": seeds, "epochs": epochs, **found}
 
 
+def measure_memory(folder: Path, *, epochs: int) -> dict[str, float]:
+    """Return the highest memory, in GiB, of a command that trains one run at a time, and of one that trains two.
+
+    Pages that processes share count once (`Pss` of Linux); elsewhere nothing is returned.
+    """
+    found = {}
+    for jobs, name in enumerate(("one_at_a_time", "two_at_a_time"), 1):
+        words = ["run", str(folder), "--fusion", "lf-dnn", "--preset", "published", "--calibrators", "none"]
+        words += ["--no-alone", "--seeds", "2", "--epochs", str(epochs), "--jobs", str(jobs)]
+        words += ["--out", str(folder.parent / name)]
+        process = subprocess.Popen([sys.executable, "-m", "concordant", *words], stdout=subprocess.DEVNULL)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, sum(map(_pss, _family(process.pid))))
+            time.sleep(0.1)
+        if not peak or process.returncode:
+            return {}
+        found[name] = round(peak / 2**20, 2)
+    return found
+
+
+def _family(parent: int) -> list[int]:
+    """Return a process and all that it started, by number."""
+    children = Path(f"/proc/{parent}/task/{parent}/children")
+    try:
+        below = [int(one) for one in children.read_text().split()]
+    except OSError:
+        below = []
+    return [parent, *(one for child in below for one in _family(child))]
+
+
+def _pss(process: int) -> int:
+    """Return the memory of a process in KiB; what n processes share counts as a share of 1 / n."""
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended, or this is not Linux
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
 def _command(queue: Any, words: list[str]) -> None:  # noqa: ANN401
     from typer.testing import CliRunner
 
@@ -266,7 +347,7 @@ def _command(queue: Any, words: list[str]) -> None:  # noqa: ANN401
 
 def page(document: Mapping[str, Any]) -> str:
     """Return a document as Markdown."""
-    command, hardware = document["command"], document["hardware"]
+    command, memory, hardware = document["command"], document["memory"], document["hardware"]
     training = []
     for one in document["training"]:
         ratio = f"{one['ratio']:.2f} ({one['ratio_low']:.2f} to {one['ratio_high']:.2f})"
@@ -279,6 +360,19 @@ def page(document: Mapping[str, Any]) -> str:
         for one in document["steps"]
     ]
     shares = [[part, f"{share:.1%}"] for part, share in command["shares"].items()]
+    compiled = []
+    for one in document["compiled"]:
+        ratio = f"{one['ratio']:.2f} ({one['ratio_low']:.2f} to {one['ratio_high']:.2f})"
+        after = "never" if one["saved_after"] is None else f"{one['saved_after']:,} steps"
+        model = [f"`{one['fusion']}`", one["preset"], str(one["batch"]), f"`{one['method']}`"]
+        compiled.append([*model, ratio, f"{one['compile_seconds']:.0f}", after])
+    side_by_side = ""
+    if memory:
+        side_by_side = (
+            f"Two seeds trained one after another in one process take {memory['one_at_a_time']:.2f} GiB at the most, "
+            f"and side by side in two processes (`--jobs 2`) {memory['two_at_a_time']:.2f}, pages that they share "
+            "counted once: on Linux the data are held once for all processes, where every seed has the same splits.\n"
+        )
     whole = f"{command['over_training']:.2f} times its training with validation"
     return f"""# Cost of training
 
@@ -291,8 +385,7 @@ processor seconds on one thread, of things that took turns, medians and quartile
 LF-DNN [as published](compare.md#which-follows-what) at CMU-MOSI's sizes, in batches of 128 with a validation per epoch,
 over the same network, batches and optimiser in a loop of plain PyTorch; `context` over the twin trained with the same
 perturbations. `--precision bf16-mixed` pays on processors with instructions for it; results then differ in more than
-the last digits. `torch.compile` is no option of `run`; [what a
-calibrator costs](performance.md#whole-training-steps) has a training step whose calibrator is compiled.
+the last digits.
 
 {table(["training", "over", "ratio", "held to"], training, words=2)}
 ## A step of `context`
@@ -300,6 +393,14 @@ calibrator costs](performance.md#whole-training-steps) has a training step whose
 Shares of its processor seconds. Sub-networks of a fusion are among the encoders.
 
 {table(["fusion", "preset", "batch", *parts], steps, words=2)}
+## Compiled steps
+
+Training steps of models that `torch.compile` compiles as a whole, over steps of the same models as they are, and the
+seconds that compiling takes. `mult`, which takes minutes to compile, is left out. `run` has no option for it: a
+training of some hundred steps does not earn these seconds back. In a loop of your own, try it
+([how](performance.md#compile-where-the-cost-matters)).
+
+{table(["fusion", "preset", "batch", "method", "over eager", "seconds of compiling", "saved after"], compiled, words=2)}
 ## A whole command
 
 `concordant run --preset published --calibrators none` with its baselines, {command["seeds"]} seeds of at most
@@ -308,7 +409,8 @@ Shares of its processor seconds. Sub-networks of a fusion are among the encoders
 imports of PyTorch and scikit-learn 0.5. What is computed without weights, such as means over time, is computed
 once; scoring encodes what a corruption changes alone.
 
-{table(["part", "share"], shares)}"""
+{table(["part", "share"], shares)}
+{side_by_side}"""
 
 
 def main(
@@ -326,7 +428,10 @@ def main(
         command = measure_command(folder, seeds=seeds, epochs=command_epochs)
         training = measure_training(folder, epochs=epochs, turns=turns)
         steps = measure_steps(folder)
-    document = put({"schema": SCHEMA, "training": training, "steps": steps, "command": command})
+        compiled = measure_compiled(folder, turns=turns)
+        memory = measure_memory(folder, epochs=2)
+    found = {"training": training, "steps": steps, "compiled": compiled, "command": command, "memory": memory}
+    document = put({"schema": SCHEMA, **found})
     if json_to is not None:
         write_json(json_to, document)
     if page_to is not None:
