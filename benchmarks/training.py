@@ -351,7 +351,8 @@ def page(document: Mapping[str, Any]) -> str:
     training = []
     for one in document["training"]:
         ratio = f"{one['ratio']:.2f} ({one['ratio_low']:.2f} to {one['ratio_high']:.2f})"
-        bound = f"at most {BOUNDS[one['method']]:g}" if one["method"] in BOUNDS else ""
+        most = BOUNDS.get(one["method"])
+        bound = "" if most is None else f"at most {most:g}, {'kept' if one['ratio'] <= most else 'missed'}"
         if one["method"] != one["over"]:
             training.append([f"`{one['method']}`", f"`{one['over']}`", ratio, bound])
     parts = list(dict.fromkeys(part for one in document["steps"] for part in one["shares"]))
@@ -396,9 +397,9 @@ Shares of its processor seconds. Sub-networks of a fusion are among the encoders
 ## Compiled steps
 
 Training steps of models that `torch.compile` compiles as a whole, over steps of the same models as they are, and the
-seconds that compiling takes. `mult`, which takes minutes to compile, is left out. `run` has no option for it: a
-training of some hundred steps does not earn these seconds back. In a loop of your own, try it
-([how](performance.md#compile-where-the-cost-matters)).
+seconds that compiling takes. `mult`, which takes minutes to compile, is left out. *saved after*: the steps after which
+the faster ones have paid for compiling. `run` has no option for it, because these models gain nothing. In a loop of
+your own, [try it](performance.md#compile-where-the-cost-matters).
 
 {table(["fusion", "preset", "batch", "method", "over eager", "seconds of compiling", "saved after"], compiled, words=2)}
 ## A whole command

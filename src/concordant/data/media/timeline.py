@@ -16,13 +16,7 @@ from concordant.errors import DataError, foreign
 
 Span = tuple[float, float]  # start and end in seconds, the end excluded
 _JUMP = 0.5  # seconds back in time that only a new count of time explains
-_BARE = (
-    "aac",
-    "ac3",
-    "eac3",
-    "mp3",
-    "amr",
-)  # without a container: FFmpeg guesses their length
+_BARE = ("aac", "ac3", "eac3", "mp3", "amr")  # without a container: FFmpeg guesses their length
 
 
 class Stream:
