@@ -10,6 +10,7 @@ import pickle
 import sys
 from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -87,18 +88,18 @@ def run_case(name, *, task=None, checkpoint=None, progress=None, fabric=None, **
         method=case.get("method", "none"),
         recipe=Recipe(**RECIPE),
     )
-    validation._EVALUATION_BATCH = CHUNK
     where = Devices(accelerator="cpu", accumulate=case.get("accumulate", 1), **devices)
-    return train(
-        make_task(case.get("kind", "class")) if task is None else task,
-        config,
-        Variant(case["calibrator"], case.get("perturbed", True)),
-        0,
-        fabric=fabric,
-        devices=where,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
+    with mock.patch.object(validation, "_EVALUATION_BATCH", CHUNK):
+        return train(
+            make_task(case.get("kind", "class")) if task is None else task,
+            config,
+            Variant(case["calibrator"], case.get("perturbed", True)),
+            0,
+            fabric=fabric,
+            devices=where,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
 
 
 def stop_after(step):
