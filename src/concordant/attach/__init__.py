@@ -20,6 +20,7 @@ from concordant.attach.checkpoints import without_calibrator
 from concordant.attach.example import call_with, suggesting, try_example
 from concordant.attach.hooks import cuda_devices
 from concordant.attach.ragged import Counts, check_counts
+from concordant.attach.settings import Settings
 from concordant.attach.state import ModelState, RandomState
 from concordant.attach.taps import (
     Tap,
@@ -32,7 +33,7 @@ from concordant.attach.taps import (
     read_tap,
     require_in_reach,
 )
-from concordant.attach.wrapper import Attached, Settings, class_for
+from concordant.attach.wrapper import Attached, class_for
 from concordant.calibration.base import Calibrator
 from concordant.calibration.perturbation import Perturbation, as_settings
 from concordant.errors import UsageError, checks, shown

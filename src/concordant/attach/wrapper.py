@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, wraps
 from types import MethodType
 from typing import Any, cast
@@ -20,29 +20,17 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
 from concordant import seeding
-from concordant.attach.arguments import Address, Arguments, Source, batch_size, call_at, evaluate_sources, parameters_of
+from concordant.attach.arguments import Arguments, call_at, parameters_of
 from concordant.attach.axes import resolve_layouts
 from concordant.attach.checkpoints import after_loading, before_loading
 from concordant.attach.containers import Path, packed_at, tensors_of
+from concordant.attach.features import FeatureReader
 from concordant.attach.harm import Guarantee
 from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
-from concordant.attach.ragged import Counts, Rows, require_equal_parts, rows_of, suspects
-from concordant.attach.taps import (
-    FOLDED,
-    Tap,
-    core_of,
-    feature_size,
-    find_module,
-    fold,
-    in_order_of,
-    is_compiled,
-    is_sharded_alone,
-    letters_of,
-    unfold,
-)
+from concordant.attach.settings import Settings
+from concordant.attach.taps import Tap, core_of, find_module, is_compiled, is_sharded_alone
 from concordant.calibration.base import Calibrator
-from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.calibration.perturbation import Perturbation, perturb, repeat_targets, with_copies
 from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
@@ -57,46 +45,6 @@ _MIXED = (
 
 class _Calibrated(BaseException):
     """Raised to end a forward pass once the features are calibrated; `except Exception` does not catch it."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The checked arguments of `attach`; `at` is "" for the model's inputs, None where features are tapped.
-
-    Without `at` an address among the taps is of an argument of forward.
-    """
-
-    taps: Mapping[str, Tap | Address]
-    at: Tap | str | None
-    layouts: Mapping[str, str]
-    factory: Callable[..., Calibrator] | None
-    masks: Mapping[str, Source]
-    present: Mapping[str, Source]
-    watched: Mapping[str, Tap]
-    counts: Mapping[str, Counts]
-    batch_size: Callable[..., int] | None
-    perturbation: Perturbation | bool
-    copies: bool
-    freeze: str | None
-    seed: int
-    method: str | None = None
-
-    @property
-    def modules(self) -> dict[str, Tap]:
-        """Modality -> tap, of those that a submodule gives; with a submodule as `at`, "at" -> that."""
-        given = {"at": self.at} if self.at is not None else self.taps
-        return {name: tap for name, tap in given.items() if isinstance(tap, Tap)}
-
-    def build(self, sizes: Mapping[str, int]) -> Calibrator:
-        """Return a new calibrator for features of these sizes; raise UsageError if the factory returns none."""
-        layouts = {name: FOLDED.get(self.layouts[name], self.layouts[name]) for name in self.taps}
-        ordered = {name: sizes[name] for name in self.taps}
-        if self.factory is None:
-            return ContextualCalibrator(ordered, layouts=layouts, perturbation=self.perturbation, seed=self.seed)
-        built = self.factory(ordered, layouts=layouts)
-        if not isinstance(built, Calibrator):
-            raise UsageError(f"calibrator must return a Calibrator; found {type(built).__name__}")
-        return built
 
 
 class Attached(nn.Module):
@@ -129,9 +77,8 @@ class Attached(nn.Module):
         self.labels: Tensor | None = None
         self._stream = RandomStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
         self._known = Known()
-        self._axes: dict[str, int] = {}  # modality -> number of axes, where the layout does not say it
+        self._reader = FeatureReader()
         self._perturbing: torch.Generator | None = None
-        self._suspects: dict[str, set[str]] = {}  # modality -> arguments that look like numbers of rows
         self._labels_may_differ = False  # from the rows of the features; they are then left out
         self._stop = False  # once the features are calibrated
         self._within = False  # the calibrated method
@@ -474,87 +421,31 @@ class Attached(nn.Module):
 
     def _calibrate_features(self, found: dict[str, Any], given: Arguments) -> dict[str, Tensor]:
         """Return modality -> calibrated feature, in its original layout."""
-        settings, layouts = self.settings, dict(self.settings.layouts)
-        raw, squeezed = self._with_batch_axis({name: found[name] for name in settings.taps}, given)
-        own, rows_in = raw, {name: self._rows(name, x, found, given) for name, x in raw.items()}
-        ragged = {name: rows for name, rows in rows_in.items() if rows is not None}
-        for name, rows in ragged.items():
-            raw = {**raw, name: rows.pad(raw[name])}
-            layouts[name] = _folded(layouts[name], raw[name], name)
-        if self.calibrator is None:
-            built = settings.build({name: feature_size(x, layouts[name], name) for name, x in raw.items()})
-            self.calibrator = built.to(next(iter(raw.values())).device).train(self.training)
-        size = next((len(rows.valid) for rows in ragged.values()), -1)
-        size = size if size >= 0 else batch_size(raw, layouts, settings.batch_size, given)
-        features = {name: unfold(x, layouts[name], size, name) for name, x in raw.items()}
-        self._require_equal_parts(size, given, {name: x for name, x in raw.items() if layouts[name] in FOLDED}, ragged)
-        masks = evaluate_sources("masks", settings.masks, found, given)
-        for name, rows in ragged.items():
-            mask = (masks or {}).get(name, rows.valid)
-            if mask.shape != rows.valid.shape:
-                shapes = (
-                    f"{tuple(rows.valid.shape)}, as `counts` or the packed sequence has it; found {tuple(mask.shape)}"
-                )
-                raise UsageError(f"masks[{name!r}] must have shape {shapes}")
-            masks = {**(masks or {}), name: mask & rows.valid}
-        present = evaluate_sources("present", settings.present, found, given)
-        training, inflicted = self.calibrator.training, self.calibrator.perturbation or Perturbation()
+        build = self._build if self.calibrator is None else None
+        doubled = self._doubles and not self._stop
+        tapped = self._reader(self.settings, found, given, doubled=doubled, build=build)
+        calibrator = cast(Calibrator, self.calibrator)
+        training, inflicted = calibrator.training, calibrator.perturbation or Perturbation()
         labels, self.labels = self.labels, None
-        with self._stream(cuda_devices(self.calibrator, raw.values())) if training else nullcontext():
-            batch = self.calibrator.gather(features, masks, present)
+        with self._stream(cuda_devices(calibrator, tapped.features.values())) if training else nullcontext():
+            batch = calibrator.gather(tapped.features, tapped.masks, tapped.present)
             if self._labels_may_differ and labels is not None and len(labels) != batch.size:
                 labels = None
             if self._doubles:
                 copies = with_copies(batch, inflicted)
                 twice = None if labels is None else repeat_targets(labels)
-                out = self.calibrator(copies.batch, labels=twice, perturbed=copies.perturbed)
+                out = calibrator(copies.batch, labels=twice, perturbed=copies.perturbed)
             else:
                 if self._perturbing is not None and not training:
                     batch = perturb(batch, inflicted, probability=1.0, generator=self._perturbing).batch
-                out = self.calibrator(batch, labels=labels if training else None)
+                out = calibrator(batch, labels=labels if training else None)
         self.calibration = out
         if self._stop:
             raise _Calibrated
-        # Copies, since the model may change them in place, and views of one tensor do not allow that.
-        flat = {name: fold(x, layouts[name]) for name, x in out.features.items()}
-        taken = {name: ragged[name].take(x) if name in ragged else x for name, x in flat.items()}
-        made = {name: in_order_of(x, own[name]) for name, x in taken.items()}
-        return {name: x.squeeze(squeezed[name]) if name in squeezed else x for name, x in made.items()}
+        return tapped.restored(out.features)
 
-    def _rows(self, name: str, x: Tensor, found: Mapping[str, Any], given: Arguments) -> Rows | None:
-        """Return where the rows of a feature with different numbers of them per instance lie; None for others."""
-        packed = found.get(f"packed.{name}")
-        if packed is None:
-            counts = self.settings.counts.get(name)
-            return None if counts is None else rows_of(name, counts, x, found, given)
-        if self._doubles and not self._stop:
-            raise UsageError(
-                f"copies=True cannot double the packed sequence of {name!r}, whose order is part of it; use "
-                "copies=False, a tap behind pad_packed_sequence, or fit_plugin with learn='reliability'"
-            )
-        return Rows.of_packed(packed)
-
-    def _require_equal_parts(
-        self, size: int, given: Arguments, folded: Mapping[str, Tensor], ragged: Mapping[str, Rows]
-    ) -> None:
-        """Refuse equal parts where an argument shows others, at first or in every batch so far."""
-        for name, x in folded.items():
-            if name not in ragged and size:
-                seen = suspects(len(x), size, given)
-                before = self._suspects.get(name, set(seen))
-                self._suspects[name] = before & set(seen)
-                require_equal_parts(name, len(x), size, {label: seen[label] for label in self._suspects[name]})
-
-    def _with_batch_axis(self, raw: dict[str, Tensor], given: Arguments) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return the features, with the axis of a batch of one that a model has squeezed away; and where it is."""
-        single = any(x.dim() and x.shape[0] == 1 for x in tensors_of((given.args, given.kwargs)))
-        squeezed = {}
-        for name, x in raw.items():
-            letters = letters_of(self.settings.layouts[name])
-            axes = self._axes.setdefault(name, x.dim()) if letters == AUTO else len(letters)
-            if single and x.dim() == axes - 1:
-                squeezed[name] = 0 if letters == AUTO else letters.index("b")
-        return {name: x.unsqueeze(squeezed[name]) if name in squeezed else x for name, x in raw.items()}, squeezed
+    def _build(self, sizes: dict[str, int], device: torch.device) -> None:
+        self.calibrator = self.settings.build(sizes).to(device).train(self.training)
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not pickle, and the last calibration belongs to a graph.
@@ -602,21 +493,6 @@ def _both(kind: type) -> type[Attached]:
 def _bare(kind: type) -> Attached:
     """Return an attached LightningModule without contents, which pickle and deepcopy fill."""
     return _both(kind).__new__(_both(kind))
-
-
-def _folded(written: str, x: Tensor, name: str) -> str:
-    """Return the layout of rows (N, ...) of several instances; raise UsageError if that written is another."""
-    if written in FOLDED:
-        return written
-    by_axes = {2: "(b t)d", 4: "(b t)chw"}
-    if written not in (AUTO, FOLDED.get(by_axes.get(x.dim(), ""))):
-        raise UsageError(
-            f"layout[{name!r}] must be {', '.join(FOLDED)} or auto, as its rows are those of several instances; found "
-            f"{written!r}"
-        )
-    if x.dim() not in by_axes:
-        raise UsageError(f"the rows of {name!r} must be vectors or maps; found shape {tuple(x.shape)}")
-    return by_axes[x.dim()]
 
 
 def _rank() -> int:
