@@ -42,8 +42,9 @@ def test_the_kept_state_is_the_latest_near_the_best_that_there_was_then(given):
 @given(offers, offers)
 def test_a_run_that_goes_on_keeps_what_it_would_have_kept(before, after):
     whole, resumed = offered([*before, *after]), CheckpointSelector()
-    resumed.load_state_dict(offered(before).state_dict())
-    offer(resumed, nn.Linear(1, 1, bias=False), after, len(before))
+    model = nn.Linear(1, 1, bias=False)
+    resumed.load_state_dict(offered(before).state_dict(), model.state_dict())
+    offer(resumed, model, after, len(before))
     found, expected = resumed.state_dict(), whole.state_dict()
     assert torch.equal(found.pop("state")["weight"], expected.pop("state")["weight"])
     assert found == expected

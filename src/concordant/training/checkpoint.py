@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -24,7 +24,7 @@ from concordant.training.devices import OneDevice, in_pieces, whole_tree
 from concordant.training.loop import Callback, TrainingState
 from concordant.training.methods import TrainingMethod
 from concordant.training.model import MultimodalModel
-from concordant.training.selection import CheckpointSelector
+from concordant.training.selection import CheckpointSelector, require_alike
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -138,6 +138,13 @@ def _load(path: Path) -> dict[str, Any]:
     return state
 
 
+def require_history(found: object) -> None:
+    """Raise TypeError or KeyError unless a saved value is the history of a run."""
+    require_alike(found, list(found) if isinstance(found, list) else [], "history")
+    for index, entry in enumerate(cast("list[object]", found)):
+        require_alike(entry, {"step": 0, "loss": 0.0, "validation": 0.0}, f"history[{index}]")
+
+
 @dataclass
 class RunState(Callback):
     """Everything that the next step of a run depends on; called during training, it writes checkpoints.
@@ -227,12 +234,12 @@ class RunState(Callback):
             self.checkpoint.restore(saved, self._restore)
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        for name, kind in (("history", list), ("count", int), ("total", float), ("seconds", float)):
-            if not isinstance(saved[name], kind):
-                raise TypeError(f"{name} is {type(saved[name]).__name__}, not {kind.__name__}")
-        for name, value in self.schedule.state_dict().items():
-            if type(saved["schedule"][name]) is not type(value):
-                raise TypeError(f"{name} is {type(saved['schedule'][name]).__name__}, not {type(value).__name__}")
+        state = {"count": 0, "total": 0.0, "seconds": 0.0, "schedule": self.schedule.state_dict()}
+        for name, value in state.items():
+            require_alike(saved[name], value, name)
+        require_history(saved["history"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        require_alike(saved["optimizer"]["param_groups"], groups, "optimizer.param_groups")
         now = self.model.state_dict()
         self.model.load_state_dict({name: in_pieces(value, now[name]) for name, value in saved["model"].items()})
         self.method.load_state_dict(saved["method"])
@@ -249,7 +256,7 @@ class RunState(Callback):
         if self._precision is not None:
             self._precision.load_state_dict(saved["precision"])
         self.draws.set_state(saved["draws"])
-        self.selector.load_state_dict(saved["best"])
+        self.selector.load_state_dict(saved["best"], now)
         self.state.history, self.state.step, self.state.count = saved["history"], saved["step"], saved["count"]
         # A sum over all processes, which the first one alone continues.
         self.state.total = saved["total"] if self.fabric.is_global_zero else 0.0

@@ -31,12 +31,12 @@ from concordant.calibration import Perturbation
 from concordant.data.split import AnySplit, LabelKind, Split, Task
 from concordant.errors import ConcordantError
 from concordant.training.batches import Tensors, endless_rows, to_tensors
-from concordant.training.checkpoint import Checkpoint
+from concordant.training.checkpoint import Checkpoint, require_history
 from concordant.training.config import Config, Recipe, Variant
 from concordant.training.draws import Draw, Draws, Streams, plan_draws
 from concordant.training.loop import evaluation_steps, one_cycle
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.selection import CheckpointSelector, snapshot
+from concordant.training.selection import CheckpointSelector, require_alike, snapshot
 from concordant.training.step import LOSSES, TrainingStep
 from concordant.training.train import Trained
 from concordant.training.validation import validation_score
@@ -81,7 +81,9 @@ class _Run:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.selector.load_state_dict(saved["selector"])
+        require_history(saved["history"])
+        require_alike(saved["finite"], True, "finite")
+        self.selector.load_state_dict(saved["selector"], self.model.state_dict())
         self.history, self.finite = saved["history"], saved["finite"]
         for name, state in saved["streams"].items():
             getattr(self.streams, name).set_state(state)
@@ -301,8 +303,11 @@ class _Stack:
             run.load_state_dict(state)
         self.keep([row for row, run in enumerate(self.runs) if run.seed in saved["seeds"]])
         now = {**self._parameters, **self._buffers}
-        if saved["weights"].keys() != now.keys():
-            raise KeyError("weights of another model")
+        present = {"weights": now, "schedule": self._schedule.state_dict(), "total": self.total, "count": 0}
+        for name, value in present.items():
+            require_alike(saved[name], value, name)
+        groups = self._optimizer.state_dict()["param_groups"]
+        require_alike(saved["optimizer"]["param_groups"], groups, "optimizer.param_groups")
         with torch.no_grad():
             for name, x in now.items():
                 x.copy_(saved["weights"][name])

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -70,9 +70,52 @@ class CheckpointSelector:
         """Return everything that a resumed run needs."""
         return {name: value for name, value in vars(self).items() if name != "patience"}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+    def load_state_dict(self, saved: dict[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Restore what `state_dict` returned.
+
+        Args:
+            saved: as it was read from a file.
+            weights: the present ones; those of the kept state must have their names and shapes.
+
+        Raises:
+            TypeError, KeyError: the state is of something else.
+        """
+        state = saved["state"]
+        require_alike(saved, {**self.state_dict(), "state": state}, "selector")
+        if state != {}:
+            require_alike(state, dict(weights), "selector.state")
         vars(self).update(saved)
+
+
+def require_alike(found: object, now: object, at: str) -> None:
+    """Raise TypeError or KeyError unless a value read from a file is built as the present one.
+
+    Dictionaries must have equal keys, lists equal lengths, tensors equal shapes; numbers may be whole or not.
+
+    Args:
+        found: the value.
+        now: the present one.
+        at: its place, for the message.
+    """
+    numbers = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in (found, now))
+    if isinstance(now, Tensor):
+        if not isinstance(found, Tensor) or found.shape != now.shape:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise TypeError(f"{at} is {shape}, not a tensor of shape {tuple(now.shape)}")
+    elif type(found) is not type(now) and not numbers:
+        raise TypeError(f"{at} is {type(found).__name__}, not {type(now).__name__}")
+    elif isinstance(now, dict):
+        found = cast("dict[str, object]", found)
+        if found.keys() != now.keys():
+            raise KeyError(f"{at} has {', '.join(map(repr, found))}, not {', '.join(map(repr, now))}")
+        for key, value in now.items():
+            require_alike(found[key], value, f"{at}.{key}")
+    elif isinstance(now, (list, tuple)):
+        found = cast("list[object]", found)
+        if len(found) != len(now):
+            raise TypeError(f"{at} has {len(found)} entries, not {len(now)}")
+        for index, value in enumerate(now):
+            require_alike(found[index], value, f"{at}[{index}]")
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
