@@ -1,9 +1,9 @@
 """Many seeds in one vectorised pass against the same seeds one after another: whole training, one thread each.
 
 `python -m benchmarks.many_seeds [--steps N] [--repetitions N] [--data DIR]` prints JSON with a record each for ten
-seeds of `digits` and of `cmu-mosi-utterance`. Both ways train the same splits by the same recipe, validation, early
-stop and preparation included. They take turns, and each turn gives a ratio. Seconds are processor time, on an
-accelerator wall-clock time.
+seeds of `digits`, `cmu-mosi-utterance` and `cremad-features`. Both ways train the same splits by the same recipe,
+validation, early stop and preparation included. They take turns, and each turn gives a ratio. Seconds are processor
+time, on an accelerator wall-clock time.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def bytes_of(task: Task) -> int:
 
 def main(steps: int | None = None, repetitions: int = 3, data: Path | None = None) -> None:
     """Measure, and print one record per benchmark; steps are by default the benchmark's."""
-    names = ("digits", "cmu-mosi-utterance")
+    names = ("digits", "cmu-mosi-utterance", "cremad-features")
     found = [measure_seeds(name, steps=steps, repetitions=repetitions, data=data) for name in names]
     print(json.dumps(found, indent=2))
 

@@ -190,7 +190,10 @@ def weights(**more):
         (without("chance"), "KeyError: 'chance'"),
         (weights(stray=torch.zeros(1)), "KeyError: 'stray'"),
         (weights(**{"fusion.head.weight": torch.zeros(1)}), "RuntimeError: .*size mismatch for fusion.head.weight: "),
-        (lambda state: state["optimizer"].update(param_groups=[]), "TypeError: optimizer.param_groups has 0 entries, not 1"),
+        (
+            lambda state: state["optimizer"].update(param_groups=[]),
+            "TypeError: optimizer.param_groups has 0 entries",
+        ),
         (lambda state: state.update(total="x"), "TypeError: total is str, not float"),
         (lambda state: state.update(history=torch.zeros(1)), "TypeError: history is Tensor, not list"),
         (lambda state: state.update(history=[1]), r"TypeError: history\[0\] is int, not dict"),

@@ -24,9 +24,10 @@ from concordant.training.processes import Job
 
 VECTORISE = ("auto", "on", "off")
 # Device -> multiplications of the largest encoder's first layer in a step, above which a pass does not pay: operators
-# that are large keep a processor busy with one seed. Measured: cpu up to 1 million (handwritten) it pays, from
-# 5 million (av-digits) it does not; cuda at 20 million (utd-mhad) it is 6 times as fast, and the bound is a guess.
-LARGEST = {"cpu": 2_000_000, "cuda": 100_000_000}
+# that are large keep a processor busy with one seed. Measured: cpu up to 2.1 million (cremad-features) ten seeds take
+# half the time in a pass, from 5 million (av-digits) a pass does not pay; cuda at 20 million (utd-mhad) it is 6 times
+# as fast, and the bound is a guess.
+LARGEST = {"cpu": 3_000_000, "cuda": 100_000_000}
 # Device -> fewest seeds that `auto` trains in one pass. On a CPU (`python -m benchmarks.many_seeds`) two are 0.85
 # (digits) to 0.99 (cmu-mosi-utterance) as fast as one after another, three 1.15 to 1.28.
 FEWEST = {"cpu": 3, "cuda": 2}
