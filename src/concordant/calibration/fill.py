@@ -30,12 +30,12 @@ def predictor(others: int, k: int, size: int) -> nn.Sequential:
 
 
 def evidence_of_others(order: Sequence[int], embeddings: Tensor, trust: Tensor) -> list[Tensor]:
-    """Return the input of every modality's predictor, a_n z_n sqrt(K) of the others side by side: (B, K(M-1)) each.
+    """Return the input of every modality's predictor, v_n z_n sqrt(K) of the others side by side: (B, K(M-1)) each.
 
     Args:
         order: the columns of all modalities, in an order that does not depend on the declaration's.
         embeddings: unit vectors z (B, M, K).
-        trust: a (B, M), in [0, 1]; 0 where absent. It is a weight here and learns nothing from the fill.
+        trust: v (B, M), in [0, 1]; 0 where absent. It is a weight here and learns nothing from the fill.
     """
     parts = (embeddings * (trust.detach() * embeddings.shape[2] ** 0.5).unsqueeze(2)).unbind(1)
     return [torch.cat([parts[n] for n in order if n != m], 1) for m in range(len(parts))]
