@@ -2,7 +2,7 @@
 
 FAMILY is one of the study's (studies.paper.grid), LABEL a method as in its tables ("context", "none+perturbed").
 NAME=NUMBER replaces a default argument of the calibrator, recipe.NAME=NUMBER a field of the benchmark's recipe,
-`--fusion` the fusion by which the family's recipes were searched; `--record` keeps the scores in results/trials.json.
+`--fusion` the family's first; `--record` keeps the scores in results/trials.json.
 The test split is removed first. The validation split is scored, clean and under every kind of corruption at the study's
 severities; where test subjects are new and validation subjects are not (utd-mhad), a training subject is left out of
 training and scored instead. The method was chosen in this way (docs/method.md).
@@ -24,6 +24,7 @@ from concordant.calibration import ContextualCalibrator
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json
+from concordant.fusion import FUSIONS
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.answers import evaluate
 from concordant.robustness.conditions import CLEAN, SplitContext
@@ -53,8 +54,8 @@ def main(
     families = {one.name: one for one in FULL.families}
     common.chosen([family], families, "family")
     own, calibrator = families[family], label.removesuffix("+perturbed")
-    fusion = fusion or own.searched
-    common.chosen([fusion], own.fusions, "fusion")
+    fusion = fusion or own.fusions[0]
+    common.chosen([fusion], FUSIONS, "fusion")
     numbers: dict[str, float] = {}
     for option in options or ():
         name, _, value = option.partition("=")

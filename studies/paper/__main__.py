@@ -1,9 +1,9 @@
-"""Run the study: `make results`, `make results QUICK=1`, or `python -m studies.paper [--quick | --wide] [FAMILY ...]`.
+"""Run the study: `make results`, `make results QUICK=1`, or `python -m studies.paper [--quick] [FAMILY ...]`.
 
 The grid (studies.paper.grid) is run cell by cell: searched, trained, stressed, compared. The results of a cell go to
 results/proof/cells, and a cell with its file there is not run again. After each cell the files made of all finished
 ones are written: to results/ (summary.json, PROOF.md, proof/, search/), with the blocks of README and docs; of the
-quick grid to results/quick, of the wide one to results/wide, which fill no blocks.
+quick grid to results/quick, which fill no blocks.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ from concordant.errors import DataError
 from concordant.study.experiment import Execution
 from studies import common
 from studies.paper.findings import Findings
-from studies.paper.grid import FULL, QUICK, WIDE
+from studies.paper.grid import FULL, QUICK
 from studies.paper.pages import FOLDER, fill_docs, headline
 from studies.paper.run import Study
-
-GRIDS = {"": FULL, "quick": QUICK, "wide": WIDE}
 
 
 def main(
     families: Annotated[list[str] | None, typer.Argument(metavar="[FAMILY]...", help="Run some; default: all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few cells, few seeds, short training.")] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="More fusions of each family.")] = False,
     tables: Annotated[bool, typer.Option("--tables", help="Run nothing; write from the finished cells.")] = False,
     stop_after: Annotated[float | None, typer.Option(help="Minutes after which no run is started.")] = None,
     data: common.Data = None,
@@ -39,12 +36,10 @@ def main(
     results: Annotated[Path | None, typer.Option(help="The folder of tables and cells; default: results/...")] = None,
 ) -> None:
     """Run the study, or resume it."""
-    if quick and wide:
-        raise typer.BadParameter("--wide is not allowed with --quick")
     if stop_after is not None and not stop_after >= 0:
         raise typer.BadParameter(f"--stop-after must be 0 minutes or more; found {stop_after}")
-    name, own = "quick" if quick else "wide" if wide else "", results is None
-    grid = GRIDS[name]
+    name, own = "quick" if quick else "", results is None
+    grid = QUICK if quick else FULL
     common.chosen(families, [one.name for one in grid.families], "family")
     folder = common.RESULTS / name if results is None else results
     start = time.monotonic()
@@ -57,8 +52,7 @@ def main(
         out=out or common.RUNS / ("proof-quick" if quick else "proof"),
         results=folder,
         searches=common.RESULTS / "search",
-        # The cells of the full grid are among those of the wide one.
-        cells=(common.RESULTS if own and wide else folder) / FOLDER / "cells",
+        cells=folder / FOLDER / "cells",
         how=Execution(data=data, jobs=jobs, progress=progress),
         command=f"python -m studies.paper --{name}" if name else "make results",
         commit=commit(),

@@ -49,14 +49,13 @@ def made_with(grid: Grid, command: str, files: Mapping[str, CellFile]) -> dict[s
     return {
         "command": command,
         "quick": grid.quick,
-        "wide": grid.wide,
         "finished": len(files),
         "planned": len(grid.cells),
         "missing": [cell.name for cell in grid.cells if cell.name not in files],
         "steps": grid.steps,
         "severities": list(grid.severities),
         "resamples": grid.resamples,
-        "searched": {file.family: bool(file.request["config"].get("tuned")) for file in files.values()},
+        "searched": {name: bool(file.request["config"].get("tuned")) for name, file in files.items()},
         "budget": grid.budget,
         "made": list(made.values()),
     }

@@ -1,7 +1,7 @@
 """The grid of the study, as data: families of cells, the methods of each cell, sizes, and the experiments they make.
 
-A family is one benchmark under one protocol with some of its modalities; recipes are searched once per family. A cell
-is a family with one fusion.
+A family is one benchmark under one protocol with some of its modalities. A cell is a family with one fusion; each cell
+has its own search of recipes, or that of its family's first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class Family:
     name: str  # of its folder, too
     benchmark: str  # of `concordant list benchmarks`
     fusions: tuple[str, ...]  # one cell each; the first is observed in training, and its calibrator ablated
-    searched: str  # the fusion, a cheap one, by whose validation scores the recipes are chosen
     seeds: int  # of every cell
     protocol: str | None = None  # None = the benchmark's first
     modalities: tuple[str, ...] | None = None  # None = all
@@ -45,6 +44,7 @@ class Family:
     # The test groups are not in training, the validation groups are: candidates are scored on a training group that is
     # left out.
     unseen: bool = False
+    borrowed: tuple[str, ...] = ()  # fusions that have the recipes of the first, and no search of their own yet
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +75,11 @@ class Cell:
         return f"{self.family.name}/{self.fusion}"
 
     @property
+    def searched(self) -> Cell:
+        """The cell by whose search the recipes are chosen."""
+        return replace(self, fusion=self.family.fusions[0]) if self.fusion in self.family.borrowed else self
+
+    @property
     def columns(self) -> dict[str, Any]:
         """The columns that all rows of the cell have in common."""
         family = self.family
@@ -102,7 +107,6 @@ class Grid:
     resamples: int = 100_000  # of every bootstrap
     steps: float = 1.0  # share of the recipe's steps that are trained
     quick: bool = False  # the short version, marked on every page
-    wide: bool = False  # the version with more fusions
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -125,6 +129,8 @@ class Grid:
         return tuple(name for name, entry in known if (late or not entry.late) and (head or not entry.fused))
 
 
+# Three fusions where the test rows are many enough to tell methods apart and a run takes minutes, else one or two:
+# `mult` of three sensors or of speech takes as long as all other cells of its family.
 VECTORS = ("lf-dnn", "lmf", "transformer")
 SEQUENCES = ("lf-dnn", "tfn", "mult")
 MAPS = ("concat", "sum", "film")
@@ -137,35 +143,29 @@ SPACE: Space = {
 }
 
 # Validation splits of some hundred vectors: two splits would choose at random, and training takes seconds.
-_VECTORS: dict[str, Any] = {"fusions": VECTORS, "searched": "lf-dnn", "seeds": 10, "search_seeds": 5}
+_VECTORS: dict[str, Any] = {"seeds": 10, "search_seeds": 5}
 # Where training takes long: candidates on one split, five seeds, no ablations.
 _LONG: dict[str, Any] = {"seeds": 5, "search_seeds": 1, "ablated": False}
-_SEQUENCES: dict[str, Any] = {"fusions": SEQUENCES, "searched": "lf-dnn", **_LONG}
-_MAPS: dict[str, Any] = {"fusions": MAPS, "searched": "concat", "recipe": {"batch": 32}, **_LONG}
+_MAPS: dict[str, Any] = {"recipe": {"batch": 32}, **_LONG}
+_TWO = ("skeleton", "inertial")
 
 # The most informative families come first: a part of the grid is useful as well.
 FULL = Grid(
     families=(
-        Family("scene15", "scene15", **_VECTORS),
-        Family("cmu-mosi-folds", "cmu-mosi-utterance", protocol="test-folds", **_VECTORS),
-        Family("cremad-features", "cremad-features", **_VECTORS),
-        Family("ave-features", "ave-features", **_VECTORS),
-        Family("utd-mhad-2", "utd-mhad", modalities=("skeleton", "inertial"), unseen=True, **_SEQUENCES),
-        Family("av-digits", "av-digits", **_MAPS),
-        Family("utd-mhad-3", "utd-mhad", unseen=True, **_SEQUENCES),
-        Family("utd-mhad-maps", "utd-mhad", unseen=True, **_MAPS),
-        Family("handwritten", "handwritten", ablated=False, **_VECTORS),
-        Family("cmu-mosi-given", "cmu-mosi-utterance", protocol="given", ablated=False, **_VECTORS),
-        Family("ravdess", "ravdess", **_SEQUENCES),
+        Family("scene15", "scene15", VECTORS, borrowed=("lmf", "transformer"), **_VECTORS),
+        Family("cmu-mosi-folds", "cmu-mosi-utterance", ("lf-dnn",), protocol="test-folds", **_VECTORS),
+        Family("cremad-features", "cremad-features", VECTORS, borrowed=("transformer",), **_VECTORS),
+        Family("ave-features", "ave-features", VECTORS, borrowed=("transformer",), **_VECTORS),
+        Family("utd-mhad-2", "utd-mhad", SEQUENCES, borrowed=("mult",), modalities=_TWO, unseen=True, **_LONG),
+        Family("av-digits", "av-digits", MAPS, borrowed=("sum", "film"), **_MAPS),
+        Family("utd-mhad-3", "utd-mhad", SEQUENCES[:2], borrowed=("tfn",), unseen=True, **_LONG),
+        Family("utd-mhad-maps", "utd-mhad", ("concat",), unseen=True, **_MAPS),
+        Family("handwritten", "handwritten", ("lf-dnn",), ablated=False, **_VECTORS),
+        Family("cmu-mosi-given", "cmu-mosi-utterance", ("lf-dnn",), protocol="given", ablated=False, **_VECTORS),
+        Family("ravdess", "ravdess", SEQUENCES[:2], borrowed=("tfn",), **_LONG),
     ),
     space=SPACE,
 )
-
-# For runs with a larger time budget.
-_MORE: dict[tuple[str, ...], tuple[str, ...]]
-_MORE = {VECTORS: ("mbt",), SEQUENCES: ("transformer", "mbt"), MAPS: ("gated", "mmtm")}
-_WIDER = tuple(replace(family, fusions=(*family.fusions, *_MORE[family.fusions])) for family in FULL.families)
-WIDE = replace(FULL, families=_WIDER, wide=True)
 
 _ONE_FUSION = {family.name: replace(family, fusions=family.fusions[:1], seeds=3) for family in FULL.families}
 _QUICK_VECTORS = ("scene15", "handwritten", "cmu-mosi-folds", "cremad-features", "ave-features")
@@ -249,7 +249,7 @@ def plan_cell(grid: Grid, cell: Cell, out: Path, chosen: Tuned) -> tuple[Experim
                 faults.append(f"{label}: {explain(error)}")
         if faults:
             raise DataError(
-                f"the search of {cell.family.name} has chosen what no recipe can be: {'; '.join(faults)}; remove its "
+                f"the search of {cell.name} has chosen what no recipe can be: {'; '.join(faults)}; remove its "
                 "file to search again"
             )
         folder = out / f"{cell.name}{'-ablations' if fields is ablated else ''}"

@@ -1,37 +1,40 @@
-"""Do the unfinished jobs of a study in worker processes."""
+"""Do the unfinished work of a study in worker processes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from concordant.study.experiment import Execution
+from concordant.training.execution_plan import Unit
 from concordant.training.processes import Job, run_all
+
+Work = TypeVar("Work", Job, Unit)
 
 
 def do_missing(
-    jobs: Sequence[Job],
-    known: Callable[[Job], bool],
-    work: Callable[[Job], dict[str, Any]],
+    units: Sequence[Work],
+    known: Callable[[Work], bool],
+    work: Callable[[Work], dict[str, Any]],
     how: Execution,
-    line: Callable[[Job], str],
-) -> list[tuple[Job, str]]:
-    """Do the jobs that are not done yet; return those that failed, each with a sentence.
+    line: Callable[[Work], str],
+) -> Sequence[tuple[Work, str]]:
+    """Do the units of work, runs or passes of several, that are not done yet; return those that failed, and why.
 
     Args:
-        jobs: all of them.
-        known: whether a job is done.
-        work: does a job, in a worker process.
-        how: with the number of processes, and the function that is called after each job.
-        line: the line of progress of a job.
+        units: all of them.
+        known: whether a unit is done.
+        work: does a unit, in a worker process.
+        how: with the number of processes, and the function that is called after each unit.
+        line: the line of progress of a unit.
     """
-    todo = [job for job in jobs if not known(job)]
-    count = len(jobs) - len(todo)
+    todo = [unit for unit in units if not known(unit)]
+    count = len(units) - len(todo)
 
-    def done(job: Job, _: dict[str, Any]) -> None:
+    def done(unit: Work, _: dict[str, Any]) -> None:
         nonlocal count
         count += 1
         if how.progress is not None:
-            how.progress(count, len(jobs), line(job))
+            how.progress(count, len(units), line(unit))
 
     return run_all(todo, work, processes=how.jobs, done=done)

@@ -53,6 +53,8 @@ def proof_page(findings: Findings, figures: Sequence[str]) -> str:
     sizes = f"Severities {', '.join(map(str, made['severities']))} of 1 to 5; {made['resamples']:,} resamples."
     sizes += "" if made["steps"] == 1 else f" Trained for {made['steps']:g} of the recipe's steps."
     sizes += f" Not searched, with the benchmark's own recipe: {', '.join(own)}." if own else ""
+    borrowed = [cell.name for cell in findings.grid.cells if cell.searched != cell]
+    sizes += f" With the recipes of their family's first fusion: {', '.join(borrowed)}." if borrowed else ""
     parts = [
         HEAD,
         f"{made_line(made)} {sizes}\n",

@@ -2,7 +2,7 @@
 
 RESULTS/summary.json, PROOF.md           the findings
 RESULTS/proof/QUESTION.md, .csv, *.png   tables and figures
-RESULTS/search/FAMILY.json               the searches
+RESULTS/search/CELL.json                 the searches
 RESULTS/proof/cells/CELL.json            the results of a cell; a cell with its file is not run again
 OUT/                                     the runs
 All files but the searches are written again after each cell, and name the missing cells.
@@ -60,7 +60,7 @@ class Study:
     grid: Grid
     out: Path  # the runs
     results: Path  # tables, figures, page and summary
-    searches: Path  # one file per family
+    searches: Path  # one file per cell
     cells: Path  # the files of finished cells
     how: Execution = field(default_factory=Execution)  # data folder, concurrent runs, progress
     command: str = "make results"  # that the results name
@@ -89,21 +89,17 @@ class Study:
         read_cell_files(self.cells, self.grid.cells)  # shows their faults before hours are spent
         check = _deadline(stop_after)
         how = replace(self.how, progress=_until(check, self.how))
-        tuned: dict[str, Tuned] = {}
         failures: dict[str, list[str]] = {}  # sentence -> cells
         try:
             for cell in self.grid.rounds:
-                family = cell.family
-                if families is not None and family.name not in families:
+                if families is not None and cell.family.name not in families:
                     continue
                 try:
-                    if family.name not in tuned:
-                        known = known_search(self.grid, family, self.searches)
-                        if known is None:
-                            check()
-                            known = search(self.grid, family, self.out, self.searches, how)
-                        tuned[family.name] = known
-                    if self.run_cell(cell, tuned[family.name], how, check):
+                    tuned = known_search(self.grid, cell.searched, self.searches)
+                    if tuned is None:
+                        check()
+                        tuned = search(self.grid, cell.searched, self.out, self.searches, how)
+                    if self.run_cell(cell, tuned, how, check):
                         after(self.write())
                 except ConcordantError as error:
                     failures.setdefault(str(error), []).append(cell.name)
@@ -135,8 +131,8 @@ class Study:
         return True
 
     def plan(self, cell: Cell) -> tuple[Experiment, ...]:
-        """Return the experiments of a cell; none while its family is not searched."""
-        chosen = known_search(self.grid, cell.family, self.searches)
+        """Return the experiments of a cell; none while it is not searched."""
+        chosen = known_search(self.grid, cell.searched, self.searches)
         return () if chosen is None else plan_cell(self.grid, cell, self.out, chosen)
 
     def findings(self) -> Findings | None:

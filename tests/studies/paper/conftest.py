@@ -20,7 +20,7 @@ from studies.paper.run import Study
 GRID = Grid(
     families=(
         Family(
-            *("digits", "digits", ("lf-dnn",), "lf-dnn", 2),
+            *("digits", "digits", ("lf-dnn",), 2),
             modalities=("left", "profile"),
             recipe={"steps": 12, "width": 8, "evaluations": 2},
             search_seeds=1,
@@ -187,7 +187,7 @@ def drawn():
     """Return a function that draws a cell."""
 
     def cell(name="a", labels=("none", "none+perturbed", "self", "context"), *, seeds=3, ablations=(), stability=None):
-        family = Family(name, "digits", ("concat",), "concat", seeds, modalities=MODALITIES)
+        family = Family(name, "digits", ("concat",), seeds, modalities=MODALITIES)
         runs = {label: {seed: run(label, seed, len(name)) for seed in range(seeds)} for label in (*labels, *ablations)}
         place = Cell(family, "concat")
         return CellOutcomes(place, tuple(labels), tuple(ablations), SEVERITIES, runs, stability or {})

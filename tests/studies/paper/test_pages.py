@@ -204,11 +204,11 @@ def test_what_came_of_it_stands_first_with_the_figures(findings):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"severities": [1, 5], "resamples": 20000, "steps": 1}, "Severities 1, 5 of 1 to 5; 20,000 resamples.\n"),
+        ({"severities": [1, 5], "resamples": 20000, "steps": 1}, "Severities 1, 5 of 1 to 5; 20,000 resamples."),
         ({"severities": [3], "resamples": 500, "steps": 0.5}, " 500 resamples. Trained for 0.5 of the recipe's steps."),
         (
             {"steps": 1.0, "searched": {"a": True, "b": False, "c": False}},
-            " Not searched, with the benchmark's own recipe: b, c.\n",
+            " Not searched, with the benchmark's own recipe: b, c.",
         ),
     ],
 )
@@ -218,6 +218,8 @@ def test_sizes_are_named(findings, changed, said):
     assert said in head
     assert ("Trained for" in head) == (changed["steps"] != 1)
     assert ("Not searched" in head) == ("searched" in changed)
+    borrowed = [cell.name for cell in findings.grid.cells if cell.fusion in cell.family.borrowed]
+    assert f"With the recipes of their family's first fusion: {', '.join(borrowed)}." in head
 
 
 def test_what_the_committed_page_links_to_is_there(committed):

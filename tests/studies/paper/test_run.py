@@ -51,7 +51,7 @@ def test_the_summary_is_the_tables(made):
     assert values["schema"] == "concordant.summary/1"
     assert values["made_with"] == made.findings.made
     assert values["made_with"]["command"] == "here"
-    assert values["made_with"]["searched"] == {"digits": True}
+    assert values["made_with"]["searched"] == {"digits/lf-dnn": True}
     rows = made.findings.tables["corruption"].rows
     for one in values["cells"]:
         row = next(r for r in rows if r["to"] == one["against"] and r["condition"] == "corruption.mean")
@@ -131,7 +131,7 @@ def test_a_cell_on_real_data(study, data_folder, tmp_path, monkeypatch):
     assert [cell["against"] for cell in summary["cells"]] == ["none", "none+perturbed"]
     assert summary["cells"][0]["benchmark"] == "scene15"
     assert summary["cells"][0]["clean"]["mean"] > 0.4  # of fifteen classes
-    assert summary["made_with"]["searched"] == {"scene15": False}
+    assert summary["made_with"]["searched"] == {"scene15/lf-dnn": False}
     assert set(summary["cells"][0]["detection_auroc"]) == {
         *("gaussian-noise", "impulse", "dimension-dropout", "dimension-replacement", "scale-drift", "clipping"),
         *("quantisation", "swap", "same-class-swap", "stale"),
@@ -161,7 +161,7 @@ def test_a_timed_step_is_a_step_of_training():
 
 
 GRID = Grid(
-    (Family("a", "digits", ("lf-dnn", "lmf"), "lf-dnn", 1), Family("b", "digits", ("tfn",), "tfn", 1, ablated=False)),
+    (Family("a", "digits", ("lf-dnn", "lmf"), 1), Family("b", "digits", ("tfn",), 1, ablated=False)),
     ("none", "context"),
     ("context-no-support",),
 )
@@ -265,7 +265,7 @@ def test_the_time_is_up_after_the_run_that_has_begun(made, study, tmp_path, monk
 
 
 def test_what_cannot_be_run_leaves_the_others_alone(made, kept):
-    other = Family("none", "scene15", ("lf-dnn",), "lf-dnn", 2)
+    other = Family("none", "scene15", ("lf-dnn",), 2)
     grid = replace(made.grid, families=(other, *made.grid.families), budget=0)
     with pytest.raises(
         ConcordantError, match=r"1 of 2 cells failed, the tables are of the others: none/lf-dnn: .*nowhere"
@@ -293,7 +293,7 @@ def run(script, *words):
 
 
 def test_the_command_stops_and_makes_tables(made, kept, script, monkeypatch, capsys):
-    monkeypatch.setitem(script.GRIDS, "", made.grid)
+    monkeypatch.setattr(script, "FULL", made.grid)
     monkeypatch.setattr(script.common, "RESULTS", kept.results)  # of the searches
     common = ("--out", kept.out, "--results", kept.results)
     run(script, *common, "--tables")
@@ -312,7 +312,6 @@ def test_the_command_stops_and_makes_tables(made, kept, script, monkeypatch, cap
     [
         (["neither", "nor"], "unknown family 'neither', 'nor'; choose from: scene15, cmu-mosi-folds"),
         (["--stop-after", "-1"], "--stop-after must be 0 minutes or more; found -1.0"),
-        (["--quick", "--wide"], "--wide is not allowed with --quick"),
     ],
 )
 def test_wrong_arguments_are_named(script, words, error):

@@ -37,7 +37,7 @@ def cell(told=0.8):
     for seed, run in runs[TWIN].items():
         values = {name: run.values[ORACLES["swap"]] if name.startswith("corr") else x for name, x in run.values.items()}
         runs["oracle"][seed] = RunOutcomes(run.ids, None, values, run.corrupted, ORACLES)
-    family = Family("drawn", "digits", ("concat",), "concat", 2, modalities=("left", "right"))
+    family = Family("drawn", "digits", ("concat",), 2, modalities=("left", "right"))
     return CellOutcomes(Cell(family, "concat"), tuple(runs), (), SEVERITIES, runs)
 
 
