@@ -1,13 +1,13 @@
-"""Make results/plugin.json and the table in docs/plugin.md: `python -m studies.plugin [NAME ...] [--seeds N]`.
+"""Make results/plugin.json and what docs/plugin.md shows of it: `python -m studies.plugin [NAME ...] [--seeds N]`.
 
-A model of each benchmark is trained as by `concordant run`, without calibrator and without perturbations, and from then
-on knows nothing of absent modalities: their inputs are zeros. `fit_plugin` attaches a calibrator behind its encoders
-and trains the calibrator alone, under a bound on harm by the validation rows: as it is by default, filled with zeros
-and with the running mean instead, and two gates that do not compare modalities, all by the perturbations that the
-default has chosen. Beside them stand imputers of scikit-learn, fitted on the features of the training rows, that are
-given which modality is absent, and a model that is trained anew with modality dropout. All are scored on the test rows:
-clean, with one random modality of every instance corrupted, in all alike, and with one and with two modalities absent
-from every instance. The results of benchmarks that are not named are kept.
+A cell is a benchmark with one fusion. Its model is trained as by `concordant run`, without calibrator and without
+perturbations, and from then on knows nothing of absent modalities: their inputs are zeros. `fit_plugin` attaches a
+calibrator behind its encoders and trains the calibrator alone, under a bound on harm by the validation rows: as it is
+by default, filled with zeros and with the running mean instead, and two gates that do not compare modalities, all by
+the perturbations that the default has chosen. Beside them stand imputers of scikit-learn, fitted on the features of the
+training rows, that are given which modality is absent, and a model that is trained anew with modality dropout. All are
+scored on the test rows: clean, with one random modality of every instance corrupted, in all alike, and with one and
+with two modalities absent from every instance. The results of cells that are not named are kept.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -34,10 +35,10 @@ from torch import Tensor, nn
 
 from concordant import Calibrator, Perturbation, fit_plugin, seeding
 from concordant.attach.fit import STEPS, VARIATIONS
-from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import AnySplit, Task
 from concordant.files import read_json, write_json
 from concordant.modalities import ModalityBatch
+from concordant.report.figures.colours import colour_of
 from concordant.report.record import Table, markdown
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.answers import as_table, correctness, evaluate
@@ -48,18 +49,41 @@ from concordant.training.batches import open_tensors
 from concordant.training.config import Variant, make_config
 from concordant.training.model import MultimodalModel, Output
 from concordant.training.provenance import hardware, versions
+from concordant.training.runs import prepare_of
 from concordant.training.train import train
 from studies import common
 from studies.common import RESULTS
 
-# name -> protocol (None = the benchmark's own), harm: the default, or what 60 to 180 validation rows can show. The test
-# subjects of utd-mhad are new and its validation subjects are not, so they cannot choose the variation.
-BENCHMARKS = {
-    "scene15": (None, 0.02),
-    "utd-mhad": (None, 0.06),
-    "ravdess": (None, 0.06),
-    "cmu-mosi-utterance": ("test-folds", 0.06),
-    "handwritten": (None, 0.06),
+
+@dataclass(frozen=True)
+class Cell:
+    """A benchmark with one fusion: the models that the plug-in is attached to."""
+
+    benchmark: str
+    fusion: str
+    harm: float = 0.06  # 60 to 180 validation rows cannot show the default
+    protocol: str | None = None  # None = the benchmark's own
+    modalities: tuple[str, ...] | None = None  # None = all
+    # Test subjects are new and validation subjects are not, so they cannot choose the variation.
+    new_subjects: bool = False
+
+
+_TWO_SENSORS = ("skeleton", "inertial")
+CELLS = {
+    "scene15/lf-dnn": Cell("scene15", "lf-dnn", harm=0.02),
+    "scene15/transformer": Cell("scene15", "transformer", harm=0.02),
+    "utd-mhad/transformer": Cell("utd-mhad", "transformer", new_subjects=True),
+    "utd-mhad/lf-dnn": Cell("utd-mhad", "lf-dnn", new_subjects=True),
+    "utd-mhad-2/transformer": Cell("utd-mhad", "transformer", modalities=_TWO_SENSORS, new_subjects=True),
+    "utd-mhad-2/lf-dnn": Cell("utd-mhad", "lf-dnn", modalities=_TWO_SENSORS, new_subjects=True),
+    "ravdess/lf-dnn": Cell("ravdess", "lf-dnn"),
+    "ravdess/transformer": Cell("ravdess", "transformer"),
+    "av-digits/concat": Cell("av-digits", "concat"),
+    "av-digits/film": Cell("av-digits", "film"),
+    "cmu-mosi-utterance/lf-dnn": Cell("cmu-mosi-utterance", "lf-dnn", protocol="test-folds"),
+    "cmu-mosi-utterance/transformer": Cell("cmu-mosi-utterance", "transformer", protocol="test-folds"),
+    "handwritten/lf-dnn": Cell("handwritten", "lf-dnn"),
+    "handwritten/transformer": Cell("handwritten", "transformer"),
 }
 FILLS = {"none": "towards zero", "mean": "towards the mean", "context": "filled"}
 GATES = {"self": "self gate", "joint": "joint gate"}
@@ -67,7 +91,6 @@ IMPUTERS = {"knn": "KNNImputer", "iterative": "IterativeImputer"}
 RETRAINED = "modality-dropout"
 ROWS = {**FILLS, **GATES, **IMPUTERS, RETRAINED: "retrained with modality dropout"}
 ABSENT = {1: "one absent", 2: "two absent"}
-NEW_SUBJECTS = ("utd-mhad",)
 BATCH = 64
 PLAIN = Variant("none", False)
 
@@ -162,12 +185,12 @@ class Batches:
 def main(names: common.Names = None, seeds: common.Seeds = 2, data: common.Data = None) -> None:
     """Train, attach, score, and write."""
     path = RESULTS / "plugin.json"
-    known = read_json(path)["benchmarks"] if path.exists() and "benchmarks" in read_json(path) else {}
-    for name in common.chosen(names, BENCHMARKS, "benchmark"):
-        known[name] = measure(name, seeds, data)
+    known = read_json(path)["cells"] if path.exists() else {}
+    for name in common.chosen(names, CELLS, "cell"):
+        known[name] = measure(CELLS[name], seeds, data)
         document = {
-            "schema": "concordant.plugin-results/3",
-            "benchmarks": {one: known[one] for one in BENCHMARKS if one in known},
+            "schema": "concordant.plugin-results/4",
+            "cells": {one: known[one] for one in CELLS if one in known},
             "steps": STEPS,
             "batch": BATCH,
             "versions": versions(),
@@ -175,23 +198,32 @@ def main(names: common.Names = None, seeds: common.Seeds = 2, data: common.Data 
             "command": f"python -m studies.plugin --seeds {seeds}",
         }
         write_json(path, document)
-    common.fill_files([common.ROOT / "docs" / "plugin.md"], {"plugin": table(document)}, "results")
+    blocks = {"plugin-summary": summary(document), "plugin": table(document)}
+    common.fill_files([common.ROOT / "docs" / "plugin.md"], blocks, "results")
+    draw(document, common.ROOT / "docs" / "plugin-gains.png")
 
 
-def measure(name: str, seeds: int, data: str | None) -> dict[str, Any]:
-    """Return what the models of one benchmark score without the plug-in, with it, and with what else there is."""
-    protocol, harm = BENCHMARKS[name]
-    config = make_config(name, calibrators=("none", RETRAINED), seeds=seeds, protocol=protocol)
+def measure(cell: Cell, seeds: int, data: str | None) -> dict[str, Any]:
+    """Return what the models of one cell score without the plug-in, with it, and with what else there is."""
+    config = make_config(
+        cell.benchmark,
+        fusion=cell.fusion,
+        calibrators=("none", RETRAINED),
+        seeds=seeds,
+        protocol=cell.protocol,
+        modalities=cell.modalities,
+    )
+    folder = None if data is None else Path(data)
     runs: list[dict[str, Any]] = []
     outcomes: dict[str, list[dict[str, Outcomes]]] = {"model": [], **{row: [] for row in ROWS}}  # one per seed
     for seed in range(seeds):
-        task = prepare(name, data=data, seed=seed, protocol=config.protocol)
+        task = prepare_of(config, folder, seed=seed)
         model = Unaware(train(task, config, PLAIN, seed).model)
         outcomes["model"].append(outcomes_of(model, task, seed))
         state = copy.deepcopy(model.state_dict())
         run: dict[str, Any] = {"seed": seed}
         chosen: dict[str, Any] = {}
-        if name in NEW_SUBJECTS:
+        if cell.new_subjects:
             chosen = {"perturbation": Perturbation(variation=VARIATIONS[0])}
         for row in (*reversed(FILLS), *GATES):  # the default first
             own: dict[str, Any] = {"fill": row}
@@ -206,7 +238,7 @@ def measure(name: str, seeds: int, data: str | None) -> dict[str, Any]:
                     {one: f"model.encoders.{one}" for one in model.model.encoders},
                     layout={one: str(encoder.feature_layout) for one, encoder in model.model.encoders.items()},
                     validation=Batches(task.valid, None),
-                    harm=harm,
+                    harm=cell.harm,
                     present={one: presence_of(one) for one in model.model.encoders},
                     absent="fill" if row == "context" else "keep",
                     seed=seed,
@@ -243,12 +275,12 @@ def measure(name: str, seeds: int, data: str | None) -> dict[str, Any]:
                 scores = {condition: float(np.mean(one.values)) for condition, one in found[seed].items()}
                 run[row] = {**run.get(row, {}), **scores}
         runs.append(run)
-        print(name, run, flush=True)
+        print(cell.benchmark, cell.fusion, run, flush=True)
     before = by_condition(outcomes["model"])
     others = {row: by_condition(one) for row, one in outcomes.items() if one and row != "model"}
     return {
         "protocol": config.protocol,
-        "harm": harm,
+        "harm": cell.harm,
         "fusion": config.fusion,
         "modalities": list(model.model.encoders),
         "runs": runs,
@@ -302,15 +334,55 @@ def difference(before: Mapping[int, Outcomes], after: Mapping[int, Outcomes]) ->
     }
 
 
+def summary(document: dict[str, Any]) -> str:
+    """Return the first table of docs/plugin.md: the model, with the plug-in, and trained anew, in three conditions."""
+    conditions = {"clean": "clean", "mean": "one corrupted", "one absent": "one absent"}
+    rows = []
+    for name, one in document["cells"].items():
+        context, retrained = (one["differences"][row] for row in ("context", RETRAINED))
+        scores = []
+        for condition in conditions:
+            three = (context[condition]["before"], context[condition]["after"], retrained[condition]["after"])
+            scores.append(" / ".join(f"{100 * score:.1f}" for score in three))
+        rows.append([*name.split("/"), *scores])
+    return markdown(Table("", "", ["benchmark", "fusion", *conditions.values()], rows, left=2))
+
+
+def draw(document: dict[str, Any], path: Path) -> None:
+    """Draw the accuracy of the models of each cell, with one modality corrupted and with one absent."""
+    cells = document["cells"]
+    looks: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "trained model": ("context", "before", {"marker": "o", "color": "#8f949b"}),
+        "trained anew with modality dropout": (RETRAINED, "after", {"marker": "D", "color": "#15181b", "mfc": "none"}),
+        "trained model with the plug-in": ("context", "after", {"marker": "o", "color": colour_of("context"), "ms": 6}),
+    }
+    with common.picture(path, 7.6, 0.22 * len(cells) + 1.3) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (condition, title) in zip(
+            panels, {"mean": "one corrupted", "one absent": "one absent"}.items(), strict=True
+        ):
+            for place, one in enumerate(cells.values()):
+                ends = [100 * one["differences"]["context"][condition][when] for when in ("before", "after")]
+                axes.plot(ends, [place, place], color=colour_of("context"), lw=2, alpha=0.4)
+            for label, (row, when, look) in looks.items():
+                scores = [100 * one["differences"][row][condition][when] for one in cells.values()]
+                axes.plot(scores, range(len(scores)), **{"ls": "", "ms": 4, "label": label, **look})
+            axes.set_title(f"{title}: accuracy, %", loc="left", fontsize=8)
+            axes.grid(axis="x", alpha=0.3)
+        panels[0].set_yticks(range(len(cells)), [name.replace("/", ", ") for name in cells])
+        panels[0].invert_yaxis()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+
+
 def table(document: dict[str, Any]) -> str:
     """Return the text and the table of docs/plugin.md."""
     rows = []
-    measured = document["benchmarks"]
+    measured = document["cells"]
     conditions = list(dict.fromkeys(key for one in measured.values() for key in one["differences"]["context"]))
     for name, one in measured.items():
         context = one["differences"]["context"]
         before = [f"{100 * context[key]['before']:.1f}" if key in context else "" for key in conditions]
-        rows.append([f"{name} ({one['harm']:g})", "as they are", *before, ""])
+        rows.append([f"{name.replace('/', ', ')} ({one['harm']:g})", "as they are", *before, ""])
         for row, title in ROWS.items():
             found = one["differences"].get(row)
             if found is None:
@@ -335,7 +407,7 @@ def table(document: dict[str, Any]) -> str:
         "modality, or pair, that every instance lacks. The model does not handle absence and gets zeros. *filled* and "
         "the imputers are given which modality is absent; an imputer cannot find a corrupted one.\n\n"
     )
-    return text + markdown(Table("", "", ["benchmark (harm)", "features", *conditions, "gain"], rows))
+    return text + markdown(Table("", "", ["benchmark and fusion (harm)", "features", *conditions, "gain"], rows))
 
 
 if __name__ == "__main__":

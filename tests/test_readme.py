@@ -56,7 +56,7 @@ def test_the_plug_in_goes_around_a_trained_model(monkeypatch):
 
 
 def test_its_numbers_are_those_of_the_results():
-    found = read_json(ROOT / "results" / "plugin.json")["benchmarks"]["scene15"]["differences"]
+    found = read_json(ROOT / "results" / "plugin.json")["cells"]["scene15/lf-dnn"]["differences"]
     before, after = (100 * found["context"]["mean"][when] for when in ("before", "after"))
     anew = 100 * found["modality-dropout"]["mean"]["after"]
     numbers = f"{before:.1f} % right; trained anew with modality dropout {anew:.1f} %; plugged in {after:.1f} %"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from concordant.files import read_json
 from studies.common import fill
-from studies.plugin import table
+from studies.plugin import summary, table
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "plugin.md").read_text(encoding="utf-8")
@@ -19,13 +19,26 @@ def test_the_python_runs(capsys):
 
 def test_the_numbers_are_those_of_the_results():
     results = read_json(ROOT / "results" / "plugin.json")
-    assert fill(TEXT, {"plugin": table(results)}, "results") == TEXT
-    for name, found in results["benchmarks"].items():
+    assert fill(TEXT, {"plugin-summary": summary(results), "plugin": table(results)}, "results") == TEXT
+    for name, found in results["cells"].items():
         assert all(run["model_unchanged"] for run in found["runs"])
         mean = found["differences"]["context"]["mean"]
         assert re.search(rf"\| filled \|.* {100 * mean['after']:.1f} \|.* \{100 * mean['difference']:+.1f} \(", TEXT), (
             name
         )
+
+
+def test_the_gains_of_the_text_are_those_of_the_results():
+    cells = read_json(ROOT / "results" / "plugin.json")["cells"]
+
+    def gains(benchmark):
+        mine = [one["differences"] for name, one in cells.items() if name.startswith(f"{benchmark}/")]
+        found = sorted(100 * one["context"]["mean"]["difference"] for one in mine)
+        return f"{found[0]:.1f} and {found[-1]:.1f}"
+
+    said = {name: gains(name) for name in ("scene15", "utd-mhad", "utd-mhad-2", "ravdess", "av-digits")}
+    for name, words in said.items():
+        assert f"{words} on `{name}`" in " ".join(TEXT.split())
 
 
 def test_the_numbers_of_the_text_are_those_of_the_code():
