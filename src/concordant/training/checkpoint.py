@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -140,8 +140,9 @@ def _load(path: Path) -> dict[str, Any]:
 
 def require_history(found: object) -> None:
     """Raise TypeError or KeyError unless a saved value is the history of a run."""
-    require_alike(found, list(found) if isinstance(found, list) else [], "history")
-    for index, entry in enumerate(cast("list[object]", found)):
+    if not isinstance(found, list):
+        raise TypeError(f"history is {type(found).__name__}, not list")
+    for index, entry in enumerate(found):
         require_alike(entry, {"step": 0, "loss": 0.0, "validation": 0.0}, f"history[{index}]")
 
 
