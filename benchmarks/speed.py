@@ -24,7 +24,7 @@ from benchmarks.page import OVERHEADS, page
 from concordant import speed
 from concordant.errors import UsageError
 from concordant.files import write_json, write_text
-from concordant.training.processes import Progress
+from concordant.training.progress import Progress
 
 COMPILED = "lf-dnn"  # bound by the start of operators, which compiling spares
 GRAPH = "reduce-overhead"

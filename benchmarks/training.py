@@ -62,13 +62,13 @@ BOUNDS = {"none": 1.1, "context": 1.25}
 COMMAND_BOUND, MEMORY_BOUND = 1.25, 1.3
 # Parts of a command: name -> module and function whose processor seconds are summed.
 PARTS = {
-    "data": ("concordant.study.experiment", "prepare_of"),
-    "training": ("concordant.study.experiment", "train"),
+    "data": ("concordant.study.work", "prepare_of"),
+    "training": ("concordant.study.work", "train"),
     "validation": ("concordant.training.train", "validation_score"),
-    "scoring": ("concordant.study.experiment", "evaluate"),
+    "scoring": ("concordant.study.work", "evaluate"),
     "checks": ("concordant.study.experiment", "check_features"),
-    "late fusion": ("concordant.study.experiment", "LateFusion"),
-    "reference": ("concordant.study.experiment", "usual_answer"),
+    "late fusion": ("concordant.study.work", "LateFusion"),
+    "reference": ("concordant.study.work", "usual_answer"),
     "statistics": ("concordant.study.experiment", "collect"),
     "page": ("concordant.cli.run", "write_page"),
 }

@@ -32,7 +32,7 @@ from concordant.rivals import CALIBRATORS
 from concordant.training.batches import Tensors, to_tensors
 from concordant.training.config import Recipe, Variant, make_config
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.processes import Progress
+from concordant.training.progress import Progress
 from concordant.training.provenance import hardware, versions
 from concordant.training.step import LOSSES, TrainingStep
 

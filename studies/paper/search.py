@@ -23,7 +23,8 @@ from concordant.calibration import Perturbation
 from concordant.data.split import Split, Task
 from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
-from concordant.study.experiment import Execution, jobs_of
+from concordant.study.experiment import Execution
+from concordant.study.work import jobs_of
 from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from concordant.benchmarks.catalogue import prepare
-from concordant.data.checking import Finding
+from concordant.data.findings import Finding
 from concordant.errors import ConcordantError, UsageError
 from concordant.study import experiment as module
 from concordant.study.baselines import BASELINES

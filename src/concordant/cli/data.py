@@ -18,7 +18,7 @@ from concordant.errors import DataError, UsageError, printable
 
 if TYPE_CHECKING:
     from concordant.benchmarks.benchmark import Dataset
-    from concordant.data.checking import Report
+    from concordant.data.findings import Report
     from concordant.data.formats.own import Labels
     from concordant.data.reading import Reading
     from concordant.data.store import Instance
@@ -175,7 +175,8 @@ def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
     """Report the faults of a dataset; exit status 1 if there are errors, 0 if there are warnings only."""
     from concordant.benchmarks.catalogue import DATASETS
     from concordant.data.card import CARD, read_card
-    from concordant.data.checking import Finding, check
+    from concordant.data.checking import check
+    from concordant.data.findings import Finding
 
     known = None
     if (folder / CARD).is_file():

@@ -1,4 +1,4 @@
-"""Faults of data as sentences: of a prepared dataset (`concordant data check`), and of the splits of a run.
+"""Check a prepared dataset (`concordant data check`): faults as sentences.
 
 Splits that overlap make results too good; rare classes, constant features and modalities that are often absent make
 them hard to get. A store is read once, instance by instance, and only sums, counts and hashes are kept: memory does
@@ -7,84 +7,20 @@ not grow with the values. Axis letters: T steps of one instance, D features of a
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from concordant.data.card import WHOLE, ModalityCard
-from concordant.data.split import FOLD, AnySplit, Split, Task
+from concordant.data.findings import FEW, IMBALANCE, OFTEN, Finding, Report, examples, hash_of, one_class, refuse
+from concordant.data.split import FOLD
 from concordant.data.store import Store, Values
 from concordant.errors import DataError
 
-FEW = 5  # instances; a class with fewer can hardly be learned
-IMBALANCE = 10  # ratio of the largest class of train to the smallest
 LARGE = 1e6  # a feature with larger values looks wrong
-OFTEN = 0.2  # share of absent instances that is reported
-LEVELS = ("error", "warning", "note")
-_SHOWN = 3  # examples
-
-Level = Literal["error", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding.
-
-    Args:
-        level: "error", the dataset cannot be used; "warning", results on it may mislead; "note".
-        subject: a modality, "labels", "ids", "groups", "splits", "modalities", "content" or "files".
-        text: the sentence.
-    """
-
-    level: Level
-    subject: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """All findings.
-
-    Args:
-        folder: of the dataset, or the name of a run's splits.
-        findings: in any order; sorted by severity.
-        counts: split -> class -> instances (for segments: seconds); for real labels split -> quantile -> its value.
-        modalities: modality -> absent (share), shortest, median and longest length, least, most, mean, std, zeros.
-        task: what is to be predicted, in words; "" where the dataset cannot be read.
-    """
-
-    folder: str
-    findings: tuple[Finding, ...]
-    counts: dict[str, dict[str, float]] = field(default_factory=dict)
-    modalities: dict[str, dict[str, float]] = field(default_factory=dict)
-    task: str = ""
-
-    def __post_init__(self) -> None:
-        ordered = tuple(sorted(self.findings, key=lambda finding: LEVELS.index(finding.level)))
-        object.__setattr__(self, "findings", ordered)
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is an error."""
-        return any(finding.level == "error" for finding in self.findings)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return {
-            "schema": "concordant.check/1",
-            "folder": self.folder,
-            "task": self.task,
-            "failed": self.failed,
-            "findings": [vars(finding) for finding in self.findings],
-            "counts": self.counts,
-            "modalities": self.modalities,
-        }
 
 
 def check(
@@ -177,7 +113,7 @@ class Running:
         constant = np.flatnonzero(self.least == self.most)
         if len(constant):
             text = f"{len(constant)} of {len(self.mean)} features are the same in every instance and tell nothing"
-            yield Finding("warning", name, f"{text} ({_examples(constant.tolist())})")
+            yield Finding("warning", name, f"{text} ({examples(constant.tolist())})")
         largest = np.maximum(np.abs(self.least), np.abs(self.most))
         if self.count and (largest > LARGE).any():
             text = f"{(largest > LARGE).sum()} features have values beyond 1,000,000 (up to {largest.max():.3g})"
@@ -192,7 +128,7 @@ def _values(
     hashes: dict[str, list[bytes | None]] = {name: [] for name in sums}
     for row, instance in enumerate(store):
         for name, values in instance.features.items():
-            hashes[name].append(None if values is None else _hash([values]))
+            hashes[name].append(None if values is None else hash_of([values]))
             if values is not None:
                 sums[name].add(values)
         if progress is not None and (row % 64 == 0 or row + 1 == len(store)):
@@ -215,13 +151,6 @@ def check_store(store: Store, modalities: Sequence[str], *, folds: bool) -> None
     refuse(store.folder, (*_labels(store, folds=folds), *splits, *_absence(store, modalities)))
 
 
-def refuse(where: Path | str, findings: Iterable[Finding]) -> None:
-    """Raise DataError with the errors among findings, nothing without one."""
-    errors = [f"{one.subject}: {one.text}" for one in findings if one.level == "error"]
-    if errors:
-        raise DataError(f"{where} cannot be trained on: {'; '.join(errors)}")
-
-
 def _labels(store: Store, *, folds: bool = False) -> Iterator[Finding]:
     card = store.card
     if card.label.kind == "none":
@@ -231,7 +160,7 @@ def _labels(store: Store, *, folds: bool = False) -> Iterator[Finding]:
         return
     for split in card.splits:
         if split in ("test", WHOLE):
-            yield from _one_class(split, [store.labels[row] for row in store.rows(split).tolist()])
+            yield from one_class(split, [store.labels[row] for row in store.rows(split).tolist()])
     if card.label.kind == "real":
         values = np.asarray(store.labels)
         if (values == values[0]).all():
@@ -253,7 +182,7 @@ def _labels(store: Store, *, folds: bool = False) -> Iterator[Finding]:
             yield Finding("warning", "labels", f"class {name!r} does not occur; drop it from the classes")
     few = [f"{name!r} {learned[name]}" for name in card.label.classes if 0 < learned[name] < FEW]
     if few:
-        text = f"classes with fewer than {FEW} training instances, too few to learn from: {_examples(few)}"
+        text = f"classes with fewer than {FEW} training instances, too few to learn from: {examples(few)}"
         yield Finding("warning", "labels", text)
     there = {name: count for name, count in learned.items() if count}
     if there:
@@ -264,16 +193,6 @@ def _labels(store: Store, *, folds: bool = False) -> Iterator[Finding]:
             yield Finding("warning", "labels", text + "at accuracy alone")
         else:
             yield Finding("note", "labels", text)
-
-
-def _one_class(split: str, labels: Sequence[Any]) -> Iterator[Finding]:
-    """Yield a note where a swap with an instance of another class cannot be measured."""
-    flat = np.concatenate([np.zeros(0), *map(np.atleast_1d, labels)])
-    real = bool(len(labels)) and np.asarray(labels[0]).dtype.kind == "f"
-    if len(flat) and len(np.unique(flat >= 0 if real else flat)) == 1:
-        what = "lies on one side of 0" if real else "is of one class"
-        text = f"every label of {split} {what}: a swap with another class cannot be measured and is left out"
-        yield Finding("note", "labels", text)
 
 
 def _classes(store: Store, split: str) -> Counter[str]:
@@ -320,7 +239,7 @@ def _class_counts(store: Store, published: Mapping[str, Sequence[int]]) -> Itera
         pairs = zip(classes, wanted, strict=True)
         other = [f"{name} {has[name]} for {count}" for name, count in pairs if has[name] != count]
         if other:
-            text = f"{len(other)} classes of {split} do not have their published number ({_examples(other)})"
+            text = f"{len(other)} classes of {split} do not have their published number ({examples(other)})"
             yield Finding("warning", "labels", text)
 
 
@@ -332,7 +251,7 @@ def _groups(store: Store) -> Iterator[Finding]:
         counts = Counter(group for some in members.values() for group in some)
         torn = sorted(group for group, count in counts.items() if count > 1)
         if torn:
-            text = f"{len(torn)} {store.card.groups} groups are in two folds ({_examples(torn)}): scores say nothing"
+            text = f"{len(torn)} {store.card.groups} groups are in two folds ({examples(torn)}): scores say nothing"
             yield Finding("warning", "groups", f"{text} of new ones; --protocol folds keeps them apart")
     for split in ("valid", "test"):
         shared = members.get("train", set()) & members.get(split, set())
@@ -340,7 +259,7 @@ def _groups(store: Store) -> Iterator[Finding]:
             share = float(np.isin(store.groups[store.rows(split)], list(shared)).mean())
             text = (
                 f"{len(shared)} of {len(members[split])} {store.card.groups} groups of {split} are in train too, with "
-                f"{100 * share:.0f} % of its instances ({_examples(sorted(shared))}): scores say nothing of new ones; "
+                f"{100 * share:.0f} % of its instances ({examples(sorted(shared))}): scores say nothing of new ones; "
                 "--protocol folds keeps them apart"
             )
             yield Finding("warning", "groups", text)
@@ -392,7 +311,7 @@ def _content(store: Store, hashes: Mapping[str, list[bytes | None]]) -> Iterator
             elif set(pairs) <= reported:
                 continue
             of, then = ("that folds may part", "may be") if folds else ("of two splits", "is")
-            text = f"{len(across)} times instances {of} {what} ({_examples(pairs)}): the test {then} known in part"
+            text = f"{len(across)} times instances {of} {what} ({examples(pairs)}): the test {then} known in part"
             yield Finding("warning", name, text)
         if name == "content" and len(repeated) > len(across):
             yield Finding("note", name, f"{len(repeated) - len(across)} times instances of one {kept} {what}")
@@ -400,100 +319,3 @@ def _content(store: Store, hashes: Mapping[str, list[bytes | None]]) -> Iterator
 
 def _in_folds(store: Store) -> bool:
     return store.card.splits[0].startswith(FOLD)
-
-
-def check_task(task: Task, name: str, more: Sequence[Finding] = ()) -> dict[str, Any]:
-    """Check the splits of a run; return a document of the schema concordant.check/1.
-
-    Args:
-        task: the splits.
-        name: the benchmark, its protocol, and the seed.
-        more: further findings.
-    """
-    splits = {"train": task.train, "valid": task.valid, "test": task.test}
-    counts = ", ".join(f"{len(split)} in {name}" for name, split in splits.items())
-    shapes = ", ".join(f"{name} {task.layouts[name]} {shape}" for name, shape in task.train.shapes.items())
-    found = [
-        *more,
-        Finding("note", "splits", f"instances: {counts}"),
-        Finding("note", "modalities", shapes),
-        *_overlap("ids", {name: split.ids for name, split in splits.items()}),
-        *_overlap("groups", {name: split.groups for name, split in splits.items()}),
-        *_task_labels(task, splits),
-        *_task_values(task, splits),
-    ]
-    return Report(folder=name, findings=tuple(found)).to_json()
-
-
-def _overlap(what: str, values: Mapping[str, NDArray[np.str_] | None]) -> Iterator[Finding]:
-    """Yield ids, or groups, that are in more than one split."""
-    sets = {name: set(map(str, found)) for name, found in values.items() if found is not None}
-    if len(sets) < len(values):
-        yield Finding("note", what, "instances are independent of each other; there are no groups")
-        return
-    apart = True
-    for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
-        shared = sorted(sets[first] & sets[second])
-        if shared:
-            apart = False
-            level: Level = "warning" if what == "groups" else "error"
-            yield Finding(level, what, f"{len(shared)} are in {first} and in {second}: {', '.join(shared[:_SHOWN])}")
-    if apart:
-        yield Finding("note", what, "none is in two splits")
-
-
-def _task_labels(task: Task, splits: Mapping[str, AnySplit]) -> Iterator[Finding]:
-    yield from _one_class("test", list(np.asarray(task.test.labels)))
-    if task.kind == "real":
-        low, middle, high = np.quantile(task.train.labels, [0.0, 0.5, 1.0])
-        yield Finding("note", "labels", f"numbers from {low:.3g} to {high:.3g} in train, half below {middle:.3g}")
-        return
-    counts = {name: Counter(split.labels.tolist()) for name, split in splits.items()}
-    fine = True
-    for index, label in enumerate(task.classes):
-        if counts["train"][index] < FEW:
-            yield Finding("warning", "labels", f"{label} has {counts['train'][index]} instances in train")
-        if not counts["test"][index]:
-            yield Finding("note", "labels", f"{label} has no instance in test")
-        fine = fine and counts["train"][index] >= FEW and counts["test"][index] > 0
-    most, least = max(counts["train"].values()), min(counts["train"].values())
-    if most > IMBALANCE * least:
-        yield Finding("warning", "labels", f"the largest class of train has {most} instances, the least {least}")
-    elif fine:
-        yield Finding("note", "labels", f"{len(task.classes)} classes, {least} to {most} instances in train")
-
-
-def _task_values(task: Task, splits: Mapping[str, AnySplit]) -> Iterator[Finding]:
-    """Yield equal instances of train and test, absent modalities and constant features, of splits in memory."""
-    held = {name: split for name, split in splits.items() if isinstance(split, Split)}
-    if "train" in held and "test" in held:
-        train, test = (
-            {_hash(x[row] for x in split.inputs.values()) for row in range(len(split))}
-            for split in (held["train"], held["test"])
-        )
-        if train & test:
-            text = f"{len(train & test)} instances of train are in test too, value for value"
-            yield Finding("warning", "content", text)
-    for part, split in held.items():
-        for name, present in split.present.items():
-            share = 1 - float(present.mean())
-            if share:
-                level: Level = "warning" if share > OFTEN else "note"
-                yield Finding(level, name, f"absent from {100 * share:.1f} % of {part}")
-    for name, x in held["train"].inputs.items() if "train" in held else ():
-        feature = task.layouts[name].index("c" if "c" in task.layouts[name] else "d")
-        spread = np.ptp(x, axis=tuple(axis for axis in range(x.ndim) if axis != feature))
-        if count := int((spread == 0).sum()):
-            yield Finding("note", name, f"{count} of {len(spread)} features never vary in train")
-
-
-def _hash(arrays: Iterable[Values]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for x in arrays:
-        digest.update(np.ascontiguousarray(x).data)
-    return digest.digest()
-
-
-def _examples(values: list[Any]) -> str:
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
-    return shown if len(values) <= _SHOWN else f"{shown}, ..."

@@ -26,7 +26,8 @@ from concordant.files import read_json, reading, write_json
 from concordant.robustness.answers import read_tables, write_table
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, command_words
-from concordant.training.processes import Job, reporter
+from concordant.training.processes import Job
+from concordant.training.progress import reporter
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import RunFolder
 from concordant.training.train import Trained, train

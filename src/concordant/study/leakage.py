@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from concordant import seeding
-from concordant.data.checking import Finding
+from concordant.data.findings import Finding
 from concordant.data.split import AnySplit, Integers, Split, Task, by_group, stratified
 from concordant.robustness.predict import BATCH_BYTES
 from concordant.study.baselines import LateFusion, pooled_features

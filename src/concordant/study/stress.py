@@ -25,7 +25,8 @@ from concordant.robustness.predict import FromFeatures, feature_layouts, feature
 from concordant.robustness.removal import RATES, measure_removal
 from concordant.training.metrics import PRIMARY
 from concordant.training.model import MultimodalModel, build_model
-from concordant.training.processes import Job, Progress, Underway, Within, reporter, run_all
+from concordant.training.processes import Job, run_all
+from concordant.training.progress import Progress, Underway, Within, reporter
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import ANALYSES, WEIGHTS, RunFolder, load_weights, prepare_of
 

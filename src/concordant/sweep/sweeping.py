@@ -22,7 +22,7 @@ from concordant.sweep.grid_file import Experiment, Grid, Search
 from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY, Trial
 from concordant.training.config import Config, Recipe, Variant
 from concordant.training.model import check_encoders, check_labels
-from concordant.training.processes import Progress
+from concordant.training.progress import Progress
 from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import RunFolder, claim, lock, note, prepare_of
 

@@ -23,7 +23,7 @@ from concordant.data.split import AnySplit, Task
 from concordant.data.stored import StoredSplit
 from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json
-from concordant.study.experiment import run_one
+from concordant.study.work import run_one
 from concordant.training.config import Config, Variant
 from concordant.training.processes import Job
 from concordant.training.provenance import digests, hardware, versions
