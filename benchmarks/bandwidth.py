@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from concordant.rivals import CALIBRATORS
-from concordant.speed import Clock, interleaved, ratios, spread
+from concordant.timing import Clock, interleaved, ratios, spread
 
 
 def measure(

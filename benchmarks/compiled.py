@@ -14,18 +14,8 @@ from typing import Any
 
 import torch
 
-from concordant.speed import (
-    Clock,
-    Setting,
-    batch_of,
-    calls_for,
-    inference,
-    interleaved,
-    models_of,
-    ratios,
-    spread,
-    training_step,
-)
+from concordant.speed import Setting, batch_of, inference, models_of, training_step
+from concordant.timing import Clock, calls_for, interleaved, ratios, spread
 from concordant.training.config import Recipe
 
 BASE = "none, as it is"

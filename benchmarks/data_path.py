@@ -23,7 +23,8 @@ from benchmarks.store import CLASSES, MOSI, write
 from concordant.data.split import Split, Task
 from concordant.data.store import Store
 from concordant.data.stored import StoredSplit, everything
-from concordant.speed import interleaved, ratios, spread, training_step
+from concordant.speed import training_step
+from concordant.timing import interleaved, ratios, spread
 from concordant.training.batches import Clock, LazyTensors, Tensors, to_tensors
 from concordant.training.config import Recipe, Variant, make_config
 from concordant.training.model import build_model

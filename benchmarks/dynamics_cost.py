@@ -20,7 +20,7 @@ from concordant.data.split import Task
 from concordant.dynamics.runs import SUMMARY, train_observed
 from concordant.errors import ConcordantError
 from concordant.files import read_json
-from concordant.speed import interleaved, ratios, spread
+from concordant.timing import interleaved, ratios, spread
 from concordant.training.config import Config, Variant, make_config
 from concordant.training.processes import Job
 from concordant.training.runs import prepare_of

@@ -26,8 +26,8 @@ from concordant.deploy.onnx_file import named, runtime
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError
 from concordant.files import write_json
-from concordant.speed import interleaved
 from concordant.study.experiment import study
+from concordant.timing import interleaved
 from concordant.training.config import make_config
 from concordant.training.runs import RunFolder, open_runs
 

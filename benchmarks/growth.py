@@ -21,7 +21,8 @@ from benchmarks.counts import peak_bytes
 from concordant import seeding
 from concordant.calibration import Calibrator
 from concordant.rivals import CALIBRATORS
-from concordant.speed import PHASES, VECTORS, Clock, actions_of, calls_for, example_split, interleaved, ratios
+from concordant.speed import PHASES, VECTORS, actions_of, example_split
+from concordant.timing import Clock, calls_for, interleaved, ratios
 from concordant.training.batches import Tensors, to_tensors
 
 ROWS = (1_000, 10_000, 100_000)

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import run
 from concordant.benchmarks.catalogue import prepare
 from concordant.data.split import Split, Task
-from concordant.speed import clock_of, interleaved, one_thread, ratios
+from concordant.timing import clock_of, interleaved, one_thread, ratios
 from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices
 from concordant.training.execution_plan import plan

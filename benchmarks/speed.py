@@ -24,6 +24,7 @@ from benchmarks.page import OVERHEADS, page
 from concordant import speed
 from concordant.errors import UsageError
 from concordant.files import write_json, write_text
+from concordant.timing import clock_of
 from concordant.training.progress import Progress
 
 COMPILED = "lf-dnn"  # bound by the start of operators, which compiling spares
@@ -125,7 +126,7 @@ def _overhead(quick: bool, device: str) -> speed.Section:
     eager = section[what]
 
     def beside() -> list[dict[str, Any]]:
-        how: dict[str, Any] = {"device": device, "clock": speed.clock_of(device)}
+        how: dict[str, Any] = {"device": device, "clock": clock_of(device)}
         found = compiled.measure(setting, COMPILED, calibrators=speed.NEAREST, **how)
         return [{**record, **found.get(record["calibrator"], {})} for record in eager()]
 
@@ -137,7 +138,7 @@ def _bandwidth(quick: bool, device: str) -> Iterator[tuple[str, Callable[[], Any
     cpu = device == "cpu"
     shapes = SHAPES if cpu else SHAPES_OF_ACCELERATOR
     repetitions = 15 if not cpu else 5 if quick else 9
-    common = {"device": device, "repetitions": repetitions, "calls": 1 if cpu else 20, "clock": speed.clock_of(device)}
+    common = {"device": device, "repetitions": repetitions, "calls": 1 if cpu else 20, "clock": clock_of(device)}
     for place, (shape, masked) in enumerate(product(shapes[:1] if quick else shapes, (False, True))):
         if masked and place > 1 and not cpu:
             continue

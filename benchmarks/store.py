@@ -37,7 +37,7 @@ from concordant.data.card import Card, LabelCard, ModalityCard
 from concordant.data.store import Instance, Store
 from concordant.data.stored import Collate
 from concordant.data.writing import write_store
-from concordant.speed import interleaved, ratios, spread
+from concordant.timing import interleaved, ratios, spread
 
 Sizes = Mapping[str, tuple[int, int]]  # modality -> longest T, D
 MOSEI: Sizes = {"text": (50, 768), "audio": (500, 74), "vision": (500, 35)}

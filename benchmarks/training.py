@@ -42,7 +42,8 @@ from concordant.data.store import Instance, Store
 from concordant.data.stored import everything, load_if_it_fits
 from concordant.data.writing import write_store
 from concordant.files import read_json, write_json, write_text
-from concordant.speed import interleaved, one_thread, ratios, spread, table, training_step
+from concordant.speed import table, training_step
+from concordant.timing import interleaved, one_thread, ratios, spread
 from concordant.training.batches import to_tensors
 from concordant.training.config import Variant, make_config
 from concordant.training.devices import Devices

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 # From the ground up; names in one entry may import each other only inside a folder.
 LAYERS = [
     ("errors",),
-    ("files", "registry", "seeding", "modalities", "workers"),
+    ("files", "registry", "seeding", "modalities", "timing", "workers"),
     ("documents",),
     ("calibration",),
     ("rivals", "encoders"),

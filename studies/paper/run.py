@@ -26,8 +26,9 @@ from concordant.data.split import Task
 from concordant.dynamics.recorder import DEFAULT_EVERY
 from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json, write_text
-from concordant.speed import interleaved, ratios, training_step
+from concordant.speed import training_step
 from concordant.study.experiment import Execution, study_all
+from concordant.timing import interleaved, ratios
 from concordant.training.batches import endless_rows, open_tensors
 from concordant.training.config import Config, Variant
 from concordant.training.model import build_model

@@ -6,7 +6,7 @@ import torch
 from benchmarks import speed as script
 from benchmarks.page import page
 from benchmarks.speed import SEEDS, measure_all, sections_of
-from concordant import speed
+from concordant import speed, timing
 from concordant.errors import DataError, UsageError
 from concordant.files import read_json
 from concordant.fusion import FUSIONS
@@ -97,7 +97,7 @@ def test_an_accelerator_is_measured_in_both_phases_and_each_shape_as_a_graph():
 def test_the_whole_command_runs_on_a_device_with_a_clock_of_its_own(monkeypatch):
     """The calls of a GPU, timed on the CPU: they return a document of the schema."""
     monkeypatch.setattr(speed, "check_device", lambda _: None)
-    monkeypatch.setattr(speed, "device_clock", time.perf_counter)
+    monkeypatch.setattr(timing, "device_clock", time.perf_counter)
     monkeypatch.setattr(speed, "_plan", lambda *_: [("lf-dnn", speed.VECTORS, "small", speed.NEAREST)])
     timed = speed.measure
     monkeypatch.setattr(speed, "measure", lambda *given, **how: timed(*given, **how, repetitions=2, seconds=0.0))
