@@ -1,6 +1,6 @@
 """Processes make of their splits of a batch what one makes of the whole; here threads stand for processes.
 
-Real processes are started in tests/training/test_processes.py.
+Real processes are started in tests/training/test_distributed.py.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -42,7 +42,7 @@ class Threaded(Ranks):
         return self._all(sent)
 
     def gather(self, *tensors, through=False):
-        return super().gather(*tensors)  # gradients between processes are tested in tests/training/test_processes.py
+        return super().gather(*tensors)  # gradients between processes are tested in tests/training/test_distributed.py
 
 
 def together(rows, work, **options):
