@@ -93,18 +93,33 @@ def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
                 blocks.append(values.mean(1, dtype=np.float32))
                 count += len(values)
                 _check_size(path, count)
-            rate, log = sound.samplerate, sound.extra_info
-            announced = sound.frames / rate
+            rate, announced = sound.samplerate, _announced(path, sound.frames, sound.extra_info)
     except (soundfile.SoundFileError, RuntimeError) as error:
-        if path.suffix.lower() in (".wav", ".flac", ".ogg"):  # FFmpeg would guess the meaning of a broken header
+        # FFmpeg would guess the meaning of a broken header.
+        if path.suffix.lower() in (".wav", ".flac", ".ogg") or "malformed" in str(error):
             raise DataError(f"{path} cannot be read as sound ({foreign(error)})") from None
         return _decode(path, span)
-    # libsndfile counts what is there, and logs what the header says of it: "data : 96000 (should be 32000)".
-    sizes = [(int(says), int(there)) for says, there in re.findall(r": (\d+) \(should be (\d+)\)", log)]
-    more = [says / there for says, there in sizes if there and says % 2**31 < _PIPE]
     if count:
-        check_whole(path, "sound", announced * max([1.0, *more]), count / rate, span, share=0.02, seconds=0.05)
+        check_whole(path, "sound", announced / rate, count / rate, span, share=0.02, seconds=0.05)
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), int(rate)
+
+
+def _announced(path: Path, there: int, log: str) -> float:
+    """Return how many samples the header says there are.
+
+    libsndfile counts what is there, and logs what the header says of it: "data : 96000 (should be 32000)".
+
+    Raises:
+        DataError: it logs that the file is truncated.
+    """
+    if re.search("truncated file|to be truncated", log):
+        raise DataError(f"{path} is truncated; copy or download it again")
+    sizes = [(int(says), int(of)) for says, of in re.findall(r"(?:: |length )(\d+) \(?should be (\d+)", log)]
+    more = [there * says / of for says, of in sizes if of and says % 2**31 < _PIPE]
+    frames = re.findall(r"^ *Frames +: (\d+)$", log, re.MULTILINE)
+    with path.open("rb") as file:  # the header of speech corpora, which libsndfile does not log
+        sphere = re.match(rb"NIST_1A\n.*?\nsample_count -i (\d+)\n", file.read(1024), re.DOTALL)
+    return max([there, *more, *map(int, frames), *([int(sphere[1])] if sphere else [])])
 
 
 def _joined(path: Path) -> bool:
