@@ -341,12 +341,16 @@ def test_labels_are_used_from_three_classes_up():
         (loader(64), {"steps": -1}, "steps must be 1 or more; found -1"),
         (loader(64), {"learning_rate": 0.0}, "learning_rate must be positive"),
         (loader(64), {"validation": [], "steps": 1}, "validation must give at least one batch; found none"),
+        (loader(64), {"validation": iter(loader(64))}, "validation must give batches at every pass; found an iterator"),
+        (loader(64), {"groups": 3}, "groups must be a sequence of names or numbers, one per validation row; found 3"),
+        (loader(64), {"groups": [[1]]}, "groups must be a sequence of names or numbers, one per validation row"),
+        ([(loader(64)[0][0], torch.tensor(1))], {}, "a tensor with a row per instance; found a single number"),
         (loader(64), {"tolerance": -1.0}, "tolerance must not be negative; found -1.0"),
         (loader(64), {"learn": "all"}, "learn must be 'reliability' or 'task'; found 'all'"),
         (loader(64), {"learn": "reliability", "freeze": None}, "leave freeze='backbone' or use learn='task'"),
         (iter(loader(128)), {"steps": 4}, "an iterator can be read only once"),
         (iter(loader(64)), {"epochs": 2}, "an iterator can be read only once"),
-        ([(x, y.tolist()) for x, y in loader(64)], {"steps": 4}, "targets must be a tensor; found list; convert it"),
+        ([(x, y.tolist()) for x, y in loader(64)], {"steps": 4}, "targets must be a tensor with a row .*; found list"),
         (loader(64), {"steps": 1.5}, "steps must be an integer of 1 or more; found 1.5"),
         (loader(64), {"learning_rate": torch.tensor(0.1)}, r"learning_rate must be a number; found tensor\(0.1000\)"),
         (loader(64), {"tolerance": float("inf")}, r"tolerance must lie in \[0, inf\); found inf"),
@@ -430,3 +434,51 @@ def test_the_last_batch_of_one_may_be_squeezed():
 
     attached = fit_plugin(Squeezed(), loader(65), TAPS, learn="task", steps=4, validation=loader(65, 3))
     assert attached.calibrator is not None
+
+
+def test_a_fit_that_fails_gives_the_model_back_as_it_was(model):
+    fresh = copy.deepcopy(model).train()
+    with pytest.raises(UsageError, match="groups must have one entry per validation row, 64; found 2"):
+        fit_plugin(fresh, loader(64), TAPS, steps=2, validation=loader(64), groups=[1, 2])
+    assert all(parameter.requires_grad for parameter in fresh.parameters())
+    assert all(module.training for module in fresh.modules())
+
+
+def test_gates_that_were_trained_before_are_counted_as_harm(model):
+    gated = attach(copy.deepcopy(model).eval(), TAPS, example=loader(64)[0][0]).calibrator
+    with torch.no_grad():
+        for head in gated.heads.values():
+            head.gate.bias.normal_(0, 3, generator=torch.Generator().manual_seed(0))
+    one, two = torch.randn(2, 1000, D, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        right = model.eval()(one, two)["logits"].argmax(1)
+    with pytest.warns(UserWarning, match="the gates of the calibrator scale features at any tolerance"):
+        attached = fit_plugin(model, loader(), TAPS, steps=2, calibrator=gated, validation=[((one, two), right)])
+    with torch.no_grad():
+        harmed = int((attached(one, two)["logits"].argmax(1) != right).sum())
+    assert attached.guarantee.flips == harmed > 20
+    assert attached.guarantee.bound > harmed / 1000
+    assert "the upper bound is" in str(attached.guarantee)
+    attached.detach()
+
+
+@pytest.mark.parametrize(
+    ("targets", "learn", "message"),
+    [
+        (
+            lambda labels: labels.float(),
+            "reliability",
+            r"real numbers of shape \(64,\), and the model's",
+        ),
+        (lambda labels: labels.unsqueeze(1), "task", r"integers of shape \(64, 1\), and the model's output has shape"),
+    ],
+)
+def test_targets_that_do_not_fit_the_output_are_refused(model, targets, learn, message):
+    given = [(inputs, targets(labels)) for inputs, labels in loader(64)]
+    with pytest.raises(UsageError, match=message):
+        fit_plugin(copy.deepcopy(model), given, TAPS, steps=1, learn=learn, validation=given)
+
+
+def test_class_indices_of_any_integers_are_learnt(model):
+    given = [(inputs, labels.int()) for inputs, labels in loader(64)]
+    fit_plugin(copy.deepcopy(model), given, TAPS, steps=1, learn="task").detach()

@@ -1,6 +1,8 @@
 """Modes, refusals, in-place changes and state dictionary of an attached model; the rest is in test_attach.py."""
 
 import copy
+import threading
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from concordant import ConcordantError, UsageError, attach
 from concordant.attach import Attached, without_calibrator
+from concordant.rivals import AfterFusion, Evidential
 
 SIZES = {"audio": 4, "visual": 4}
 TAPS = {name: name for name in SIZES}
@@ -482,3 +485,68 @@ def test_an_error_of_a_model_without_copies_stays_its_own():
     attached.model.head = nn.Linear(9, 3)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         attached(torch.randn(6, 5), torch.randn(6, 7))
+
+
+def test_threads_take_turns():
+    model, attached = made(sizes=SIZES)
+    attached.eval()
+    with torch.no_grad():
+        for head in attached.calibrator.heads.values():
+            head.reliability.bias.fill_(-4)
+        given = [batch() for _ in range(3)]
+        wanted = [attached(*one) for one in given]
+        assert not torch.equal(wanted[0], model(*given[0]))
+        found = {}
+
+        def work(number):
+            with torch.no_grad():
+                found[number] = [attached(*given[number]) for _ in range(30)]
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert all(torch.equal(one, wanted[number]) for number in range(3) for one in found[number])
+
+
+def test_a_checkpoint_of_the_model_alone_leaves_the_tolerance():
+    model, attached = made(sizes=SIZES)
+    attached.calibrator.tolerate(2.0)
+    attached.load_state_dict(model.state_dict())
+    assert attached.calibrator.tolerance.tolist() == [2.0, 2.0]
+    whole = made(sizes=SIZES)[1].state_dict()  # of a calibrator without one
+    attached.load_state_dict({key: whole[key] for key in whole if "heads.audio" in key}, strict=False)
+    assert attached.calibrator.tolerance is not None
+    attached.load_state_dict(whole)
+    assert attached.calibrator.tolerance is None
+
+
+def test_a_model_is_given_back_as_it_was_where_its_example_fails():
+    model = Model()
+    before = modes(model)
+    with pytest.raises(UsageError, match="layout"):
+        attach(model, TAPS, layout="btd", example=batch(), freeze="backbone")
+    assert modes(model) == before
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_calibrator_that_inference_builds_can_be_trained():
+    _, attached = made()
+    with torch.inference_mode():
+        attached.eval()(*batch())
+    attached.train()(*batch()).sum().backward()
+    assert attached.calibrator.heads["audio"].gate.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    "rival", [partial(AfterFusion, fused=8), partial(Evidential, classes=3)], ids=["after-fusion", "evidential"]
+)
+def test_calibrators_of_the_fusion_s_head_are_refused(rival):
+    with pytest.raises(UsageError, match="works at the fusion's head and leaves features as they are"):
+        made(calibrator=rival, example=batch())
+
+
+def test_copies_need_a_perturbation():
+    with pytest.raises(UsageError, match="copies=True needs a perturbation"):
+        made(perturbation=False, copies=True)

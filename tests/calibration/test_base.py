@@ -894,3 +894,10 @@ def test_dynamic_quantisation_is_close(name):
         torch.testing.assert_close(found.features[one], expected.features[one], rtol=0.1, atol=0.1)
     double = quantised({one: x.double() for one, x in features.items()}, masks)
     assert all(double.features[one].dtype == torch.float64 for one in features)
+
+
+def test_a_batch_takes_no_further_masks_or_presence():
+    calibrate = ContextualCalibrator({"a": 3, "b": 2}, seed=0)
+    given = calibrate.gather({"a": torch.randn(4, 3), "b": torch.randn(4, 2)})
+    with pytest.raises(UsageError, match="a batch of `gather` has masks and presence already"):
+        calibrate(given, present={"a": torch.zeros(4, dtype=torch.bool)})

@@ -115,3 +115,12 @@ def test_the_state_dictionary_says_whether_there_is_one(calibrate):
 def test_a_wrong_margin_is_refused(calibrate, margin):
     with pytest.raises(UsageError, match="margin must be a number of 0 or more, or one for each of a, b; found"):
         calibrate.tolerate(margin)
+
+
+def test_a_margin_may_be_any_number():
+    calibrate = ContextualCalibrator({"a": 3, "b": 2})
+    for margin in (2, np.float32(2), np.int64(2), torch.tensor(2.0), [2, 2.0], torch.tensor([2, 2])):
+        calibrate.tolerate(margin)
+        assert calibrate.tolerance.tolist() == [2.0, 2.0]
+    with pytest.raises(UsageError, match=r"margin must be a number of 0 or more, .*; found \[1, 'x'\]"):
+        calibrate.tolerate([1, "x"])

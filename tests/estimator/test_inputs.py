@@ -246,3 +246,8 @@ def test_masked_values_are_missing_and_bfloat16_is_read():
 def test_modalities_are_no_single_array():
     with pytest.raises(InputError, match=r"Modalities is no single array; take one modality, such as X\['a'\]"):
         np.asarray(Modalities({"a": np.zeros((2, 3))}))
+
+
+def test_no_rows_are_taken_by_an_empty_list(six):
+    assert len(six[[]]) == 0
+    assert six[[]].keys() == six.keys()

@@ -134,3 +134,24 @@ def test_a_layout_that_does_not_fit_is_refused():
     out = trained()(features)
     with pytest.raises(UsageError, match=r"layouts\['audio'\] must be one of .* with 3 axes, .* found 'bd'"):
         evidence_of(out, features, layouts={"audio": "bd"})
+
+
+@pytest.mark.parametrize("fill", ["mean", "context"])
+@torch.no_grad()
+def test_what_a_calibrator_got_is_found_behind_a_filling_one(fill):
+    module, features = ContextualCalibrator(SIZES, layouts=LAYOUTS, seed=0, fill=fill), batch(40)
+    module(features)  # in training, for the running means
+    for head in module.heads.values():
+        head.reliability.bias.fill_(-4)
+    module.eval()
+    for name, x in received(module(features), LAYOUTS).items():
+        torch.testing.assert_close(x, features[name], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_tolerance_hides_no_reliability():
+    module, features = trained(), batch(40)
+    before = evidence_of(module(features), features).reliability
+    module.tolerate(float("inf"))
+    assert (module(features).reliability == 1).all()
+    np.testing.assert_array_equal(evidence_of(module(features), features).reliability, before)

@@ -316,3 +316,9 @@ def test_flags_and_none_stand_beside_the_features(flags):
     if "mode" not in flags:
         plain.update(later)
         assert plain.status == by_name.status
+
+
+def test_data_that_are_refused_leave_what_was_learnt(monitor):
+    with pytest.raises(UsageError, match="20 instances or more"):
+        monitor.learn({name: x.unsqueeze(1) if x.dim() == 2 else x for name, x in streamed(10, 3).items()})
+    assert monitor.update(streamed(1, 5)) == []

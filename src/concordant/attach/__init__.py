@@ -8,7 +8,8 @@ In `from concordant import attach` the name means the function; submodules are i
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -107,7 +108,8 @@ def attach(
             with pictures or patches: the name, position or path of an argument of the model's forward, a tap, or a
             function of the model's inputs. Without it "(b t)d" means equal parts, of every batch. A
             `PackedSequence` knows its own.
-        perturbation: the perturbations of training, as for `ContextualCalibrator`. None makes a norm of exactly 0.
+        perturbation: the perturbations of training, as for `ContextualCalibrator`; False = none. No perturbation makes
+            a norm of exactly 0.
         copies: in training, give the rest of the model a clean and a perturbed copy of every instance, 2B rows in the
             order of `repeat_targets`. Only what is computed from the features doubles.
         freeze: "backbone" trains the calibrator alone; the model is then kept in evaluation mode.
@@ -148,10 +150,14 @@ def attach(
             ("batch_size", batch_size, "a function of the model's inputs that returns B"),
         ):
             check.require(given is None or callable(given), f"{argument} must be {what}; found {shown(given)}")
-    as_settings(perturbation)
     base = seeding.chosen(seed)
     names, core = tuple(taps), core_of(model)
     check_sizes(dict.fromkeys(names, 1), AUTO)  # the names; sizes may be unknown yet
+    perturbs = calibrator.perturbation if isinstance(calibrator, Calibrator) else as_settings(perturbation)
+    if copies and perturbs is None:
+        raise UsageError(
+            "copies=True needs a perturbation, which makes the copies differ; leave perturbation=False out"
+        )
     if calibrator is not None and perturbation is not True:
         raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")
     if method is not None and not callable(getattr(core, str(method), None)):
@@ -223,9 +229,19 @@ def attach(
         ready = ready.to(first.device)
     attached = class_for(model)(model, ready, settings)
     if example is not None:
-        with suggesting(model, example):
+        with detached_on_error(attached), suggesting(model, example):
             try_example(attached, example)
     return attached
+
+
+@contextmanager
+def detached_on_error(attached: Attached) -> Iterator[None]:
+    """Give the model back as it was if a block fails, whose caller gets no attached model to detach."""
+    try:
+        yield
+    except BaseException:
+        attached.detach()
+        raise
 
 
 def _is_argument(core: nn.Module, tap: object, method: str | None) -> bool:

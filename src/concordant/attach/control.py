@@ -62,8 +62,10 @@ def control(
     units = [units_harmed(one, counted, groups, share=harm) for one in flips]
     if units[0].shape[1] < fewest_units(harm, confidence, len(candidates)):
         candidates, units = candidates[:1], units[:1]  # fewer rows show one; their number says nothing of the flips
-    filling = getattr(candidates[0], "absent", "keep") == "fill"  # absent modalities change at any tolerance
-    found = certify(units, harm, confidence, first=filling)
+    filling = getattr(candidates[0], "absent", "keep") == "fill"
+    # At any tolerance absent modalities are filled, and gates scale.
+    changing = filling or any(bool(one[0].any()) for one in units)
+    found = certify(units, harm, confidence, first=changing)
     best = 0
     if len(candidates) > 1 and max(found) > 0:
         scores = []
@@ -77,8 +79,8 @@ def control(
     calibrator.tolerate(grid[max(index, 0)])
     if index < 0:
         calibrator.absent = "keep"
-    tested = index > 0 or (filling and index == 0)
-    count = int(units[best][index].sum()) if tested else 0
+    tested = index > 0 or (changing and index == 0) or (index < 0 and not filling)
+    count = int(units[best][max(index, 0)].sum()) if tested else 0
     bound = upper_bound(count, rows, level(confidence, len(candidates))) if tested else 0.0
     attached.guarantee = Guarantee(harm, confidence, rows, grid[max(index, 0)], count, bound)
     if index > 0:
@@ -91,9 +93,11 @@ def control(
         why = (
             f"of {rows} {what} among the validation rows {int(units[best][index + 1].sum())} are, at the next tolerance"
         )
+    gated = index < 0 and not filling
+    what_follows = "the gates of the calibrator scale features at any tolerance" if gated else "features are not scaled"
     warnings.warn(
         f"fit_plugin: it cannot be shown with confidence {confidence:g} that at most a share of {harm:g} is harmed: "
-        f"{why}; features are not scaled; give more validation rows, or a larger harm",
+        f"{why}; {what_follows}; give more validation rows, or a larger harm",
         stacklevel=3,
     )
 

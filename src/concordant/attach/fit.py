@@ -8,7 +8,7 @@ other modalities let one expect. Held-out rows choose among candidates and find 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast, get_args
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.attach import Attached, attach, call_with, run_example
+from concordant.attach import Attached, attach, call_with, detached_on_error, run_example
 from concordant.attach.arguments import Address
 from concordant.attach.control import control
 from concordant.attach.harm import TOLERANCES
@@ -147,6 +147,11 @@ def fit_plugin(
         for name, batches in (("loader", loader), ("validation", () if validation is None else validation)):
             found = f"{name} must be an iterable of batches; found {shown(batches)}"
             check.require(isinstance(batches, Iterable), found)
+        again = f"validation must give batches at every pass; found an iterator, {shown(validation)}; give a list"
+        check.require(not isinstance(validation, Iterator), again)
+        if groups is not None:
+            one_each = f"groups must be a sequence of names or numbers, one per validation row; found {shown(groups)}"
+            check.require(isinstance(groups, Iterable) and all(isinstance(one, Hashable) for one in groups), one_each)
         both = "learn='reliability' trains the calibrator alone; leave freeze='backbone' or use learn='task'"
         check.require(not alone or freeze is not None, both)
         for fault in [] if device is None else device_faults(device):
@@ -159,103 +164,106 @@ def fit_plugin(
             "loader must give pairs (inputs, targets), inputs as a tuple of arguments, a dictionary or a tensor; found "
             + ("nothing" if first is None else type(first).__name__)
         )
-    if not isinstance(as_tensor(first[1]), Tensor):
+    goal = as_tensor(first[1])
+    if not isinstance(goal, Tensor) or not goal.dim():
+        found = "a single number" if isinstance(goal, Tensor) else type(goal).__name__
         raise UsageError(
-            f"targets must be a tensor; found {type(first[1]).__name__}; convert it, for instance by torch.as_tensor"
+            f"targets must be a tensor with a row per instance; found {found}; convert it by torch.as_tensor"
         )
     if device is not None and isinstance(model, nn.Module):
         model = model.to(device)
     where = next(model.parameters(), torch.empty(0)).device if isinstance(model, nn.Module) else torch.device("cpu")
     example, targets = moved(first, where)
     attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=example, **options)
-    if options.get("calibrator") is None:
-        tried: list[Perturbation | bool] = [attached.settings.perturbation]
-        if alone and "perturbation" not in options:
-            tried = [Perturbation(variation=one) for one in (VARIATIONS if validation is not None else VARIATIONS[:1])]
-        classes = _classes(attached, example, targets, certain=loss is not None)
-        candidates = _candidates(attached, example, tried, fill=fill, absent=absent, classes=classes)
-    else:
-        run_example(attached, example)
-        candidates = [cast(Calibrator, attached.calibrator)]
-    # Features of all items beside targets of the batch, as recommenders have them, have no labels.
-    attached._labels_may_differ = True
-    rows = 0 if attached.calibration is None else len(attached.calibration.reliability)
-    labelled = rows == len(targets)
-    if epochs is not None and steps is None:
-        steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
-        if not steps:
-            raise UsageError(ONCE)
-    total = steps if steps is not None else STEPS
-    score = loss if loss is not None else default_loss
-    selector = CheckpointSelector()
-    seen: list[Tensor] = []  # real targets
-
-    def evaluate() -> tuple[float, float]:
-        # Without a standard error: of the states with the lowest loss the latest is selected.
-        return -validation_loss(attached.eval(), validation or (), score, seed=seed), 0.0
-
-    done = 0
-
-    def step(batch: tuple[Any, Tensor]) -> Tensor:
-        nonlocal done
-        inputs, targets = moved(batch, where)
-        attached.labels = class_labels(targets, getattr(attached.calibrator, "classes", None)) if labelled else None
-        out, task = None, torch.zeros((), device=where)
-        if alone:
-            call_with(attached.calibrate, inputs)
-            if targets.is_floating_point():
-                seen.append(targets.detach())
+    with detached_on_error(attached):
+        if options.get("calibrator") is None:
+            tried: list[Perturbation | bool] = [attached.settings.perturbation]
+            if alone and "perturbation" not in options:
+                count = 1 if validation is None else len(VARIATIONS)
+                tried = [Perturbation(variation=one) for one in VARIATIONS[:count]]
+            classes = _classes(attached, example, targets, certain=loss is not None)
+            candidates = _candidates(attached, example, tried, fill=fill, absent=absent, classes=classes)
         else:
-            out = call_with(attached, inputs)
-            task = score(out, repeat_targets(targets) if attached.settings.copies else targets)
-        own = attached.auxiliary_loss()
-        now = task + own
-        if not now.isfinite():
-            parts = {"the calibrator's loss": own, "the task's loss": task}
-            perturbed = None if attached.calibration is None else attached.calibration.perturbed
-            why = what_is_not_finite(logits_of(out), perturbed, losses=parts)
-            raise ConcordantError(
-                f"fit_plugin: the loss is {float(now.detach())} at step {done + 1}, before its update: {why}"
-            )
-        done += 1
-        now.backward()  # type: ignore[no-untyped-call]
-        return now.detach()
+            run_example(attached, example)
+            candidates = [cast(Calibrator, attached.calibrator)]
+        # Features of all items beside targets of the batch, as recommenders have them, have no labels.
+        attached._labels_may_differ = True
+        rows = 0 if attached.calibration is None else len(attached.calibration.reliability)
+        labelled = rows == len(targets)
+        if epochs is not None and steps is None:
+            steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
+            if not steps:
+                raise UsageError(ONCE)
+        total = steps if steps is not None else STEPS
+        score = loss if loss is not None else default_loss
+        selector = CheckpointSelector()
+        seen: list[Tensor] = []  # real targets
 
-    with ModelState(attached.model.modules() if freeze == "backbone" else (), aside=True):
-        if validation is not None and not alone:  # the initial state, which changes nothing, is a candidate too
-            selector.offer(*evaluate(), 0, lambda: snapshot(attached))
-        for calibrator in candidates:
-            attached.calibrator, done = calibrator, 0
-            parameters = [p for p in attached.parameters() if p.requires_grad]
-            optimizer, schedule = one_cycle(
-                parameters, learning_rate=learning_rate, weight_decay=weight_decay, steps=total, fused=False
-            )
-            with seeding.in_order(where):
-                fit(
-                    attached,
-                    step,
-                    _endless(loader),
-                    optimizer,
-                    schedule,
-                    steps=total,
-                    evaluate=None if alone or validation is None else evaluate,
-                    selector=selector,
-                    stream=seeding.Stream(seed, "fit_plugin", device=where),
+        def evaluate() -> tuple[float, float]:
+            # Without a standard error: of the states with the lowest loss the latest is selected.
+            return -validation_loss(attached.eval(), validation or (), score, seed=seed), 0.0
+
+        done = 0
+
+        def step(batch: tuple[Any, Tensor]) -> Tensor:
+            nonlocal done
+            inputs, targets = moved(batch, where)
+            attached.labels = class_labels(targets, getattr(attached.calibrator, "classes", None)) if labelled else None
+            out, task = None, torch.zeros((), device=where)
+            if alone:
+                call_with(attached.calibrate, inputs)
+                if targets.is_floating_point():
+                    seen.append(targets.detach())
+            else:
+                out = call_with(attached, inputs)
+                task = score(out, repeat_targets(targets) if attached.settings.copies else targets)
+            own = attached.auxiliary_loss()
+            now = task + own
+            if not now.isfinite():
+                parts = {"the calibrator's loss": own, "the task's loss": task}
+                perturbed = None if attached.calibration is None else attached.calibration.perturbed
+                why = what_is_not_finite(logits_of(out), perturbed, losses=parts)
+                raise ConcordantError(
+                    f"fit_plugin: the loss is {float(now.detach())} at step {done + 1}, before its update: {why}"
                 )
-            attached.eval()
-        if not alone:
-            selector.restore(attached)
-        elif validation is None:
-            candidates[0].tolerate(TOLERANCE if tolerance is None else tolerance)
-        else:
-            if growth is None and loss is None and seen:
-                growth = GROWTH * float(torch.cat([one.reshape(-1) for one in seen]).float().std(correction=0))
-            least = TOLERANCES[-1] if tolerance is None else tolerance
-            grid = [one for one in TOLERANCES if one > least] + [least]
-            control(
-                attached, candidates, validation, grid, harm, confidence, groups, loss=loss, growth=growth, seed=seed
-            )
-        return attached
+            done += 1
+            now.backward()  # type: ignore[no-untyped-call]
+            return now.detach()
+
+        with ModelState(attached.model.modules() if freeze == "backbone" else (), aside=True):
+            if validation is not None and not alone:  # the initial state, which changes nothing, is a candidate too
+                selector.offer(*evaluate(), 0, lambda: snapshot(attached))
+            for calibrator in candidates:
+                attached.calibrator, done = calibrator, 0
+                parameters = [p for p in attached.parameters() if p.requires_grad]
+                optimizer, schedule = one_cycle(
+                    parameters, learning_rate=learning_rate, weight_decay=weight_decay, steps=total, fused=False
+                )
+                with seeding.in_order(where):
+                    fit(
+                        attached,
+                        step,
+                        _endless(loader),
+                        optimizer,
+                        schedule,
+                        steps=total,
+                        evaluate=None if alone or validation is None else evaluate,
+                        selector=selector,
+                        stream=seeding.Stream(seed, "fit_plugin", device=where),
+                    )
+                attached.eval()
+            if not alone:
+                selector.restore(attached)
+            elif validation is None:
+                candidates[0].tolerate(TOLERANCE if tolerance is None else tolerance)
+            else:
+                if growth is None and loss is None and seen:
+                    growth = GROWTH * float(torch.cat([one.reshape(-1) for one in seen]).float().std(correction=0))
+                least = TOLERANCES[-1] if tolerance is None else tolerance
+                grid = [one for one in TOLERANCES if one > least] + [least]
+                how: dict[str, Any] = {"loss": loss, "growth": growth, "seed": seed}
+                control(attached, candidates, validation, grid, harm, confidence, groups, **how)
+            return attached
 
 
 def _candidates(

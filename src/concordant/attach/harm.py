@@ -31,9 +31,10 @@ class Guarantee:
         harm: the largest share of units that may be harmed: of answers that were right, those that become wrong.
         confidence: the probability, over draws of the validation rows, with which that holds.
         rows: the units that it was tested on.
-        tolerance: the tolerance that was found; infinity = nothing is scaled.
+        tolerance: the tolerance that was found; infinity = nothing is scaled but by gates.
         flips: the units that were harmed at this tolerance.
-        bound: the upper bound on the share of harmed units, at most `harm`; 0 where nothing is scaled.
+        bound: the upper bound on the share of harmed units, at most `harm` unless gates that were trained before harm
+            more; 0 where nothing is scaled.
     """
 
     harm: float
@@ -54,8 +55,9 @@ class Guarantee:
         return torch.tensor(astuple(self), dtype=torch.float64).view(torch.int64)
 
     def __str__(self) -> str:
-        if math.isinf(self.tolerance):
-            return f"No bound of {self.harm:.1%} could be shown on {self.rows} validation rows: nothing is scaled."
+        if math.isinf(self.tolerance) and not 0 < self.bound <= self.harm:
+            what = "nothing is scaled" if not self.bound else f"the upper bound is {self.bound:.2%}"
+            return f"No bound of {self.harm:.1%} could be shown on {self.rows} validation rows: {what}."
         return (
             f"With {self.confidence:.0%} confidence at most {self.harm:.1%} of the answers that are right without the "
             f"calibrator are harmed by it, on data like the validation rows. Of {self.rows} tested {self.flips} were "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,8 +38,28 @@ def default_loss(output: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - what
             f"{len(targets)} targets; found {found}; give `loss`"
         )
     if targets.is_floating_point():
-        return F.l1_loss(logits.float().reshape(targets.shape), targets)
-    return F.cross_entropy(logits.float(), targets)
+        return F.l1_loss(_as_numbers(logits, targets), targets)
+    wanted = (*logits.shape[:1], *logits.shape[2:])
+    if logits.dim() < 2 or targets.shape != wanted:
+        raise UsageError(
+            f"targets are integers of shape {tuple(targets.shape)}, and the model's output has shape "
+            f"{tuple(logits.shape)}; class indices have shape (B, ...) and their logits (B, C, ...)"
+        )
+    return F.cross_entropy(logits.float(), targets.long())
+
+
+def _as_numbers(output: Tensor, targets: Tensor) -> Tensor:
+    """Return predicted numbers in the shape of the real targets.
+
+    Raises:
+        UsageError: there are more or fewer of them.
+    """
+    if output.numel() != targets.numel():
+        raise UsageError(
+            f"targets are real numbers of shape {tuple(targets.shape)}, and the model's output has shape "
+            f"{tuple(output.shape)}; for classes give class indices as integers, for anything else `loss`"
+        )
+    return output.float().reshape(targets.shape)
 
 
 def errors(output: Any, targets: Tensor, loss: Loss | None = None) -> tuple[Tensor, bool]:  # noqa: ANN401
@@ -63,7 +83,7 @@ def errors(output: Any, targets: Tensor, loss: Loss | None = None) -> tuple[Tens
         found = [loss(map_tensors(output, operator.itemgetter(row)), targets[row]) for row in rows]
         return torch.stack([one.reshape(()).float() for one in found]), True
     default_loss(output, targets)  # refuses what does not fit
-    absolute = (logits.float().reshape(targets.shape) - targets).abs()  # type: ignore[union-attr]
+    absolute = (_as_numbers(cast(Tensor, logits), targets) - targets).abs()
     return absolute.reshape(len(targets), -1).mean(1), True
 
 

@@ -34,7 +34,7 @@ from concordant.calibration.base import Calibrator
 from concordant.calibration.perturbation import Perturbation, perturb, repeat_targets, with_copies
 from concordant.calibration.result import Calibration
 from concordant.errors import ConcordantError, UsageError
-from concordant.modalities import AUTO
+from concordant.modalities import AUTO, as_tensor
 
 _MIXED = (
     "copies=True gives the rest of the model 2B rows, and this model joins them with something of B rows, such as "
@@ -55,8 +55,11 @@ class Attached(nn.Module):
     through it, such as `attached.generate(...)`, every call of forward is calibrated. A call of `attached.model` or of
     one of its methods is the original model's, without calibration.
 
+    Calls from several threads take turns.
+
     Attributes:
-        calibration: the `Calibration` of the last forward pass; None if it did not reach the calibrator.
+        calibration: the `Calibration` of the last forward pass, of whichever thread; None if it did not reach the
+            calibrator.
         guarantee: the `Guarantee` of `fit_plugin` with validation rows; None otherwise.
         labels: class indices (B,) for the calibrator's loss in the next training pass; None = unknown.
 
@@ -81,7 +84,7 @@ class Attached(nn.Module):
         self._perturbing: torch.Generator | None = None
         self._labels_may_differ = False  # from the rows of the features; they are then left out
         self._stop = False  # once the features are calibrated
-        self._within = False  # the calibrated method
+        self._within: int | None = None  # the thread that is in the calibrated method
         self._warned = False
         self._lock = threading.RLock()
         self._attached = True
@@ -126,11 +129,11 @@ class Attached(nn.Module):
 
     def _calibrated(self, call: Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, direct: bool) -> Any:  # noqa: ANN401
         """Call the model, or with `direct` its own method, with calibrated features."""
-        if not self._attached or self._within:
+        if not self._attached or self._within == threading.get_ident():
             return call(*args, **kwargs)
         with self._lock:
             self.calibration = None  # not that of an earlier pass, if this one fails
-            self._within = True
+            self._within = threading.get_ident()
             try:
                 out = self._call(call, args, kwargs, direct=direct)
             except ConcordantError as error:
@@ -149,7 +152,7 @@ class Attached(nn.Module):
                 where = failing_module(error, self.model)
                 raise UsageError(f"{_MIXED} ({where}: {type(error).__name__}: {error})") from error
             finally:
-                self._within = False
+                self._within = None
         if self.training and self.calibration is not None and is_sharded_alone(self.model):
             raise ConcordantError(
                 "FSDP shards the model and not its calibrator, whose gradients no process would average; call "
@@ -210,7 +213,7 @@ class Attached(nn.Module):
         Raises:
             UsageError: the method calls a tap outside forward.
         """
-        if not self._attached or self._within:
+        if not self._attached or self._within == threading.get_ident():
             return run(*args, **kwargs)
         if run.__name__ == self.settings.method:
             return self._calibrated(run, args, kwargs, direct=True)
@@ -222,7 +225,7 @@ class Attached(nn.Module):
             return self._calibrated(forward, a, k, direct=True)
 
         def outside(module: nn.Module, call: Run, a: tuple[Any, ...], k: dict[str, Any]) -> Any:  # noqa: ANN401
-            if self._within:
+            if self._within == threading.get_ident():
                 return call(*a, **k)
             raise UsageError(
                 f"{run.__name__} calls {names[id(module)]!r} outside {self._method}, where nothing is calibrated; give "
@@ -426,7 +429,7 @@ class Attached(nn.Module):
         tapped = self._reader(self.settings, found, given, doubled=doubled, build=build)
         calibrator = cast(Calibrator, self.calibrator)
         training, inflicted = calibrator.training, calibrator.perturbation or Perturbation()
-        labels, self.labels = self.labels, None
+        labels, self.labels = as_tensor(self.labels), None
         with self._stream(cuda_devices(calibrator, tapped.features.values())) if training else nullcontext():
             batch = calibrator.gather(tapped.features, tapped.masks, tapped.present)
             if self._labels_may_differ and labels is not None and len(labels) != batch.size:
@@ -439,13 +442,19 @@ class Attached(nn.Module):
                 if self._perturbing is not None and not training:
                     batch = perturb(batch, inflicted, probability=1.0, generator=self._perturbing).batch
                 out = calibrator(batch, labels=labels if training else None)
+        if out.decision is not None or out.fused is not None:
+            name = type(calibrator).__name__
+            raise UsageError(
+                f"{name} works at the fusion's head and leaves features as they are; give one that scales them"
+            )
         self.calibration = out
         if self._stop:
             raise _Calibrated
         return tapped.restored(out.features)
 
     def _build(self, sizes: dict[str, int], device: torch.device) -> None:
-        self.calibrator = self.settings.build(sizes).to(device).train(self.training)
+        with torch.inference_mode(mode=False):  # its statistics are updated in training
+            self.calibrator = self.settings.build(sizes).to(device).train(self.training)
 
     def __getstate__(self) -> dict[str, Any]:
         # Locks do not pickle, and the last calibration belongs to a graph.

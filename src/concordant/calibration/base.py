@@ -185,6 +185,8 @@ class Calibrator(Tolerant):
         """
         if not isinstance(features, ModalityBatch):
             features = gather(features, sizes=self.sizes, layouts=self.layouts, masks=masks, present=present)
+        elif masks or present:
+            raise UsageError("a batch of `gather` has masks and presence already; give them to `gather`")
         labels, perturbed = self._check_training(features, labels, perturbed)
         device = features.present.device.type
         # An exported graph must not hold the switch, which its formats lack.

@@ -82,12 +82,15 @@ class Tolerant(nn.Module):
         if margin is None:
             self.tolerance = None
             return
-        margins = [margin] * len(self.names) if isinstance(margin, (int, float)) else list(margin)
-        if len(margins) != len(self.names) or not all(one >= 0 for one in margins):
+        try:
+            margins = torch.as_tensor(margin, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):  # no numbers
+            margins = torch.tensor(torch.nan)
+        if margins.shape not in ((), (len(self.names),)) or not (margins >= 0).all():
             raise UsageError(
                 f"margin must be a number of 0 or more, or one for each of {', '.join(self.names)}; found {margin}"
             )
-        self.tolerance = torch.tensor([float(one) for one in margins], device=_device_of(self))
+        self.tolerance = margins.expand(len(self.names)).to(_device_of(self), copy=True)
 
     def tolerated(self, shift: Tensor) -> Tensor:
         """Return the shift that is applied, (B, M): in training, or without a tolerance, as it is."""
@@ -96,10 +99,11 @@ class Tolerant(nn.Module):
         return (shift + self.tolerance.to(shift.dtype)).clamp(max=0)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        # Whether there are any is part of the state.
-        for name in ("tolerance", "promise"):
-            given = state_dict.get(prefix + name)
-            setattr(self, name, None if given is None else torch.zeros_like(given, device=_device_of(self)))
+        # Whether there are any is part of the state of a calibrator, and not of that of a model alone.
+        if all(prefix + name in state_dict for name, _ in self.named_parameters()):
+            for name in ("tolerance", "promise"):
+                given = state_dict.get(prefix + name)
+                setattr(self, name, None if given is None else torch.zeros_like(given, device=_device_of(self)))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -113,7 +113,10 @@ class Modalities:
             return self.arrays[key]
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:  # how scikit-learn takes rows
             key = key[0]
-        rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
+        chosen = key if isinstance(key, slice) else np.asarray(key)
+        if not isinstance(chosen, slice) and not chosen.size:  # an empty list makes an array of floats
+            chosen = chosen.astype(np.intp)
+        rows = np.arange(len(self))[chosen]
         return Modalities({name: values[np.atleast_1d(rows)] for name, values in self.arrays.items()})
 
     def __iter__(self) -> Iterator[Modalities]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from concordant.calibration import Calibration
+from concordant.calibration.modulation import START, reliability_from_shift
 from concordant.calibration.summary import energy, summarise
 from concordant.errors import UsageError
 from concordant.modalities import BY_AXES, LAYOUTS, over, to_positions
@@ -98,9 +99,11 @@ def evidence_of(
         level, summary, whole = _measured(delivered[name], layout, here, None if masks is None else masks.get(name))
         levels.append(torch.where(whole, level.double(), ABSENT).cpu())
         summaries[name] = torch.where(whole.unsqueeze(1), summary.double(), torch.nan).cpu().numpy()
+    reliability = reliability_from_shift(calibration.logits.detach().double() - START)
     return Evidence(
         names=calibration.names,
-        reliability=_numbers(torch.where(present, calibration.reliability.detach().double(), torch.nan)),
+        # Without the tolerance, under which most reliabilities are 1.
+        reliability=_numbers(torch.where(present, reliability, torch.nan)),
         agreement=_numbers(torch.where(both.any(2), best.double(), torch.nan)),
         level=_numbers(torch.stack(levels, 1)),
         summaries=summaries,
@@ -114,7 +117,7 @@ def changes(summary: Floats, before: Floats) -> Floats:
 
 
 def received(calibration: Calibration, layouts: Mapping[str, str]) -> dict[str, Tensor]:
-    """Return the features that a calibrator got: those that it returned, divided by reliability and gate."""
+    """Return the features that a calibrator got: those that it returned, less what filled them, over their factors."""
     found = {}
     for index, name in enumerate(calibration.names):
         if name not in calibration.features:
@@ -122,6 +125,9 @@ def received(calibration: Calibration, layouts: Mapping[str, str]) -> dict[str, 
         x = calibration.features[name].detach()
         scale = calibration.reliability[:, index, None].detach() * calibration.gates[name].detach()
         wide = over(torch.where(scale > 0, scale, 1).to(x.dtype).unsqueeze(1), x, LAYOUTS[layout_of(name, x, layouts)])
+        if name in calibration.expected:
+            rest = (1 - calibration.reliability[:, index, None]).detach() * calibration.expected[name].detach()
+            x = x - over(rest.to(x.dtype).unsqueeze(1), x, LAYOUTS[layout_of(name, x, layouts)])
         found[name] = x / wide
     return found
 

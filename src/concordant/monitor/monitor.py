@@ -102,14 +102,18 @@ class Monitor:
             UsageError: fewer than 20 instances with some modality, or the model gives no calibration.
         """
         draws = np.random.default_rng(self.seed)
-        self._axes = {}
-        found = list(self.evidence(data, masks, present))
-        if not found:
-            raise UsageError("data must hold instances to learn from; found none")
-        clean = joined(found)
-        if not ordered:
-            clean = clean.take(draws.permutation(len(clean)))
-        self._watch = Watch(clean, rate=self.rate, guarantee=self.guarantee, draws=draws)
+        before, self._axes = self._axes, {}
+        try:
+            found = list(self.evidence(data, masks, present))
+            if not found:
+                raise UsageError("data must hold instances to learn from; found none")
+            clean = joined(found)
+            if not ordered:
+                clean = clean.take(draws.permutation(len(clean)))
+            self._watch = Watch(clean, rate=self.rate, guarantee=self.guarantee, draws=draws)
+        except BaseException:
+            self._axes = before  # what was learnt before still holds
+            raise
         return self
 
     def evidence(
