@@ -1,5 +1,6 @@
 import copy
 import pickle
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -482,3 +483,16 @@ def test_targets_that_do_not_fit_the_output_are_refused(model, targets, learn, m
 def test_class_indices_of_any_integers_are_learnt(model):
     given = [(inputs, labels.int()) for inputs, labels in loader(64)]
     fit_plugin(copy.deepcopy(model), given, TAPS, steps=1, learn="task").detach()
+
+
+def test_a_fitted_state_loads_as_the_docs_say(model, tmp_path):
+    given = loader(256, 3)
+    attached = fit_plugin(model, loader(), TAPS, steps=40, validation=given, harm=0.1)
+    torch.save(attached.state_dict(), tmp_path / "plugin.pt")
+    calibrator = partial(ContextualCalibrator, fill="context", classes=C)
+    again = attach(Net(), TAPS, example=given[0][0], calibrator=calibrator).eval()
+    again.load_state_dict(torch.load(tmp_path / "plugin.pt"))
+    assert torch.equal(again(*given[0][0])["logits"], attached(*given[0][0])["logits"])
+    assert again.guarantee == attached.guarantee
+    assert again.guarantee.tolerance < float("inf")
+    attached.detach()
