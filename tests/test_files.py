@@ -288,11 +288,13 @@ def test_temporary_files_of_ended_processes_are_swept(tmp_path):
     if not process:
         os._exit(0)
     os.waitpid(process, 0)
-    stale = tmp_path / "below" / f".concordant-{process}-0a.tmp.json"
     own = temporary_beside(tmp_path / "x.json")
-    for path in (stale, own, tmp_path / ".concordant-notes"):
+    stale = tmp_path / "below" / own.name.replace(f"-{os.getpid()}-", f"-{process}-")
+    elsewhere = stale.with_name(f".concordant-01234567-{process}-0a.tmp.json")  # of another machine
+    for path in (stale, own, elsewhere, tmp_path / ".concordant-notes"):
         path.write_text("")
     remove_stale(tmp_path)
     assert not stale.exists()
     assert own.exists()
+    assert elsewhere.exists()
     assert (tmp_path / ".concordant-notes").exists()

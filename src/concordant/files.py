@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -35,7 +36,9 @@ PLAIN: dict[type, re.Pattern[str]] = {
     int: re.compile(r"[+-]?(0|[1-9][0-9]*)"),
     float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
 }
-_TEMPORARY = re.compile(r"\.concordant-(\d+)-[0-9a-f]+\.tmp")  # of a process, by its number
+# Processes have numbers of their own on every machine, and folders may be shared by several.
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_TEMPORARY = re.compile(rf"\.concordant-{_HOST}-(\d+)-[0-9a-f]+\.tmp")
 _POINTER, _PAGES = b"version https://git-lfs", (b"<!doctype html", b"<html")
 
 
@@ -177,7 +180,7 @@ def temporary_beside(path: Path) -> Path:
     """Return an unused name in the folder of `path`, absolute, with its suffix; `remove_stale` recognises it."""
     # Short, whatever the name of the file; absolute, since some libraries take "a:b/c" for an address.
     suffix = path.suffix if len(path.suffix) < 20 else ""
-    return path.absolute().with_name(f".concordant-{os.getpid()}-{secrets.token_hex(8)}.tmp{suffix}")
+    return path.absolute().with_name(f".concordant-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{suffix}")
 
 
 def remove_stale(folder: Path, *, below: bool = True) -> None:

@@ -17,7 +17,7 @@ from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.errors import DataError, explain
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
-from concordant.sweep.search import Space
+from concordant.sweep.search import Space, Value
 from concordant.training.config import Config, Recipe, make_config
 
 OURS, TWIN = "context", "none+perturbed"
@@ -25,7 +25,7 @@ METHODS = (
     *("none", "self", "joint", "gmu", "modality-dropout", "uncertainty", "evidential"),
     *("attention", "after-fusion", OURS),
 )
-Tuned = Mapping[str, Mapping[str, float | int]]  # label -> recipe fields
+Tuned = Mapping[str, Mapping[str, Value]]  # label -> recipe fields
 
 
 @dataclass(frozen=True)

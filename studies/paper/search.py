@@ -25,7 +25,7 @@ from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import Execution
 from concordant.study.work import jobs_of
-from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
+from concordant.sweep.search import SCHEMA, Value, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
 from concordant.training.config import Config, Recipe
@@ -149,7 +149,7 @@ def _request(grid: Grid, cell: Cell) -> dict[str, Any]:
     }
 
 
-def candidate(grid: Grid, config: Config, number: int) -> dict[str, float | int]:
+def candidate(grid: Grid, config: Config, number: int) -> dict[str, Value]:
     """Return the recipe fields of a candidate; the first has the benchmark's own values."""
     if number == 0:
         return {name: getattr(config.recipe, name) for name in grid.space}
@@ -267,7 +267,7 @@ def _joined(one: Split, other: Split) -> Split:
     return Split(**{name: both(name) for name in ("inputs", "labels", "ids", "groups", "masks", "present")})
 
 
-def _with(config: Config, fields: Mapping[str, float | int]) -> Config:
+def _with(config: Config, fields: Mapping[str, Value]) -> Config:
     return config.model_copy(update={"recipe": Recipe.model_validate({**config.recipe.model_dump(), **fields})})
 
 

@@ -96,6 +96,7 @@ def test_run_writes_a_report_and_observes_when_asked(concordant, tmp_path):
         (("report", "nowhere"), 1, "nowhere"),
         (("stress", "RUN", "--at", "head"), 2, "--at must be inputs or features; found 'head'"),
         (("stress", "RUN", "--jobs", "0"), 2, "--jobs must be 1 or more parallel runs; found 0"),
+        (("stress", "RUN", "--kinds", "swap", "--removal"), 2, "--kinds and --at go with --corruption; add it, or"),
         (("stress", "RUN", "--kinds", "fog", "--corruption"), 2, "unknown corruption 'fog'; choose from: gaussian"),
         (
             ("stress", "RUN", "--metric", "mae", "--removal"),

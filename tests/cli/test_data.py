@@ -421,3 +421,15 @@ def test_options_of_other_datasets_are_refused(tmp_path):
     assert done.stderr == "concordant: --fps does not apply to cmu-mosi, which takes no options\n"
     done = concordant("data", "prepare", "ucf101", "--source", ".", "--out", "y", "--size", "big", cwd=tmp_path)
     assert "--size must be a number such as 224, or height x width such as 120x160; found 'big'" in done.stderr
+
+
+def test_a_dataset_that_is_called_like_a_benchmark_is_not_mistaken_for_it(tmp_path):
+    np.savez(tmp_path / "x.npz", label=np.arange(40) % 2, a=np.ones((40, 3)), b=np.ones((40, 2)))
+    made = concordant("data", "from-numpy", "x.npz", "--out", "digits", cwd=tmp_path)
+    assert "next: concordant data check ./digits, concordant run ./digits" in " ".join(good(made).split())
+    done = concordant("run", "digits", *SHORT, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "digits is a benchmark and a prepared dataset in this folder; write ./digits for the dataset" in done.stderr
+    done = concordant("run", "./digits", "--data", "x", *SHORT, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--data x: ./digits is the dataset itself; leave one of them out" in done.stderr

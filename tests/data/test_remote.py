@@ -114,6 +114,7 @@ def test_a_prepared_dataset_is_copied_whole(store, memory):
             np.testing.assert_array_equal(one.features["b"], other.features["b"])
     same(prepare("own", seed=0, data="memory://sets/mine"), prepare("own", seed=0, data=store))
     assert is_store("memory://sets/mine")
+    assert not is_store("digits")
     assert stored_as(store_at("memory://sets/mine"))[:4] == ("own", "mine", ("a", "b"), "folds")
 
 

@@ -217,3 +217,14 @@ def test_a_dataset_without_a_modality_is_told(world, tmp_path):
     write_store(tmp_path / "half", card, (Instance(f"i{n}", "test", 0, {"sensor": np.zeros(4)}) for n in range(3)))
     with pytest.raises(DataError, match=r"half has no modality sound, which the model reads; it has sensor$"):
         predict_run(world / "run-class", tmp_path / "x.csv", data=tmp_path / "half", trained_on=world / "data-class")
+
+
+def test_a_shared_folder_predicts_the_test_part_of_the_data_of_its_training(world, tmp_path):
+    pytest.importorskip("huggingface_hub")
+    from concordant.deploy.sharing import share_run
+
+    share_run(open_runs(world / "run-class"), tmp_path / "model", data=world / "data-class")
+    one = predict_run(tmp_path / "model", tmp_path / "one.csv", data=world / "data-class")
+    two = predict_run(world / "run-class", tmp_path / "two.csv", data=world / "data-class")
+    assert one["instances"] == two["instances"] < 80
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()

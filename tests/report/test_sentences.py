@@ -89,7 +89,7 @@ def test_the_modality_that_carries_the_task_is_the_one_of_the_largest_shapley_va
     ]
     for run in document["runs"]:
         run["shapley"] = {"audio": 0.6, "image": -0.01}
-    assert "Image brings nothing in this measure." in sentences.of_removal(document)
+    assert "In this measure nothing comes from image." in sentences.of_removal(document)
 
 
 def test_spikes_are_reported_for_the_methods_that_had_them(example):

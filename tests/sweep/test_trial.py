@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from concordant.errors import ConcordantError
-from concordant.study import experiment as studying
+from concordant.study import work as studying
 from concordant.study.experiment import study
 from concordant.sweep import trial as trials
 from concordant.sweep.trial import ABOUT, MARK, Trial, perform, without_test
@@ -38,7 +38,8 @@ def a_candidate(sweep, **changed):
 
 
 def test_a_trial_travels_as_json(sweep):
-    for one in (a_run(sweep), a_candidate(sweep)):
+    chosen = {"optimizer": "adamw", "learning_rate": 0.1, "width": 8}
+    for one in (a_run(sweep), a_candidate(sweep), a_candidate(sweep, fields=chosen)):
         assert Trial.model_validate_json(one.model_dump_json()) == one
     assert a_run(sweep).name == "digits/concat: none, seed 0"
     assert a_candidate(sweep).name == "digits/concat: none, candidate 3, seed 0"

@@ -223,9 +223,20 @@ def _scaled(inputs: Callable[[Floats], Floats], scale: Scale, layout: str, waves
     return apply(scale, inputs(waves), layout)
 
 
-def is_store(text: str) -> bool:
-    """Return whether a name on the command line is the folder or URL of a prepared dataset, not a benchmark."""
-    return is_url(text) or (text not in BENCHMARKS and (Path(text) / CARD).is_file())
+def is_store(text: str, data: object = None) -> bool:
+    """Return whether a name on the command line is the folder or URL of a prepared dataset, not a benchmark.
+
+    Args:
+        text: the name.
+        data: the data folder of a benchmark, where one is given.
+
+    Raises:
+        UsageError: it is both, and no data folder is given.
+    """
+    there = is_url(text) or (Path(text) / CARD).is_file()
+    if there and text in BENCHMARKS and data is None:
+        raise UsageError(f"{text} is a benchmark and a prepared dataset in this folder; write ./{text} for the dataset")
+    return there and text not in BENCHMARKS
 
 
 def store_at(text: str) -> Path:

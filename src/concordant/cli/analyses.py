@@ -60,6 +60,8 @@ def stress_command(
         raise UsageError(f"--at must be inputs or features; found {at!r}")
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs must be 1 or more parallel runs; found {jobs}")
+    if removal and not corruption and (kinds is not None or at != "inputs"):
+        raise UsageError("--kinds and --at go with --corruption; add it, or leave them out")
     both = not removal and not corruption
     console, runs = make_console(json_to), _open(run)
     found: dict[str, Any] = {}

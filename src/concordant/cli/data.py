@@ -307,6 +307,7 @@ def _write(
 
 def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> None:
     """Write a dataset and print a summary."""
+    from concordant.benchmarks.catalogue import BENCHMARKS
     from concordant.data.writing import write_store
 
     with progress_bar("preparing") as progress:
@@ -321,7 +322,8 @@ def _store(reading: Reading, out: Path, json_to: str | None, start: float) -> No
         console.print(f"note: {note}", soft_wrap=True)
     if (refusal := _refusal(out)) is not None and card.label.kind != "none":
         console.print(f"warning: concordant run will refuse it: {refusal}", soft_wrap=True)
-    console.print(f"{time.perf_counter() - start:.0f} s; next: concordant data check {out}, concordant run {out}")
+    name = f"./{out}" if str(out) in BENCHMARKS else str(out)
+    console.print(f"{time.perf_counter() - start:.0f} s; next: concordant data check {name}, concordant run {name}")
 
 
 def _watched(instances: Iterable[Instance], progress: Progress) -> Iterator[Instance]:

@@ -208,7 +208,9 @@ def run_command(
 
     start = time.perf_counter()
     title, dataset, usual = benchmark, None, None
-    if is_store(benchmark):
+    if is_store(benchmark, data):
+        if data is not None:
+            raise UsageError(f"--data {data}: {benchmark} is the dataset itself; leave one of them out")
         store = store_at(benchmark)
         data = str(store)
         stored = stored_as(store, protocol)

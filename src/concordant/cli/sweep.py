@@ -74,7 +74,10 @@ def _print_search(console: Console, one: Mapping[str, Any]) -> None:
     """Print what a search chose."""
     for label, row in (one["chosen"] or {}).items():
         if row is not None:
-            recipe = ", ".join(f"{name} {value:g}" for name, value in row["recipe"].items())
+            recipe = ", ".join(
+                f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in row["recipe"].items()
+            )
             console.print(f"{one['name']}: {label}: {recipe} (validation {row['mean']:.3f})", markup=False)
 
 

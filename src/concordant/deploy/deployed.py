@@ -56,6 +56,7 @@ class Description(BaseModel):
         table: Markdown tables of the results, for the model card.
         metrics: metric -> this model's score on clean test data.
         about: what the Hugging Face Hub is told: license, datasets, base_model.
+        files: name -> SHA-256 of the data files of the training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +72,7 @@ class Description(BaseModel):
     table: str = ""
     metrics: dict[str, Number] = Field(default_factory=dict)
     about: HubFields = HubFields()
+    files: dict[str, str] = Field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

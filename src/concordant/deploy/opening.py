@@ -102,6 +102,7 @@ def open_deployed(
         "table": table,
         "metrics": {name: clean[name] for name in sorted(clean) if isinstance(clean[name], float)},
         "about": (about or HubFields()).model_dump(mode="json"),
+        "files": runs.files,
     }
     model = kind(description=description)
     load_weights(model.model, runs.run(variant, seed) / WEIGHTS)

@@ -8,7 +8,7 @@ Axis letters: N instances of a chunk, M modalities.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.card import CARD
-from concordant.data.split import Split
+from concordant.data.split import Split, Task
 from concordant.deploy.deployed import DeployedModel
 from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
@@ -117,14 +117,13 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
             )
         model = load_shared(folder)
         about = model.description
-        if store is not None:
+        if store is not None and _is_other(store, about.config.benchmark, about.files):
             return Asked(model, all_instances(store, about))
-        _check_embedded(about.config.benchmark, data)
-        parts = raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data))
-        return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
+        if store is None:
+            _check_embedded(about.config.benchmark, data)
+        return _test_part(model, raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data)))
     runs = open_runs(folder)
-    files = BENCHMARKS[runs.config.benchmark].files  # none where the data are embedded
-    other = store is not None and (not files or digests(store, files) != runs.files)
+    other = store is not None and _is_other(store, runs.config.benchmark, runs.files)
     if store is None:
         _check_embedded(runs.config.benchmark, data)
     if trained_on is not None and not other:
@@ -132,8 +131,17 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
     found = open_deployed(runs, label=label, seed=seed, data=trained_on if other else data)
     if store is not None and other:
         return Asked(found.model, all_instances(store, found.model.description))
-    parts = found.parts
-    return Asked(found.model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
+    return _test_part(found.model, found.parts)
+
+
+def _is_other(store: Path, benchmark: str, trained_on: Mapping[str, str]) -> bool:
+    """Return whether a prepared dataset is not the one of the training; where the data are embedded, any other is."""
+    files = BENCHMARKS[benchmark].files
+    return not files or digests(store, files) != trained_on
+
+
+def _test_part(model: DeployedModel, parts: Task) -> Asked:
+    return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
 
 
 def _check_embedded(benchmark: str, data: Path | None) -> None:

@@ -194,8 +194,7 @@ def of_removal(document: Document) -> list[str]:
     lines = [f"For {shown(ours)}, {first} carries the task: {100 * known[first]:.1f} points of {metric}{share}."]
     useless = [name for name, value in known.items() if value <= 0]
     if useless:
-        brings = "brings" if len(useless) == 1 else "bring"
-        lines.append(f"{listed(useless).capitalize()} {brings} nothing in this measure.")
+        lines.append(f"In this measure nothing comes from {listed(useless)}.")
     others = set(document["modalities"]) - {first}
     subsets = (one for run in labels[ours] for one in run["subsets"])
     without = mean(one["score"] for one in subsets if set(one["present"]) == others)

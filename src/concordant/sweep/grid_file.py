@@ -23,7 +23,7 @@ from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
 from concordant.study.grid import make_grid
-from concordant.sweep.search import draw, read_space
+from concordant.sweep.search import Value, draw, read_space
 from concordant.training.config import Config, Count, Recipe
 from concordant.training.methods import METHODS
 
@@ -57,7 +57,7 @@ class Search(_Frozen):
     _read = field_validator("space")(read_space)
 
     @property
-    def candidates(self) -> list[dict[str, float | int]]:
+    def candidates(self) -> list[dict[str, Value]]:
         """Recipe fields of each candidate."""
         return [draw(self.space, number, seed=self.seed) for number in range(self.budget)]
 
@@ -204,7 +204,7 @@ def make_plan(grid: Grid, *, data: str | None = None, file: Path | None = None) 
     for named in grid.benchmarks:
         benchmark, title, modalities, own = named, named, grid.modalities, {}
         where = named_data(data)
-        if is_store(named):
+        if is_store(named, data):
             where = named
             stored = stored_as(store_at(named), grid.protocol)
             benchmark, title = stored.benchmark, stored.name

@@ -22,11 +22,12 @@ from concordant.training.config import Recipe
 SCHEMA = "concordant.search/1"
 DIGITS = 4  # significant digits of a number that is drawn from a range
 
+Value = float | int | str | None  # of a field of the recipe
 Values = list[Any] | dict[str, list[float]]
 Space = Mapping[str, Values]
 
 
-def draw(space: Space, candidate: int, *, seed: int = 0) -> dict[str, float | int]:
+def draw(space: Space, candidate: int, *, seed: int = 0) -> dict[str, Value]:
     """Return the recipe fields of a candidate, whose number counts from 0.
 
     >>> space = {"dropout": [0.1, 0.3, 0.5]}
@@ -40,14 +41,14 @@ def draw(space: Space, candidate: int, *, seed: int = 0) -> dict[str, float | in
     return drawn
 
 
-def value_at(values: Values, place: float) -> float | int:
+def value_at(values: Values, place: float) -> Value:
     """Return the value of a field at a place of [0, 1).
 
     >>> value_at({"log": [1e-4, 1e-2]}, 0.5), value_at({"uniform": [0, 1]}, 0.25), value_at([8, 16], 0.75)
     (0.001, 0.25, 16)
     """
     if isinstance(values, list):
-        chosen: float | int = values[int(place * len(values))]
+        chosen: Value = values[int(place * len(values))]
         return chosen
     ((kind, (low, high)),) = values.items()
     if kind == "log":
@@ -58,7 +59,7 @@ def value_at(values: Values, place: float) -> float | int:
 
 
 def candidate_row(
-    label: str, number: int, fields: Mapping[str, float | int], results: Sequence[Mapping[str, Any]]
+    label: str, number: int, fields: Mapping[str, Value], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the record of a candidate of a variant, from its results per seed ("validation" or "error")."""
     errors = [one["error"] for one in results if one["error"] is not None]

@@ -24,6 +24,7 @@ from concordant.data.stored import StoredSplit
 from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json
 from concordant.study.work import run_one
+from concordant.sweep.search import Value
 from concordant.training.config import Config, Variant
 from concordant.training.processes import Job
 from concordant.training.provenance import digests, hardware, versions
@@ -68,7 +69,7 @@ class Trial(BaseModel):
     cpus: int = 1
     gpus: float = 0
     candidate: int | None = None
-    fields: dict[str, float | int] = {}
+    fields: dict[str, Value] = {}
 
     @property
     def name(self) -> str:

@@ -50,7 +50,8 @@ def write_5(path, variables):
 def test_matrices_cells_and_text_are_read_alike(tmp_path, write):
     there = np.array([[True, False]])
     path = write(tmp_path / "x.mat", {"X": VIEWS, "gt": np.array([[1.0], [2.0]]), "who": ["anna", "b"], "on": there})
-    found = read_mat(path)
+    found, left = read_mat(path)
+    assert left == {}
     assert list(found) == ["X", "gt", "who", "on"] or set(found) == {"X", "gt", "who", "on"}
     for values, wanted in zip(found["X"], VIEWS, strict=True):
         np.testing.assert_array_equal(values, wanted)
@@ -68,11 +69,26 @@ def test_matrices_cells_and_text_are_read_alike(tmp_path, write):
 def test_sparse_matrices_are_filled_and_structures_left_out(tmp_path):
     path = tmp_path / "x.mat"
     savemat(path, {"s": csr_matrix(VIEWS[0]), "info": {"a": 1}, "mixed": cell([VIEWS[0], {"a": 1}])})
-    found = read_mat(path)
+    found, left = read_mat(path)
     assert list(found) == ["s"]
+    assert left == {"info": "struct", "mixed": "cell"}
     np.testing.assert_array_equal(found["s"], VIEWS[0])
     with pytest.raises(DataError, match="info must be numbers; found struct"):
         read_matrix(path, "info")
+
+
+def test_complex_matrices_are_refused_and_sparse_ones_of_hdf5_told(tmp_path):
+    savemat(tmp_path / "x.mat", {"csi": VIEWS[0] * 1j})
+    with h5py.File(tmp_path / "y.mat", "w") as file:
+        made = file.create_dataset("csi", data=np.zeros((2, 3), [("real", "f8"), ("imag", "f8")]))
+        made.attrs["MATLAB_class"] = np.bytes_("double")
+    for name in ("x.mat", "y.mat"):
+        with pytest.raises(DataError, match="csi is complex; save its real and imaginary parts"):
+            read_mat(tmp_path / name)
+    with h5py.File(tmp_path / "z.mat", "w") as file:
+        file.create_group("words").attrs["MATLAB_sparse"] = 3
+        file.create_group("info")
+    assert read_mat(tmp_path / "z.mat") == ({}, {"info": "struct", "words": "sparse"})
 
 
 def test_cells_that_share_one_matrix_count_each_time(tmp_path, monkeypatch):

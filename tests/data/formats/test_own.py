@@ -302,3 +302,30 @@ def test_a_matlab_file_without_labels_shows_by_its_views_where_instances_are(tmp
 
     savemat(tmp_path / "x.mat", {"a": np.ones((3, 6)), "b": np.ones((4, 6))})
     assert len(stored_arrays(tmp_path / "x.mat", tmp_path / "store")) == 6
+
+
+def test_two_variables_that_may_be_the_labels_are_refused(tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "x.mat", {"gt": np.ones((6, 1)), "Y": np.ones((1, 6)), "a": np.ones((6, 3))})
+    with pytest.raises(DataError, match=r"x\.mat has gt and Y, each of which may be the labels; keep one, or rename"):
+        read_numpy(tmp_path / "x.mat")
+    savemat(tmp_path / "x.mat", {"gt": np.array([[0, 1] * 3]).T, "Y": np.ones((6, 3)), "info": {"a": 1}})
+    card = stored_arrays(tmp_path / "x.mat", tmp_path / "store").card
+    assert list(card.modalities) == ["Y"]
+    assert "info (struct) was left out; real matrices, text and cell arrays of them are read" in card.notes
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (4, 2, 5, 6, 6)])
+def test_steps_of_nan_at_the_end_are_padding(tmp_path, shape):
+    values = np.random.default_rng(0).standard_normal(shape)
+    axis = 1 if len(shape) == 3 else 2
+    for row, steps in enumerate((5, 3, 1)):
+        np.moveaxis(values, axis, 1)[row, steps:] = np.nan
+    values[3] = np.nan
+    np.moveaxis(values, axis, 1)[0, 2] = np.nan  # within the sequence
+    np.savez(tmp_path / "x.npz", label=np.array([0, 1, 0, 1]), a=values)
+    store = stored_arrays(tmp_path / "x.npz", tmp_path / "store")
+    found = [one.features["a"] for one in store]
+    assert [None if one is None else one.shape[axis - 1] for one in found] == [5, 3, 1, None]
+    assert store.card.repairs["a"].startswith(f"{np.moveaxis(values, axis, 1)[0, 2].size} of ")

@@ -89,7 +89,10 @@ def test_an_empty_cell_among_numbers_is_counted(tmp_path):
         ("label,a.0,step,id\n1,2,,i\n", "line 2: step is empty, as in 1 lines"),
         ("label,a.0,split\n1,2,train\n0,2,dev\n", "split must be one of train, valid, test; found 'dev'"),
         ("label;a.0\n1;2,5\n", "line 2: a.0 must be a number; found '2,5'; write decimals with a point"),
-        (",label,a.0\nx,1,2\ny,0,2\n", "its first column has no name; name it id, or leave it out (index=False in"),
+        (
+            ",label,a.0\nx,1,2\ny,0,2\n",
+            "the first column of x.csv, which has no name, is an index that does not count",
+        ),
         ("label,a.0,fold\n1,2,1\n0,2,1\n", "fold must be whole numbers from 0 up, two of them at least; found 1"),
         ("label,a.0\n1,2\n0,1_000\n", "line 3: a.0 must be a number; found '1_000'"),
         ("label,a.0\n1,2\n0,\u0661\n", "line 3: a.0 must be a number; found"),
@@ -232,7 +235,7 @@ def test_an_index_that_counts_the_rows_is_left_out(tmp_path, head):
     (tmp_path / "x.csv").write_text(f"{head},label,a.0\n0,x,1\n1,y,2\n")
     reading = read_csv(tmp_path / "x.csv")
     assert list(reading.card.modalities) == ["a"]
-    assert "the first column, which has no name, counts the rows and was left out" in reading.card.notes
+    assert "the first column of x.csv, which has no name, counts the rows and was left out" in reading.card.notes
 
 
 def modality_files(folder):
@@ -287,7 +290,7 @@ def test_parquet_holds_columns_or_lists(tmp_path):
     assert [one.features["a"].tolist() for one in store] == [[1, 0.5], [2, 0]]
     assert [one.features["b"].tolist() for one in store] == [[1, 2], [3, 4]]
     frame.set_index(pandas.Index(["p", "q"])).to_parquet(tmp_path / "index.parquet")
-    with pytest.raises(DataError, match="its first column has no name; name it id"):
+    with pytest.raises(DataError, match=r"column __index_level_0__ of .* is an index that does not count the rows"):
         read_csv(tmp_path / "index.parquet")
     for change, said in (
         ({"b": [[1.0], [3.0, 4.0]]}, r"b must be lists of one length, in every row; found lengths \[1, 2\]"),
@@ -327,3 +330,22 @@ def test_labels_of_a_parquet_file_keep_their_type(tmp_path, labels, classes, fou
     reading = read_csv(tmp_path / "x.parquet")
     assert reading.card.label.classes == classes
     assert [one.label for one in reading.instances] == pytest.approx(found)
+
+
+def test_an_index_of_a_modality_s_file_must_count_the_rows(tmp_path):
+    (tmp_path / "x.csv").write_text("label\n0\n1\n1\n")
+    (tmp_path / "gyro.csv").write_text(",x\n0,5\n1,6\n2,7\n")
+    files = {"gyro": tmp_path / "gyro.csv"}
+    assert "the first column of gyro.csv, which has no name, counts the rows and was left out" in (
+        read_csv(tmp_path / "x.csv", modalities=files).card.notes
+    )
+    (tmp_path / "gyro.csv").write_text(",x\n2,7\n0,5\n1,6\n")
+    with pytest.raises(DataError, match=r"the first column of gyro\.csv, .*, is an index that does not count the rows"):
+        read_csv(tmp_path / "x.csv", modalities=files)
+
+
+def test_whole_numbers_that_floating_point_cannot_hold_are_refused(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"label": [0, 1], "a.time": [1700000000000000001, 2]}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"a\.time holds whole numbers beyond 2\*\*53, which floating point"):
+        read_csv(tmp_path / "x.parquet")

@@ -22,8 +22,8 @@ _NUMBERS = ("double", "single", "logical", *(f"{sign}int{bits}" for sign in ("",
 _COMPRESSED = 15  # type of an element of a file
 
 
-def read_mat(path: Path, wanted: str | None = None) -> dict[str, Variable]:
-    """Return the variables of a file.
+def read_mat(path: Path, wanted: str | None = None) -> tuple[dict[str, Variable], dict[str, str]]:
+    """Return the variables of a file, and those that were left out with the kind of each.
 
     Args:
         path: of the file.
@@ -41,7 +41,7 @@ def read_mat(path: Path, wanted: str | None = None) -> dict[str, Variable]:
         if wanted in names:
             raise DataError(f"{path}: {wanted} must be numbers; found {names[wanted]}")
         raise DataError(f"{path} has no {wanted}; found {', '.join(names) or 'none'}")
-    return found
+    return found, {name: kind for name, kind in names.items() if wanted is None and name not in found}
 
 
 def read_matrix(path: Path, name: str) -> Array:
@@ -50,7 +50,7 @@ def read_matrix(path: Path, name: str) -> Array:
     Raises:
         DataError: as for `read_mat`, or it is no matrix of numbers.
     """
-    values = read_mat(path, name)[name]
+    values = read_mat(path, name)[0][name]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise DataError(f"{path}: {name} must be numbers; found {'text' if isinstance(values, np.ndarray) else 'cell'}")
     return values
@@ -73,6 +73,8 @@ def _variable(values: Any, where: str) -> Variable | None:  # noqa: ANN401 - wha
     if hasattr(values, "toarray"):
         check_size(where, math.prod(values.shape) * values.dtype.itemsize)
         return np.asarray(values.toarray())
+    if values.dtype.kind == "c":
+        raise DataError(f"{where} is complex; save its real and imaginary parts, or its magnitude, as variables")
     if values.dtype != object:
         return np.asarray(values) if values.dtype.kind in "fiubU" else None
     cells = [_variable(cell, where) if cell.dtype != object else None for cell in values.ravel("F")]
@@ -97,7 +99,10 @@ def _level_73(path: Path, size: int, wanted: str | None) -> tuple[dict[str, Vari
     with h5py.File(path, "r") as file:
         for name in file:
             link = isinstance(file.get(name, getlink=True), h5py.HardLink)
-            if name.startswith("#") or not link or not isinstance(file[name], h5py.Dataset):
+            if name.startswith("#") or not link:
+                continue
+            if not isinstance(file[name], h5py.Dataset):  # a structure, or a sparse matrix
+                kinds[name] = "sparse" if "MATLAB_sparse" in file[name].attrs else "struct"
                 continue
             dataset, values = file[name], None
             kinds[name] = _kind(dataset)
@@ -124,6 +129,8 @@ def _kind(dataset: Any) -> str:  # noqa: ANN401 - a dataset of h5py
 
 
 def _numbers(path: Path, name: str, dataset: Any) -> Array:  # noqa: ANN401 - a dataset of h5py
+    if dataset.dtype.names == ("real", "imag"):
+        raise DataError(f"{path}: {name} is complex; save its real and imaginary parts, or its magnitude, as variables")
     values = np.asarray(checked(path, name, dataset)[()]).T
     if dataset.attrs.get("MATLAB_empty"):  # it holds the sizes, one of which is 0
         values = np.zeros((0, 0), values.dtype)

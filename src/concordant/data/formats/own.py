@@ -186,10 +186,19 @@ class _Column(NamedTuple):
             values = self.values[row]
             if self.length is not None:
                 values = values[(*(slice(None),) * _TIME[self.layout], slice(int(self.length[row])))]
+            elif self.layout in _TIME and values.dtype.kind == "f" and np.isnan(values).any():
+                values = _without_padding(values, _TIME[self.layout])
         absent = self.present is not None and not self.present[row]
         if absent or values.size == 0 or (values.dtype.kind == "f" and np.isnan(values).all()):
             return None
         return values
+
+
+def _without_padding(values: Array, axis: int) -> Array:
+    """Return the steps of an instance without the last ones that are entirely NaN."""
+    there = ~np.isnan(values).all(tuple(one for one in range(values.ndim) if one != axis))
+    steps = int(np.flatnonzero(there)[-1]) + 1 if there.any() else 0
+    return values[(*(slice(None),) * axis, slice(steps))]
 
 
 def read_numpy(path: Path, *, name: str | None = None, labels: Labels = "auto") -> Reading:
@@ -210,7 +219,7 @@ def read_numpy(path: Path, *, name: str | None = None, labels: Labels = "auto") 
         most = max([_MOST_ROWS, *(one.stat().st_size for one in files)])
     else:
         files, most = [path], max(_MOST_ROWS, check_file(path, "NumPy arrays"))
-        arrays, notes = _from_matlab(read_mat(path)) if path.suffix.lower() == ".mat" else (read_npz(path), notes)
+        arrays, notes = _from_matlab(path) if path.suffix.lower() == ".mat" else (read_npz(path), notes)
     keys = [key for key in arrays if not any(key.endswith(m) and key.removesuffix(m) in arrays for m in _MARKS)]
     keys = [key for key in keys if key not in ("label", "classes", *TEXTS)]
     rows = next((arrays[key] for key in ("label", "id", *keys) if key in arrays), np.zeros(0))
@@ -258,9 +267,19 @@ def read_numpy(path: Path, *, name: str | None = None, labels: Labels = "auto") 
     return Reading(card, instances(), findings)
 
 
-def _from_matlab(found: Mapping[str, Variable]) -> tuple[dict[str, Array], list[str]]:
-    """Return the variables of a MATLAB file by the convention, and notes on what was changed."""
+def _is_vector(values: Variable) -> bool:
+    return isinstance(values, np.ndarray) and (values.ndim < 2 or 1 in values.shape)
+
+
+def _from_matlab(path: Path) -> tuple[dict[str, Array], list[str]]:
+    """Return the variables of a MATLAB file by the convention, and notes on what was changed or left out."""
+    found, left = read_mat(path)
     arrays: dict[str, Array] = {}
+    labels = [name for name in _MATLAB_LABELS if name in found and _is_vector(found[name])]
+    if len(labels) > 1:
+        raise DataError(
+            f"{path} has {' and '.join(labels)}, each of which may be the labels; keep one, or rename the others"
+        )
     named = next((name for name in _MATLAB_LABELS if name in found), None)
     for name, values in found.items():
         if isinstance(values, list):
@@ -280,6 +299,10 @@ def _from_matlab(found: Mapping[str, Variable]) -> tuple[dict[str, Array], list[
         (known,) = sizes[1]
     turned = [name for name, one in views.items() if one.shape[1] == known != one.shape[0]]
     notes = [f"{', '.join(turned)} had instances in columns, as {known} labels show; transposed"] if turned else []
+    notes += [
+        f"{name} ({kind}) was left out; real matrices, text and cell arrays of them are read"
+        for name, kind in left.items()
+    ]
     return arrays | {name: arrays[name].T for name in turned}, notes
 
 

@@ -29,7 +29,7 @@ from concordant.data.formats.own import TEXTS, Labels, label_card, label_notes, 
 from concordant.data.formats.parquet import read_parquet
 from concordant.data.reading import Findings, Reading, precise
 from concordant.data.store import LONGEST_ID, Instance
-from concordant.errors import DataError, quoted
+from concordant.errors import DataError, foreign, quoted
 from concordant.files import reading
 
 _INDEX = ("", "Unnamed: 0")  # names of the index that pandas writes as a first column
@@ -156,7 +156,7 @@ def _table(path: Path) -> _Table:
         raise DataError(f"{path} must have rows; found {', '.join(columns)} and 0 rows (docs/own-data.md)")
     notes = [] if separator == "," else [f"the cells of {path.name} are separated by {separator!r}"]
     if index:
-        notes.append(_check_index(texts.pop(columns[0]), path))
+        notes.append(_check_index(texts.pop(columns[0]), f"the first column of {path.name}, which has no name,"))
     for column, cells in texts.items():
         empty = [row for row, cell in enumerate(cells) if not cell]
         if empty:
@@ -169,11 +169,11 @@ def _table(path: Path) -> _Table:
     return _Table(texts, {modality: table[:, columns] for modality, columns in members.items()}, places, notes)
 
 
-def _check_index(cells: Sequence[str], path: Path) -> str:
-    """Return a note on the index that pandas writes as a first column; it must count the rows, or it is no index."""
+def _check_index(cells: Sequence[str], column: str) -> str:
+    """Return a note on a column that pandas writes as an index; it must count the rows, or it is no index."""
     if list(cells) != [str(row) for row in range(len(cells))]:
-        raise DataError(f"{path}: its first column has no name; name it id, or leave it out (index=False in pandas)")
-    return "the first column, which has no name, counts the rows and was left out"
+        raise DataError(f"{column} is an index that does not count the rows; name it id, or save with index=False")
+    return f"{column} counts the rows and was left out"
 
 
 def _parquet(path: Path) -> _Table:
@@ -183,7 +183,9 @@ def _parquet(path: Path) -> _Table:
     if not len(table):
         raise DataError(f"{path} must have rows; found {', '.join(table.column_names)} and 0 rows (docs/own-data.md)")
     for column in (one for one in table.column_names if one.startswith("__index_level_")):
-        notes.append(_check_index([str(one) for one in table.column(column).to_pylist()], path))
+        notes.append(
+            _check_index([str(one) for one in table.column(column).to_pylist()], f"the column {column} of {path.name}")
+        )
         table = table.drop_columns([column])
     lists = {column for column in table.column_names if _is_list(table.column(column).type)}
     features = _check_columns([one for one in table.column_names if one not in lists], path)
@@ -242,7 +244,14 @@ def _numbers(column: Any, where: str) -> NDArray[np.float64]:  # noqa: ANN401 - 
     types = pa.types
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind)):
         raise DataError(f"{where} must be numbers; found {kind}")
-    values = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    try:
+        numbers = column.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{where} holds whole numbers beyond 2**53, which floating point cannot tell apart; subtract the least, or "
+            f"leave the column out ({foreign(error)})"
+        ) from None
+    values = np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
     return values.reshape(rows, -1)
 
 
@@ -280,7 +289,9 @@ def _join(table: _Table, modality: str, file: Path, path: Path) -> None:
                 + (f", such as {other[0]!r} in one of them alone" if other else "")
             )
         values = values[[place[one] for one in wanted]]
-    elif len(values) != len(table.lines):
+    elif skipped:
+        table.notes.append(_check_index(ids, f"the first column of {file.name}, which has no name,"))
+    if len(values) != len(table.lines):
         turn = "; transpose it?" if values.shape[1] == len(table.lines) else ""
         raise DataError(f"{file} must have {len(table.lines)} rows, as {path} has; found {len(values)}{turn}")
     table.numbers[modality] = values

@@ -38,7 +38,7 @@ def read_views(source: Path, file: str, sizes: Mapping[str, int]) -> dict[str, A
     if not path.is_file():
         tables = f", nor {', '.join(f'mfeat-{one}' for one in TABLES)}" if len(sizes) == len(TABLES) else ""
         raise DataError(f"{source} has no {file}{tables}; name the published file or its folder")
-    found = read_mat(path)
+    found, _ = read_mat(path)
     cells, label = found.get("X"), next((found[name] for name in _LABELS if name in found), None)
     if not isinstance(cells, list) or not isinstance(label, np.ndarray):
         raise DataError(f"{path} must have a cell array X and labels gt or Y; found {', '.join(found) or 'none'}")

@@ -78,7 +78,7 @@ class MisaFusion(Fusion):
         for name in self.names:
             steps = self.positions(name, features)
             has = presence_of(name, masks, present)
-            here[name] = torch.ones(len(steps), dtype=torch.bool, device=steps.device) if has is None else has
+            here[name] = torch.ones(steps.shape[0], dtype=torch.bool, device=steps.device) if has is None else has
             projected[name] = self.project[name](masked_mean(steps, masks.get(name), here[name]))
         private = {name: self.private[name](x) for name, x in projected.items()}
         shared = {name: self.shared(x) for name, x in projected.items()}

@@ -78,7 +78,8 @@ class PerceiverFusion(Fusion):
             tokens.append(token + sinusoids(token.shape[1], token.shape[2], token))
             valid.append(keep)
         steps, ignored = torch.cat(tokens, 1), ~torch.cat(valid, 1)
-        x = self.latents.to(steps.dtype).expand(len(steps), -1, -1)
+        # len(steps) would fix the rows of an exported graph.
+        x = self.latents.to(steps.dtype).expand(steps.shape[0], -1, -1)
         for turn in range(self.rounds):
             which = min(turn, 1)
             x = self.look[which](x, steps, ignored)
