@@ -38,9 +38,11 @@ def a_candidate(sweep, **changed):
 
 
 def test_a_trial_travels_as_json(sweep):
-    chosen = {"optimizer": "adamw", "learning_rate": 0.1, "width": 8}
-    for one in (a_run(sweep), a_candidate(sweep), a_candidate(sweep, fields=chosen)):
+    chosen = {"optimizer": "adam", "learning_rate": 0.1, "width": 8}
+    tuned = CONFIG.model_copy(update={"tuned": {"none": chosen}})
+    for one in (a_run(sweep), a_run(sweep, config=tuned), a_candidate(sweep, fields=chosen)):
         assert Trial.model_validate_json(one.model_dump_json()) == one
+    assert tuned.of(CONFIG.variants[0]).recipe.optimizer == "adam"
     assert a_run(sweep).name == "digits/concat: none, seed 0"
     assert a_candidate(sweep).name == "digits/concat: none, candidate 3, seed 0"
     assert a_run(sweep, label="none+perturbed").variant == CONFIG.variants[1]

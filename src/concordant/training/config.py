@@ -165,7 +165,7 @@ class Config(BaseModel):
     encoders: Literal["small", "resnet18"] = "small"
     method: str = "none"
     recipe: Recipe = Recipe()
-    tuned: dict[str, dict[str, float | int]] = Field(default_factory=dict)
+    tuned: dict[str, dict[str, float | int | str | None]] = Field(default_factory=dict)
     dataset: str | None = None
 
     @model_serializer(mode="wrap")
