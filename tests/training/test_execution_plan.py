@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from concordant.errors import ConcordantError, DataError, UsageError
-from concordant.study import experiment as module
+from concordant.study import work as module
 from concordant.study.experiment import study
 from concordant.training import checkpoint, execution_plan
 from concordant.training.checkpoint import Checkpoint

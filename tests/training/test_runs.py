@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from concordant.errors import DataError, UsageError
+from concordant.files import temporary_beside
 from concordant.training.config import Variant, make_config
 from concordant.training.runs import RunFolder, open_runs
 
@@ -171,8 +172,8 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
 
 def test_a_folder_whose_first_write_was_killed_is_taken_up(tmp_path):
     (tmp_path / ".lock").touch()
-    (tmp_path / ".concordant-999999999-00ff.tmp.json").write_text("{")
-    own = tmp_path / f".concordant-{os.getpid()}-00ff.tmp.json"  # of a process that runs
+    own = temporary_beside(tmp_path / "x.json")  # of a process that runs
+    own.with_name(own.name.replace(f"-{os.getpid()}-", "-999999999-")).write_text("{")
     own.write_text("{")
     folder = RunFolder(tmp_path)
     with folder.locked():
