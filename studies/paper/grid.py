@@ -158,7 +158,7 @@ FULL = Grid(
         Family("ave-features", "ave-features", VECTORS, **_VECTORS),
         Family("utd-mhad-2", "utd-mhad", SEQUENCES, modalities=_TWO, unseen=True, **_LONG),
         Family("av-digits", "av-digits", MAPS, borrowed=("film",), **_MAPS),
-        Family("utd-mhad-3", "utd-mhad", SEQUENCES[:2], borrowed=("tfn",), unseen=True, **_LONG),
+        Family("utd-mhad-3", "utd-mhad", SEQUENCES[:2], unseen=True, **_LONG),
         Family("utd-mhad-maps", "utd-mhad", ("concat",), unseen=True, **_MAPS),
         Family("handwritten", "handwritten", ("lf-dnn",), ablated=False, **_VECTORS),
         Family("cmu-mosi-given", "cmu-mosi-utterance", ("lf-dnn",), protocol="given", ablated=False, **_VECTORS),
