@@ -152,7 +152,7 @@ _TWO = ("skeleton", "inertial")
 # The most informative families come first: a part of the grid is useful as well.
 FULL = Grid(
     families=(
-        Family("scene15", "scene15", VECTORS, borrowed=("transformer",), **_VECTORS),
+        Family("scene15", "scene15", VECTORS, **_VECTORS),
         Family("cmu-mosi-folds", "cmu-mosi-utterance", ("lf-dnn",), protocol="test-folds", **_VECTORS),
         Family("cremad-features", "cremad-features", VECTORS, **_VECTORS),
         Family("ave-features", "ave-features", VECTORS, **_VECTORS),
