@@ -17,8 +17,8 @@ from concordant.benchmarks.catalogue import BENCHMARKS
 from concordant.errors import DataError, explain
 from concordant.fusion import FUSIONS
 from concordant.rivals import ABLATIONS, CALIBRATORS
-from concordant.sweep.search import Space, Value
-from concordant.training.config import Config, Recipe, make_config
+from concordant.sweep.search import Space
+from concordant.training.config import Config, Recipe, Value, make_config
 
 OURS, TWIN = "context", "none+perturbed"
 METHODS = (

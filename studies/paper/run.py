@@ -28,7 +28,7 @@ from concordant.errors import ConcordantError
 from concordant.files import read_json, write_json, write_text
 from concordant.speed import training_step
 from concordant.study.experiment import Execution, study_all
-from concordant.timing import interleaved, ratios
+from concordant.timing import interleaved, one_thread, ratios
 from concordant.training.batches import endless_rows, open_tensors
 from concordant.training.config import Config, Variant
 from concordant.training.model import build_model
@@ -195,14 +195,9 @@ def time_cell(experiment: Experiment, *, data: Path | str | None = None) -> dict
         return read_json(path)
     config = experiment.config
     task = prepare_of(config, folder_of(config.benchmark, data), seed=0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            steps = {one.label: stepper(task, config, one) for one in config.variants}
-            taken = interleaved(steps, repetitions=TURNS, warm=WARM_UP)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        steps = {one.label: stepper(task, config, one) for one in config.variants}
+        taken = interleaved(steps, repetitions=TURNS, warm=WARM_UP)
     found = {
         "methods": {
             label: {

@@ -25,10 +25,10 @@ from concordant.errors import ConcordantError, DataError, UsageError
 from concordant.files import read_json, write_json
 from concordant.study.experiment import Execution
 from concordant.study.work import jobs_of
-from concordant.sweep.search import SCHEMA, Value, candidate_row, choose, draw
+from concordant.sweep.search import SCHEMA, candidate_row, choose, draw
 from concordant.sweep.trial import without_test
 from concordant.training.batches import open_tensors
-from concordant.training.config import Config, Recipe
+from concordant.training.config import Config, Recipe, Value
 from concordant.training.execution_plan import Pass, Unit, plan
 from concordant.training.many_seeds import alike, train_together
 from concordant.training.processes import Job, default_jobs

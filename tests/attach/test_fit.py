@@ -466,11 +466,7 @@ def test_gates_that_were_trained_before_are_counted_as_harm(model):
 @pytest.mark.parametrize(
     ("targets", "learn", "message"),
     [
-        (
-            lambda labels: labels.float(),
-            "reliability",
-            r"real numbers of shape \(64,\), and the model's",
-        ),
+        (lambda labels: labels.float(), "reliability", r"real numbers of shape \(64,\), and the model's"),
         (lambda labels: labels.unsqueeze(1), "task", r"integers of shape \(64, 1\), and the model's output has shape"),
     ],
 )

@@ -156,7 +156,7 @@ def attach(
     perturbs = calibrator.perturbation if isinstance(calibrator, Calibrator) else as_settings(perturbation)
     if copies and perturbs is None:
         raise UsageError(
-            "copies=True needs a perturbation, which makes the copies differ; leave perturbation=False out"
+            "copies=True needs a perturbation, which makes the copies differ, here or in your calibrator; found none"
         )
     if calibrator is not None and perturbation is not True:
         raise UsageError("perturbation is for the calibrator that attach builds; give it to your own calibrator")

@@ -79,9 +79,9 @@ def control(
     calibrator.tolerate(grid[max(index, 0)])
     if index < 0:
         calibrator.absent = "keep"
-    tested = index > 0 or (changing and index == 0) or (index < 0 and not filling)
-    count = int(units[best][max(index, 0)].sum()) if tested else 0
-    bound = upper_bound(count, rows, level(confidence, len(candidates))) if tested else 0.0
+    untouched = filling if index < 0 else index == 0 and not changing  # clean features pass as they are
+    count = 0 if untouched else int(units[best][max(index, 0)].sum())
+    bound = 0.0 if untouched else upper_bound(count, rows, level(confidence, len(candidates)))
     attached.guarantee = Guarantee(harm, confidence, rows, grid[max(index, 0)], count, bound)
     if index > 0:
         return
@@ -94,10 +94,10 @@ def control(
             f"of {rows} {what} among the validation rows {int(units[best][index + 1].sum())} are, at the next tolerance"
         )
     gated = index < 0 and not filling
-    what_follows = "the gates of the calibrator scale features at any tolerance" if gated else "features are not scaled"
+    then = "the gates of the calibrator scale features at any tolerance" if gated else "features are not scaled"
     warnings.warn(
         f"fit_plugin: it cannot be shown with confidence {confidence:g} that at most a share of {harm:g} is harmed: "
-        f"{why}; {what_follows}; give more validation rows, or a larger harm",
+        f"{why}; {then}; give more validation rows, or a larger harm",
         stacklevel=3,
     )
 

@@ -33,8 +33,8 @@ class Guarantee:
         rows: the units that it was tested on.
         tolerance: the tolerance that was found; infinity = nothing is scaled but by gates.
         flips: the units that were harmed at this tolerance.
-        bound: the upper bound on the share of harmed units, at most `harm` unless gates that were trained before harm
-            more; 0 where nothing is scaled.
+        bound: the upper bound on the share of harmed units, at most `harm`, unless the gates of a calibrator that was
+            trained elsewhere harm more; 0 where nothing is scaled.
     """
 
     harm: float

@@ -109,7 +109,6 @@ def predict_run(
 
 def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, label: str | None, seed: int) -> Asked:
     """Return the model of a folder and the instances to predict. Args: as for `predict_run`."""
-    store = data if data is not None and (data / CARD).is_file() else None
     if (folder / SHARED_WEIGHTS).is_file():
         if label is not None or seed or trained_on is not None:
             raise UsageError(
@@ -117,44 +116,36 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
             )
         model = load_shared(folder)
         about = model.description
-        if store is not None and _is_other(store, about.config.benchmark, about.files):
-            return Asked(model, all_instances(store, about))
-        if store is None:
-            _check_embedded(about.config.benchmark, data)
+        if data is not None and _is_other(data, about.config.benchmark, about.files):
+            return Asked(model, all_instances(data, about))
         return _test_part(model, raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data)))
     runs = open_runs(folder)
-    other = store is not None and _is_other(store, runs.config.benchmark, runs.files)
-    if store is None:
-        _check_embedded(runs.config.benchmark, data)
+    other = data is not None and _is_other(data, runs.config.benchmark, runs.files)
     if trained_on is not None and not other:
         raise UsageError("--trained-on goes with --data that names another prepared dataset; leave it out")
     found = open_deployed(runs, label=label, seed=seed, data=trained_on if other else data)
-    if store is not None and other:
-        return Asked(found.model, all_instances(store, found.model.description))
+    if data is not None and other:
+        return Asked(found.model, all_instances(data, found.model.description))
     return _test_part(found.model, found.parts)
 
 
-def _is_other(store: Path, benchmark: str, trained_on: Mapping[str, str]) -> bool:
-    """Return whether a prepared dataset is not the one of the training; where the data are embedded, any other is."""
-    files = BENCHMARKS[benchmark].files
-    return not files or digests(store, files) != trained_on
-
-
-def _test_part(model: DeployedModel, parts: Task) -> Asked:
-    return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
-
-
-def _check_embedded(benchmark: str, data: Path | None) -> None:
-    """Refuse a data folder that would not be read.
+def _is_other(data: Path, benchmark: str, trained_on: Mapping[str, str]) -> bool:
+    """Return whether a data folder is a prepared dataset, and not the one of the training.
 
     Raises:
-        UsageError: the data of the benchmark are embedded, and the folder is not a prepared dataset.
+        UsageError: it would not be read: the data of the benchmark are embedded, and it is no prepared dataset.
     """
-    if data is not None and not BENCHMARKS[benchmark].files:
+    files, store = BENCHMARKS[benchmark].files, (data / CARD).is_file()
+    if not files and not store:
         raise UsageError(
             f"--data {data} is no prepared dataset, and {benchmark} reads no files; leave it out to predict the test "
             "part, or prepare a dataset with `concordant data`"
         )
+    return store and (not files or digests(data, files) != trained_on)
+
+
+def _test_part(model: DeployedModel, parts: Task) -> Asked:
+    return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
 
 
 def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:

@@ -113,10 +113,10 @@ class Modalities:
             return self.arrays[key]
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:  # how scikit-learn takes rows
             key = key[0]
-        chosen = key if isinstance(key, slice) else np.asarray(key)
-        if not isinstance(chosen, slice) and not chosen.size:  # an empty list makes an array of floats
-            chosen = chosen.astype(np.intp)
-        rows = np.arange(len(self))[chosen]
+        if not isinstance(key, slice):
+            key = np.asarray(key)
+            key = key if key.size else key.astype(np.intp)  # an empty list makes an array of floats
+        rows = np.arange(len(self))[key]
         return Modalities({name: values[np.atleast_1d(rows)] for name, values in self.arrays.items()})
 
     def __iter__(self) -> Iterator[Modalities]:

@@ -124,10 +124,11 @@ def received(calibration: Calibration, layouts: Mapping[str, str]) -> dict[str, 
             continue
         x = calibration.features[name].detach()
         scale = calibration.reliability[:, index, None].detach() * calibration.gates[name].detach()
-        wide = over(torch.where(scale > 0, scale, 1).to(x.dtype).unsqueeze(1), x, LAYOUTS[layout_of(name, x, layouts)])
+        layout = LAYOUTS[layout_of(name, x, layouts)]
+        wide = over(torch.where(scale > 0, scale, 1).to(x.dtype).unsqueeze(1), x, layout)
         if name in calibration.expected:
             rest = (1 - calibration.reliability[:, index, None]).detach() * calibration.expected[name].detach()
-            x = x - over(rest.to(x.dtype).unsqueeze(1), x, LAYOUTS[layout_of(name, x, layouts)])
+            x = x - over(rest.to(x.dtype).unsqueeze(1), x, layout)
         found[name] = x / wide
     return found
 

@@ -23,8 +23,8 @@ from concordant.fusion import FUSIONS
 from concordant.registry import Registry
 from concordant.rivals import CALIBRATORS
 from concordant.study.grid import make_grid
-from concordant.sweep.search import Value, draw, read_space
-from concordant.training.config import Config, Count, Recipe
+from concordant.sweep.search import draw, read_space
+from concordant.training.config import Config, Count, Recipe, Value
 from concordant.training.methods import METHODS
 
 CHOICES: dict[str, Registry[Any]] = {

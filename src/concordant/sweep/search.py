@@ -17,12 +17,11 @@ from pydantic import ValidationError
 
 from concordant import seeding
 from concordant.errors import explain
-from concordant.training.config import Recipe
+from concordant.training.config import Recipe, Value
 
 SCHEMA = "concordant.search/1"
 DIGITS = 4  # significant digits of a number that is drawn from a range
 
-Value = float | int | str | None  # of a field of the recipe
 Values = list[Any] | dict[str, list[float]]
 Space = Mapping[str, Values]
 

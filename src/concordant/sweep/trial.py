@@ -24,8 +24,7 @@ from concordant.data.stored import StoredSplit
 from concordant.errors import ConcordantError, DataError
 from concordant.files import write_json
 from concordant.study.work import run_one
-from concordant.sweep.search import Value
-from concordant.training.config import Config, Variant
+from concordant.training.config import Config, Value, Variant
 from concordant.training.processes import Job
 from concordant.training.provenance import digests, hardware, versions
 from concordant.training.runs import prepare_of

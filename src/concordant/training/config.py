@@ -28,6 +28,7 @@ from concordant.rivals import CALIBRATORS
 from concordant.rivals.none import TWIN
 from concordant.training.methods import METHODS
 
+Value = float | int | str | None  # of a field of the recipe
 Count = Annotated[Whole, Field(ge=1, le=10_000)]  # of seeds or candidates, each of which is at least one training
 # Fields of the recipe -> the options of `concordant run` that set them.
 OPTIONS = {
@@ -165,7 +166,7 @@ class Config(BaseModel):
     encoders: Literal["small", "resnet18"] = "small"
     method: str = "none"
     recipe: Recipe = Recipe()
-    tuned: dict[str, dict[str, float | int | str | None]] = Field(default_factory=dict)
+    tuned: dict[str, dict[str, Value]] = Field(default_factory=dict)
     dataset: str | None = None
 
     @model_serializer(mode="wrap")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 
 from concordant.errors import ConcordantError
+from concordant.timing import one_thread
 from concordant.training.config import Config, Variant
 from concordant.training.devices import Devices
 from concordant.training.progress import LOOK, Position, Reached, reaching, send_positions
@@ -99,13 +100,12 @@ def run_all(
     Raises:
         ConcordantError: a worker process died.
     """
-    failures, threads = [], torch.get_num_threads()
+    failures: list[tuple[Unit, str]] = []
     count = min(default_jobs() if processes is None else processes, len(jobs))
     with ExitStack() as stack:
         finished: Iterator[tuple[Unit, Callable[[], dict[str, Any]]]]
         if count <= 1:
-            stack.callback(torch.set_num_threads, threads)
-            torch.set_num_threads(1)
+            stack.enter_context(one_thread())
             stack.enter_context(reaching(reached))
             finished = ((job, partial(work, job)) for job in jobs)
         else:

@@ -70,11 +70,10 @@ def _level_5(path: Path, size: int, wanted: str | None) -> tuple[dict[str, Varia
 
 def _variable(values: Any, where: str) -> Variable | None:  # noqa: ANN401 - what SciPy makes of a variable
     """Return a variable as SciPy reads it; None for a cell array that holds anything but matrices."""
+    _refuse_complex(values.dtype, where)
     if hasattr(values, "toarray"):
         check_size(where, math.prod(values.shape) * values.dtype.itemsize)
         return np.asarray(values.toarray())
-    if values.dtype.kind == "c":
-        raise DataError(f"{where} is complex; save its real and imaginary parts, or its magnitude, as variables")
     if values.dtype != object:
         return np.asarray(values) if values.dtype.kind in "fiubU" else None
     cells = [_variable(cell, where) if cell.dtype != object else None for cell in values.ravel("F")]
@@ -129,8 +128,7 @@ def _kind(dataset: Any) -> str:  # noqa: ANN401 - a dataset of h5py
 
 
 def _numbers(path: Path, name: str, dataset: Any) -> Array:  # noqa: ANN401 - a dataset of h5py
-    if dataset.dtype.names == ("real", "imag"):
-        raise DataError(f"{path}: {name} is complex; save its real and imaginary parts, or its magnitude, as variables")
+    _refuse_complex(dataset.dtype, f"{path}: {name}")
     values = np.asarray(checked(path, name, dataset)[()]).T
     if dataset.attrs.get("MATLAB_empty"):  # it holds the sizes, one of which is 0
         values = np.zeros((0, 0), values.dtype)
@@ -138,6 +136,11 @@ def _numbers(path: Path, name: str, dataset: Any) -> Array:  # noqa: ANN401 - a 
         rows = np.atleast_2d(values).tolist()
         return np.array(["".join(map(chr, row)).rstrip() for row in rows] or [""])
     return values.astype(np.bool_) if _kind(dataset) == "logical" else values
+
+
+def _refuse_complex(dtype: np.dtype[Any], where: str) -> None:
+    if dtype.kind == "c" or dtype.names == ("real", "imag"):  # the latter in HDF5
+        raise DataError(f"{where} is complex; save its real and imaginary parts, or its magnitude, as variables")
 
 
 def _check_packed(path: Path, size: int) -> None:

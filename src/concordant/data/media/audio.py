@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
                 blocks.append(values.mean(1, dtype=np.float32))
                 count += len(values)
                 _check_size(path, count)
-            rate, announced = sound.samplerate, _announced(path, sound.frames, sound.extra_info)
+            rate, announced = sound.samplerate, _announced(path, sound)
     except (soundfile.SoundFileError, RuntimeError) as error:
         # FFmpeg would guess the meaning of a broken header.
         if path.suffix.lower() in (".wav", ".flac", ".ogg") or "malformed" in str(error):
@@ -104,22 +105,24 @@ def _read(path: Path, span: Span | None) -> tuple[Wave, int]:
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), int(rate)
 
 
-def _announced(path: Path, there: int, log: str) -> float:
-    """Return how many samples the header says there are.
+def _announced(path: Path, sound: Any) -> float:  # noqa: ANN401 - soundfile has no types
+    """Return how many samples per channel the header says there are.
 
     libsndfile counts what is there, and logs what the header says of it: "data : 96000 (should be 32000)".
 
     Raises:
         DataError: it logs that the file is truncated.
     """
+    there, log = int(sound.frames), str(sound.extra_info)
     if re.search("truncated file|to be truncated", log):
         raise DataError(f"{path} is truncated; copy or download it again")
     sizes = [(int(says), int(of)) for says, of in re.findall(r"(?:: |length )(\d+) \(?should be (\d+)", log)]
     more = [there * says / of for says, of in sizes if of and says % 2**31 < _PIPE]
     frames = re.findall(r"^ *Frames +: (\d+)$", log, re.MULTILINE)
-    with path.open("rb") as file:  # the header of speech corpora, which libsndfile does not log
-        sphere = re.match(rb"NIST_1A\n.*?\nsample_count -i (\d+)\n", file.read(1024), re.DOTALL)
-    return max([there, *more, *map(int, frames), *([int(sphere[1])] if sphere else [])])
+    if sound.format == "NIST":  # libsndfile does not log its header
+        with path.open("rb") as file:
+            frames += re.findall(rb"^sample_count -i (\d+)$", file.read(1024), re.MULTILINE)
+    return max([there, *more, *map(int, frames)])
 
 
 def _joined(path: Path) -> bool:
