@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import numpy
 import pytest
 
 from concordant.cli import edge
@@ -42,6 +43,18 @@ def test_a_lack_of_memory_is_one_sentence(monkeypatch, capsys, error):
     assert status == 1
     assert text.startswith("concordant: the memory does not suffice (")
     assert text.count("\n") == 1
+
+
+def test_an_absent_package_is_named_with_its_extra(monkeypatch, capsys, tmp_path):
+    from concordant.cli.main import app
+
+    numpy.savez(tmp_path / "x.npz", label=numpy.arange(40) % 2, a=numpy.ones((40, 3)))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    words = ("data", "from-numpy", str(tmp_path / "x.npz"), "--out", str(tmp_path / "store"))
+    status, text = exit_of(app, monkeypatch, capsys, words)
+    said = "concordant: this command needs datasets, which is not installed: pip install 'concordant[media]'\n"
+    assert (status, text) == (1, said)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
 def forget_timers():

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn, TextIO
 
-from concordant.errors import ConcordantError, UsageError, foreign
+from concordant.errors import ConcordantError, UsageError, foreign, needs_extra
 from concordant.workers import end_children
 
 GRACE = 5.0  # seconds from a first signal to the end of the process, whatever is still running
@@ -65,7 +65,7 @@ def _status_of(command: Callable[[], object]) -> int | str | None:
     _received.clear()
     try:
         _check_arguments(sys.argv[1:])
-        with _stoppable():
+        with needs_extra("media", "this command needs"), _stoppable():  # other extras are asked for where they are used
             command()
     except BaseException as error:
         if stop_status() is not None:
