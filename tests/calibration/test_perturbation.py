@@ -8,10 +8,8 @@ import torch
 from concordant import seeding
 from concordant.calibration.perturbation import (
     KINDS,
-    Draws,
     Perturbation,
     as_settings,
-    draw,
     perturb,
     repeat_targets,
     vary,
@@ -508,37 +506,3 @@ def test_settings_from_what_a_constructor_was_given():
     assert as_settings(None) is None
     with pytest.raises(UsageError, match=re.escape("perturbation must be True, False, None or a Perturbation")):
         as_settings({"probability": 1})
-
-
-def test_draws_can_be_made_ahead_and_handed_in():
-    batch, settings = example(), Perturbation()
-    draws = draw(batch, generator=seeding.generator(1))
-    for make in (perturb, with_copies):
-        found, expected = make(batch, settings, draws=draws), make(batch, settings, generator=seeding.generator(1))
-        assert torch.equal(found.perturbed, expected.perturbed)
-        assert torch.equal(found.kind, expected.kind)
-        for name in SIZES:
-            assert torch.equal(found.batch.features[name], expected.batch.features[name])
-
-
-def test_many_runs_are_perturbed_under_vmap_as_each_alone():
-    features = torch.randn(3, 12, 2, 5)  # runs, instances, modalities, features
-    batches = [vectors_of(x) for x in features]
-    made = [draw(batch, generator=seeding.generator(run)) for run, batch in enumerate(batches)]
-    stacked = torch.utils._pytree.tree_map(lambda *one: torch.stack(one), *(vars(one) for one in made))
-
-    def one(x, draws):
-        done = perturb(vectors_of(x), Perturbation(), draws=Draws(**draws))
-        return torch.stack([done.batch.features[name] for name in "ab"], 1), done.perturbed
-
-    found, perturbed = torch.vmap(one)(features, stacked)
-    for run, (batch, draws) in enumerate(zip(batches, made, strict=True)):
-        expected = perturb(batch, Perturbation(), draws=draws)
-        assert torch.equal(perturbed[run], expected.perturbed)
-        torch.testing.assert_close(found[run], torch.stack([expected.batch.features[name] for name in "ab"], 1))
-
-
-def vectors_of(x):
-    return gather(
-        dict(zip("ab", x.unbind(1), strict=True)), sizes=dict.fromkeys("ab", 5), layouts=dict.fromkeys("ab", "bd")
-    )

@@ -2,8 +2,7 @@
 
 One random modality of an instance is perturbed by one random kind: noise, swap (another instance's features), zero
 (scaled down to almost nothing), or dimensions (some features replaced by noise). Draws come from an explicit generator
-and depend on shapes only: twins with other values at hand are perturbed alike. They are a record, which can be made
-ahead and handed in.
+and depend on shapes only: twins with other values at hand are perturbed alike.
 Shapes: features in their layouts; inside, (B, L, D); perturbed (B, M).
 """
 
@@ -12,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,50 +96,12 @@ class Perturbed:
     kind: Tensor
 
 
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers of one perturbation, uniform in [0, 1) but for `noise` and `common`, which are normal.
-
-    Args:
-        chosen: (B,), whether the instance is perturbed.
-        victims: (B, M); the present modality with the largest is perturbed.
-        rest: (7, B): by which kind, from which donor, whether noise is coherent, and two each for strength and share.
-        noise: modality -> (B, L, D).
-        common: modality -> (B, 1, D), noise that all positions share; of sequences and maps alone.
-        chances: modality -> (B, 1, D), which features `dimensions` replaces.
-    """
-
-    chosen: Tensor
-    victims: Tensor
-    rest: Tensor
-    noise: dict[str, Tensor]
-    common: dict[str, Tensor]
-    chances: dict[str, Tensor]
-
-
-def draw(batch: ModalityBatch, *, generator: torch.Generator | None = None) -> Draws:
-    """Draw for every instance of a batch, whatever its values; `perturb` does it where it is given no draws."""
-    (size, modalities), device = batch.present.shape, batch.present.device
-    flat = torch.rand(size * (8 + modalities), generator=generator, device=device, dtype=torch.float32)
-    chosen, victims, rest = torch.split(flat, [size, size * modalities, 7 * size])
-    noise, common, chances = {}, {}, {}
-    for name in batch.features:
-        shape = batch.positions(name).shape
-        one = (size, 1, shape[2])
-        noise[name] = torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
-        if shape[1] > 1:
-            common[name] = torch.randn(one, generator=generator, device=device, dtype=torch.float32)
-        chances[name] = torch.rand(one, generator=generator, device=device, dtype=torch.float32)
-    return Draws(chosen, victims.view(size, modalities), rest.view(7, size), noise, common, chances)
-
-
 def perturb(
     batch: ModalityBatch,
     settings: Perturbation,
     *,
     probability: float | None = None,
     generator: torch.Generator | None = None,
-    draws: Draws | None = None,
 ) -> Perturbed:
     """Perturb one random present modality of each chosen instance; instances with a single one are spared.
 
@@ -152,16 +114,16 @@ def perturb(
         settings: how often, which kinds, how strongly.
         probability: overrides the settings' probability.
         generator: the source of all draws; None = the global one of the device.
-        draws: what `draw` returned for a batch of these shapes; None = drawn here.
     """
-    if settings.variation:
-        batch = vary(batch, settings.variation, generator=generator)
-    draws = draw(batch, generator=generator) if draws is None else draws
+    batch = vary(batch, settings.variation, generator=generator)
     present, chance = batch.present, settings.probability if probability is None else probability
-    kind, rank, coherent = draws.rest[:3]  # (B,) each
-    chosen = (draws.chosen < chance) & (present.sum(1) > 1)
-    victim = (draws.victims + present).argmax(1)  # a random present modality
-    columns = torch.arange(len(batch.names), device=victim.device)
+    size, modalities = present.shape
+    like: dict[str, Any] = {"generator": generator, "device": present.device, "dtype": torch.float32}
+    uniform = torch.split(torch.rand(size * (8 + modalities), **like), [size, size * modalities, *[size] * 7])
+    chosen, victims, kind, rank, coherent = uniform[:5]  # (B,) each, but for the victims
+    chosen = (chosen < chance) & (present.sum(1) > 1)
+    victim = (victims.view(size, modalities) + present).argmax(1)  # a random present modality
+    columns = torch.arange(modalities, device=victim.device)
     perturbed = (victim.unsqueeze(1) == columns) & chosen.unsqueeze(1)  # (B, M)
     kind = (kind * len(settings.kinds)).long().clamp(max=len(settings.kinds) - 1)
     by_kind = {what: perturbed & (kind == number).unsqueeze(1) for number, what in enumerate(settings.kinds)}
@@ -172,17 +134,17 @@ def perturb(
     emptied, replaced = by_kind.get("zero", nowhere), by_kind.get("dimensions", nowhere)
     noisy = by_kind.get("noise", nowhere) | (by_kind.get("swap", nowhere) & ~several)
     coherent = (coherent < settings.coherent)[:, None, None]
-    strength = _within(settings.strength, draws.rest[3:5])[:, None, None]
-    share = _within(settings.share, draws.rest[5:])[:, None, None]
+    strength = _within(settings.strength, *uniform[5:7])[:, None, None]
+    share = _within(settings.share, *uniform[7:])[:, None, None]
     features = {}
     for name, original in batch.features.items():
         m, mask, x = batch.names.index(name), batch.masks.get(name), batch.positions(name)  # (B, L, D)
         valid = batch.valid(name)
-        noise = draws.noise[name]
-        if name in draws.common:
-            noise = torch.where(coherent, draws.common[name], noise)
+        noise = torch.randn(x.shape, **like)
+        if x.shape[1] > 1:
+            noise = torch.where(coherent, torch.randn((size, 1, x.shape[2]), **like), noise)
         center, spread = _channel_statistics(x.detach(), valid)
-        cells = replaced[:, m, None, None] & (draws.chances[name] < share)  # (B, 1, D)
+        cells = replaced[:, m, None, None] & (torch.rand((size, 1, x.shape[2]), **like) < share)  # (B, 1, D)
         moves = torch.where(noisy[:, m, None, None] | cells, noise * strength * spread, 0)
         changed = x[source[:, m]] if mask is None else _at_valid_steps(x, mask, source[:, m])
         changed = torch.where(cells, center, changed) + moves
@@ -193,8 +155,8 @@ def perturb(
         lost = ((x != 0) & keep).flatten(1).any(1) & ~((changed != 0) & keep).flatten(1).any(1)
         # By `LEFT`, or by more where the squares would vanish in the range of the dtype; per position, as a model may
         # divide by its norm. Without a gradient, since a NaN of an absent instance would spread.
-        size = bounded(x.detach()).square().mean(2, keepdim=True).sqrt()
-        factor = (torch.finfo(x.dtype).tiny ** 0.5 / size).nan_to_num(nan=LEFT).clamp(LEFT, 1).to(x.dtype)
+        root = bounded(x.detach()).square().mean(2, keepdim=True).sqrt()
+        factor = (torch.finfo(x.dtype).tiny ** 0.5 / root).nan_to_num(nan=LEFT).clamp(LEFT, 1).to(x.dtype)
         changed = torch.where((emptied[:, m] | lost)[:, None, None], x * factor, changed)
         if mask is not None:
             changed = torch.where(mask.unsqueeze(2), changed, x)
@@ -233,7 +195,6 @@ def with_copies(
     settings: Perturbation,
     *,
     generator: torch.Generator | None = None,
-    draws: Draws | None = None,
 ) -> Perturbed:
     """Return 2B instances: the batch clean (varied at most), then the batch with every instance perturbed.
 
@@ -242,7 +203,7 @@ def with_copies(
     """
     batch = vary(batch, settings.variation, generator=generator)  # both copies alike
     settings = replace(settings, variation=0.0)
-    return beside(batch, perturb(batch, settings, probability=1.0, generator=generator, draws=draws))
+    return beside(batch, perturb(batch, settings, probability=1.0, generator=generator))
 
 
 def beside(batch: ModalityBatch, other: Perturbed) -> Perturbed:
@@ -321,9 +282,8 @@ def _channel_statistics(x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor
     return center, torch.where(some > 1, variance, center.square().mean()).sqrt()
 
 
-def _within(ranges: tuple[Range, ...], uniform: Tensor) -> Tensor:
-    """Map two uniform draws (2, B) to one over a union of ranges, (B,); single values have equal chances."""
-    which, where = uniform
+def _within(ranges: tuple[Range, ...], which: Tensor, where: Tensor) -> Tensor:
+    """Map two uniform draws (B,) to one over a union of ranges, (B,); single values have equal chances."""
     widths = [float(high - low) for low, high in ranges]
     weights = widths if any(widths) else [1.0] * len(ranges)
     found: Tensor = ranges[0][0] + where * widths[0]
