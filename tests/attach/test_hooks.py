@@ -1,4 +1,4 @@
-"""Random states and streams (CPU generators stand in for CUDA devices), and interception of unusual modules."""
+"""Random states (CPU generators stand in for CUDA devices), and interception of unusual modules."""
 
 import random
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from concordant import attach
-from concordant.attach.hooks import RandomStream, cuda_devices
+from concordant.attach.hooks import cuda_devices
 from concordant.attach.state import RandomState
 
 
@@ -23,21 +23,6 @@ def test_random_states_are_restored():
     assert drawn() != first
     state.restore()
     assert drawn() == first
-
-
-def test_a_stream_continues_where_it_stopped_and_leaves_the_global_one_alone():
-    stream, other = RandomStream(3), RandomStream(3)
-    state = RandomState()
-    expected = drawn()
-    state.restore()
-    with stream():
-        one = torch.rand(2)
-    with stream():
-        two = torch.rand(2)
-    assert drawn() == expected
-    assert not torch.equal(one, two)
-    with other():
-        assert torch.equal(torch.rand(4), torch.cat([one, two]))
 
 
 class Cards:
@@ -83,34 +68,6 @@ def test_random_states_of_the_given_devices_are_restored(cards):
     state.restore()
     assert cards.draw(1) == first
     assert cards.draw(0) != elsewhere
-
-
-def test_a_stream_draws_on_devices_and_leaves_their_global_streams_alone(cards):
-    expected = [torch.rand(1, generator=torch.Generator().manual_seed(100 + card)).item() for card in range(2)]
-    stream = RandomStream(3)
-    with stream([0, 1]):
-        first = [cards.draw(0), cards.draw(1)]
-    with stream([0, 1]):
-        second = [cards.draw(0), cards.draw(1)]
-    own = torch.rand(2, generator=torch.Generator().manual_seed(3)).tolist()
-    assert [first[0], second[0]] == [first[1], second[1]] == own
-    assert [cards.draw(0), cards.draw(1)] == expected
-
-
-def test_a_new_device_starts_at_the_seed_and_others_do_not_advance(cards):
-    stream = RandomStream(3)
-    with stream():  # on the CPU, to find the feature sizes
-        torch.rand(1)
-    own = torch.rand(3, generator=torch.Generator().manual_seed(3)).tolist()
-    with stream([0]):
-        assert cards.draw(0) == own[0]
-    before = cards.get_rng_state(0)
-    with stream([1]):  # moved
-        assert cards.draw(1) == own[0]
-        assert torch.equal(cards.get_rng_state(0), before)
-    with stream([0]):  # and back
-        assert cards.draw(0) == own[1]
-    assert torch.equal(cards.get_rng_state(0), before)
 
 
 class Doubling(nn.Linear):

@@ -19,10 +19,8 @@ from concordant import seeding
 from concordant.attach.arguments import Address, Source, check_addresses, check_sources, parameters_of
 from concordant.attach.checkpoints import without_calibrator
 from concordant.attach.example import call_with, suggesting, try_example
-from concordant.attach.hooks import cuda_devices
 from concordant.attach.ragged import Counts, check_counts
 from concordant.attach.settings import Settings
-from concordant.attach.state import ModelState, RandomState
 from concordant.attach.taps import (
     Tap,
     WrittenLayout,
@@ -271,30 +269,6 @@ def _found(
             stacklevel=3,
         )
     return best.taps, best.at, best.layout if layout == AUTO else layout
-
-
-def run_example(attached: Attached, example: Any, *, original: bool = False) -> Any:  # noqa: ANN401 - as the model's
-    """Return the output of a batch in evaluation mode; restore what it changes in the model, and random generators.
-
-    Args:
-        attached: the model.
-        example: the batch.
-        original: without calibration.
-    """
-    modes = [(module, module.training) for module in attached.modules()]
-    random, state = RandomState(cuda_devices(attached.model)), ModelState(attached.model.modules())
-    try:
-        attached.eval()
-        with torch.no_grad():
-            out = call_with(attached._original if original else attached, example)
-    finally:
-        state.restore()
-        for module, mode in modes:
-            module.training = mode
-        random.restore()
-    if attached.calibrator is not None:
-        attached.calibrator.train(attached.training)
-    return out
 
 
 def _check(model: object, at: object) -> None:

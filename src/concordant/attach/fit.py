@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from concordant import seeding
-from concordant.attach import Attached, attach, call_with, detached_on_error, run_example
+from concordant.attach import Attached, attach, call_with, detached_on_error
 from concordant.attach.arguments import Address
 from concordant.attach.control import control
 from concordant.attach.harm import TOLERANCES
 from concordant.attach.outcomes import Batches, Loss, class_labels, default_loss, logits_of, moved, validation_loss
 from concordant.attach.state import ModelState
 from concordant.attach.taps import WrittenLayout
+from concordant.attach.tracing import untouched
 from concordant.calibration.base import Calibrator
 from concordant.calibration.calibrator import ContextualCalibrator
 from concordant.calibration.fill import Absent, Fill
@@ -176,19 +177,21 @@ def fit_plugin(
     example, targets = moved(first, where)
     attached = attach(model, taps, layout=layout, freeze=freeze, seed=seed, example=example, **options)
     with detached_on_error(attached):
+        with untouched(attached) as used, torch.no_grad():
+            plain = call_with(used._original, example)
+            rows = len(call_with(used.calibrate, example).reliability)
         if options.get("calibrator") is None:
             tried: list[Perturbation | bool] = [attached.settings.perturbation]
             if alone and "perturbation" not in options:
                 count = 1 if validation is None else len(VARIATIONS)
                 tried = [Perturbation(variation=one) for one in VARIATIONS[:count]]
-            classes = _classes(attached, example, targets, certain=loss is not None)
-            candidates = _candidates(attached, example, tried, fill=fill, absent=absent, classes=classes)
+            classes = _classes(logits_of(plain, certain=loss is not None), targets)
+            candidates = _candidates(attached, tried, fill=fill, absent=absent, classes=classes)
+            attached.calibrator = candidates[0]
         else:
-            run_example(attached, example)
             candidates = [cast(Calibrator, attached.calibrator)]
         # Features of all items beside targets of the batch, as recommenders have them, have no labels.
         attached._labels_may_differ = True
-        rows = 0 if attached.calibration is None else len(attached.calibration.reliability)
         labelled = rows == len(targets)
         if epochs is not None and steps is None:
             steps = epochs * (len(loader) if isinstance(loader, Sized) else sum(1 for _ in loader))
@@ -268,28 +271,20 @@ def fit_plugin(
 
 def _candidates(
     attached: Attached,
-    example: Any,  # noqa: ANN401 - as the model's
     tried: Sequence[Perturbation | bool],
     **options: Any,  # noqa: ANN401 - of the calibrator
 ) -> list[Calibrator]:
-    """Return untrained calibrators for these perturbations, with equal initial weights; the first is attached."""
-    seed = attached.settings.seed
-    made = [partial(ContextualCalibrator, perturbation=one, seed=seed, **options) for one in tried]
-    settings, given = [replace(attached.settings, factory=one) for one in made], attached.calibrator
-    attached.settings, attached.calibrator = settings[0], None
-    if given is not None:  # of sizes that the caller gave
-        attached.calibrator = settings[0].build(given.sizes).to(next(given.parameters()).device)
-    run_example(attached, example)
-    first = cast(Calibrator, attached.calibrator)
-    device = next(first.parameters()).device
-    return [first, *(one.build(first.sizes).to(device) for one in settings[1:])]
+    """Return untrained calibrators for these perturbations, with equal initial weights."""
+    sizes, seed = cast(Calibrator, attached.calibrator).sizes, attached.settings.seed
+    device = next(cast(Calibrator, attached.calibrator).parameters()).device
+    made = (partial(ContextualCalibrator, perturbation=one, seed=seed, **options) for one in tried)
+    return [replace(attached.settings, factory=one).build(sizes).to(device) for one in made]
 
 
-def _classes(attached: Attached, example: Any, targets: Tensor, *, certain: bool) -> int | None:  # noqa: ANN401
-    """Return C where targets are class indices (B,) and the model has logits (B, C) for them; otherwise None."""
+def _classes(logits: Tensor | None, targets: Tensor) -> int | None:
+    """Return C where targets are class indices (B,) and there are logits (B, C) for them; otherwise None."""
     if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
         return None
-    logits = logits_of(run_example(attached, example, original=True), certain=certain)
     if logits is None or logits.dim() != 2 or len(logits) != len(targets) or not int(targets.min()) >= 0:
         return None
     return logits.shape[1] if max(1, int(targets.max())) < logits.shape[1] else None

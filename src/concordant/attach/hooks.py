@@ -1,4 +1,4 @@
-"""Interception of submodule calls, and a stream of random numbers for them.
+"""Interception of submodule calls.
 
 Nothing stays behind on a module: the attributes that make its call are replaced on the instance and restored, also
 after an error. PyTorch's forward hooks do not suffice, because they cannot skip a call.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import MethodType
@@ -95,30 +95,6 @@ def intercepted(
                 attributes.pop(key, None)
             else:
                 attributes[key] = value
-
-
-class RandomStream:
-    """A stream of PyTorch's random numbers beside the global one; it starts at `seed` on every device."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self._states: dict[int | None, Tensor] = {}  # CUDA device (None = CPU) -> state
-
-    @contextmanager
-    def __call__(self, devices: Sequence[int] = ()) -> Iterator[None]:
-        """Draw from this stream while a block runs, on the CPU and on CUDA devices."""
-        with torch.random.fork_rng(devices):
-            generators: dict[int | None, torch.Generator] = {None: torch.default_generator}
-            generators |= {device: torch.cuda.default_generators[device] for device in devices}
-            for device, generator in generators.items():
-                if device in self._states:
-                    generator.set_state(self._states[device])
-                else:
-                    generator.manual_seed(self.seed)
-            try:
-                yield
-            finally:
-                self._states |= {device: generator.get_state() for device, generator in generators.items()}
 
 
 def cuda_devices(module: nn.Module, inputs: Iterable[Tensor] = ()) -> list[int]:

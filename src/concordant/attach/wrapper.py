@@ -26,7 +26,7 @@ from concordant.attach.checkpoints import after_loading, before_loading
 from concordant.attach.containers import Path, packed_at, tensors_of
 from concordant.attach.features import FeatureReader
 from concordant.attach.harm import Guarantee
-from concordant.attach.hooks import Interception, RandomStream, Run, cuda_devices, failing_module, intercepted
+from concordant.attach.hooks import Interception, Run, failing_module, intercepted
 from concordant.attach.passes import Known, Passes
 from concordant.attach.settings import Settings
 from concordant.attach.taps import Tap, core_of, find_module, is_compiled, is_sharded_alone
@@ -78,7 +78,7 @@ class Attached(nn.Module):
         self.settings = settings
         self.calibration: Calibration | None = None
         self.labels: Tensor | None = None
-        self._stream = RandomStream(seeding.derive_seed(settings.seed, "attached", "draws", _rank()))
+        self._streams: dict[torch.device, seeding.Stream] = {}  # of the calibrator's draws in training, by device
         self._known = Known()
         self._reader = FeatureReader()
         self._perturbing: torch.Generator | None = None
@@ -430,7 +430,8 @@ class Attached(nn.Module):
         calibrator = cast(Calibrator, self.calibrator)
         training, inflicted = calibrator.training, calibrator.perturbation or Perturbation()
         labels, self.labels = as_tensor(self.labels), None
-        with self._stream(cuda_devices(calibrator, tapped.features.values())) if training else nullcontext():
+        device = next(iter(tapped.features.values())).device
+        with self._stream(device) if training else nullcontext():
             batch = calibrator.gather(tapped.features, tapped.masks, tapped.present)
             if self._labels_may_differ and labels is not None and len(labels) != batch.size:
                 labels = None
@@ -451,6 +452,11 @@ class Attached(nn.Module):
         if self._stop:
             raise _Calibrated
         return tapped.restored(out.features)
+
+    def _stream(self, device: torch.device) -> seeding.Stream:
+        if device not in self._streams:
+            self._streams[device] = seeding.Stream(self.settings.seed, "attached", "draws", _rank(), device=device)
+        return self._streams[device]
 
     def _build(self, sizes: dict[str, int], device: torch.device) -> None:
         with torch.inference_mode(mode=False):  # its statistics are updated in training
