@@ -62,15 +62,15 @@ def quartiles(values: Any, unit: str = "") -> dict[str, float]:  # noqa: ANN401
 
 def measure(runs: RunFolder, folder: Path, repetitions: int) -> dict[str, Any]:
     """Export one run and time both routes of single instances, in turn."""
-    found = open_deployed(runs)
-    model, about = found.model, found.model.description
+    model, parts = open_deployed(runs)
+    about = model.description
     path, fixed = folder / "model.onnx", False
-    given = cases(model, found.parts.test, INSTANCES, fixed_time=fixed)
+    given = cases(model, parts.test, INSTANCES, fixed_time=fixed)
     try:
         difference, size = write_checked(model, path, given)
     except ConcordantError:
         fixed = True
-        given = cases(model, found.parts.test, INSTANCES, fixed_time=fixed)
+        given = cases(model, parts.test, INSTANCES, fixed_time=fixed)
         difference, size = write_checked(model, path, given, fixed_time=fixed)
     ones = [
         changed(given[0], lambda kind, name, x, row=row: x[row : row + 1])  # type: ignore[misc]
@@ -86,7 +86,7 @@ def measure(runs: RunFolder, folder: Path, repetitions: int) -> dict[str, Any]:
     return {
         "benchmark": about.config.benchmark,
         "fusion": about.config.fusion,
-        "label": found.label,
+        "label": about.label,
         "parameters": sum(p.numel() for p in model.parameters()),
         "inputs": {name: list(x.shape) for name, x in named(ones[0]).items()},
         "fixed_time": fixed,

@@ -33,15 +33,15 @@ def test_an_onnx_file_of_a_run_answers_as_its_predictions_file_says(exported, sh
     from concordant.training.batches import to_tensors
 
     _, path = exported
-    found = open_deployed(shared_run)
-    test = found.parts.test
+    model, parts = open_deployed(shared_run)
+    test = parts.test
     tensors = to_tensors(test)
-    logits, reliability = runtime(path)(complete(found.model.description, tensors.inputs, {}, {}))
+    logits, reliability = runtime(path)(complete(model.description, tensors.inputs, {}, {}))
     rows = pq.read_table(digits_run / "runs" / "context" / "seed-0" / "predictions.parquet").to_pydict()
     clean = [place for place, condition in enumerate(rows["condition"]) if condition == "clean"]
     assert [rows["id"][place] for place in clean] == test.ids.tolist()
     assert [rows["prediction"][place] for place in clean] == logits.argmax(1).tolist()
-    for column, name in enumerate(found.model.description.names):
+    for column, name in enumerate(model.description.names):
         expected = [rows[f"reliability_{name}"][place] for place in clean]
         np.testing.assert_allclose(reliability[:, column].numpy(), expected, rtol=0, atol=1e-5)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from concordant.data.scaling import fit
-from concordant.deploy.opening import choose, load_shared, open_deployed
+from concordant.deploy.opening import load_shared, open_deployed
 from concordant.deploy.raw import raw_parts
 from concordant.deploy.sharing import share_run
 from concordant.errors import DataError, UsageError
@@ -15,27 +15,27 @@ from concordant.training.runs import RunFolder
 
 def test_the_scaling_is_that_of_the_training_part_of_the_seed(shared_run):
     for seed in (0, 1):
-        found = open_deployed(shared_run, seed=seed)
+        model, _ = open_deployed(shared_run, seed=seed)
         train = raw_parts(shared_run.config, seed, None).train
         expected = fit(train.inputs["left"], "bchw")
-        np.testing.assert_allclose(found.model.scales["left"].mean.numpy(), expected.mean, rtol=1e-12)
-        np.testing.assert_allclose(found.model.scales["left"].std.numpy(), expected.std, rtol=1e-12)
+        np.testing.assert_allclose(model.scales["left"].mean.numpy(), expected.mean, rtol=1e-12)
+        np.testing.assert_allclose(model.scales["left"].std.numpy(), expected.std, rtol=1e-12)
 
 
 def test_the_weights_are_those_of_the_run(shared_run):
-    found = open_deployed(shared_run, label="self", seed=1)
+    model, _ = open_deployed(shared_run, label="self", seed=1)
     task = shared_run.task(1, None)
     expected = shared_run.model(task, shared_run.variant("self"), 1).state_dict()
-    for name, value in found.model.model.state_dict().items():
+    for name, value in model.model.state_dict().items():
         assert torch.equal(value, expected[name])
-    assert not found.model.training
+    assert not model.training
 
 
 def test_ours_is_opened_unless_another_is_named(shared_run):
-    assert choose(shared_run, None, 0).label == "context"
-    assert choose(shared_run, "none+perturbed", 0).perturbed
+    for label, opened in ((None, "context"), ("none+perturbed", "none+perturbed")):
+        assert open_deployed(shared_run, label=label)[0].description.label == opened
     with pytest.raises(UsageError, match=r"seed must be one of 0..1, which .* has; found -1"):
-        choose(shared_run, None, -1)
+        open_deployed(shared_run, seed=-1)
 
 
 @pytest.mark.parametrize(

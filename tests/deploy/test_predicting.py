@@ -100,7 +100,7 @@ def test_another_dataset_is_predicted_as_a_whole_with_the_scaling_of_the_trainin
     again = predict_run(world / "run-class", tmp_path / "same.parquet", data=world / "data-class")
     rows = pq.read_table(tmp_path / "same.parquet").to_pydict()
     assert again["instances"] == 20
-    model = open_deployed(open_runs(world / "run-class"), data=world / "data-class").model
+    model = open_deployed(open_runs(world / "run-class"), data=world / "data-class")[0]
     scale = model.scales["sensor"]
     assert float(scale.std.max()) > 10  # inputs are scaled within
     assert set(rows["prediction"]) <= {"low", "mid", "high"}
@@ -141,9 +141,9 @@ def test_memory_does_not_grow_with_the_dataset(world, tmp_path, monkeypatch):
         folder = make(tmp_path / str(count), count=count, sensor=4, seed=2)
         asked = open_asked(world / "run-class", data=folder, trained_on=world / "data-class", label=None, seed=0)
         totals = Totals(2)
-        next(tables(asked, totals))  # what is made once
+        next(tables(*asked, totals))  # what is made once
         tracemalloc.start()
-        for _ in tables(asked, totals):
+        for _ in tables(*asked, totals):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

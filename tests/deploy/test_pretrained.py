@@ -36,7 +36,7 @@ def test_a_loaded_model_answers_bit_for_bit_as_the_run_does(load, shared, shared
     assert not model.training
     test = shared_run.task(0, None).test
     trained = shared_run.model(shared_run.task(0, None), shared_run.variant("context"), 0)
-    raw = open_deployed(shared_run).parts.test
+    raw = open_deployed(shared_run)[1].test
     assert raw.ids.tolist() == test.ids.tolist()
     with torch.no_grad():
         expected = trained({name: torch.from_numpy(x) for name, x in test.inputs.items()})

@@ -31,7 +31,7 @@ def test_the_document_says_what_the_folder_is(shared_run, tmp_path):
     # What can be learnt, without the scaling of the inputs.
     state = load_file(tmp_path / "empty" / "model.safetensors")
     weights = {name: x for name, x in state.items() if not name.startswith("scales.")}
-    learnt = dict(open_deployed(shared_run, label="self", seed=1).model.named_parameters())
+    learnt = dict(open_deployed(shared_run, label="self", seed=1)[0].named_parameters())
     assert document["parameters"] == sum(weights[name].numel() for name in learnt)
 
 

@@ -70,10 +70,10 @@ def export_run(
     path = out if out is not None else runs.path / f"model{FORMATS[format]}"
     if path.suffix != FORMATS[format]:
         raise UsageError(f"--out must end in {FORMATS[format]} for {format}; found {path}")
-    found = open_deployed(runs, label=label, seed=seed, data=data)
-    about = found.model.description
-    asked = cases(found.model, found.parts.test, samples, fixed_time=fixed_time)
-    difference, size = write_checked(found.model, path, asked, fixed_time=fixed_time)
+    model, parts = open_deployed(runs, label=label, seed=seed, data=data)
+    about = model.description
+    asked = cases(model, parts.test, samples, fixed_time=fixed_time)
+    difference, size = write_checked(model, path, asked, fixed_time=fixed_time)
     return {
         "schema": SCHEMA,
         "file": str(path),
@@ -81,7 +81,7 @@ def export_run(
         "bytes": size,
         "benchmark": about.config.title,
         "fusion": about.config.fusion,
-        "label": found.label,
+        "label": about.label,
         "seed": seed,
         "classes": list(about.classes),
         "modalities": list(about.names),

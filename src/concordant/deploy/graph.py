@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -183,24 +182,11 @@ def tracing() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _oblivious(_config), warnings.catch_warnings():
+        with _config.patch(backed_size_oblivious=True), warnings.catch_warnings():  # type: ignore[attr-defined]
             warnings.simplefilter("ignore")
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
-def _oblivious(config: Any) -> Iterator[None]:  # noqa: ANN401 - a module of settings
-    known = hasattr(config, "backed_size_oblivious")  # since PyTorch 2.7
-    before = config.backed_size_oblivious if known else None
-    try:
-        if known:
-            config.backed_size_oblivious = True
-        yield
-    finally:
-        if known:
-            config.backed_size_oblivious = before
 
 
 def _refusal(model: DeployedModel, error: Exception, fixed_time: bool) -> str:

@@ -5,7 +5,6 @@ The scaling is fitted on the training split of the run, chunk by chunk, without 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,48 +17,10 @@ from concordant.errors import ConcordantError, DataError, UsageError, foreign
 from concordant.files import check_file, check_size, read_json, reading
 from concordant.report.tables.scores import brief
 from concordant.statistics.comparisons import central
-from concordant.training.config import Variant
 from concordant.training.runs import WEIGHTS, RunFolder, differ, load_weights, read_weights
 
 SHARED_WEIGHTS = "model.safetensors"
 M = TypeVar("M", bound=DeployedModel)
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """An opened run.
-
-    Args:
-        runs: the folder.
-        label: the calibrator.
-        seed: the seed of the run.
-        model: the model, with its weights and scaling, in evaluation mode.
-        parts: the unscaled splits of its seed.
-    """
-
-    runs: RunFolder
-    label: str
-    seed: int
-    model: DeployedModel
-    parts: Task
-
-
-def choose(runs: RunFolder, label: str | None, seed: int) -> Variant:
-    """Return the variant of a run.
-
-    Args:
-        runs: the folder.
-        label: a calibrator; None = context, or else the last of the folder.
-        seed: the seed of the run.
-
-    Raises:
-        UsageError: there is no such run.
-    """
-    chosen = label if label is not None else central(runs.labels)
-    variant = runs.variant(chosen)
-    if not 0 <= seed < runs.config.seeds:
-        raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")
-    return variant
 
 
 def open_deployed(
@@ -70,8 +31,8 @@ def open_deployed(
     data: Path | str | None = None,
     kind: type[DeployedModel] = DeployedModel,
     about: HubFields | None = None,
-) -> Deployed:
-    """Open one run of a folder.
+) -> tuple[DeployedModel, Task]:
+    """Return the model of one run of a folder, in evaluation mode, and the unscaled splits of its seed.
 
     Args:
         runs: the folder.
@@ -85,7 +46,9 @@ def open_deployed(
         UsageError: there is no such run.
         DataError: the data or the weights cannot be used.
     """
-    variant = choose(runs, label, seed)
+    variant = runs.variant(label if label is not None else central(runs.labels))
+    if not 0 <= seed < runs.config.seeds:
+        raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")
     parts = raw_parts(runs.config, seed, runs.source(data))
     clean = runs.entry(variant, seed)["clean"]
     with reading(runs.results, "results", "give the `concordant run` command again, with this file moved away"):
@@ -107,7 +70,7 @@ def open_deployed(
     model = kind(description=description)
     load_weights(model.model, runs.run(variant, seed) / WEIGHTS)
     model.set_scales(fit_chunks(parts.train.chunks(), parts.layouts))
-    return Deployed(runs, variant.label, seed, model.eval(), parts)
+    return model.eval(), parts
 
 
 def load_shared(folder: Path) -> DeployedModel:
@@ -149,17 +112,7 @@ def load_described(kind: type[M], values: dict[str, Any], where: str, weights: P
         raise
     except Exception as error:  # modules refuse impossible sizes in any way
         raise DataError(f"{where} describes no model that can be built ({foreign(error)}); share it again") from None
-    load_checked(model, weights)
-    return model
-
-
-def load_checked(model: DeployedModel, path: Path) -> None:
-    """Load all weights and the scaling into a model.
-
-    Raises:
-        DataError: the file is absent or broken, or its tensors are not those of the model.
-    """
-    state = read_weights(path, "share the model again")
+    state = read_weights(weights, "share the model again")
     wanted = model.state_dict()
     other = sorted(
         {name for name in (*wanted, *state) if name not in wanted or name not in state}
@@ -168,7 +121,8 @@ def load_checked(model: DeployedModel, path: Path) -> None:
     if other:
         more = f" and {len(other) - 3} more" if len(other) > 3 else ""
         raise DataError(
-            f"{path} holds other tensors than config.json describes: {', '.join(other[:3])}{more}; "
+            f"{weights} holds other tensors than config.json describes: {', '.join(other[:3])}{more}; "
             "share the model again"
         )
     model.load_state_dict(state)
+    return model

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of
 from concordant.data.card import CARD
 from concordant.data.split import Split, Task
-from concordant.deploy.deployed import DeployedModel
+from concordant.deploy.deployed import DeployedModel, Description
 from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
 from concordant.errors import UsageError
@@ -40,14 +39,6 @@ Progress = Callable[[int, int, str], None]
 
 class _Writer(Protocol):
     def write_table(self, table: pa.Table) -> None: ...
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A model and the instances to predict."""
-
-    model: DeployedModel
-    instances: Instances
 
 
 def predict_run(
@@ -78,21 +69,20 @@ def predict_run(
     """
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out must end in {' or '.join(SUFFIXES)}; found {out}")
-    asked = open_asked(folder, data=data, trained_on=trained_on, label=label, seed=seed)
-    totals = Totals(len(asked.model.description.names))
+    model, instances = open_asked(folder, data=data, trained_on=trained_on, label=label, seed=seed)
+    about, totals = model.description, Totals(len(model.description.names))
 
     def write(temporary: Path) -> None:
-        with _writer(temporary, schema_of(asked)) as writer:
-            for table in tables(asked, totals):
+        with _writer(temporary, schema_of(about, instances)) as writer:
+            for table in tables(model, instances, totals):
                 writer.write_table(table)
                 if progress is not None:
-                    progress(totals.instances, len(asked.instances.split), "")
+                    progress(totals.instances, len(instances.split), "")
 
     try:
         write_atomically(out, write)
     except OSError as error:
         raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
-    about = asked.model.description
     return {
         "schema": SCHEMA,
         "file": str(out),
@@ -102,12 +92,14 @@ def predict_run(
         "label": about.label,
         "seed": about.seed,
         "accuracy": totals.right / totals.instances if totals.known and totals.instances else None,
-        "reliability": dict(zip(about.names, totals.means(), strict=True)) if asked.model.has_reliability else None,
+        "reliability": dict(zip(about.names, totals.means(), strict=True)) if model.has_reliability else None,
         "versions": versions(),
     }
 
 
-def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, label: str | None, seed: int) -> Asked:
+def open_asked(
+    folder: Path, *, data: Path | None, trained_on: Path | None, label: str | None, seed: int
+) -> tuple[DeployedModel, Instances]:
     """Return the model of a folder and the instances to predict. Args: as for `predict_run`."""
     if (folder / SHARED_WEIGHTS).is_file():
         if label is not None or seed or trained_on is not None:
@@ -117,16 +109,14 @@ def open_asked(folder: Path, *, data: Path | None, trained_on: Path | None, labe
         model = load_shared(folder)
         about = model.description
         if data is not None and _is_other(data, about.config.benchmark, about.files):
-            return Asked(model, all_instances(data, about))
-        return _test_part(model, raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data)))
+            return model, all_instances(data, about)
+        return model, _test_part(raw_parts(about.config, about.seed, folder_of(about.config.benchmark, data)))
     runs = open_runs(folder)
     other = data is not None and _is_other(data, runs.config.benchmark, runs.files)
     if trained_on is not None and not other:
         raise UsageError("--trained-on goes with --data that names another prepared dataset; leave it out")
-    found = open_deployed(runs, label=label, seed=seed, data=trained_on if other else data)
-    if data is not None and other:
-        return Asked(found.model, all_instances(data, found.model.description))
-    return _test_part(found.model, found.parts)
+    model, parts = open_deployed(runs, label=label, seed=seed, data=trained_on if other else data)
+    return model, all_instances(data, model.description) if data is not None and other else _test_part(parts)
 
 
 def _is_other(data: Path, benchmark: str, trained_on: Mapping[str, str]) -> bool:
@@ -144,24 +134,23 @@ def _is_other(data: Path, benchmark: str, trained_on: Mapping[str, str]) -> bool
     return store and (not files or digests(data, files) != trained_on)
 
 
-def _test_part(model: DeployedModel, parts: Task) -> Asked:
-    return Asked(model, Instances(parts.test, parts.classes if parts.kind == "class" else ()))
+def _test_part(parts: Task) -> Instances:
+    return Instances(parts.test, parts.classes if parts.kind == "class" else ())
 
 
-def tables(asked: Asked, totals: Totals) -> Iterator[pa.Table]:
+def tables(model: DeployedModel, instances: Instances, totals: Totals) -> Iterator[pa.Table]:
     """Yield the rows of all instances in order, in tables of at most `ROWS` rows."""
-    for piece in asked.instances.split.chunks():
+    for piece in instances.split.chunks():
         for start in range(0, len(piece), ROWS):
-            yield _table(asked, piece.take(slice(start, start + ROWS)), totals)
+            yield _table(model, instances, piece.take(slice(start, start + ROWS)), totals)
 
 
-def schema_of(asked: Asked) -> pa.Schema:
+def schema_of(about: Description, instances: Instances) -> pa.Schema:
     """Return the columns of the file."""
     import pyarrow as pa
 
-    about = asked.model.description
     said = pa.string() if about.kind == "class" else pa.float32()
-    named = asked.instances.classes or not asked.instances.labelled
+    named = instances.classes or not instances.labelled
     known = pa.string() if named else pa.float32()
     fixed = [("id", pa.string()), ("group", pa.string()), ("label", known), ("prediction", said)]
     return pa.schema([*fixed, ("confidence", pa.float32()), *((f"reliability_{n}", pa.float32()) for n in about.names)])
@@ -192,26 +181,22 @@ class Totals:
         return [float(s / n) if n else None for s, n in zip(self._sum, self._count, strict=True)]
 
 
-def _table(asked: Asked, split: Split, totals: Totals) -> pa.Table:
+def _table(model: DeployedModel, instances: Instances, split: Split, totals: Totals) -> pa.Table:
     import pyarrow as pa
 
-    about, classes = asked.model.description, asked.instances.classes
-    answer = predict(asked.model, split)
+    about, classes = model.description, instances.classes
+    schema, answer = schema_of(about, instances), predict(model, split)
     real = about.kind == "real"
     names = np.array(about.classes, dtype=object)
     predicted = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]
     labels = np.array(classes, dtype=object)[split.labels] if classes else split.labels
-    if not asked.instances.labelled:
-        labels = np.full(len(split), None)
     right = None if real or not classes else predicted == labels
-    reliability = answer.reliability if asked.model.has_reliability else None
+    reliability = answer.reliability if model.has_reliability else None
     totals.add(right, reliability, answer.present)
     columns = [
         pa.array(split.ids.tolist(), pa.string()),
         pa.array([None] * len(split) if split.groups is None else split.groups.tolist(), pa.string()),
-        pa.array(
-            labels.tolist() if asked.instances.labelled else [None] * len(split), schema_of(asked).field("label").type
-        ),
+        pa.array(labels.tolist() if instances.labelled else [None] * len(split), schema.field("label").type),
         pa.array(predicted.tolist(), pa.float32() if real else pa.string()),
         pa.nulls(len(split), pa.float32()) if real else pa.array(_confidence(answer.logits), pa.float32()),
     ]
@@ -221,7 +206,7 @@ def _table(asked: Asked, split: Split, totals: Totals) -> pa.Table:
         columns.append(
             pa.nulls(len(split), pa.float32()) if known is None else pa.array(known, pa.float32(), mask=gone)
         )
-    return pa.table(columns, schema=schema_of(asked))
+    return pa.table(columns, schema=schema)
 
 
 def _confidence(logits: NDArray[Any]) -> NDArray[Any]:

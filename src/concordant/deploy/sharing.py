@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from concordant.attach.wrapper import Attached
 from concordant.deploy.deployed import HubFields
@@ -50,17 +50,15 @@ def share_run(
     with needs_extra("export", "sharing needs"):
         from concordant.deploy.pretrained import PretrainedModel
     _require_free(out)
-    found = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel, about=about)
-    model = found.model
-    if not isinstance(model, PretrainedModel):  # for the type checker
-        raise TypeError(f"a PretrainedModel was asked for; found {type(model).__name__}")
+    opened, _ = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel, about=about)
+    model = cast(PretrainedModel, opened)
     with _folder(out, "config.json") as partial:
         model.save_pretrained(partial)
     return {
         "schema": SCHEMA,
         "folder": str(out),
         "files": {path.name: path.stat().st_size for path in sorted(out.iterdir())},
-        "label": found.label,
+        "label": model.description.label,
         "seed": seed,
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": versions(),
