@@ -140,7 +140,7 @@ def check_target(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "it is a link, a device or a pipe, not a regular file", str(path))
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in the place of `path`.
 
     The temporary name keeps the suffix, by which some writers choose a format.
@@ -255,7 +255,7 @@ def new_folder(folder: Path, last: str) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically, in UTF-8."""
-    write_atomically(path, lambda temporary: _put(temporary, text))
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -420,7 +420,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError(f"{Counter(key for key, _ in pairs).most_common(1)[0][0]!r} stands there twice")
     return found
-
-
-def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

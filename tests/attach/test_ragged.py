@@ -236,7 +236,7 @@ def test_counts_that_do_not_fit_are_refused(counts, message):
         ),
         ({"image": 2.5}, r"counts\['image'\] must be an argument of the model, a tap, or a function"),
         ({"sound": "counts"}, r"counts names 'sound', which taps does not; the modalities are text, image"),
-        ("counts", r"counts must be a dictionary from modality to numbers of rows"),
+        ("counts", r"counts must be a dictionary from modality to an argument of the model, a tap, or a function"),
     ],
 )
 def test_sources_of_counts_that_do_not_exist_are_refused(counts, message):

@@ -19,7 +19,7 @@ from concordant import seeding
 from concordant.attach.arguments import Address, Source, check_addresses, check_sources, parameters_of
 from concordant.attach.checkpoints import without_calibrator
 from concordant.attach.example import call_with, suggesting, try_example
-from concordant.attach.ragged import Counts, check_counts
+from concordant.attach.ragged import Counts, taps_of
 from concordant.attach.settings import Settings
 from concordant.attach.taps import (
     Tap,
@@ -169,10 +169,11 @@ def attach(
         for name, source in given.items()
         if isinstance(source, str)
     }
-    watched |= check_counts(counts, names, core, taps_allowed=at is None)
+    counted = check_sources("counts", counts, names, addresses=True)
     checked: Any
     where: Tap | str | None = at
     if at is None:
+        watched |= taps_of(counted, core)
         raw = {name: address for name, address in taps.items() if _is_argument(core, address, method)}
         read = {name: read_tap(tap, f"taps[{name!r}]") for name, tap in taps.items() if name not in raw}
         checked = {**read, **check_addresses(raw)}
@@ -210,7 +211,7 @@ def attach(
         **sources,
         watched=watched,
         batch_size=batch_size,
-        counts=dict(counts or {}),
+        counts=counted,
         perturbation=perturbation,
         copies=copies,
         freeze=freeze,

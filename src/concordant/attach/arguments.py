@@ -143,21 +143,25 @@ def call_at(core: nn.Module, tap: Tap, change: Callable[[Arguments, str], Argume
     return out
 
 
-def check_sources(argument: str, sources: Mapping[str, Source] | None, names: tuple[str, ...]) -> dict[str, Source]:
-    """Return modality -> source of masks or presence; raise UsageError if a source is neither a tap nor a function."""
+def check_sources(
+    argument: str, sources: Mapping[str, Any] | None, names: tuple[str, ...], *, addresses: bool = False
+) -> dict[str, Any]:
+    """Return modality -> the function or tap (with `addresses` also argument) of its masks, presence or counts.
+
+    Raises:
+        UsageError: the sources are of another modality, or of another type.
+    """
+    what = "a function of the model's inputs or the name of a submodule"
+    if addresses:
+        what = "an argument of the model, a tap, or a function of the model's inputs"
     if not isinstance(sources, Mapping | None):
-        raise UsageError(
-            f"{argument} must be a dictionary from modality to a function of the model's inputs or the name of a "
-            f"submodule; found {shown(sources)}"
-        )
+        raise UsageError(f"{argument} must be a dictionary from modality to {what}; found {shown(sources)}")
     for name, source in (sources or {}).items():
         if name not in names:
             raise UsageError(f"{argument} names {name!r}, which taps does not; the modalities are {', '.join(names)}")
-        if not isinstance(source, str) and not callable(source):
-            raise UsageError(
-                f"{argument}[{name!r}] must be a function of the model's inputs or the name of a submodule; "
-                f"found {shown(source)}"
-            )
+        fine = isinstance(source, (str, int, tuple) if addresses else str) or callable(source)
+        if isinstance(source, Tensor) or not fine:
+            raise UsageError(f"{argument}[{name!r}] must be {what}; found {shown(source)}")
     return dict(sources or {})
 
 

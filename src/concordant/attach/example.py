@@ -86,10 +86,9 @@ def _check_used(used: Attached, example: Any) -> None:  # noqa: ANN401
 
     with torch.enable_grad():
         before = run(leaf)
-        total = [x.float().sum() for x in before if x.requires_grad and x.is_floating_point()]
-        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True) if total else [None] * len(leaves)
-    for name, grad in zip(leaves, grads, strict=True):
-        if grad is not None or not before:
+        reached = _reached(before, leaves)
+    for name in leaves:
+        if name in reached or not before:
             continue
         with torch.no_grad():
             after = run(lambda one, x, name=name: x * 0.5 + 0.5 if one == name else x)  # type: ignore[misc]
@@ -125,14 +124,20 @@ def _elements_that_matter(model: nn.Module, tap: Tap, example: Any) -> list[str]
     handle = find_module(core_of(model), tap.name, "tap").register_forward_hook(put)
     try:
         with torch.enable_grad():
-            out = tensors_of(call_with(model, example))
-            total = [x.float().sum() for x in out if x.requires_grad and x.is_floating_point()]
-            grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True) if total and leaves else ()
+            return _reached(tensors_of(call_with(model, example)), leaves)
     except RuntimeError:  # of a model that changes such an element in place
         return []
     finally:
         handle.remove()
-    return [written for written, grad in zip(leaves, grads, strict=False) if grad is not None]
+
+
+def _reached(outputs: list[Tensor], leaves: dict[str, Tensor]) -> list[str]:
+    """Return the names of the leaves that the outputs have a gradient for."""
+    total = [x.float().sum() for x in outputs if x.requires_grad and x.is_floating_point()]
+    if not total or not leaves:
+        return []
+    grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return [name for name, grad in zip(leaves, grads, strict=True) if grad is not None]
 
 
 @contextmanager

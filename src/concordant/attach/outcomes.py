@@ -119,19 +119,17 @@ def class_labels(targets: Tensor, classes: int | None = None) -> Tensor | None:
 
 
 @torch.no_grad()
-def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: int, perturbed: bool = True) -> float:
-    """Return the mean loss over clean and, with `perturbed`, over perturbed features; draws depend on `seed` alone."""
+def validation_loss(attached: Attached, batches: Batches, loss: Loss, *, seed: int) -> float:
+    """Return the mean loss over clean and perturbed features; draws depend on `seed` alone."""
     where = next(attached.parameters()).device
     draws = seeding.generator(seed, "fit_plugin", "validation", device=where)
     total, count = 0.0, 0
     for batch in batches:
         given, goal = moved(batch, where)
         clean = float(loss(call_with(attached, given), goal))
-        on_perturbed = clean
-        if perturbed:
-            with attached.perturbed(draws):
-                on_perturbed = float(loss(call_with(attached, given), goal))
-        total, count = total + len(goal) * (clean + on_perturbed) / 2, count + len(goal)
+        with attached.perturbed(draws):
+            perturbed = float(loss(call_with(attached, given), goal))
+        total, count = total + len(goal) * (clean + perturbed) / 2, count + len(goal)
     if not count:
         raise UsageError("validation must give at least one batch; found none")
     return total / count

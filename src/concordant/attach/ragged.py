@@ -68,27 +68,12 @@ class Rows:
         return padded[torch.cat([self.place + number * self.valid.numel() for number in range(copies)])]
 
 
-def check_counts(
-    counts: Mapping[str, Counts] | None, names: tuple[str, ...], core: nn.Module, *, taps_allowed: bool
-) -> dict[str, Tap]:
-    """Return label -> tap of the counts that are one, after checking all.
-
-    Raises:
-        UsageError: counts are of another modality, or neither an argument of `core`, a tap nor a function.
-    """
-    if not isinstance(counts, Mapping | None):
-        raise UsageError(f"counts must be a dictionary from modality to numbers of rows; found {shown(counts)}")
+def taps_of(counts: Mapping[str, Counts], core: nn.Module) -> dict[str, Tap]:
+    """Return label -> tap of the counts that are one; raise UsageError for the wrong syntax of a tap."""
     taps = {}
-    for name, source in (counts or {}).items():
-        what = f"counts[{name!r}]"
-        if name not in names:
-            raise UsageError(f"counts names {name!r}, which taps does not; the modalities are {', '.join(names)}")
-        if isinstance(source, Tensor) or not (callable(source) or isinstance(source, (str, int, tuple))):
-            raise UsageError(
-                f"{what} must be an argument of the model, a tap, or a function of the model's inputs; found "
-                f"{shown(source)}"
-            )
-        if isinstance(source, str) and source not in parameters_of(core) and taps_allowed:
+    for name, source in counts.items():
+        if isinstance(source, str) and source not in parameters_of(core):
+            what = f"counts[{name!r}]"
             tap = read_tap(source, what)
             # Other names are of arguments that the signature does not show.
             with suppress(UsageError):
