@@ -79,7 +79,7 @@ class Scaling(Skipping):
 
 
 @pytest.mark.parametrize("made_within", [True, False])
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_a_forward_that_changes_its_input_itself_is_refused_in_every_mode(mode, made_within):
     attached, audio = made(Scaling()), torch.randn(6, 4)
     with mode(), pytest.raises(ConcordantError, match="the model changes its input in place before the taps"):

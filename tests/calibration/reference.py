@@ -212,7 +212,7 @@ def clean_loss(logits: Tensor, perturbed: Tensor, present: Tensor) -> Tensor:
 def agreement_loss(z: Tensor, clean: Tensor, present: Tensor, labels: Tensor | None) -> Tensor:
     """Contrast of modality pairs over clean instances, both ways; with 3+ classes, classmates are positives."""
     same = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    if labels is not None and len(labels[clean].unique()) >= 3:
+    if labels is not None and len(labels.unique()) >= 3:
         same = labels.unsqueeze(0) == labels.unsqueeze(1)
     total, count = z.new_zeros(()), 0
     for a, b in combinations(range(z.shape[1]), 2):

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit, softmax
-from scipy.stats import entropy, norm
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import nn
@@ -32,76 +30,6 @@ def shake(module):
 def vectors(sizes, batch=8, seed=0):
     draws = seeding.generator(seed, "vectors")
     return {name: torch.randn(batch, size, generator=draws, dtype=torch.float64) for name, size in sizes.items()}
-
-
-def gelu(x):
-    return x * norm.cdf(x)
-
-
-def by_hand(module, features):
-    """Return cosines, reliability and gates of one instance with all modalities, vectors in layout "bd"."""
-    state = {name: value.double().numpy() for name, value in module.state_dict().items()}
-
-    def affine(layer, x, part="heads"):
-        return state[f"{part}.{layer}.weight"] @ x + state[f"{part}.{layer}.bias"]
-
-    def standardised(part, name, x):
-        mean, variance = state[f"{part}.{name}.mean"], state[f"{part}.{name}.variance"]
-        return np.clip((x - mean) / np.sqrt(variance + 1e-4), -5, 5)
-
-    z, energy, prediction = {}, {}, {}
-    for name, x in features.items():
-        if module.classes is not None:
-            prediction[name] = softmax(affine(name, standardised("standardise", name, x), "unimodal"))
-        raw = affine(f"{name}.compare", standardised("standardise", name, x))
-        z[name] = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-5)
-        level = np.array([0.5 * np.log((x**2).mean() + 1e-12)])
-        energy[name] = standardised("standardise_energy", name, level)
-    unit = {name: value / np.linalg.norm(value) for name, value in z.items()}
-    k = module.comparison_size
-    reliability, gates = {}, {}
-    for name in features:
-        others = sorted(set(features) - {name})
-        mine = [np.sqrt(k) / 2 * unit[name] @ unit[other] for other in others]
-        pairs = [(a, b) for i, a in enumerate(others) for b in others[i + 1 :]]
-        among = [np.sqrt(k) / 2 * unit[a] @ unit[b] for a, b in pairs]
-        loud = [*energy[name], *(value for other in others for value in energy[other])]
-        queries = [*mine, *among, *loud, *(1.0 for _ in others)]
-        if prediction:
-            shared = {
-                (a, b): 2 * np.sqrt(prediction[a] * prediction[b]).sum() - 1 for a in prediction for b in prediction
-            }
-            sure = {a: 1 - 2 * entropy(p) / np.log(len(p)) for a, p in prediction.items()}
-            queries += [*(shared[name, other] for other in others), *(shared[pair] for pair in pairs)]
-            queries += [sure[name], *(sure[other] for other in others), *(1.0 for _ in others)]
-        h = gelu(affine(f"{name}.context", np.array(queries)))
-        t = gelu(affine(f"{name}.evidence", np.concatenate([np.sqrt(k) * unit[name], energy[name]])))
-        logit = 3 + affine(f"{name}.reliability", np.concatenate([h, t]))[0]
-        reliability[name] = expit(logit) / expit(3.0)
-        gates[name] = 1 + 0.5 * np.tanh(affine(f"{name}.gate", h))
-    cosines = {(a, b): unit[a] @ unit[b] for a in features for b in features}
-    return cosines, reliability, gates
-
-
-@pytest.mark.parametrize("count", [2, 3, 6])
-@pytest.mark.parametrize("classes", [None, 2, 5])
-def test_forward_equals_the_equations(count, classes):
-    sizes = {f"m{n}": 3 + n for n in range(count)}
-    module = shake(ContextualCalibrator(sizes, layouts="bd", comparison_size=8, classes=classes, seed=0)).eval()
-    features = vectors(sizes)
-    out = module(features)
-    for row in range(8):
-        instance = {name: x[row].numpy() for name, x in features.items()}
-        cosines, reliability, gates = by_hand(module, instance)
-        for index, name in enumerate(sizes):
-            assert out.reliability[row, index].item() == pytest.approx(reliability[name], rel=1e-6)
-            np.testing.assert_allclose(out.gates[name][row].detach(), gates[name], rtol=1e-6)
-            expected = instance[name] * reliability[name] * gates[name]
-            np.testing.assert_allclose(out.features[name][row].detach(), expected, rtol=1e-6, atol=1e-12)
-            for other_index, other in enumerate(sizes):
-                cosine = 0.0 if name == other else cosines[name, other]
-                found = out.support[row, index, other_index] - out.conflict[row, index, other_index]
-                assert found.item() == pytest.approx(cosine, abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, 7, 9])

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -7,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from concordant.calibration.comparison import PAIR_LIMIT, agreement, cue_count, cues, normalise
+from tests.calibration import reference
 
 
 def example(count, seed=0, batch=5, k=8):
@@ -32,52 +31,17 @@ def test_normalise_of_a_constant_is_finite_with_its_gradient():
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(2, 8), st.integers(0, 99))
-def test_agreement_equals_a_loop(count, seed):
-    embeddings, present, _ = example(count, seed)
-    found = agreement(embeddings, present).numpy()
-    for b in range(len(found)):
-        for m in range(count):
-            for n in range(count):
-                both = m != n and present[b, m] and present[b, n]
-                expected = float(embeddings[b, m].numpy() @ embeddings[b, n].numpy()) if both else 0.0
-                assert found[b, m, n] == pytest.approx(expected, abs=1e-12)
-
-
-def summarise(values):
-    return [np.mean(values), np.min(values), np.max(values)] if len(values) else [0, 0, 0]
-
-
-def cues_by_hand(index, order, cosines, energies, present, k):
-    """Return the cues of one instance; energies of one instance, a list of arrays."""
-    scale = math.sqrt(k) / 2
-    here = [float(p) for p in present]
-    pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
-    own = [e * here[index] for e in energies[index]]
-    if len(energies) <= PAIR_LIMIT:
-        theirs = [e * here[n] for n in order for e in energies[n]]
-        mine, among = [cosines[index, n] * scale for n in order], [cosines[a, b] * scale for a, b in pairs]
-        return [*mine, *among, *own, *theirs, *(here[n] for n in order)]
-    mine = [cosines[index, n] * scale for n in order if here[n] and here[index]]
-    among = [cosines[a, b] * scale for a, b in pairs if here[a] and here[b]]
-    levels = [energies[n][0] for n in order if here[n]]
-    return [*summarise(mine), *summarise(among), *summarise(levels), *own, np.mean([here[n] for n in order])]
-
-
-@settings(deadline=None, max_examples=30)
 @given(st.integers(2, 9), st.integers(0, 99), st.randoms(use_true_random=False))
-def test_cues_equal_a_loop(count, seed, random):
+def test_agreement_and_cues_equal_the_reference(count, seed, random):
     embeddings, present, energies = example(count, seed)
     cosines = agreement(embeddings, present)
-    ranks = list(range(count))
-    random.shuffle(ranks)
-    for index, found in enumerate(cues(ranks, cosines, energies, present, 8)):
-        order = [n for n in ranks if n != index]
-        assert found.shape[1] == cue_count(index, [e.shape[1] for e in energies])
-        for b in range(len(found)):
-            rows = [e[b].numpy() for e in energies]
-            expected = cues_by_hand(index, order, cosines[b].numpy(), rows, present[b].numpy(), 8)
-            np.testing.assert_allclose(found[b], expected, atol=1e-12)
+    torch.testing.assert_close(cosines, reference.cosines(embeddings, present))
+    order = list(range(count))
+    random.shuffle(order)
+    found = cues(order, cosines, energies, present, 8)
+    for one, other in zip(found, reference.cues(cosines * 8**0.5 / 2, energies, present, order), strict=True):
+        torch.testing.assert_close(one, other)
+    assert [one.shape[1] for one in found] == [cue_count(n, [e.shape[1] for e in energies]) for n in range(count)]
 
 
 def test_three_vectors_have_six_scalars_and_two_indicators():

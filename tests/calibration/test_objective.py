@@ -1,12 +1,11 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import logsumexp
 from sklearn.metrics import log_loss
 
-from concordant.calibration.objective import TEMPERATURE, agreement_loss, clean_loss
+from concordant.calibration.objective import agreement_loss, clean_loss
+from tests.calibration import reference
 
 
 def test_clean_loss_is_the_log_loss_of_what_counts():
@@ -29,33 +28,15 @@ def test_clean_loss_of_nothing_is_zero_with_zero_gradient():
     assert torch.equal(logits.grad, torch.zeros(4, 3))
 
 
-def agreement_by_hand(embeddings, clean, present, labels):
-    """Return the contrastive loss by a loop over pairs, directions and instances."""
-    z = embeddings.numpy()
-    same_class = labels is not None and len(set(labels.tolist())) >= 3
-    losses = []
-    for a in range(z.shape[1]):
-        for b in range(a + 1, z.shape[1]):
-            rows = [i for i in range(len(z)) if clean[i] and present[i, a] and present[i, b]]
-            if len(rows) < 2:
-                continue
-            for i in rows:
-                positives = [j for j in rows if (labels[i] == labels[j] if same_class else i == j)]
-                for one, other in ((a, b), (b, a)):
-                    logit = {j: z[i, one] @ z[j, other] / TEMPERATURE for j in rows}
-                    losses.append(logsumexp(list(logit.values())) - logsumexp([logit[j] for j in positives]))
-    return float(np.mean(losses)) if losses else 0.0
-
-
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 9), st.integers(2, 4), st.sampled_from([None, 1, 2, 3, 5]), st.integers(0, 999))
-def test_agreement_loss_equals_a_loop(batch, count, classes, seed):
+def test_agreement_loss_equals_the_reference(batch, count, classes, seed):
     draws = torch.Generator().manual_seed(seed)
     z = torch.nn.functional.normalize(torch.randn(batch, count, 4, generator=draws, dtype=torch.float64), dim=-1)
     clean = torch.rand(batch, generator=draws) < 0.7
     present = torch.rand(batch, count, generator=draws) < 0.8
     labels = None if classes is None else torch.randint(classes, (batch,), generator=draws)
-    expected = agreement_by_hand(z, clean, present, labels)
+    expected = reference.agreement_loss(z, clean, present, labels).item()
     assert agreement_loss(z, clean, present, labels).item() == pytest.approx(expected, abs=1e-9)
 
 
@@ -102,7 +83,7 @@ def test_compiled_loss_equals_eager_when_a_class_is_perturbed_throughout():
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     clean[4:] = False  # two classes are left of three
     compiled = torch.compile(agreement_loss, fullgraph=True, backend="aot_eager")
-    expected = agreement_by_hand(z.detach(), clean, present, labels)
+    expected = reference.agreement_loss(z.detach(), clean, present, labels).item()
     with torch.no_grad():
         assert agreement_loss(z, clean, present, labels).item() == pytest.approx(expected, rel=1e-5)
         assert compiled(z, clean, present, labels).item() == pytest.approx(expected, rel=1e-5)
