@@ -104,14 +104,9 @@ def measure_sections(
     device: str,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure sections on one thread; return the document.
+    """Measure sections, by name, on one thread; return the document, whose "skipped" lists those without their data.
 
-    Args:
-        sections: name -> its measurements; "skipped" lists those whose data are absent.
-        command: that measures, without its options.
-        quick: whether less than everything is measured.
-        device: where.
-        progress: as for `measure_all`.
+    The command is the one that measures, without its options; other arguments are those of `measure_all`.
 
     Raises:
         UsageError: the device is not available.
@@ -210,16 +205,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Time every calibrator before one fusion, in turns; return one record per calibrator.
 
-    Args:
-        setting: inputs.
-        fusion: name.
-        preset: "small", "medium" or "published", the size of the fusion.
-        calibrators: names; None = all that fit. "none" is always among them.
-        phase: "train" or "inference".
-        device: where.
-        repetitions: turns.
-        seconds: approximate time of each calibrator per turn.
-        clock: None = `clock_of` the device.
+    Sizes of the fusion are "small", "medium" and "published"; phases "train" and "inference". Calibrators are all that
+    fit, or those named and "none". Each takes about so many `seconds` per turn, by default on the device's clock.
     """
     clock = clock or clock_of(device)
     with torch.random.fork_rng(devices=[]):

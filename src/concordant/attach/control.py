@@ -39,17 +39,8 @@ def control(
 ) -> None:
     """Keep the candidate with the fewest mistakes on perturbed rows, at the tolerance that is certified.
 
-    Args:
-        attached: the model; its calibrator, tolerance and guarantee are set.
-        candidates: fitted calibrators.
-        validation: held-out batches.
-        grid: tolerances from infinity downwards.
-        harm: see `fit_plugin`, as for the rest.
-        confidence: of the bound.
-        groups: of the rows.
-        loss: for errors.
-        growth: of an error, that counts as harm.
-        seed: of the perturbed rows.
+    The calibrator, the tolerance and the guarantee of `attached` are set. `grid` has tolerances from infinity
+    downwards; the other arguments are those of `fit_plugin`.
 
     Raises:
         UsageError: there is no validation batch, groups do not fit the rows, or `growth` is missing.

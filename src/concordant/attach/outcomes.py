@@ -106,10 +106,8 @@ def _rows_of(output: Any, targets: Tensor, *, certain: bool = False) -> Tensor |
 def class_labels(targets: Tensor, classes: int | None = None) -> Tensor | None:
     """Return the targets as class indices (B,) for the calibrator's losses; None where they are none.
 
-    Args:
-        targets: of a batch.
-        classes: of the calibrator's unimodal predictions, which learn from two classes too; None = it has none, and
-            the contrastive loss needs three.
+    With `classes` the calibrator has unimodal predictions, which learn from two classes too; otherwise only the
+    contrastive loss reads labels, and needs three.
     """
     if targets.is_floating_point() or targets.dim() != 1 or targets.dtype == torch.bool:
         return None

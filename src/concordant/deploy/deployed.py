@@ -90,15 +90,7 @@ class Description(BaseModel):
 
 
 def read_description(values: Mapping[str, Any], where: str) -> Description:
-    """Check a description.
-
-    Args:
-        values: the parsed JSON.
-        where: the file, for error messages.
-
-    Raises:
-        DataError: names all faults at once.
-    """
+    """Return the description in parsed JSON; raise DataError for all faults at once, naming the file `where`."""
     try:
         found = Description.model_validate(values)
     except ValidationError as error:

@@ -48,15 +48,9 @@ def export_run(
 ) -> dict[str, Any]:
     """Write one trained run as a file that needs no Concordant; return its description and its agreement.
 
-    Args:
-        runs: a folder of `concordant run`.
-        format: "onnx" or "torch-export".
-        out: the file; None = model.onnx or model.pt2 in the run's folder.
-        label: which method; None = ours, else the last of the folder.
-        seed: which seed.
-        data: the data folder.
-        fixed_time: sequences have the longest number of steps there is in training; False = any number.
-        samples: number of test samples for the comparison.
+    The file is `out`, or model.onnx or model.pt2 in the run's folder. With `fixed_time` sequences have the longest
+    number of steps there is in training, otherwise any number. `samples` test samples are compared. Other arguments
+    are those of `open_deployed`.
 
     Raises:
         UsageError: an argument is wrong, or the model cannot be expressed in this format.
@@ -103,18 +97,9 @@ def export_run(
 def write_checked(
     model: DeployedModel, path: Path, asked: list[Inputs], *, fixed_time: bool = False
 ) -> tuple[float, int]:
-    """Write a model in the format of the file's suffix, if its outputs equal those of PyTorch.
+    """Write a model in the format of the file's suffix, if its outputs equal those of PyTorch for the batches asked.
 
-    Args:
-        model: in evaluation mode.
-        path: a name that ends in .onnx or .pt2.
-        asked: the batches to compare.
-        fixed_time: as for `export_run`.
-
-    Returns:
-        the largest difference, and the bytes of the file.
-
-    Raises: as `export_run`.
+    Return the largest difference, and the bytes of the file; errors are those of `export_run`.
     """
     about = model.description
     program = trace(model, fixed_time=fixed_time)

@@ -106,12 +106,7 @@ def head(about: HubFields, tags: Sequence[str] = (), **results: Any) -> str:  # 
 
 
 def plugin_card(attached: Attached, about: HubFields) -> str:
-    """Return the card of an attached model, with what `fit_plugin` guarantees.
-
-    Args:
-        attached: its calibrator is built.
-        about: metadata.
-    """
+    """Return the card of an attached model, whose calibrator is built, with what `fit_plugin` guarantees."""
     calibrator = cast(Calibrator, attached.calibrator)
     given = {name: getattr(calibrator, name, None) for name in ("classes", "comparison_size", "fill", "absent")}
     options = {} if type(calibrator) is not ContextualCalibrator else given
@@ -139,13 +134,7 @@ def _guarantee(calibrator: nn.Module) -> list[str]:
 
 
 def model_card(about: Description, parameters: int, calibrator: nn.Module | None = None) -> str:
-    """Return the card of a model.
-
-    Args:
-        about: the model.
-        parameters: their number.
-        calibrator: of the model, whose state may hold a guarantee.
-    """
+    """Return the card of a model of so many parameters; the state of its calibrator may hold a guarantee."""
     variant = next(one for one in about.config.variants if one.label == about.label)
     name = variant.calibrator
     entry = CALIBRATORS[name]

@@ -76,9 +76,6 @@ def open_deployed(
 def load_shared(folder: Path) -> DeployedModel:
     """Return the model of a folder that `concordant share` wrote.
 
-    Args:
-        folder: with config.json and model.safetensors.
-
     Raises:
         DataError: a file is absent, broken, or not of this model.
     """
@@ -91,12 +88,6 @@ def load_shared(folder: Path) -> DeployedModel:
 
 def load_described(kind: type[M], values: dict[str, Any], where: str, weights: Path) -> M:
     """Return the model of a description with its weights.
-
-    Args:
-        kind: the class of the model.
-        values: a `Description` as JSON values.
-        where: its file, for errors.
-        weights: the safetensors file.
 
     Raises:
         DataError: the description cannot be used or announces far larger layers than the weights have, or the weights

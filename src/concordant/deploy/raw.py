@@ -34,23 +34,13 @@ class Instances:
 
 
 def raw_parts(config: Config, seed: int, source: Path | None) -> Task:
-    """Return the unscaled splits of one seed.
-
-    Args:
-        config: the experiment.
-        seed: of the split.
-        source: what `concordant.benchmarks.catalogue.folder_of` returned.
-    """
+    """Return the unscaled splits of one seed; `source` is what `concordant.benchmarks.catalogue.folder_of` returned."""
     benchmark = BENCHMARKS[config.benchmark]
     return benchmark.split(benchmark.load(source), seed, config.protocol).only(config.modalities)
 
 
 def all_instances(folder: Path, about: Description) -> Instances:
-    """Return every instance of a prepared dataset.
-
-    Args:
-        folder: of the dataset.
-        about: the model that will be asked.
+    """Return every instance of a prepared dataset, for the model to be asked.
 
     Raises:
         DataError: it is no dataset, or lacks a modality, or has one of another layout or size.

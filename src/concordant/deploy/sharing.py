@@ -34,13 +34,7 @@ def share_run(
 ) -> dict[str, Any]:
     """Write one trained run as a folder for others; return its description.
 
-    Args:
-        runs: a folder of `concordant run`.
-        out: the folder; it must not exist, or be empty.
-        label: a calibrator; None = context, or else the last of the folder.
-        seed: the seed of the run.
-        data: the data folder, whose training split gives the scaling.
-        about: metadata for the model card.
+    The folder must not exist, or be empty; other arguments are those of `open_deployed`.
 
     Raises:
         UsageError: there is no such run, or the folder is in use.

@@ -95,13 +95,7 @@ def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:
 
 
 def with_absent(table: Any, groups: Mapping[str, Group], names: Sequence[str]) -> Any:
-    """Return a later table with columns of NaN for the modalities that it lacks altogether.
-
-    Args:
-        table: DataFrame.
-        groups: as the fit found them.
-        names: of the columns in the fit.
-    """
+    """Return a later DataFrame with columns of NaN for the modalities of the fit that it lacks altogether."""
     here = set(table.columns)
     gone = [group for group in groups.values() if not any(names[place] in here for place in group.places)]
     missing = {names[place] for group in gone for place in group.places}

@@ -31,24 +31,14 @@ _TINY = 1e-12
 
 @dataclass(frozen=True)
 class Plan:
-    """What is built and how it is trained.
-
-    Args:
-        recipe: of training, as for `concordant run`.
-        fusion: its name.
-        calibrator: its name; "none" is trained with perturbations too.
-        outputs: C, or 1 of a regression.
-        real: a regression.
-        seed: of weights, batches and perturbations.
-        device: where it is trained.
-    """
+    """What is built and how it is trained."""
 
     recipe: Recipe
     fusion: str
-    calibrator: str
-    outputs: int
-    real: bool
-    seed: int
+    calibrator: str  # "none" is trained with perturbations too
+    outputs: int  # C, or 1 of a regression
+    real: bool  # a regression
+    seed: int  # of weights, batches and perturbations
     device: str
 
 
@@ -83,12 +73,8 @@ def fit_model(
 ) -> list[dict[str, float]]:
     """Train a model in place and leave it in the selected state; return the history.
 
-    Args:
-        model: as `build` returns it.
-        plan: how it is trained.
-        train: training instances.
-        valid: held-out instances, which select the state; None = the last state is kept.
-        say: called with one line per evaluation.
+    The instances held out (`valid`) select the state; without any the last one is kept. `say` is called with one line
+    per evaluation.
 
     Raises:
         ConcordantError: features or loss are no longer finite.
@@ -127,12 +113,7 @@ def fit_model(
 def one_pass(model: MultimodalModel, plan: Plan, optimizer: torch.optim.Optimizer, train: Tensors, number: int) -> int:
     """Go once through the instances at a constant learning rate; return the number of steps.
 
-    Args:
-        model: trained in place.
-        plan: batch, seed and learning rate.
-        optimizer: of the passes before.
-        train: training instances.
-        number: of the pass; each has its own order and perturbations.
+    The optimiser is that of the passes before; by its `number` each pass has its own order and perturbations.
 
     Raises:
         ConcordantError: features or loss are no longer finite.

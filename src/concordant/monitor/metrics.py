@@ -21,11 +21,7 @@ STATES = ("ok", *KINDS)
 
 
 class MonitorCollector:
-    """Collector of a monitor's metrics for a Prometheus registry.
-
-    Args:
-        monitor: whose numbers they are.
-    """
+    """Collector of a monitor's metrics for a Prometheus registry."""
 
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
@@ -72,11 +68,7 @@ class MonitorCollector:
 
 
 def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> None:
-    """Register the metrics of a monitor.
-
-    Args:
-        monitor: whose numbers they are.
-        registry: None = prometheus_client's global one.
+    """Register the metrics of a monitor, by default with prometheus_client's global registry.
 
     Raises:
         UsageError: the registry has a monitor's metrics already.
@@ -95,10 +87,7 @@ def register(monitor: Monitor, registry: CollectorRegistry | None = None) -> Non
 def serve(monitor: Monitor, port: int, address: str = "127.0.0.1") -> Any:  # noqa: ANN401 - a WSGI server
     """Serve the metrics of a monitor over HTTP from a thread; return the server, which `shutdown()` stops.
 
-    Args:
-        monitor: whose numbers they are.
-        port: 0 = any free one; the server's `server_port` says which.
-        address: to listen on; "0.0.0.0" lets other machines in.
+    Port 0 is any free one, and the server's `server_port` says which. The address "0.0.0.0" lets other machines in.
 
     Raises:
         UsageError: the port cannot be had.

@@ -27,11 +27,7 @@ _SEEN = (*TESTS, "distance")
 class Watch:
     """Raises alarms on a stream of evidence; see `Monitor` for the arguments.
 
-    Args:
-        clean: evidence of clean instances, in the order in which a stream would bring them.
-        rate: of false alarms.
-        guarantee: "run-length" or "ever".
-        draws: the source of all random draws.
+    The evidence of clean instances comes in the order in which a stream would bring them.
     """
 
     def __init__(self, clean: Evidence, *, rate: float, guarantee: str, draws: np.random.Generator) -> None:
