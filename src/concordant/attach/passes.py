@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -57,18 +57,18 @@ class _Abandon(BaseException):
     """Raised to end a pass; a model's `except Exception` does not catch it."""
 
 
+@dataclass
 class Known:
     """What earlier passes of a model have shown.
 
-    Attributes:
+    Args:
         tainted: calls that derive from a tap although their inputs show no taint. A later pass may have no autograd
             graph to show it.
         passes: training mode -> passes needed.
     """
 
-    def __init__(self) -> None:
-        self.tainted: set[Call] = set()
-        self.passes: dict[bool, int] = {}
+    tainted: set[Call] = field(default_factory=set)
+    passes: dict[bool, int] = field(default_factory=dict)
 
 
 class Passes:
@@ -184,22 +184,15 @@ class Passes:
             self._use()
         with self._inside():
             output = run(*args, **kwargs)
-        for label in labels:
-            feature, path = self.all[label].find(output, label)
-            if label in self.taps and check_checkpointing(module, self.taps[label]):
-                self._use()
-            self._keep(label, feature, path, output)
+        if self._taken(module, labels, output):
+            self._use()
         if labels and self._complete() and not self.calibrated:
             self._calibrate_within()
             with torch.set_grad_enabled(self.grad):  # the encoders may run under no_grad
                 filled = [one.fill(self.calibrated[label].clone()) for label, one in self.placeholders.items()]
             if not all(filled):
                 self._use()
-        for label in labels:
-            if label in self.taps:
-                new = self.calibrated.get(label)
-                output = replaced(output, self.found[label][1], self._awaited(label) if new is None else new)
-        return output
+        return self._with(self.calibrated.__getitem__ if self.calibrated else self._awaited, labels, output)
 
     def _entered(self, given: Any, change: Callable[[str], Tensor]) -> Any:  # noqa: ANN401
         """Return a copy of (args, kwargs), whose dictionaries forward may change, with new features among them."""
@@ -313,21 +306,10 @@ class Passes:
         number_of = {id(x): number for number, x in enumerate(inputs)}
         kept = map_tensors(output, lambda x: _Input(number_of[id(x)]) if id(x) in number_of else x.clone())
         self.kept[call] = _Kept(kept, state.changes(), changed, RandomState(self.devices))
-        return self._tapped(module, labels, output) if labels else output
-
-    def _tapped(self, module: nn.Module, labels: list[str], output: Any) -> Any:  # noqa: ANN401
-        """Keep the features of a tap, and return its output with these tainted."""
-        for label in labels:
-            feature, path = self.all[label].find(output, label)
-            if label in self.taps:
-                check_checkpointing(module, self.taps[label])
-            self._keep(label, feature, path, output)
-        if self._complete():
+        self._taken(module, labels, output)
+        if labels and self._complete():
             raise _Abandon
-        for label in labels:
-            if label in self.taps:
-                output = replaced(output, self.found[label][1], self._tainted(label))
-        return output
+        return self._with(self._tainted, labels, output)
 
     def _tainted(self, label: str) -> Tensor:
         """Return a copy of a feature that shows what is computed from it."""
@@ -367,10 +349,8 @@ class Passes:
             if inputs[number] is not itself or changed_since(itself, version):  # else it has the new value already
                 inputs[number].copy_(value)
         output = map_tensors(kept.output, lambda placeholder: inputs[placeholder.number], kind=_Input)
-        for label in labels:
-            if label in self.calibrated:
-                output = replaced(output, self.found[label][1], self.calibrated[label])
-                self.reached.add(label)
+        output = self._with(self.calibrated.__getitem__, labels, output)
+        self.reached.update(labels)
         kept.random.restore()
         kept.repeat()
         return output
@@ -420,6 +400,23 @@ class Passes:
             yield
         finally:
             self.depth -= 1
+
+    def _taken(self, module: nn.Module, labels: list[str], output: Any) -> bool:  # noqa: ANN401
+        """Keep the features of the taps of a call; return whether one runs under gradient checkpointing."""
+        checkpointed = False
+        for label in labels:
+            feature, path = self.all[label].find(output, label)
+            if label in self.taps and check_checkpointing(module, self.taps[label]):
+                checkpointed = True
+            self._keep(label, feature, path, output)
+        return checkpointed
+
+    def _with(self, new: Callable[[str], Tensor], labels: list[str], output: Any) -> Any:  # noqa: ANN401
+        """Return the output of a call with new features at its taps, but for those of masks and presence."""
+        for label in labels:
+            if label in self.taps:
+                output = replaced(output, self.found[label][1], new(label))
+        return output
 
     def _keep(self, label: str, feature: Tensor, path: Path, output: Any) -> None:  # noqa: ANN401
         """Keep a tap's feature, and the packed sequence that it may be the data of."""

@@ -109,6 +109,17 @@ class MultimodalEstimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__ = new.__dict__
         return self
 
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class, or the number, of each instance (N,); a modality that X lacks is absent.
+
+        An instance without any modality gets the most frequent class in training, or the mean of y.
+
+        Raises:
+            InputError: all faults of X at once.
+        """
+        answer = self._ask(X)
+        return self._decide(answer.logits, answer.present)[0]
+
     def reliability(self, X: Any) -> dict[str, Floats]:
         """Return modality -> its reliability per instance (N,): about 1 where it is trusted, 0 where absent.
 

@@ -111,15 +111,6 @@ class MultimodalClassifier(ClassifierMixin, MultimodalEstimator):  # type: ignor
             raise InputError("classes must be passed on the first call to partial_fit: all that there will ever be")
         return self._partial_fit(X, y, sample_weight, classes_=known)
 
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable class of each instance (N,); a modality that X lacks is absent.
-
-        Raises:
-            InputError: all faults of X at once.
-        """
-        best = self.predict_proba(X).argmax(1)
-        return np.asarray(self.classes_[best])
-
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return probabilities (N, C); of an instance without any modality the classes' frequencies in training.
 

@@ -49,15 +49,6 @@ class MultimodalRegressor(RegressorMixin, MultimodalEstimator):  # type: ignore[
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
-        """Return one number per instance (N,); for one without any modality the mean of y in training.
-
-        Raises:
-            InputError: all faults of X at once.
-        """
-        answer = self._ask(X)
-        return self._decide(answer.logits, answer.present)[0]
-
     def _decide(self, logits: Any, present: NDArray[np.bool_]) -> tuple[NDArray[Any], Floats | None]:
         values = logits[:, 0].astype(np.float64) * self.target_std_ + self.target_mean_
         return np.where(present.any(1), values, self.target_mean_), None
