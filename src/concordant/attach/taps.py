@@ -16,11 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from concordant.attach.containers import (
-    Path,
-    at_path,
-    described,
-)
+from concordant.attach.containers import Path, at_path, described
 from concordant.errors import UsageError, shown
 from concordant.modalities import AUTO, BY_AXES, LAYOUTS, LayoutName
 

@@ -123,9 +123,7 @@ class Attached(nn.Module):
                 "calibrator",
                 stacklevel=2,
             )
-        method = self.settings.method
-        call = self.model if method is None else getattr(core_of(self.model), method)
-        return self._calibrated(call, args, kwargs, direct=method is not None)
+        return self._calibrated(self._original, args, kwargs, direct=self.settings.method is not None)
 
     def _calibrated(self, call: Run, args: tuple[Any, ...], kwargs: dict[str, Any], *, direct: bool) -> Any:  # noqa: ANN401
         """Call the model, or with `direct` its own method, with calibrated features."""

@@ -17,7 +17,7 @@ from concordant.errors import ConcordantError, DataError, UsageError, foreign
 from concordant.files import check_file, check_size, read_json, reading
 from concordant.report.tables.scores import brief
 from concordant.statistics.comparisons import central
-from concordant.training.runs import WEIGHTS, RunFolder, differ, load_weights, read_weights
+from concordant.training.runs import WEIGHTS, RunFolder, load_weights
 
 SHARED_WEIGHTS = "model.safetensors"
 M = TypeVar("M", bound=DeployedModel)
@@ -103,17 +103,5 @@ def load_described(kind: type[M], values: dict[str, Any], where: str, weights: P
         raise
     except Exception as error:  # modules refuse impossible sizes in any way
         raise DataError(f"{where} describes no model that can be built ({foreign(error)}); share it again") from None
-    state = read_weights(weights, "share the model again")
-    wanted = model.state_dict()
-    other = sorted(
-        {name for name in (*wanted, *state) if name not in wanted or name not in state}
-        | {name for name in wanted if name in state and differ(state[name], wanted[name])}
-    )
-    if other:
-        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-        raise DataError(
-            f"{weights} holds other tensors than config.json describes: {', '.join(other[:3])}{more}; "
-            "share the model again"
-        )
-    model.load_state_dict(state)
+    load_weights(model, weights, source="config.json", remedy="share the model again")
     return model

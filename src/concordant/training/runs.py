@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from concordant.benchmarks.catalogue import BENCHMARKS, folder_of, prepare
 from concordant.data.split import Task
@@ -318,25 +318,28 @@ def read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
     return state
 
 
-def load_weights(model: MultimodalModel, path: Path) -> None:
-    """Load all weights of a model.
+def load_weights(
+    model: nn.Module,
+    path: Path,
+    *,
+    source: str = "the configuration of its folder",
+    remedy: str = "remove its folder to run it again",
+) -> None:
+    """Load all weights of a model that was made from `source`; `remedy` says what to do if they are others.
 
     Raises:
         DataError: the file is absent or broken, or its weights are those of another model.
     """
-    state, wanted = read_weights(path, "remove its folder to run it again"), model.state_dict()
+    state, wanted = read_weights(path, remedy), model.state_dict()
     faults = [f"{name} is missing" for name in wanted if name not in state]
     faults += [f"{name} is not of this model" for name in state if name not in wanted]
     faults += [
         f"{name} has shape {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}, or whole numbers"
         for name in wanted
-        if name in state and differ(state[name], wanted[name])
+        if name in state and _differ(state[name], wanted[name])
     ]
     if faults:
-        raise DataError(
-            f"{path} does not match the configuration of its folder: {_listed(faults)}; "
-            "remove its folder to run it again"
-        )
+        raise DataError(f"{path} does not match {source}: {_listed(faults)}; {remedy}")
     model.load_state_dict(state)
 
 
@@ -345,7 +348,7 @@ def prepare_of(config: Config, data: Path | None, *, seed: int) -> Task:
     return prepare(config.benchmark, data=data, seed=seed, modalities=config.modalities, protocol=config.protocol)
 
 
-def differ(found: Tensor, wanted: Tensor) -> bool:
+def _differ(found: Tensor, wanted: Tensor) -> bool:
     """Return whether a weight cannot take the place of another: by its shape, or whole numbers in place of others."""
     return found.shape != wanted.shape or found.is_floating_point() != wanted.is_floating_point()
 
