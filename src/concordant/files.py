@@ -165,6 +165,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path | str, option: str = "--out") -> Iterator[None]:
+    """Turn a fault of the system in a block that writes a file or folder into one sentence that names the option.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{option}: cannot write to {path} ({foreign(error)})") from None
+
+
 def check_writable(path: Path) -> None:
     """Raise OSError where `write_atomically` could not write a file, before the work whose result it is to hold."""
     check_target(path)

@@ -21,6 +21,7 @@ from concordant.cli.terminal import (
     write_page,
 )
 from concordant.errors import UsageError
+from concordant.files import writing
 
 if TYPE_CHECKING:
     from concordant.training.runs import RunFolder
@@ -136,10 +137,8 @@ def report_command(
     from concordant.report.page import read_all, write_report
 
     path = out if out is not None else (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
-    try:
+    with writing(path):
         write_report([one for run in runs for one in read_all(run)], path)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write to {path} ({error.strerror})") from None
     make_console().print(str(path))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import typer
 
 from concordant.errors import UsageError, printable, shown
-from concordant.files import LONGEST_NUMBER, PLAIN
+from concordant.files import LONGEST_NUMBER, PLAIN, check_writable, write_text, writing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -104,13 +104,9 @@ def make_console(json_to: str | None = None) -> Console:
             for text, style, control in super().render(*arguments, **options):
                 yield Segment(text if control else printable(text), style, control)
 
-    from concordant.files import check_writable
-
     if json_to is not None and json_to != "-":
-        try:
+        with writing(json_to, "--json"):
             check_writable(Path(json_to))
-        except OSError as error:
-            raise UsageError(f"--json: cannot write to {json_to} ({error.strerror})") from None
 
     # Names and paths may contain [tags] and :codes:, which must not be interpreted.
     options: dict[str, Any] = {"stderr": json_to == "-", "highlight": False, "markup": False, "emoji": False}
@@ -174,12 +170,8 @@ def put_json(to: str | None, value: Any) -> None:  # noqa: ANN401
     if to == "-":
         sys.stdout.write(text)
         return
-    from concordant.files import write_text
-
-    try:
+    with writing(to, "--json"):
         write_text(Path(to), text)
-    except OSError as error:
-        raise UsageError(f"--json: cannot write to {to} ({error.strerror})") from None
 
 
 def write_page(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from concordant.deploy.graph import Inputs, changed, complete, entries, of_lengt
 from concordant.deploy.onnx_file import OUTPUTS, Runner, runtime, to_onnx, write_onnx
 from concordant.deploy.opening import open_deployed
 from concordant.errors import ConcordantError, UsageError
-from concordant.files import write_atomically
+from concordant.files import write_atomically, writing
 from concordant.training.batches import to_tensors
 from concordant.training.provenance import versions
 from concordant.training.runs import RunFolder
@@ -118,10 +118,8 @@ def write_checked(
         difference = largest_difference(model, run, asked)
         size = temporary.stat().st_size
 
-    try:
+    with writing(path):
         write_atomically(path, write)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write to {path} ({error.strerror or error})") from None
     return difference, size
 
 

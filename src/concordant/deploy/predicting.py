@@ -23,7 +23,7 @@ from concordant.deploy.deployed import DeployedModel, Description
 from concordant.deploy.opening import SHARED_WEIGHTS, load_shared, open_deployed
 from concordant.deploy.raw import Instances, all_instances, raw_parts
 from concordant.errors import UsageError
-from concordant.files import csv_cell, write_atomically
+from concordant.files import csv_cell, write_atomically, writing
 from concordant.robustness.predict import predict
 from concordant.training.provenance import digests, versions
 from concordant.training.runs import open_runs
@@ -79,10 +79,8 @@ def predict_run(
                 if progress is not None:
                     progress(totals.instances, len(instances.split), "")
 
-    try:
+    with writing(out):
         write_atomically(out, write)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write to {out} ({error.strerror or error})") from None
     return {
         "schema": SCHEMA,
         "file": str(out),

@@ -7,16 +7,15 @@ FOLDER/README.md          the model card
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from concordant.attach.wrapper import Attached
 from concordant.deploy.deployed import HubFields
 from concordant.deploy.opening import SHARED_WEIGHTS, open_deployed
-from concordant.errors import UsageError, foreign, needs_extra, shown
-from concordant.files import new_folder
+from concordant.errors import UsageError, needs_extra, shown
+from concordant.files import new_folder, writing
 from concordant.training.provenance import versions
 from concordant.training.runs import RunFolder
 
@@ -46,7 +45,7 @@ def share_run(
     _require_free(out)
     opened, _ = open_deployed(runs, label=label, seed=seed, data=data, kind=PretrainedModel, about=about)
     model = cast(PretrainedModel, opened)
-    with _folder(out, "config.json") as partial:
+    with writing(out), new_folder(out, "config.json") as partial:
         model.save_pretrained(partial)
     return {
         "schema": SCHEMA,
@@ -92,7 +91,7 @@ def share_attached(
         )
     out, about = Path(out), HubFields(license=license, datasets=tuple(datasets), base_model=base_model)
     _require_free(out)
-    with _folder(out, SHARED_WEIGHTS) as partial:
+    with writing(out), new_folder(out, SHARED_WEIGHTS) as partial:
         save_state(attached, partial / SHARED_WEIGHTS)
         (partial / "README.md").write_text(plugin_card(attached, about), encoding="utf-8")
 
@@ -100,13 +99,3 @@ def share_attached(
 def _require_free(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is in use; name a new folder with --out")
-
-
-@contextmanager
-def _folder(out: Path, last: str) -> Iterator[Path]:
-    """Yield a temporary folder in the place of a new one; faults of the system are a sentence."""
-    try:
-        with new_folder(out, last) as partial:
-            yield partial
-    except OSError as error:
-        raise UsageError(f"--out: cannot write to {out} ({foreign(error)})") from None
