@@ -500,15 +500,6 @@ def test_parameters_stay_the_same_objects():
     assert attached.model.head is model.head
 
 
-def test_a_nested_checkpoint_keeps_its_keys():
-    _, attached = made(example=batch())
-    outer = nn.ModuleDict({"net": attached})
-    assert "net.model.head.weight" in outer.state_dict()
-    assert "net.calibrator.heads.audio.gate.bias" in outer.state_dict()
-    other = nn.ModuleDict({"net": made(example=batch())[1]})
-    assert list(other.load_state_dict(outer.state_dict())) == [[], []]
-
-
 def test_missing_and_unexpected_keys_have_the_names_of_parameters():
     _, attached = made(example=batch())
     state = attached.state_dict()

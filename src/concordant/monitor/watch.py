@@ -8,17 +8,16 @@ Axis letters: N instances, M modalities; J = 4 M tests, modality by modality.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from concordant.errors import UsageError
 from concordant.monitor.alarm import CONTEXT, KINDS, TESTS, Alarm, diagnose, in_words, seen_alone
-from concordant.monitor.evidence import ABSENT, Evidence, changes
+from concordant.monitor.evidence import ABSENT, Evidence, Floats, changes
 from concordant.monitor.sequential import SequentialTests, Urn, check_guarantee, threshold
 
-Floats = NDArray[np.float64]
 LEAST = 20  # clean instances of each modality
 WINDOW = 64  # the last instances that a diagnosis can look at
 _SEEN = (*TESTS, "distance")
@@ -215,8 +214,6 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        from dataclasses import asdict
-
         return {
             "names": list(self.names),
             "threshold": self.threshold,
