@@ -364,14 +364,14 @@ def read_store(folder: Path) -> object:
     from concordant.data.checking import check
     from concordant.data.description import describe
     from concordant.data.store import Store
-    from concordant.data.stored import Collate, everything
+    from concordant.data.stored import everything
     from concordant.errors import ConcordantError
 
     place = folder / "s" if (folder / "s").is_dir() else folder
     check(place)
     found = Store(place)
     describe(place)
-    Collate(found.card)(list(found))
+    list(found)
     whole = everything(found)
     whole.take(slice(None))
     try:

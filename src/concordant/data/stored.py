@@ -1,29 +1,25 @@
-"""Prepared datasets for training: splits that are read from a store on demand, and padded batches of its instances.
+"""Prepared datasets for training: splits that are read from a store on demand.
 
 Where labels are class indices per segment, every segment is an instance, with its own step of each modality.
-Padded sequences and films are as long as the longest of their chunk or batch.
+Padded sequences and films are as long as the longest of their chunk.
 Axis letters: N instances, B batch, T most steps of an instance; the remaining axes follow the modality's layout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.card import Card, ModalityCard
+from concordant.data.card import ModalityCard
 from concordant.data.scaling import Scale
 from concordant.data.split import Bools, Floats, Integers, Split, Strings, Task
-from concordant.data.store import Instance, Store, Values
-from concordant.errors import DataError, UsageError
+from concordant.data.store import Store, Values
+from concordant.errors import DataError
 from concordant.files import bytes_in
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 MEMORY = "CONCORDANT_MEMORY"
 DEFAULT_MEMORY = 1 << 30  # bytes of padded inputs up to which a dataset is held in memory
@@ -197,75 +193,3 @@ def pad(rows: Sequence[Values | None], known: ModalityCard) -> tuple[NDArray[Any
             place: list[Any] = [row] if axis is None else [row, *[slice(None)] * axis, slice(lengths[row])]
             out[tuple(place)] = values
     return out, None if axis is None else np.arange(longest) < lengths[:, None]
-
-
-@dataclass(frozen=True)
-class Padded:
-    """A batch of instances, in the order of the sampler.
-
-    Args:
-        inputs: modality -> float32 (B, ...) in its layout; 0 at padded steps and where the modality is absent.
-        masks: modality -> bool (B, T), True at valid steps; modalities without steps have no entry.
-        present: modality -> bool (B,).
-        labels: int64 (B,), float32 (B,), or for segments int64 (B, T) with -1 at padded steps.
-        ids: of the instances.
-    """
-
-    inputs: dict[str, Tensor]
-    masks: dict[str, Tensor]
-    present: dict[str, Tensor]
-    labels: Tensor
-    ids: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Padded:
-        """Return the batch on `device`."""
-        return self._map(lambda x: x.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Padded:
-        """Return the batch in pinned memory; called by DataLoader with `pin_memory=True`."""
-        return self._map(lambda x: x.pin_memory())
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Padded:
-        inputs, masks, present = (
-            {name: change(x) for name, x in tensors.items()} for tensors in (self.inputs, self.masks, self.present)
-        )
-        return Padded(inputs, masks, present, change(self.labels), self.ids)
-
-
-@dataclass(frozen=True)
-class Collate:
-    """Pad instances to the longest of their batch: a `collate_fn` for DataLoader.
-
-    Args:
-        card: of the dataset.
-
-    Raises:
-        UsageError: there are no instances.
-    """
-
-    card: Card
-
-    def __call__(self, instances: Sequence[Instance]) -> Padded:
-        """Return the instances as one batch."""
-        import torch
-
-        if not instances:
-            raise UsageError("a batch needs one instance or more")
-        inputs, masks, present = {}, {}, {}
-        for name, known in self.card.modalities.items():
-            rows = [instance.features[name] for instance in instances]
-            values, mask = pad(rows, known)
-            inputs[name] = torch.from_numpy(values).float()
-            present[name] = torch.tensor([values is not None for values in rows])
-            if mask is not None:
-                masks[name] = torch.from_numpy(mask)
-        if self.card.label.kind == "segments":
-            segments = [torch.as_tensor(np.array(instance.label)) for instance in instances]
-            labels = torch.nn.utils.rnn.pad_sequence(segments, batch_first=True, padding_value=-1)
-        else:
-            dtype = torch.float32 if self.card.label.kind == "real" else torch.int64
-            labels = torch.tensor([instance.label for instance in instances], dtype=dtype)
-        return Padded(inputs, masks, present, labels, tuple(instance.id for instance in instances))

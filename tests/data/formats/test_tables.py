@@ -3,7 +3,6 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +11,7 @@ pytest.importorskip("datasets")
 from concordant.data.formats.tables import read_csv
 from concordant.data.scaling import apply, fit
 from concordant.data.store import Store
-from concordant.data.stored import Collate, everything
+from concordant.data.stored import everything
 from concordant.data.writing import write_store
 from concordant.errors import DataError
 
@@ -192,8 +191,6 @@ def test_values_that_float32_cannot_tell_apart_keep_their_precision(tmp_path):
     store = stored(tmp_path / "x.csv", tmp_path / "store")
     assert {name: known.dtype for name, known in store.card.modalities.items()} == {"time": "float64", "a": "float32"}
     assert store[0].features["time"].tolist() == [1600000000.5]
-    batch = Collate(store.card)(list(store))
-    assert batch.inputs["time"].dtype == torch.float32
     whole = everything(store).take(slice(None))
     scale = fit(whole.inputs["time"], "bd")
     assert apply(scale, whole.inputs["time"], "bd").ravel().tolist() == [-1, 1]
