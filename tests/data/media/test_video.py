@@ -6,7 +6,7 @@ pytest.importorskip("cv2")
 
 import cv2
 
-from concordant.data.media.video import grey_frames, imagenet, load_images, pick, read_frames
+from concordant.data.media.video import imagenet, load_images, pick, read_frames
 from concordant.errors import DataError, UsageError
 
 
@@ -129,4 +129,3 @@ def test_colours_are_scaled_as_imagenet_s():
     assert found.shape == (3, 2, 3, 4)
     wanted = (frames[1, 2, 3, 2] / 255 - 0.406) / 0.225
     assert found[2, 1, 2, 3] == pytest.approx(wanted, abs=1e-5)
-    assert grey_frames(frames).shape == (2, 3, 4)

@@ -30,14 +30,15 @@ from concordant.data.formats.listing import (
     shared_groups,
 )
 from concordant.data.media.decoding import Clip
-from concordant.data.media.flow import FARNEBACK, flow_from_images, optical_flow
-from concordant.data.media.video import grey_frames, imagenet, load_images, pick, read_frames
+from concordant.data.media.video import imagenet, load_images, pick, read_frames
 from concordant.data.reading import Reading
 from concordant.errors import DataError, UsageError
 
 CLASS_LIST = "classInd.txt"
 DEFAULT = MediaOptions(None, fps=1, frames=3)  # as BalanceBenchmark takes frames
 BOUND = 20.0  # pixels of displacement at black and white in flow images
+# Farnebäck, SCIA 2003, with the parameters of OpenCV's documentation.
+FARNEBACK = {"pyr_scale": 0.5, "levels": 3, "winsize": 15, "iterations": 3, "poly_n": 5, "poly_sigma": 1.2, "flags": 0}
 _LINE = re.compile(r"(?P<name>\w+)/(?P<clip>v_\w+_(?P<group>g[0-9]+)_c\d+)\.avi(?:\s+(?P<number>[0-9]+))?")
 
 
@@ -122,18 +123,21 @@ def _computed(film: Path, frames: int, size: tuple[int, int]) -> NDArray[np.floa
     shown = read_frames(film)
     if len(shown) < 2:
         raise DataError(f"{film} has one frame only; optical flow needs two")
-    pairs = [grey_frames(shown[place : place + 2]) for place in pick(len(shown) - 1, frames)]
-    flow = np.concatenate([optical_flow(pair) for pair in pairs], 1)
-    scaled = [[cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR) for one in axis] for axis in flow]
-    return np.asarray(scaled, np.float32)
+    calculate: Any = cv2.calcOpticalFlowFarneback
+    scaled = []
+    for place in pick(len(shown) - 1, frames):
+        one, other = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in shown[place : place + 2])
+        flow = calculate(one, other, None, **FARNEBACK)  # (H, W, 2)
+        scaled.append(cv2.resize(flow, size[::-1], interpolation=cv2.INTER_LINEAR))
+    return np.moveaxis(np.asarray(scaled, np.float32), -1, 0)
 
 
 def _extracted(u: Path, v: Path, frames: int, size: tuple[int, int]) -> NDArray[np.float32]:
     across, down = picked(u, frames), picked(v, frames)
     if [path.name for path in across] != [path.name for path in down]:
         raise DataError(f"{u} and {v} must hold images of the same names; found {across[-1].name} and {down[-1].name}")
-    u_images, v_images = (load_images(paths, size=size, grey=True) for paths in (across, down))
-    return flow_from_images(u_images, v_images, bound=BOUND)
+    images = np.stack([load_images(paths, size=size, grey=True) for paths in (across, down)])
+    return images.astype(np.float32) * np.float32(2 * BOUND / 255) - np.float32(BOUND)
 
 
 def _flow_card(options: MediaOptions, rows: list[Row]) -> ModalityCard:

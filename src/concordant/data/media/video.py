@@ -169,10 +169,3 @@ def imagenet(frames: Frames) -> NDArray[np.float32]:
     mean, std = np.asarray(MEAN, np.float32), np.asarray(STD, np.float32)
     scaled = (frames.astype(np.float32) / 255 - mean) / std
     return np.ascontiguousarray(np.moveaxis(scaled, -1, 0))
-
-
-def grey_frames(frames: Frames) -> Frames:
-    """Return RGB frames as grey ones (T, H, W)."""
-    import cv2
-
-    return np.stack([np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in frames])
