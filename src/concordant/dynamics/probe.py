@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     from concordant.training.model import MultimodalModel
 
 ROWS = 512  # of each split, at most, for a probe
-STRENGTH = 1.0  # of the ridge
+STRENGTH = 1.0  # of the ridge, on standardised columns
 
 
-def ridge_probe(
-    train: Tensor, train_labels: Tensor, valid: Tensor, valid_labels: Tensor, *, strength: float = STRENGTH
-) -> float | None:
+def ridge_probe(train: Tensor, train_labels: Tensor, valid: Tensor, valid_labels: Tensor) -> float | None:
     """Return the accuracy on `valid` of a ridge classifier of `train`; None for one class, or without rows.
 
     Args:
@@ -35,7 +33,6 @@ def ridge_probe(
         train_labels: integers (N,).
         valid: (V, D).
         valid_labels: integers (V,).
-        strength: of the ridge, on standardised columns.
     """
     if not len(train) or not len(valid):
         return None
@@ -49,7 +46,7 @@ def ridge_probe(
     x, held = (train - mean) / std, (valid - mean) / std
     targets = 2 * F.one_hot(index, len(classes)).double() - 1  # (N, C)
     offset = targets.mean(0)
-    ridge = x.T @ x + strength * torch.eye(x.shape[1], dtype=x.dtype)
+    ridge = x.T @ x + STRENGTH * torch.eye(x.shape[1], dtype=x.dtype)
     weights = torch.linalg.solve(ridge, x.T @ (targets - offset))  # (D, C)
     predicted = classes[(held @ weights + offset).argmax(1)]
     return float((predicted == valid_labels.detach().cpu()).double().mean())

@@ -61,8 +61,9 @@ def silhouette(features: Floats, labels: NDArray[Any]) -> float | None:
         return None
 
     from sklearn.metrics import silhouette_score
+    from sklearn.preprocessing import StandardScaler
 
-    return float(silhouette_score(_standard(features, features), labels))
+    return float(silhouette_score(StandardScaler().fit_transform(features.astype(np.float64)), labels))
 
 
 def probe(features: Floats, labels: NDArray[Any], test: Floats, truth: NDArray[Any]) -> float | None:
@@ -73,10 +74,7 @@ def probe(features: Floats, labels: NDArray[Any], test: Floats, truth: NDArray[A
     if len(np.unique(labels)) < 2 or not len(truth):
         return None
 
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(max_iter=1000, C=1.0).fit(_standard(features, features), labels)
-    return float((model.predict(_standard(test, features)) == truth).mean())
+    return float(_classifier().fit(features.astype(np.float64), labels).score(test.astype(np.float64), truth))
 
 
 def probe_within(features: Floats, labels: NDArray[Any], *, seed: int) -> float | None:
@@ -91,15 +89,16 @@ def probe_within(features: Floats, labels: NDArray[Any], *, seed: int) -> float 
     if len(classes) < 2 or counts.min() < 2:
         return None
 
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     folds = StratifiedKFold(min(FOLDS, int(counts.min())), shuffle=True, random_state=seed % 2**32)
-    hits = 0.0
-    for fit, held in folds.split(features, labels):
-        hits += len(held) * (probe(features[fit], labels[fit], features[held], labels[held]) or 0.0)
-    return hits / len(labels)
+    predicted = cross_val_predict(_classifier(), features.astype(np.float64), labels, cv=folds)
+    return float((predicted == labels).mean())
 
 
-def _standard(x: Floats, reference: Floats) -> NDArray[np.float64]:
-    mean, std = reference.mean(0, dtype=np.float64), reference.std(0, dtype=np.float64)
-    return np.asarray((x - mean) / np.where(std > 1e-9, std, 1.0))
+def _classifier() -> Any:  # noqa: ANN401 - scikit-learn has no types
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
