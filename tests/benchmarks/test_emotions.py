@@ -48,7 +48,7 @@ def test_the_seed_s_fold_tests_and_actors_stay_whole(tmp_path, seed):
 
 def test_labels_outside_the_named_emotions_are_refused(tmp_path):
     write(tmp_path, emotion=np.full(24, 8))
-    with pytest.raises(DataError, match="emotion must be 0 to 7; found 8 to 8"):
+    with pytest.raises(DataError, match="emotion must be class indices 0 to 7; found 8 to 8"):
         load_ravdess(tmp_path)
 
 

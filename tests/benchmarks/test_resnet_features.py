@@ -65,7 +65,7 @@ def test_classes_are_spread_evenly_where_there_are_no_groups(tmp_path):
 
 def test_labels_without_a_name_are_refused(tmp_path):
     write(tmp_path, AVE_FEATURES.files[0], label=np.full(60, 3))
-    with pytest.raises(DataError, match=r"ave_features\.npz: label must be 0 to 2; found 3 to 3"):
+    with pytest.raises(DataError, match=r"ave_features\.npz: label must be class indices 0 to 2; found 3 to 3"):
         AVE_FEATURES.load(tmp_path)
 
 

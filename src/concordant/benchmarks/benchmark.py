@@ -14,7 +14,7 @@ import numpy as np
 
 from concordant.data.arrays import Array
 from concordant.data.split import Bools, Floats, Integers, Split, Task, by_group, stratified
-from concordant.errors import DataError, UsageError
+from concordant.errors import UsageError
 
 if TYPE_CHECKING:
     from concordant.data.formats.clips import MediaOptions
@@ -54,18 +54,6 @@ def divide(
     else:
         train, valid = stratified(rest, source.labels[rest], share, seed, name, "valid")
     return Task(classes, layouts, source.take(train), source.take(valid), source.take(np.flatnonzero(test)))
-
-
-def class_indices(file: str, column: str, arrays: Mapping[str, Any], names: Sequence[str]) -> Integers:
-    """Return a column of an archive as class indices.
-
-    Raises:
-        DataError: an index has no name.
-    """
-    labels: Integers = arrays[column].astype(np.int64)
-    if labels.min() < 0 or labels.max() >= len(names):
-        raise DataError(f"{file}: {column} must be 0 to {len(names) - 1}; found {labels.min()} to {labels.max()}")
-    return labels
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import (
-    FILM_OPTIONS,
-    FOLDS,
-    Benchmark,
-    Dataset,
-    class_indices,
-    divide,
-    media_options,
-)
+from concordant.benchmarks.benchmark import FILM_OPTIONS, FOLDS, Benchmark, Dataset, divide, media_options
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.benchmarks.resnet_features import resnet_benchmark
 from concordant.data.archives import Column, read_archive
@@ -59,7 +51,7 @@ def load_ravdess(folder: Path | None) -> Recordings:
         {
             "logmel": Column("recordings", (400, 64)),
             "action_units": Column("recordings", (35,)),
-            "emotion": Column("recordings", kinds="iu"),
+            "emotion": Column("recordings", kinds="iu", classes="emotion_names"),
             "emotion_names": Column("classes", kinds="U"),
             "actor": Column("recordings", kinds="iu"),
             "fold": Column("recordings", kinds="iu", classes=FOLDS),
@@ -67,8 +59,6 @@ def load_ravdess(folder: Path | None) -> Recordings:
             "name": Column("recordings", kinds="U"),
         },
     )
-    classes = tuple(arrays["emotion_names"].tolist())
-    labels = class_indices(RAVDESS_FILE, "emotion", arrays, classes)
     logmel = arrays["logmel"].astype(np.float32)
     present = arrays["has_audio"]
     mask = (logmel != 0).any(2)  # (N, T); past the end every band is exactly 0
@@ -78,13 +68,13 @@ def load_ravdess(folder: Path | None) -> Recordings:
         )
     whole = Split(
         inputs={"logmel": logmel, "action_units": arrays["action_units"].astype(np.float32)},
-        labels=labels,
+        labels=arrays["emotion"].astype(np.int64),
         ids=arrays["name"],
         groups=arrays["actor"].astype(np.str_),
         masks={"logmel": mask},
         present={"logmel": present},
     )
-    return Recordings(whole, arrays["fold"].astype(np.int64), classes)
+    return Recordings(whole, arrays["fold"].astype(np.int64), tuple(arrays["emotion_names"].tolist()))
 
 
 def split_ravdess(recordings: Recordings, seed: int, protocol: str) -> Task:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from concordant.benchmarks.benchmark import FOLDS, Benchmark, class_indices, divide
+from concordant.benchmarks.benchmark import FOLDS, Benchmark, divide
 from concordant.data.archives import Column, read_archive
 from concordant.data.split import Split, Task, class_folds, group_folds
 
@@ -60,24 +60,22 @@ def resnet_benchmark(name: str, file: str, summary: str, group: Callable[[str], 
 def _load(folder: Path, file: str, group: Callable[[str], str] | None) -> Clips:
     columns = {f"{name}_{suffix}": Column("clips", (512,)) for name in MODALITIES for suffix in TRAININGS.values()}
     columns |= {
-        "label": Column("clips", kinds="iu"),
+        "label": Column("clips", kinds="iu", classes="class_names"),
         "id": Column("clips", kinds="U"),
         "class_names": Column("classes", kinds="U"),
     }
     arrays = read_archive(folder, file, columns)
-    classes = tuple(arrays["class_names"].tolist())
-    labels = class_indices(file, "label", arrays, classes)
     groups = None if group is None else np.array([group(name) for name in arrays["id"].tolist()])
     by_protocol = {
         protocol: Split(
             inputs={name: arrays[f"{name}_{suffix}"].astype(np.float32) for name in MODALITIES},
-            labels=labels,
+            labels=arrays["label"].astype(np.int64),
             ids=arrays["id"],
             groups=groups,
         )
         for protocol, suffix in TRAININGS.items()
     }
-    return Clips(by_protocol, classes)
+    return Clips(by_protocol, tuple(arrays["class_names"].tolist()))
 
 
 def _split(clips: Clips, seed: int, protocol: str, name: str) -> Task:

@@ -27,13 +27,13 @@ class Column:
         rows: what its first axis counts; columns with the same word must have the same length.
         shape: of a row; None stands for any size.
         kinds: accepted kind letters of NumPy: "f" floating point, "i" and "u" integers, "U" text.
-        classes: number of classes for a column of class indices, else None.
+        classes: for a column of class indices, their number, or the column that names them; else None.
     """
 
     rows: str
     shape: tuple[int | None, ...] = ()
     kinds: str = "f"
-    classes: int | None = None
+    classes: int | str | None = None
 
 
 def named_data(option: Path | str | None) -> Path | str | None:
@@ -93,7 +93,8 @@ def read_archive(folder: Path, file: str, columns: Mapping[str, Column]) -> dict
     arrays = read_npz(path, "a NumPy archive", columns)
     first: dict[str, str] = {}
     for name, column in columns.items():
-        _check(f"{path}: {name}", arrays[name], column)
+        count = arrays[column.classes].size if isinstance(column.classes, str) else column.classes
+        _check(f"{path}: {name}", arrays[name], column, count)
         other = first.setdefault(column.rows, name)
         if len(arrays[name]) != len(arrays[other]):
             raise DataError(
@@ -117,7 +118,7 @@ def write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
         raise UsageError(f"{path} cannot be written ({foreign(error)}); name another folder with --out") from None
 
 
-def _check(where: str, array: Array, column: Column) -> None:
+def _check(where: str, array: Array, column: Column, classes: int | None) -> None:
     """Raise DataError on the first fault of one array."""
     fits = array.ndim == 1 + len(column.shape) and all(
         size in (None, found) for size, found in zip(column.shape, array.shape[1:], strict=True)
@@ -133,7 +134,5 @@ def _check(where: str, array: Array, column: Column) -> None:
             f"{where} must be finite; found NaN or infinity in {len(np.unique(bad[:, 0]))} rows, "
             f"first at {tuple(int(i) for i in bad[0])}; mend or drop those rows"
         )
-    if column.classes is not None and (array.min() < 0 or array.max() >= column.classes):
-        raise DataError(
-            f"{where} must be class indices 0 to {column.classes - 1}; found {array.min()} to {array.max()}"
-        )
+    if classes is not None and (array.min() < 0 or array.max() >= classes):
+        raise DataError(f"{where} must be class indices 0 to {classes - 1}; found {array.min()} to {array.max()}")
