@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from concordant.fusion.attention import AttentionBlock, known_steps, sinusoids, valid_steps
+from concordant.fusion.attention import AttentionBlock, known_steps, valid_steps
 
 
 def softmax(x):
@@ -54,15 +54,6 @@ def test_what_is_ignored_has_no_influence():
     ignored = torch.tensor([[False, True, False, True, True]] * 2)
     other = torch.where(ignored.unsqueeze(2), 1e3, memory)
     torch.testing.assert_close(block(x, memory, ignored), block(x, other, ignored))
-
-
-def test_positions_are_sines_and_cosines():
-    found = sinusoids(5, 4, torch.zeros(1))
-    for place in range(5):
-        for pair in range(2):
-            angle = place / 10_000 ** (2 * pair / 4)
-            assert found[place, 2 * pair].item() == pytest.approx(np.sin(angle), abs=1e-6)
-            assert found[place, 2 * pair + 1].item() == pytest.approx(np.cos(angle), abs=1e-6)
 
 
 def test_steps_are_valid_where_mask_and_presence_say_so():

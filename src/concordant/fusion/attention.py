@@ -60,12 +60,13 @@ def blocks(count: int, width: int, heads: int, *, cross: bool, dropout: float, e
     )
 
 
-def sinusoids(length: int, width: int, like: Tensor) -> Tensor:
-    """Return the sinusoidal position encoding (L, W) of Vaswani et al., section 3.5."""
-    place = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, width, 2, device=like.device) * (-math.log(10_000.0) / width))
+def sinusoids(tokens: Tensor) -> Tensor:
+    """Return the position encoding (L, W) of tokens (B, L, W), as in Vaswani et al., section 3.5."""
+    length, width = tokens.shape[1:]
+    place = torch.arange(length, device=tokens.device, dtype=torch.float32).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, width, 2, device=tokens.device) * (-math.log(10_000.0) / width))
     angles = place * rate  # (L, W/2)
-    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width].to(like.dtype)
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width].to(tokens.dtype)
 
 
 def valid_steps(steps: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:

@@ -208,6 +208,11 @@ def mean_of(values: Sequence[Tensor], here: Sequence[Tensor], otherwise: Tensor 
     return mean if otherwise is None else torch.where(count > 0, mean, otherwise)
 
 
+def zero_absent(x: Tensor, here: Tensor | None) -> Tensor:
+    """Return vectors (B, D), 0 where `here`, bool (B,), is False; None = the modality is present everywhere."""
+    return x if here is None else torch.where(here.unsqueeze(1), x, 0)
+
+
 def masked_mean(x: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:
     """Return the mean over valid positions, (B, L, D) -> (B, D), and 0 where the modality is absent."""
     if mask is None:
@@ -215,7 +220,7 @@ def masked_mean(x: Tensor, mask: Tensor | None, here: Tensor | None) -> Tensor:
     else:
         valid = mask.unsqueeze(-1)
         mean = torch.where(valid, x, 0).sum(1) / valid.sum(1).clamp(min=1)
-    return mean if here is None else torch.where(here.unsqueeze(1), mean, 0)
+    return zero_absent(mean, here)
 
 
 # The vector before the head, where calibration after fusion acts.

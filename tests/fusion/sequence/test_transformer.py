@@ -10,7 +10,7 @@ from concordant.modalities import LAYOUTS
 
 @pytest.mark.parametrize(("length", "width"), [(1, 2), (7, 8), (5, 5), (3, 1)])
 def test_sinusoids_are_those_of_the_paper(length, width):
-    found = sinusoids(length, width, torch.zeros(1))
+    found = sinusoids(torch.zeros(1, length, width))
     assert found.shape == (length, width)
     for place in range(length):
         for i in range(width):
@@ -20,7 +20,7 @@ def test_sinusoids_are_those_of_the_paper(length, width):
 
 
 def test_sinusoids_have_the_precision_of_the_tokens():
-    assert sinusoids(4, 6, torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert sinusoids(torch.zeros(1, 4, 6, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def model_of(names):

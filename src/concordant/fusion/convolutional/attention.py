@@ -56,7 +56,7 @@ class MapAttention(Fusion):
             places, known = coarse(features[name], self.meeting[name], masks.get(name), self.grid)
             valid[name] = valid_steps(places, known, present.get(name))
             token = self.project[name](known_steps(places, valid[name]))
-            tokens[name] = token + sinusoids(token.shape[1], token.shape[2], token)
+            tokens[name] = token + sinusoids(token)
         means = []
         for name in self.names:
             others = [other for other in self.names if other != name] or [name]

@@ -18,7 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.base import Encoded, FeatureSpec, Fusion, Specs, Tensors, masked_mean, presence_of, register
+from concordant.fusion.base import (
+    Encoded,
+    FeatureSpec,
+    Fusion,
+    Specs,
+    Tensors,
+    masked_mean,
+    presence_of,
+    register,
+    zero_absent,
+)
 from concordant.modalities import LAYOUTS, to_positions
 
 POINTS = ("maps", "pooled")
@@ -62,7 +72,7 @@ class StreamFusion(Fusion):
             if self.at == "maps":
                 vectors[name] = self._pool(name, features[name], masks, present)
             else:
-                vectors[name] = features[name] if here is None else torch.where(here.unsqueeze(1), features[name], 0)
+                vectors[name] = zero_absent(features[name], here)
         return self.classify(vectors, known)
 
     def classify(self, vectors: Tensors, here: Tensors) -> Tensor:
@@ -122,11 +132,8 @@ class SumLogits(StreamFusion):
 
     def classify(self, vectors: Tensors, here: Tensors) -> Tensor:
         """Return logits (B, C)."""
-        logits = []
-        for name in self.names:
-            own = self.heads[name](self.dropout(vectors[name]))
-            logits.append(torch.where(here[name].unsqueeze(1), own, 0) if name in here else own)
-        return torch.stack(logits).sum(0)
+        logits = {name: self.heads[name](self.dropout(vectors[name])) for name in self.names}
+        return torch.stack([zero_absent(own, here.get(name)) for name, own in logits.items()]).sum(0)
 
 
 @register(
@@ -239,8 +246,7 @@ def pool_stream(x: Tensor, spec: FeatureSpec, mask: Tensor | None, here: Tensor 
             known, count = known.mean(2), count.mean(2)
         share = F.adaptive_avg_pool2d(count, grid)
         cells = F.adaptive_avg_pool2d(known, grid) / torch.where(share > 0, share, 1)
-    flat = cells.flatten(1)
-    return flat if here is None else torch.where(here.unsqueeze(1), flat, 0)
+    return zero_absent(cells.flatten(1), here)
 
 
 def _chosen(argument: str, name: str | None, features: Specs, *, most_axes: bool) -> str:

@@ -77,7 +77,7 @@ class BottleneckFusion(Fusion):
             steps = to_positions(features[name], self.specs[name].layout)
             valid = valid_steps(steps, masks.get(name), present.get(name))
             token = self.project[name](known_steps(steps, valid))
-            token = token + sinusoids(token.shape[1], token.shape[2], token)
+            token = token + sinusoids(token)
             start = self.start[name].to(token.dtype).expand(token.shape[0], 1, -1)
             x = torch.cat([start, token], 1)
             # The class token of a modality without a valid step is not valid either.

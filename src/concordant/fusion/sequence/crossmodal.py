@@ -98,7 +98,7 @@ class CrossmodalTransformer(Fusion):
             places = torch.arange(steps.shape[1], device=steps.device)
             valid[name] = places < lengths[name].unsqueeze(1)
             token = self.project[name](moved.transpose(1, 2)).transpose(1, 2)
-            tokens[name] = known_steps(token + sinusoids(token.shape[1], token.shape[2], token), valid[name])
+            tokens[name] = known_steps(token + sinusoids(token), valid[name])
         last = [last_of(self._found(name, tokens, valid), lengths[name]) for name in self.names]
         joined = torch.cat(last, 1)
         logits: Tensor = self.head(joined + self.residual(joined))

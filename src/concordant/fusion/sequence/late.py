@@ -22,6 +22,7 @@ from concordant.fusion.base import (
     masked_mean,
     presence_of,
     register,
+    zero_absent,
 )
 from concordant.fusion.sequence.steps import last_state
 from concordant.modalities import LAYOUTS
@@ -119,7 +120,7 @@ class SubnetworkFusion(Fusion):
 
     def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
-        known = [masked_mean(features[name].unsqueeze(1), None, present.get(name)) for name in self.names]
+        known = [zero_absent(features[name], present.get(name)) for name in self.names]
         logits: Tensor = self.head(self.hidden(torch.cat(known, 1)))
         return logits
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from concordant.errors import UsageError
 from concordant.fusion.base import Fusion, Specs, Tensors, register
 from concordant.fusion.sequence.tensor import Subnetworks
 
@@ -31,16 +30,10 @@ class LowRankFusion(Fusion):
         size: of each z_m; 32 as in tensor fusion.
         rank: number of products, R; 4, which the paper finds enough.
         dropout: on the pooled features, in training.
-
-    Raises:
-        UsageError: `size` or `rank` below 1.
     """
 
     def __init__(self, features: Specs, *, classes: int, size: int = 32, rank: int = 4, dropout: float = 0.1) -> None:
         super().__init__(features, classes=classes)
-        for name, value in (("size", size), ("rank", rank)):
-            if value < 1:
-                raise UsageError(f"{name} must be 1 or more; found {value}")
         self.subnetworks = Subnetworks({name: self.specs[name].size for name in self.names}, size=size, dropout=dropout)
         self.factors = nn.ParameterDict(
             {name: nn.Parameter(nn.init.xavier_normal_(torch.empty(rank, size + 1, classes))) for name in self.names}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from concordant.errors import UsageError
 from concordant.fusion.attention import blocks as attention_blocks
 from concordant.fusion.attention import known_steps, sinusoids, valid_steps
 from concordant.fusion.base import Fusion, Specs, Tensors, register
@@ -34,9 +33,6 @@ class PerceiverFusion(Fusion):
         blocks: blocks of self-attention per round.
         heads: of self-attention; the attention to steps has one.
         dropout: in the blocks and before the head, in training.
-
-    Raises:
-        UsageError: `latents`, `rounds` or `blocks` below 1.
     """
 
     def __init__(
@@ -52,9 +48,6 @@ class PerceiverFusion(Fusion):
         dropout: float = 0.1,
     ) -> None:
         super().__init__(features, classes=classes)
-        for name, value in (("latents", latents), ("rounds", rounds), ("blocks", blocks)):
-            if value < 1:
-                raise UsageError(f"{name} must be 1 or more; found {value}")
         self.rounds = rounds
         self.project = nn.ModuleDict({name: nn.Linear(self.specs[name].size, width) for name in self.names})
         self.whose = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.names})
@@ -75,7 +68,7 @@ class PerceiverFusion(Fusion):
             steps = self.positions(name, features)
             keep = valid_steps(steps, masks.get(name), present.get(name))
             token = self.project[name](known_steps(steps, keep)) + self.whose[name]
-            tokens.append(token + sinusoids(token.shape[1], token.shape[2], token))
+            tokens.append(token + sinusoids(token))
             valid.append(keep)
         steps, ignored = torch.cat(tokens, 1), ~torch.cat(valid, 1)
         # len(steps) would fix the rows of an exported graph.

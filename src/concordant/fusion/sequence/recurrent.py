@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from concordant.fusion.attention import valid_steps
-from concordant.fusion.base import Encoded, FeatureSpec, Fusion, Specs, Tensors, register
+from concordant.fusion.base import Encoded, FeatureSpec, Fusion, Specs, Tensors, register, zero_absent
 from concordant.fusion.sequence.steps import align, last_state
 from concordant.modalities import LAYOUTS, to_positions
 
@@ -103,9 +103,6 @@ class LateLSTM(Fusion):
 
     def join(self, features: Tensors, masks: Tensors, present: Tensors) -> Tensor:
         """Return logits (B, C)."""
-        known = []
-        for name in self.names:
-            here = present.get(name)
-            known.append(features[name] if here is None else torch.where(here.unsqueeze(1), features[name], 0))
+        known = [zero_absent(features[name], present.get(name)) for name in self.names]
         logits: Tensor = self.head(self.hidden(torch.cat(known, 1)))
         return logits

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from concordant.errors import UsageError
-from concordant.fusion.base import Fusion, Specs, Tensors, masked_mean, presence_of, register
+from concordant.fusion.base import Fusion, Specs, Tensors, masked_mean, presence_of, register, zero_absent
 
 WIDEST = 32  # of z_m: the paper's audio and video
 
@@ -41,9 +41,7 @@ class Subnetworks(nn.Module):
         found = {}
         for name, network in self.networks.items():
             has = presence_of(name, masks, present)
-            z = network(masked_mean(steps[name], masks.get(name), has))
-            if has is not None:
-                z = torch.where(has.unsqueeze(1), z, 0)
+            z = zero_absent(network(masked_mean(steps[name], masks.get(name), has)), has)
             found[name] = torch.cat([z.new_ones(z.shape[0], 1), z], 1)
         return found
 

@@ -56,7 +56,7 @@ class TransformerFusion(Fusion):
         for name in self.names:
             steps = self.positions(name, features)
             token = self.project[name](steps) + self.whose[name]
-            tokens.append(token + sinusoids(steps.shape[1], token.shape[2], token))
+            tokens.append(token + sinusoids(token))
             valid.append(valid_steps(steps, masks.get(name), present.get(name)))
         if masks or present:
             left_out = ~torch.cat(valid, 1)
