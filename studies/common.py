@@ -13,7 +13,7 @@ import typer
 
 from concordant.errors import ConcordantError, DataError
 from concordant.files import read_json, write_atomically, write_text
-from concordant.report.format import Document, pairs_text
+from concordant.report.format import Document
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +66,11 @@ def setting_line(results: Document, seeds: int) -> str:
 def remark_of(document: Document) -> list[str]:
     """Return the remark of a document as a paragraph, if there is one."""
     return [f"**{document['remark']}**\n"] if "remark" in document else []
+
+
+def pairs_text(values: Document, sign: str = ": ") -> str:
+    """Return the entries of a mapping on one line."""
+    return ", ".join(f"{key}{sign}{value}" for key, value in values.items())
 
 
 def made_line(document: Document, sign: str = " ") -> str:

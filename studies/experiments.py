@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from concordant.files import write_json, write_text
-from concordant.report.format import Document, pairs_text, seeds_of
+from concordant.report.format import Document, seeds_of
 from concordant.report.tables.scores import result_tables
 from concordant.study.experiment import study
 from concordant.training.config import make_config
@@ -84,7 +84,7 @@ def results_page(results: Mapping[str, Document], references: Mapping[str, str] 
         ]
         if references is not None and one["benchmark"] in references:
             parts.append(f"Elsewhere: {references[one['benchmark']]}\n")
-        parts.append(f"Recipe: {pairs_text(one['config']['recipe'], ' ')}. {common.made_line(one)}\n")
+        parts.append(f"Recipe: {common.pairs_text(one['config']['recipe'], ' ')}. {common.made_line(one)}\n")
     return "\n".join(parts)
 
 

@@ -4,16 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from concordant.cli.main import app
-from concordant.cli.run import devices_of, training_bar
+from concordant.cli.run import training_bar
 from concordant.errors import UsageError
 from concordant.files import read_json
-from concordant.training.devices import Devices
-
-
-def test_options_become_a_record():
-    assert devices_of(2, "ddp", "bf16-mixed", 3, "cpu", "local") == Devices(
-        devices=2, strategy="ddp", precision="bf16-mixed", accumulate=3, accelerator="cpu", across="local"
-    )
 
 
 @pytest.mark.parametrize(
@@ -21,6 +14,7 @@ def test_options_become_a_record():
     [
         (("--devices", "0"), "devices must be 1 or more; found 0"),
         (("--strategy", "dp"), "unknown strategy 'dp'; choose from: auto, ddp, fsdp"),
+        (("--across", "all"), "unknown across 'all'; choose from: gather, local"),
         (("--accelerator", "cpu", "--precision", "16-mixed"), "--precision 16-mixed needs CUDA"),
         (("--devices", "2", "--accelerator", "cpu", "--jobs", "2"), "leave --jobs out"),
         (("--devices", "2", "--accelerator", "cpu", "--dynamics"), "leave --devices and --accumulate out"),

@@ -1,5 +1,3 @@
-import csv
-import io
 from io import StringIO
 
 import pytest
@@ -9,7 +7,6 @@ from concordant.report.record import (
     Cell,
     Table,
     best_of_columns,
-    csv_text,
     html,
     markdown,
     marked,
@@ -73,14 +70,6 @@ def test_html_escapes_texts_and_keeps_the_numbers():
     assert '<td class="number" data-value="90"><strong>90.0 ± 0.5</strong></td>' in text
     assert '<p class="note">Mean &amp; deviation.</p>' in text
     assert text.count('id="block-scores"') == 1
-
-
-def test_csv_holds_what_is_shown():
-    assert list(csv.reader(io.StringIO(csv_text(TABLE)))) == [
-        ["method", "clean", "kind"],
-        ["none", "80.0 ± 1.5", "a|b"],
-        ["context", "90.0 ± 0.5", "[bold]*"],
-    ]
 
 
 def test_columns_are_picked_by_name_and_by_predicate():

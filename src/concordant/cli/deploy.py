@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from concordant.cli.terminal import JsonOption, RunArgument, make_console, progress_bar, put_json
+from concordant.cli.terminal import DataOption, JsonOption, RunArgument, make_console, progress_bar, put_json
 
-Data = Annotated[Path | None, typer.Option(help="Data folder; default: CONCORDANT_DATA, or the user's data folder.")]
 Method = Annotated[
     str | None, typer.Option("--calibrator", help="A calibrator of the folder; default: context, or the last.")
 ]
@@ -23,7 +22,7 @@ def export_command(
     out: Annotated[Path | None, typer.Option(help="The file; default: model.onnx or model.pt2 in the folder.")] = None,
     calibrator: Method = None,
     seed: Seed = 0,
-    data: Data = None,
+    data: DataOption = None,
     fixed_time: Annotated[
         bool, typer.Option("--fixed-time", help="Sequences of the longest number of steps of training, not of any.")
     ] = False,
@@ -57,7 +56,7 @@ def share_command(
     out: Annotated[Path, typer.Option(help="The folder that is made.")],
     calibrator: Method = None,
     seed: Seed = 0,
-    data: Data = None,
+    data: DataOption = None,
     license_: Annotated[
         str | None, typer.Option("--license", help="Of the weights, for the model card: apache-2.0, cc-by-4.0, ...")
     ] = None,

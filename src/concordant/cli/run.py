@@ -26,8 +26,6 @@ from concordant.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from concordant.training.devices import Devices
-
 # Panels of the help text.
 TRAINING, DEVICES, DYNAMICS = "Training", "Devices", "Training dynamics"
 
@@ -205,6 +203,7 @@ def run_command(
     from concordant.study.experiment import study
     from concordant.study.grid import make_grid, run_grid
     from concordant.training.config import make_config
+    from concordant.training.devices import Devices
 
     start = time.perf_counter()
     title, dataset, usual = benchmark, None, None
@@ -241,15 +240,26 @@ def run_command(
         "encoders": encoders,
         "recipe": {name: value for name, value in recipe.items() if value is not None},
     }
-    where: dict[str, Any] = {
-        "devices": devices_of(devices, strategy, precision, accumulate, accelerator, across),
-        "checkpoint_every": checkpoint_every,
-    }
+    parts = Devices(
+        devices=devices,
+        strategy=strategy,
+        precision=precision,
+        accumulate=accumulate,
+        accelerator=accelerator,
+        across=across,
+    )
     console = make_console(json_to)
     every = None
     if dynamics or dynamics_every is not None:
         every = dynamics_every if dynamics_every is not None else DEFAULT_EVERY
-    how: dict[str, Any] = {"data": data, "jobs": jobs, "vectorise": vectorise, "say": console.print, **where}
+    how: dict[str, Any] = {
+        "data": data,
+        "jobs": jobs,
+        "vectorise": vectorise,
+        "say": console.print,
+        "devices": parts,
+        "checkpoint_every": checkpoint_every,
+    }
     if fusion is not None and ("," in fusion or "@" in fusion):
         if every is not None:
             raise UsageError("--dynamics records one fusion; name one with --fusion, or leave --dynamics out")
@@ -298,24 +308,6 @@ def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds
     for line in (table.note, *sentences.grid_lines(grid)):
         console.print(line)
     console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")
-
-
-def devices_of(count: int, strategy: str, precision: str, accumulate: int, accelerator: str, across: str) -> Devices:
-    """Return the record of the device options.
-
-    Raises:
-        UsageError: names all faults at once.
-    """
-    from concordant.training.devices import Devices
-
-    return Devices(
-        devices=count,
-        strategy=strategy,
-        precision=precision,
-        accumulate=accumulate,
-        accelerator=accelerator,
-        across=across,
-    )
 
 
 @contextmanager

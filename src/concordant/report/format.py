@@ -96,15 +96,6 @@ def outcome(entry: Document) -> str:
     return "" if entry["p_holm"] >= SIGNIFICANT or not entry["difference"] else "+" if entry["difference"] > 0 else "-"
 
 
-def pairs_text(values: Document, sign: str = ": ") -> str:
-    """Return the entries of a mapping on one line.
-
-    >>> pairs_text({"torch": "2", "python": "3"})
-    'torch: 2, python: 3'
-    """
-    return ", ".join(f"{key}{sign}{value}" for key, value in values.items())
-
-
 def rounded(value: Any, digits: int = DIGITS) -> Any:  # noqa: ANN401 - plain JSON in, plain JSON out
     """Return plain values with every number rounded to significant digits, and None for infinite values and NaN.
 

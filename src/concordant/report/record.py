@@ -1,16 +1,12 @@
-"""One record of a table, and four renderers: terminal, Markdown, HTML and CSV."""
+"""One record of a table, and its renderers: terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
-import csv
-import io
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
-
-from concordant.files import csv_cell
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -186,7 +182,10 @@ def markdown(table: Table, *, strong: bool = True) -> str:
     if not table.rows:
         return ""
     rule = ["---" if place < table.left else "---:" for place in range(len(table.columns))]
-    rows = [[_emphasised(cell) if strong and cell.strong else _plain(str(cell)) for cell in row] for row in table.cells]
+    rows = [
+        [f"**{_plain(str(cell))}**" if strong and cell.strong else _plain(str(cell)) for cell in row]
+        for row in table.cells
+    ]
     return "".join(f"| {' | '.join(line)} |\n" for line in ([*map(_plain, table.columns)], rule, *rows))
 
 
@@ -219,22 +218,9 @@ def html(table: Table, identity: str, *, folded: bool = True) -> str:
     )
 
 
-def csv_text(table: Table) -> str:
-    """Return the table as CSV, with the texts that are shown."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = [[*map(csv_cell, map(str, row[: table.left])), *map(str, row[table.left :])] for row in table.cells]
-    writer.writerows([table.columns, *rows])
-    return text.getvalue()
-
-
 def _plain(text: str) -> str:
     """Return a text without a meaning in Markdown's tables."""
     return text.replace("|", "\\|").replace("*", "\\*")
-
-
-def _emphasised(cell: Cell) -> str:
-    return f"**{_plain(str(cell))}**"
 
 
 def _html_cell(cell: Cell, right: bool) -> str:
