@@ -165,11 +165,9 @@ def folder_of(name: str, data: Path | str | None = None) -> Path | None:
 
 
 def found_at(name: str, data: Path | str | None = None) -> Path | None:
-    """Return where the data of a benchmark are, in a data folder on this machine; None where they are not there.
+    """Return where the data of a dataset are, in a data folder on this machine; None where they are not there.
 
-    Args:
-        name: of a dataset of `concordant data list`.
-        data: the data folder; None = as for `prepare`.
+    `data`: as for `prepare`.
     """
     named = named_data(data)
     if is_url(named):
@@ -189,9 +187,7 @@ def found_at(name: str, data: Path | str | None = None) -> Path | None:
 def natures_of(name: str, folder: Path | None) -> dict[str, str]:
     """Return modality -> what its maps are, where they are not images; for a prepared dataset, by its card.
 
-    Args:
-        name: of the benchmark.
-        folder: as returned by `folder_of`.
+    The folder is that of `folder_of`.
     """
     benchmark = BENCHMARKS[name]
     if not benchmark.stored or folder is None:
@@ -225,10 +221,6 @@ def _scaled(inputs: Callable[[Floats], Floats], scale: Scale, layout: str, waves
 
 def is_store(text: str, data: object = None) -> bool:
     """Return whether a name on the command line is the folder or URL of a prepared dataset, not a benchmark.
-
-    Args:
-        text: the name.
-        data: the data folder of a benchmark, where one is given.
 
     Raises:
         UsageError: it is both, and no data folder is given.

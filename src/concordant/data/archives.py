@@ -60,12 +60,8 @@ def default_folder() -> Path:
 def find_data_folder(option: Path | str | None = None, *, files: Sequence[str] = ()) -> Path:
     """Return the data folder: the one given, else the one in CONCORDANT_DATA, else the user's.
 
-    Args:
-        option: the folder given.
-        files: that will be read from it, for the error.
-
     Raises:
-        DataError: it does not exist.
+        DataError: it does not exist; names the files that would be read from it.
     """
     named = named_data(option)
     folder = Path(named) if named is not None else default_folder()

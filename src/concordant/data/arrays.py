@@ -53,12 +53,7 @@ def read_npy(path: Path) -> Array:
 
 
 def read_npz(path: Path, what: str = "NumPy arrays", wanted: Collection[str] | None = None) -> dict[str, Array]:
-    """Read arrays of an archive.
-
-    Args:
-        path: of the file.
-        what: names the content in errors.
-        wanted: names of the arrays; None = all.
+    """Read arrays of an archive, all or those `wanted`; `what` names the content in errors.
 
     Raises:
         DataError: the file is a single array or no archive, lacks an array, is damaged or encrypted, holds something

@@ -139,10 +139,7 @@ def _values(
 def check_store(store: Store, modalities: Sequence[str], *, folds: bool) -> None:
     """Refuse to train on a dataset that `concordant data check` calls an error; values are not read.
 
-    Args:
-        store: the dataset.
-        modalities: that are trained on.
-        folds: its instances are divided into folds, whatever splits they have.
+    With `folds`, instances are divided into folds, whatever splits they have.
 
     Raises:
         DataError: the errors of the check.

@@ -16,10 +16,7 @@ from concordant.data.split import AnySplit, Split, Task
 def check_task(task: Task, name: str, more: Sequence[Finding] = ()) -> dict[str, Any]:
     """Check the splits of a run; return a document of the schema concordant.check/1.
 
-    Args:
-        task: the splits.
-        name: the benchmark, its protocol, and the seed.
-        more: further findings.
+    `name` has the benchmark, its protocol, and the seed; `more` are further findings.
     """
     splits = {"train": task.train, "valid": task.valid, "test": task.test}
     counts = ", ".join(f"{len(split)} in {name}" for name, split in splits.items())

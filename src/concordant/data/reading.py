@@ -86,11 +86,9 @@ def finite(values: NDArray[Any], what: str, dtype: str = "float32") -> tuple[NDA
 
 
 def precise(values: NDArray[Any], layout: str) -> Literal["float32", "float64"]:
-    """Return the type that a modality needs: float64 where float32 could not tell its values apart.
+    """Return the type that the values of all instances need: float64 where float32 could not tell them apart.
 
-    Args:
-        values: of all instances.
-        layout: their axes; statistics are per feature ("c" or "d").
+    Statistics are per feature, the axis "c" or "d" of the layout.
     """
     if values.dtype.kind not in "fiu" or values.dtype.itemsize < 4 or values.dtype == np.float32 or not values.size:
         return "float32"

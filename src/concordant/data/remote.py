@@ -54,11 +54,7 @@ def fetch(url: str, files: Sequence[str]) -> Path:
 
 
 def fetch_store(url: str, name: str) -> Path:
-    """Return a local copy of a prepared dataset.
-
-    Args:
-        url: of its folder, or of the parent folder.
-        name: of the dataset.
+    """Return a local copy of a prepared dataset, at its folder's URL or that of the parent folder.
 
     Raises:
         DataError: as for `fetch`, or there is no prepared dataset.

@@ -56,13 +56,7 @@ class _Moments(NamedTuple):
 
 
 def fit(x: Floats, layout: str, valid: Bools | None = None) -> Scale:
-    """Return the scale of one modality's training inputs.
-
-    Args:
-        x: (N, ...).
-        layout: "bd", "btd", "bchw" or "bcthw".
-        valid: (N, T) or (N,), True where values count; None = everywhere.
-    """
+    """Return the scale of training inputs (N, ...), of the values where `valid`, (N, T) or (N,), is True."""
     return _moments(x, layout, valid).scale()
 
 

@@ -185,15 +185,7 @@ class Task:
 
 
 def stratified(rows: Integers, labels: Integers, share: float, seed: int, *names: str) -> tuple[Integers, Integers]:
-    """Divide `rows` in two; the second side gets `share` of each class, as nearly as counts allow.
-
-    Args:
-        rows: indices.
-        labels: class of each row, aligned with `rows`.
-        share: of the second side, in (0, 1).
-        seed: of the run.
-        names: of the random stream.
-    """
+    """Divide `rows` in two; the second side gets `share` of each class in `labels`, as nearly as counts allow."""
     from sklearn.model_selection import train_test_split
 
     first, second = train_test_split(rows, test_size=share, stratify=labels, random_state=_stream(seed, *names) % 2**32)
@@ -201,11 +193,7 @@ def stratified(rows: Integers, labels: Integers, share: float, seed: int, *names
 
 
 def by_group(rows: Integers, groups: Strings, share: float, seed: int, *names: str) -> tuple[Integers, Integers]:
-    """Divide `rows` in two without cutting a group; the second side gets `share` of the groups (at least one).
-
-    Args: as for `stratified`, with
-        groups: group of each row.
-    """
+    """Divide `rows` in two without cutting a group; the second side gets `share` of the groups (at least one)."""
     from sklearn.model_selection import GroupShuffleSplit
 
     splitter = GroupShuffleSplit(n_splits=1, test_size=share, random_state=_stream(seed, *names) % 2**32)

@@ -173,11 +173,7 @@ def load_if_it_fits(task: Task) -> Task:
 
 
 def pad(rows: Sequence[Values | None], known: ModalityCard) -> tuple[NDArray[Any], Bools | None]:
-    """Stack the values of one modality, padded with 0 to the longest; an absent one is 0.
-
-    Args:
-        rows: values of each instance; None where it is absent.
-        known: the modality.
+    """Stack the values of one modality, padded with 0 to the longest; an absent one (None) is 0.
 
     Returns:
         Values (B, ...) float32, or float64 as in the store, and the mask (B, T), True at valid steps; None without

@@ -26,14 +26,7 @@ STRENGTH = 1.0  # of the ridge, on standardised columns
 
 
 def ridge_probe(train: Tensor, train_labels: Tensor, valid: Tensor, valid_labels: Tensor) -> float | None:
-    """Return the accuracy on `valid` of a ridge classifier of `train`; None for one class, or without rows.
-
-    Args:
-        train: (N, D).
-        train_labels: integers (N,).
-        valid: (V, D).
-        valid_labels: integers (V,).
-    """
+    """Return the accuracy on `valid` (V, D) of a ridge classifier of `train` (N, D); None for one class, or no rows."""
     if not len(train) or not len(valid):
         return None
     # In double precision on the CPU: a small problem, and some accelerators have no doubles.
@@ -53,12 +46,7 @@ def ridge_probe(train: Tensor, train_labels: Tensor, valid: Tensor, valid_labels
 
 
 def pooled(model: MultimodalModel, batch: Tensors) -> tuple[dict[str, Tensor], Tensor]:
-    """Return modality -> its encoder's features averaged over valid positions (B, D), and presence bool (B, M).
-
-    Args:
-        model: in evaluation mode.
-        batch: its inputs.
-    """
+    """Return modality -> its encoder's features averaged over valid positions (B, D), and presence bool (B, M)."""
     features: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
     sizes: dict[str, int] = {}
@@ -86,12 +74,7 @@ def pooled(model: MultimodalModel, batch: Tensors) -> tuple[dict[str, Tensor], T
 def probes(model: MultimodalModel, train: AnyTensors, valid: AnyTensors) -> dict[str, float | None]:
     """Return modality -> the validation accuracy of a probe of its encoder, over the instances that have it.
 
-    At most 512 instances of each split are used, evenly spaced.
-
-    Args:
-        model: in evaluation mode.
-        train: the split on which the probe is fitted.
-        valid: the split on which it is scored.
+    At most 512 instances of each split are used, evenly spaced. The model is in evaluation mode.
     """
     seen, held = evenly(train, ROWS), evenly(valid, ROWS)
     seen_features, seen_here = pooled(model, seen)

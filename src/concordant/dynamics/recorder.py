@@ -251,10 +251,7 @@ def trainable(parts: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
 def validate(model: MultimodalModel, split: AnyTensors, *, kind: LabelKind) -> tuple[float, float]:
     """Return the task's loss and the score on a clean split: accuracy; for real labels minus the absolute error.
 
-    Args:
-        model: in evaluation mode.
-        split: the instances.
-        kind: of the labels.
+    The model is in evaluation mode.
     """
     loss, score = 0.0, 0.0
     with torch.no_grad():

@@ -45,12 +45,7 @@ MOST_POINTS = 1000  # of a series in dynamics.json; the parquet files hold all
 def train_observed(task: Task, job: Job) -> Trained:
     """Train one run while recording its dynamics; the weights are equal to those of a run without recording.
 
-    Args:
-        task: the split of the run's seed.
-        job: the run; its `dynamics` is the distance between recorded steps, None = the default.
-
-    Returns:
-        The trained run; its `seconds` leave out the time of recording.
+    The task is the split of the run's seed. The `seconds` of the trained run leave out the time of recording.
 
     Raises:
         ConcordantError: training diverged, or TensorBoard is not installed.
@@ -97,12 +92,9 @@ def as_table(records: Sequence[Record]) -> pa.Table:
 
 
 def collect_dynamics(folder: Path) -> dict[str, Any]:
-    """Return the content of dynamics.json, from the files of all runs of a folder.
+    """Return the content of dynamics.json, from the files of all runs of a folder, observed and finished.
 
     A series of more than 1000 points, the loss of a long run, is thinned evenly; the run's table has all points.
-
-    Args:
-        folder: of an experiment whose runs were observed and are finished.
 
     Raises:
         DataError: a file is absent or cannot be read.
@@ -141,11 +133,6 @@ def collect_dynamics(folder: Path) -> dict[str, Any]:
 
 def check_observable(config: Config, folder: RunFolder, every: int) -> None:
     """Refuse a folder whose finished runs were trained without recording, or recorded at another distance.
-
-    Args:
-        config: the experiment.
-        folder: its folder.
-        every: steps from one recorded step to the next.
 
     Raises:
         UsageError: names the distance to give; nothing has been trained then.

@@ -28,14 +28,10 @@ MEASURES = ("loss_variance", "spikes", "final_score", "sharpness")
 def loss_variance(losses: Sequence[float] | NDArray[Any], *, window: int = WINDOW) -> float | None:
     """Return the variance of the loss around its trend, in the last half of the steps (the rest is warm-up).
 
-    The trend is the centred running mean over `window` steps, fewer where the half is shorter than two windows;
-    only steps with a whole window count. A residual from a mean of w values that include its own is too small by
-    the factor sqrt(1 - 1/w), which is corrected: for white noise the result is its variance, for a straight trend 0.
+    The trend is the centred running mean over `window` steps, an odd number, fewer where the half is shorter than two
+    windows; only steps with a whole window count. A residual from a mean of w values that include its own is too small
+    by the factor sqrt(1 - 1/w), which is corrected: for white noise the result is its variance, for a straight trend 0.
     None for fewer than 11 steps.
-
-    Args:
-        losses: (S,) finite, one per step.
-        window: steps of the running mean; odd.
 
     Raises:
         UsageError: losses of a wrong shape or not finite, or an even window.
@@ -58,11 +54,6 @@ def spikes(losses: Sequence[float] | NDArray[Any], *, window: int = WINDOW, time
     have too few before them and do not count. Deviations are taken as a millionth of the median at least: less is
     rounding.
 
-    Args:
-        losses: (S,) finite, one per step.
-        window: steps before.
-        times: number of deviations.
-
     Raises:
         UsageError: losses of a wrong shape or not finite.
 
@@ -82,17 +73,10 @@ def spikes(losses: Sequence[float] | NDArray[Any], *, window: int = WINDOW, time
 def sharpness(
     model: nn.Module, measure: Callable[[], float], *, seed: int, draws: int = DRAWS, shift: float = SHIFT
 ) -> float | None:
-    """Return the mean rise of the loss when every weight tensor is moved at random by `shift` of its norm.
+    """Return the mean rise of the loss when every trainable weight tensor is moved at random by `shift` of its norm.
 
-    Directions are Gaussian, drawn by the parameter's name: twins are moved alike in the parts they share. The weights
-    are restored bit for bit. None if a loss is not finite.
-
-    Args:
-        model: its trainable parameters are moved.
-        measure: returns the loss with the weights as they are.
-        seed: of the directions.
-        draws: number of shifts.
-        shift: norm of a shift, in norms of the tensor.
+    `measure` returns the loss with the weights as they are. Directions are Gaussian, drawn by the parameter's name:
+    twins are moved alike in the parts they share. The weights are restored bit for bit. None if a loss is not finite.
     """
     learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     kept = {name: weight.detach().clone() for name, weight in learned.items()}

@@ -52,10 +52,7 @@ class RunDocuments:
 
 
 def read_documents(folder: Path) -> RunDocuments:
-    """Read the documents of a run folder or of a grid's folder.
-
-    Args:
-        folder: made by `concordant run`.
+    """Read the documents of a run folder or of a grid's folder, made by `concordant run`.
 
     Raises:
         DataError: the folder is absent or holds no finished run, or a document is foreign, of a newer version
@@ -86,9 +83,6 @@ def read_documents(folder: Path) -> RunDocuments:
 
 def read_all(folder: Path) -> list[RunDocuments]:
     """Read the documents of a folder; of a sweep's, those of each benchmark: its grid, or its single experiments.
-
-    Args:
-        folder: made by `concordant run` or `concordant sweep`.
 
     Raises:
         DataError: as for `read_documents`.

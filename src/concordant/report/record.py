@@ -168,11 +168,7 @@ def blocks(table: Table) -> Text:
 
 
 def markdown(table: Table, *, strong: bool = True) -> str:
-    r"""Return the table in Markdown; nothing for a table without rows.
-
-    Args:
-        table: what is shown.
-        strong: set strong cells in bold.
+    r"""Return the table in Markdown, strong cells in bold if `strong`; nothing for a table without rows.
 
     >>> print(markdown(Table("t", "", ["kind", "clean"], [["a*", Cell("1.0", 1.0, strong=True)]])), end="")
     | kind | clean |

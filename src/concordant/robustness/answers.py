@@ -144,9 +144,7 @@ def usual_answer(model: Model, split: AnySplit, *, only: str = "") -> Answer:
 def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:
     """Return the scores that results.json holds for one run of `concordant run`.
 
-    Args:
-        answers: under `concordant.robustness.conditions.run_conditions`.
-        usual: on clean validation data.
+    Of the answers under `concordant.robustness.conditions.run_conditions`, and the answer on clean validation data.
     """
     clean_answer = answers.rows[CLEAN]
     corrupted = {kind: answers.rows[name] for kind in RUN if (name := f"corruption.{kind}") in answers.rows}

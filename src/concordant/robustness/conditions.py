@@ -120,14 +120,9 @@ def clean() -> Condition:
 
 
 def corruption(kind: Kind, level: int, able: Sequence[str], context: SplitContext, seed: int) -> Condition:
-    """Return the condition of one kind at one severity.
+    """Return the condition of one kind at one severity, counted from 1, where it can change the modalities `able`.
 
-    Args:
-        kind: of corruption.
-        level: of its severities, counted from 1.
-        able: the modalities that it can change.
-        context: of the split.
-        seed: of the draws, which are equal at every severity.
+    The draws of a seed are equal at every severity.
     """
 
     def change(split: Split, number: int | None) -> tuple[Split, Bools]:
@@ -194,13 +189,8 @@ def thinned(rate: float, seed: int) -> Condition:
 def victims(split: Split, able: Sequence[str], seed: int, number: int | None = None) -> Bools:
     """Return which modality of each instance is perturbed, bool (N, M): a random present one of `able`.
 
-    An instance with a single modality is spared: nothing could stand in for it.
-
-    Args:
-        split: the instances.
-        able: the modalities that a kind can change.
-        seed: of the draws.
-        number: of the chunk, for a split that is too large for memory.
+    An instance with a single modality is spared: nothing could stand in for it. `number` is that of the chunk, for a
+    split that is too large for memory.
     """
     return _chosen(split, able, _draws(seed, number, "corruption", "victims", *able), spare_lone=True)
 

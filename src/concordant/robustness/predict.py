@@ -210,15 +210,11 @@ def _trim() -> Callable[[int], int] | None:
 
 
 def predictor(model: Model, split: Split, *, conditions: int) -> Callable[[Split], Predictions]:
-    """Return `predict` for changed copies of a split, which runs encoders on what has changed alone.
+    """Return `predict` for changed copies of a split in memory, which runs encoders on what has changed alone.
 
-    Of a model of `concordant run`, features of the split are kept if they take at most 256 MiB. Where a modality of a
-    copy is present and differs, its rows are encoded again; encoders look at each row by itself in evaluation.
-
-    Args:
-        model: in evaluation mode.
-        split: in memory.
-        conditions: the number of copies.
+    Of a model of `concordant run`, in evaluation mode, features of the split are kept if they take at most 256 MiB.
+    Where a modality of a copy is present and differs, its rows are encoded again; encoders look at each row by itself
+    in evaluation. `conditions` is the number of copies.
     """
     if not isinstance(model, MultimodalModel) or conditions < 2 or not len(split):
         return partial(predict, model)

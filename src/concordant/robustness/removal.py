@@ -153,13 +153,8 @@ def sampled(
     """Return estimates of the Shapley values from random orders, and their standard errors.
 
     Every order is followed by its reverse, which takes much of the variance away (antithetic sampling; Mitchell et
-    al., Sampling Permutations for Shapley Value Estimation, JMLR 2022); a pair is one observation.
-
-    Args:
-        names: the modalities.
-        score: of a subset; called more than once per subset.
-        draws: the source of the orders.
-        orders: their number, even and 4 or more.
+    al., Sampling Permutations for Shapley Value Estimation, JMLR 2022); a pair is one observation. `score` is called
+    more than once per subset.
 
     Raises:
         UsageError: `orders` is odd or less than 4.

@@ -81,13 +81,7 @@ class Usual:
 
 
 def explain(observed: Trace, row: int, usual: Usual) -> list[Verdict]:
-    """Explain every modality of one instance.
-
-    Args:
-        observed: the trace of the calibrator.
-        row: index of the instance in it.
-        usual: the reference.
-    """
+    """Explain every modality of one instance, a row of the trace, beside the usual."""
     z, mean = usual.z(observed), usual.mean()
     found = []
     for index, name in enumerate(observed.names):

@@ -66,13 +66,7 @@ class Inspected:
 def open_inspected(
     runs: RunFolder, *, label: str | None = None, seed: int = 0, data: Path | str | None = None
 ) -> Inspected:
-    """Open one run of a folder.
-
-    Args:
-        runs: the folder.
-        label: of the calibrator; None = ours, else the last one with a reliability.
-        seed: of the run.
-        data: the data folder.
+    """Open one run of a folder: of the calibrator with this label; None = ours, else the last one with a reliability.
 
     Raises:
         UsageError: there is no such run, or its calibrator changes no features.
@@ -125,11 +119,7 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
 
 
 def explain_sample(inspected: Inspected, sample: str) -> Explanation:
-    """Explain one instance of the test split.
-
-    Args:
-        inspected: an open run.
-        sample: the instance's id.
+    """Explain the instance of the test split with the id `sample`.
 
     Raises:
         UsageError: the test split has no such instance; the nearest ids are named.

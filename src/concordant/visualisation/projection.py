@@ -26,12 +26,7 @@ def project(before: Floats, after: Floats, *, seed: int) -> dict[str, Maps]:
     """Return both sides on "pca", the two leading principal components, and on "tsne"; nothing for too few instances.
 
     Features are divided by their standard deviation before calibration. t-SNE (van der Maaten and Hinton, JMLR 2008)
-    starts from up to 30 principal components.
-
-    Args:
-        before: (n, D).
-        after: (n, D).
-        seed: of t-SNE.
+    starts from up to 30 principal components, and takes the seed.
     """
     if len(before) < FEWEST:
         return {}
@@ -78,13 +73,7 @@ def probe(features: Floats, labels: NDArray[Any], test: Floats, truth: NDArray[A
 
 
 def probe_within(features: Floats, labels: NDArray[Any], *, seed: int) -> float | None:
-    """Return the accuracy of a linear probe on the same instances, cross-validated; None if classes are too small.
-
-    Args:
-        features: (n, D).
-        labels: (n,).
-        seed: of the folds.
-    """
+    """Return the accuracy of a linear probe on the same instances, cross-validated; None if classes are too small."""
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.min() < 2:
         return None

@@ -275,13 +275,8 @@ def audio_and_frames(
 ) -> dict[str, Array]:
     """Decode a clip to "audio" and "visual" (3, T, H, W); without audio for a film without a sound stream.
 
-    Args:
-        clip: with the media "audio" and "picture".
-        spectrogram: recipe of the audio.
-        shape: that the audio of every clip must have: (1, F, T), or (None, F) for a sequence.
-        fps: frames per second taken from a film.
-        frames: of these, how many are kept.
-        size: height and width.
+    The options are those of `MediaOptions`; the audio of every clip must have `shape`, (1, F, T), or (None, F) for a
+    sequence.
 
     Raises:
         DataError: a file does not exist, or cannot be decoded.

@@ -17,11 +17,7 @@ from concordant.files import check_size, reading
 
 @contextmanager
 def open_dataset(path: Path, key: str) -> Iterator[Any]:
-    """Open a dataset of numbers at the top of a file.
-
-    Args:
-        path: of the file.
-        key: of the dataset.
+    """Open the dataset of numbers `key` at the top of a file.
 
     Raises:
         DataError: the file is damaged or has no such dataset, or `checked` refuses it.

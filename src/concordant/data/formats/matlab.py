@@ -23,11 +23,7 @@ _COMPRESSED = 15  # type of an element of a file
 
 
 def read_mat(path: Path, wanted: str | None = None) -> tuple[dict[str, Variable], dict[str, str]]:
-    """Return the variables of a file, and those that were left out with the kind of each.
-
-    Args:
-        path: of the file.
-        wanted: the only one to read; None = all.
+    """Return the variables of a file, or the one `wanted`, and those that were left out with the kind of each.
 
     Raises:
         DataError: it is damaged, lacks the variable, or unpacks to more than CONCORDANT_LIMIT allows.

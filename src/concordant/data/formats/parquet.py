@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_parquet(path: Path, remedy: str = "copy or download it again") -> pa.Table:
-    """Read a file.
-
-    Args:
-        path: of the file.
-        remedy: what to do if it cannot be read, the end of the error's sentence.
+    """Read a file; `remedy` ends the sentence of an error.
 
     Raises:
         DataError: it is absent, damaged or no Parquet file, would take more memory than is allowed, or has two columns

@@ -51,9 +51,6 @@ def read_pickle(path: Path | str) -> Any:  # noqa: ANN401 - the content of the f
 
     Byte strings of Python 2 become text, byte for byte (latin-1).
 
-    Args:
-        path: the file.
-
     Raises:
         DataError: it is absent, truncated or not a pickle, names something that data do not need, contains itself, or
             is far larger with its shared values written out than the file is.

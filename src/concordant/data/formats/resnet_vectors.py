@@ -22,11 +22,9 @@ Names = tuple[list[str], list[int], tuple[str, ...]]  # ids, labels, classes
 
 
 def read_cremad_vectors(folder: Path, lists: Path | None = None) -> dict[str, Array]:
-    """Return the vectors of CREMA-D's test clips, with `id`, `label` and `class_names`.
+    """Return the vectors of CREMA-D's test clips in `all_feat/CREMAD`, with `id`, `label` and `class_names`.
 
-    Args:
-        folder: `all_feat/CREMAD`.
-        lists: folder of test.csv; None = in `folder` or below it.
+    `lists` is the folder of test.csv; None = it is in `folder` or below it.
 
     Raises:
         DataError: a file is absent or damaged, or the list and the arrays do not fit each other.
@@ -37,14 +35,9 @@ def read_cremad_vectors(folder: Path, lists: Path | None = None) -> dict[str, Ar
 
 
 def read_ave_vectors(folder: Path, lists: Path | None = None) -> dict[str, Array]:
-    """Return the vectors of AVE's test clips, as `read_cremad_vectors` does.
+    """Return the vectors of AVE's test clips in `all_feat/AVE`, as `read_cremad_vectors` does.
 
-    Args:
-        folder: `all_feat/AVE`.
-        lists: folder of Annotations.txt and test_order.h5; None = in `folder` or below it.
-
-    Raises:
-        DataError: as for `read_cremad_vectors`.
+    `lists` is the folder of Annotations.txt and test_order.h5.
     """
     place = find_lists(folder, (ave.ANNOTATIONS, ave.ORDERS["test"]), lists)
     annotations = ave.read_annotations(place / ave.ANNOTATIONS)

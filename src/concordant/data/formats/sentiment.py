@@ -82,11 +82,7 @@ class Format(NamedTuple):
 
 
 def read_sentiment(path: Path, *, name: str) -> Reading:
-    """Read a published pickle of any of the three formats.
-
-    Args:
-        path: the file.
-        name: of the dataset: "cmu-mosi" or "cmu-mosei".
+    """Read a published pickle of any of the three formats as the dataset "cmu-mosi" or "cmu-mosei".
 
     Raises:
         DataError: it is not one of these pickles, or keys, shapes, lengths or labels do not fit each other.

@@ -76,15 +76,9 @@ def methods(labels: Iterable[str]) -> list[Spec]:
 
 
 def spec(panels: Sequence[Spec], *, height: int, x: Spec, y: Spec, columns: int = 3, **more: Any) -> Spec:  # noqa: ANN401
-    """Return a specification.
+    """Return a specification of panels with the axes `x` and `y`, each `height` pixels high, in `columns` at most.
 
-    Args:
-        panels: of the figure.
-        height: of a panel, in pixels.
-        x: the horizontal axis.
-        y: the vertical axis.
-        columns: at most.
-        more: "least", the width of a panel in pixels; "legend", False for none.
+    `more`: "least", the width of a panel in pixels; "legend", False for none.
     """
     return {"panels": panels, "height": height, "x": x, "y": y, "columns": columns, "least": LEAST, **more}
 

@@ -26,23 +26,12 @@ POLICY = (
 
 
 def write_report(documents: Sequence[RunDocuments], path: Path) -> None:
-    """Write the report as one HTML file.
-
-    Args:
-        documents: of one run or several, as `read_documents` returns them.
-        path: of the file.
-
-    Raises:
-        UsageError: there is nothing to report.
-    """
+    """Write the report as one HTML file; arguments and errors as for `render`."""
     write_text(path, render(documents))
 
 
 def render(documents: Sequence[RunDocuments]) -> str:
-    """Return the report as HTML.
-
-    Args:
-        documents: of one run or several.
+    """Return the report on one run or several, as `read_documents` returns them, as HTML.
 
     Raises:
         UsageError: there is nothing to report.

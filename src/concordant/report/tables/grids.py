@@ -19,12 +19,7 @@ LEGEND = (
 
 
 def grid_scores(grid: Document, *, deviations: bool = False) -> Table:
-    """Return the scores of a grid.
-
-    Args:
-        grid: grid.json.
-        deviations: show the standard deviation over seeds behind each mean.
-    """
+    """Return the scores of grid.json; with `deviations`, the standard deviation over seeds behind each mean."""
     config = grid["config"]
     left = ["fusion", "calibrated at", *(["best alone"] if has_alone(grid) else [])]
     columns = [*left, *map(shown, grid["rows"][0]["scores"])]

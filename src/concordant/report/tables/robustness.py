@@ -14,9 +14,7 @@ Runs = Mapping[str, Sequence[Document]]
 def removal(document: Document, *, retained: bool = False) -> Table:
     """Return the score of every subset of the modalities, Shapley values, and the area under the curve of rates.
 
-    Args:
-        document: removal.json.
-        retained: add the share of the full score to each subset, in parentheses.
+    With `retained`, the share of the full score follows each subset's score, in parentheses.
     """
     labels = by_label(document["runs"])
     rows = []
@@ -101,9 +99,7 @@ def corruption_summary(document: Document) -> Table:
 def corruption_detection(document: Document, *, severest: bool = False) -> Table:
     """Return how well each method's reliability finds the corrupted modality, per kind; no rows without reliability.
 
-    Args:
-        document: corruption.json.
-        severest: at the highest severity, instead of the mean over severities.
+    In the mean over severities, or at the severest.
     """
     kinds = [kind["name"] for kind in document["kinds"]]
     found = {
