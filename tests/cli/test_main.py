@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -85,6 +86,8 @@ def test_a_folder_of_another_configuration_is_left_alone(run):
         (("run", "digits", "--jobs", "0"), "jobs must be 1 or more"),
         (("run", "digits", "--steps", "-3"), "recipe.steps: input should be greater than or equal to 1; found -3"),
         (("run", "digits", "--seeds", "1_0"), "--seeds must be a whole number such as 3; found '1_0'"),
+        (("inspect", "r", "--seed", "1_0"), "--seed must be a whole number such as 3; found '1_0'"),
+        (("data", "prepare", "ave", "--source", "x", "--fps", " 1"), "--fps must be a number such as 0.01 or 1e-2"),
         (
             ("run", "digits", "--learning-rate", "\u0663"),
             "--learning-rate must be a number such as 0.01 or 1e-2; found",
@@ -100,10 +103,11 @@ def test_wrong_use_is_one_sentence_and_status_2(tmp_path, arguments, text):
 @given(text=st.from_regex(r"[ +-]?[0-9\u0663_]{1,3}([.][0-9_]{0,2})?(e-?[0-9]{1,2})?[ ]?", fullmatch=True))
 @settings(max_examples=100, deadline=None)
 def test_numbers_of_options_are_plain_numerals(text):
-    from concordant.cli.run import LearningRate, Seeds
+    from concordant.cli.analyses import inspect_command
+    from concordant.cli.run import run_command
 
-    for kind, option in ((int, Seeds), (float, LearningRate)):
-        parse = option.__metadata__[0].parser
+    for kind, command, name in ((int, inspect_command, "seed"), (float, run_command, "learning_rate")):
+        parse = get_type_hints(command, include_extras=True)[name].__metadata__[0].parser
         if re.fullmatch(r"[+-]?(0|[1-9][0-9]*)" if kind is int else r"[+-]?[0-9]+([.][0-9]*)?(e-?[0-9]+)?", text):
             assert parse(text) == kind(text)
         else:

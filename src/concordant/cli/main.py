@@ -72,7 +72,8 @@ for panel, commands in COMMANDS.items():
 for one in data_app.registered_commands:
     one.epilog = f"Example: {DATA_EXAMPLES.get(str(one.name), '')}"
 for one in (*app.registered_commands, *data_app.registered_commands):
-    take_plain_numbers(one.callback)
+    if one.callback is not None:
+        take_plain_numbers(one.callback)
 app.add_typer(data_app, name="data", rich_help_panel=COMPARE)
 
 

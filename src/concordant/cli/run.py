@@ -29,170 +29,154 @@ if TYPE_CHECKING:
 # Panels of the help text.
 TRAINING, DEVICES, DYNAMICS = "Training", "Devices", "Training dynamics"
 
-Benchmark = Annotated[
-    str,
-    typer.Argument(
-        help="A benchmark of `concordant list benchmarks`, or the folder or URL of a prepared dataset.",
-        autocompletion=complete("benchmarks"),
-    ),
-]
-Fusion = Annotated[
-    str | None,
-    typer.Option(
-        help="A fusion of `concordant list fusions`; several, or FUSION@POINT, form a grid; default: by benchmark.",
-        autocompletion=complete("fusions"),
-    ),
-]
-Calibrators = Annotated[
-    str,
-    typer.Option(
-        help="Names from `concordant list calibrators`, or none+perturbed (none with perturbed training).",
-        autocompletion=complete("calibrators"),
-    ),
-]
-Seeds = Annotated[int, typer.Option(help="Number of seeds: splits, initial weights, orders of batches.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>, or -grid.")]
-Protocol = Annotated[str | None, typer.Option(help="How the benchmark is split; default: its first protocol.")]
-Chosen = Annotated[str | None, typer.Option("--modalities", help="Some of the benchmark's modalities; default: all.")]
-Calibrate = Annotated[
-    str | None, typer.Option(help="Where the calibrator is placed: a point of the fusion; default: its first.")
-]
-Alone = Annotated[
-    bool, typer.Option(help="Also train each modality alone, and fit a late fusion (not in a grid), for comparison.")
-]
-
-Method = Annotated[
-    str,
-    typer.Option(
-        help="A training method of `concordant list methods`.",
-        autocompletion=complete("methods"),
-        rich_help_panel=TRAINING,
-    ),
-]
-Preset = Annotated[
-    str,
-    typer.Option(
-        help="Sizes of the fusion: small, medium, or published (docs/compare.md has which).", rich_help_panel=TRAINING
-    ),
-]
-Encoders = Annotated[
-    str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.", rich_help_panel=TRAINING)
-]
-Steps = Annotated[
-    int | None, typer.Option(help="Optimiser steps per run; default: by benchmark.", rich_help_panel=TRAINING)
-]
-Epochs = Annotated[
-    int | None, typer.Option(help="Passes over the training split, in place of --steps.", rich_help_panel=TRAINING)
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size", "--batch", help="Instances per step; default: by benchmark.", rich_help_panel=TRAINING
-    ),
-]
-LearningRate = Annotated[
-    float | None, typer.Option(help="The highest of the schedule; default: by benchmark.", rich_help_panel=TRAINING)
-]
-WeightDecay = Annotated[
-    float | None, typer.Option(help="Of the optimiser; default: by benchmark.", rich_help_panel=TRAINING)
-]
-Dropout = Annotated[
-    float | None,
-    typer.Option(help="Of encoders, calibrator and fusion; default: by benchmark.", rich_help_panel=TRAINING),
-]
-Width = Annotated[
-    int | None, typer.Option(help="Features per encoder; default: by benchmark.", rich_help_panel=TRAINING)
-]
-Patience = Annotated[
-    int | None,
-    typer.Option(
-        help="Evaluations in a row without a better state after which a run stops; default: 5.",
-        rich_help_panel=TRAINING,
-    ),
-]
-Vectorise = Annotated[
-    str,
-    typer.Option(
-        help="Train all seeds of a calibrator in one pass: auto (where it pays), on, or off.", rich_help_panel=TRAINING
-    ),
-]
-CheckpointEvery = Annotated[
-    int | None,
-    typer.Option(
-        help="Steps between checkpoints, where an interrupted run resumes; default: a minute.", rich_help_panel=TRAINING
-    ),
-]
-
-Count = Annotated[
-    int, typer.Option("--devices", help="Devices that share every run (on a CPU, processes).", rich_help_panel=DEVICES)
-]
-Strategy = Annotated[
-    str, typer.Option(help="ddp, or fsdp (the model is sharded); auto = ddp.", rich_help_panel=DEVICES)
-]
-Precision = Annotated[str, typer.Option(help="32-true, bf16-mixed, or on CUDA 16-mixed.", rich_help_panel=DEVICES)]
-Accumulate = Annotated[
-    int,
-    typer.Option(
-        help="Chunks into which the batch of a step is split to save memory; changes results.", rich_help_panel=DEVICES
-    ),
-]
-Accelerator = Annotated[str, typer.Option(help="cpu, cuda or mps; auto = what is available.", rich_help_panel=DEVICES)]
-Across = Annotated[
-    str,
-    typer.Option(
-        help="gather: perturbations and losses use the whole batch; local: each device uses its own rows.",
-        rich_help_panel=DEVICES,
-    ),
-]
-
-Dynamics = Annotated[
-    bool,
-    typer.Option(
-        "--dynamics",
-        help="Record training: gradients, conflict, probes, reliability over time.",
-        rich_help_panel=DYNAMICS,
-    ),
-]
-DynamicsEvery = Annotated[
-    int | None,
-    typer.Option(help="Steps between records; default: as often as costs less than a tenth.", rich_help_panel=DYNAMICS),
-]
-
 
 def run_command(
-    benchmark: Benchmark,
-    fusion: Fusion = None,
-    calibrators: Calibrators = "none,self,joint,context",
-    seeds: Seeds = 5,
-    out: Out = None,
+    benchmark: Annotated[
+        str,
+        typer.Argument(
+            help="A benchmark of `concordant list benchmarks`, or the folder or URL of a prepared dataset.",
+            autocompletion=complete("benchmarks"),
+        ),
+    ],
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            help="A fusion of `concordant list fusions`; several, or FUSION@POINT, form a grid; default: by benchmark.",
+            autocompletion=complete("fusions"),
+        ),
+    ] = None,
+    calibrators: Annotated[
+        str,
+        typer.Option(
+            help="Names from `concordant list calibrators`, or none+perturbed (none with perturbed training).",
+            autocompletion=complete("calibrators"),
+        ),
+    ] = "none,self,joint,context",
+    seeds: Annotated[int, typer.Option(help="Number of seeds: splits, initial weights, orders of batches.")] = 5,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; default: runs/<benchmark>-<fusion>, or -grid.")
+    ] = None,
     data: DataOption = None,
-    protocol: Protocol = None,
-    modalities: Chosen = None,
-    calibrate: Calibrate = None,
-    alone: Alone = True,
+    protocol: Annotated[
+        str | None, typer.Option(help="How the benchmark is split; default: its first protocol.")
+    ] = None,
+    modalities: Annotated[
+        str | None, typer.Option("--modalities", help="Some of the benchmark's modalities; default: all.")
+    ] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="Where the calibrator is placed: a point of the fusion; default: its first.")
+    ] = None,
+    alone: Annotated[
+        bool,
+        typer.Option(help="Also train each modality alone, and fit a late fusion (not in a grid), for comparison."),
+    ] = True,
     jobs: JobsOption = None,
     json_to: JsonOption = None,
-    method: Method = "none",
-    preset: Preset = "small",
-    encoders: Encoders = "small",
-    steps: Steps = None,
-    epochs: Epochs = None,
-    batch_size: BatchSize = None,
-    learning_rate: LearningRate = None,
-    weight_decay: WeightDecay = None,
-    dropout: Dropout = None,
-    width: Width = None,
-    patience: Patience = None,
-    vectorise: Vectorise = "auto",
-    checkpoint_every: CheckpointEvery = None,
-    dynamics: Dynamics = False,
-    dynamics_every: DynamicsEvery = None,
-    devices: Count = 1,
-    strategy: Strategy = "auto",
-    precision: Precision = "32-true",
-    accumulate: Accumulate = 1,
-    accelerator: Accelerator = "auto",
-    across: Across = "gather",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="A training method of `concordant list methods`.",
+            autocompletion=complete("methods"),
+            rich_help_panel=TRAINING,
+        ),
+    ] = "none",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Sizes of the fusion: small, medium, or published (docs/compare.md has which).",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "small",
+    encoders: Annotated[
+        str, typer.Option(help="small, or resnet18 for images, spectrograms and frames.", rich_help_panel=TRAINING)
+    ] = "small",
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps per run; default: by benchmark.", rich_help_panel=TRAINING)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training split, in place of --steps.", rich_help_panel=TRAINING)
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", "--batch", help="Instances per step; default: by benchmark.", rich_help_panel=TRAINING
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest of the schedule; default: by benchmark.", rich_help_panel=TRAINING)
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of the optimiser; default: by benchmark.", rich_help_panel=TRAINING)
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(help="Of encoders, calibrator and fusion; default: by benchmark.", rich_help_panel=TRAINING),
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Features per encoder; default: by benchmark.", rich_help_panel=TRAINING)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Evaluations in a row without a better state after which a run stops; default: 5.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    vectorise: Annotated[
+        str,
+        typer.Option(
+            help="Train all seeds of a calibrator in one pass: auto (where it pays), on, or off.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "auto",
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between checkpoints, where an interrupted run resumes; default: a minute.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    dynamics: Annotated[
+        bool,
+        typer.Option(
+            "--dynamics",
+            help="Record training: gradients, conflict, probes, reliability over time.",
+            rich_help_panel=DYNAMICS,
+        ),
+    ] = False,
+    dynamics_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between records; default: as often as costs less than a tenth.", rich_help_panel=DYNAMICS
+        ),
+    ] = None,
+    devices: Annotated[
+        int,
+        typer.Option("--devices", help="Devices that share every run (on a CPU, processes).", rich_help_panel=DEVICES),
+    ] = 1,
+    strategy: Annotated[
+        str, typer.Option(help="ddp, or fsdp (the model is sharded); auto = ddp.", rich_help_panel=DEVICES)
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="32-true, bf16-mixed, or on CUDA 16-mixed.", rich_help_panel=DEVICES)
+    ] = "32-true",
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            help="Chunks into which the batch of a step is split to save memory; changes results.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = 1,
+    accelerator: Annotated[
+        str, typer.Option(help="cpu, cuda or mps; auto = what is available.", rich_help_panel=DEVICES)
+    ] = "auto",
+    across: Annotated[
+        str,
+        typer.Option(
+            help="gather: perturbations and losses use the whole batch; local: each device uses its own rows.",
+            rich_help_panel=DEVICES,
+        ),
+    ] = "gather",
 ) -> None:
     """Compare fusions with and without calibration, over paired seeds, on clean and corrupted data.
 

@@ -59,18 +59,20 @@ def complete(kind: str) -> Callable[[str], list[str]]:
     return names
 
 
-def take_plain_numbers(command: Callable[..., Any] | None) -> None:
+def take_plain_numbers(command: Callable[..., Any]) -> None:
     """Let the options of a command that are numbers take plain numerals alone.
 
     Raises:
         UsageError: by the option, where its text is none.
     """
-    for name, hint in get_type_hints(command, include_extras=True).items():
+    hints = get_type_hints(command, include_extras=True)
+    for name, hint in hints.items():
         kind, *rest = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         of = next((one for one in (int, float) if one in (kind, *get_args(kind))), None)
         if rest and of is not None:
             flag = next(iter(rest[0].param_decls or ()), f"--{name.replace('_', '-')}")
             rest[0].parser, rest[0].metavar = _numeral(flag, of), f"<{of.__name__}>"
+    command.__annotations__ = hints  # as text, they would be made anew by each reader
 
 
 def _numeral(flag: str, kind: type[int] | type[float]) -> Callable[[Any], Any]:
