@@ -174,17 +174,13 @@ def from_csv_command(
 def check_command(folder: FOLDER, json_to: JsonOption = None) -> None:
     """Report the faults of a dataset; exit status 1 if there are errors, 0 if there are warnings only."""
     from concordant.benchmarks.catalogue import DATASETS
-    from concordant.data.card import CARD, read_card
+    from concordant.data.card import read_card
     from concordant.data.checking import check
     from concordant.data.findings import Finding
 
     known = None
-    if (folder / CARD).is_file():
-        try:
-            name = read_card(folder).name
-        except DataError:  # reported by check below
-            name = ""
-        if name in DATASETS:
+    with suppress(DataError):  # reported by check below
+        if (name := read_card(folder).name) in DATASETS:
             known = DATASETS[name]
     with progress_bar("checking") as progress:
         report = check(

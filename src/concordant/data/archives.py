@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from concordant.data.arrays import Array, read_npz
+from concordant.data.arrays import Array, has_shape, read_npz
 from concordant.errors import DataError, UsageError, foreign
 from concordant.files import write_atomically
 
@@ -116,10 +116,7 @@ def write_archive(path: Path, arrays: Mapping[str, Array]) -> None:
 
 def _check(where: str, array: Array, column: Column, classes: int | None) -> None:
     """Raise DataError on the first fault of one array."""
-    fits = array.ndim == 1 + len(column.shape) and all(
-        size in (None, found) for size, found in zip(column.shape, array.shape[1:], strict=True)
-    )
-    if not fits or len(array) == 0:
+    if not has_shape(array.shape, (None, *column.shape)):
         expected = ", ".join([column.rows, *("any" if size is None else str(size) for size in column.shape)])
         raise DataError(f"{where} must have shape ({expected}) with rows; found {array.shape}")
     if array.dtype.kind not in column.kinds:

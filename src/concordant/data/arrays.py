@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -74,6 +74,13 @@ def read_npz(path: Path, what: str = "NumPy arrays", wanted: Collection[str] | N
             chosen = {name: members[name] for name in (members if wanted is None else wanted)}
             check_size(str(path), sum(one.file_size for one in chosen.values()), size)
             return {name: _read_member(archive, one, f"{path}: {name}") for name, one in chosen.items()}
+
+
+def has_shape(shape: tuple[int, ...], wanted: Sequence[int | None]) -> bool:
+    """Return whether a shape is the wanted one, without a size of 0; None stands for any size."""
+    return len(shape) == len(wanted) and all(
+        has and size in (None, has) for size, has in zip(wanted, shape, strict=True)
+    )
 
 
 def check_text(dtype: np.dtype[Any], raw: Any) -> None:  # noqa: ANN401 - anything with bytes

@@ -181,6 +181,11 @@ class Task:
         return replace(self, train=train, valid=valid, test=test)
 
 
+def as_classes(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return class indices as they are; for real numbers, whether they are 0 or more (Has0)."""
+    return labels if labels.dtype.kind in "iu" else (labels >= 0).astype(np.int64)
+
+
 # Every function below takes the names of its random stream; drawing one division never shifts another.
 
 

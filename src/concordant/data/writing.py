@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from concordant.data.arrays import has_shape
 from concordant.data.card import BARE, CARD, Card, ModalityCard, write_card
 from concordant.data.reading import Findings
 from concordant.data.store import LONGEST_ID, STATE, Instance, Values
@@ -219,10 +220,7 @@ def _check_values(where: str, values: Values | None, known: ModalityCard) -> Non
     if values is None:
         return
     found = np.asarray(values)
-    fits = found.ndim == len(known.shape) and all(
-        size in (None, has) for size, has in zip(known.shape, found.shape, strict=True)
-    )
-    if not fits or found.size == 0:
+    if not has_shape(found.shape, known.shape):
         shape = ", ".join("T" if size is None else str(size) for size in known.shape)
         raise DataError(f"{where} must have shape ({shape}) with T of 1 or more; found {found.shape}; absent is None")
     if found.dtype.kind != "f":

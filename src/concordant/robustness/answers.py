@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from concordant.data.formats.parquet import read_parquet
-from concordant.data.split import AnySplit, Bools, Floats, Split, Strings
+from concordant.data.split import AnySplit, Bools, Floats, Split, Strings, as_classes
 from concordant.errors import DataError, UsageError
 from concordant.files import reading, write_atomically
 from concordant.robustness.conditions import CLEAN, RUN, Condition, clean, presence
@@ -156,11 +156,6 @@ def run_scores(answers: Answers, usual: Answer) -> dict[str, Any]:
         },
         "detection_auroc": {kind: detection(answer, clean_answer, usual) for kind, answer in corrupted.items()},
     }
-
-
-def as_classes(labels: NDArray[Any]) -> NDArray[Any]:
-    """Return class indices as they are; for real numbers, whether they are 0 or more (Has0)."""
-    return labels if labels.dtype.kind in "iu" else (labels >= 0).astype(np.int64)
 
 
 def agree(labels: NDArray[Any], predictions: NDArray[Any]) -> Bools:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from concordant import seeding
 from concordant.benchmarks.benchmark import Waves
 from concordant.data.scaling import Scale
-from concordant.data.split import AnySplit, Bools, Floats, Split
+from concordant.data.split import AnySplit, Bools, Floats, Split, as_classes
 from concordant.errors import UsageError
 from concordant.robustness.corruptions import KINDS, SEVERITIES, Context, Kind
 from concordant.robustness.corruptions.kind import over_instances, over_steps
@@ -93,8 +93,7 @@ def run_conditions(split: AnySplit, layouts: Mapping[str, str], seed: int) -> It
 
 def can_swap(split: AnySplit) -> bool:
     """Return whether every instance can get each of its modalities from an instance of another class."""
-    labels = np.asarray(split.labels)
-    classes = labels if labels.dtype.kind in "iu" else labels >= 0
+    classes = as_classes(np.asarray(split.labels))
     subsets = [classes, *(classes[here] for here in getattr(split, "present", {}).values() if here.any())]
     return all(len(np.unique(one)) > 1 for one in subsets)
 
@@ -244,7 +243,7 @@ def _corrupted(
     nested: bool,
 ) -> Floats:
     """Return the corrupted values of some rows of a modality, (n, ...)."""
-    labels = split.labels if split.labels.dtype.kind == "i" else (split.labels >= 0).astype(np.int64)
+    labels = as_classes(split.labels)
     donors = split.present.get(name, np.ones(len(split), np.bool_))
     if kind.group == "audio":
         signal = context.signals[name]

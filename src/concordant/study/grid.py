@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from concordant import seeding
+from concordant.data.split import as_classes
 from concordant.documents import write_document
 from concordant.errors import UsageError
 from concordant.fusion import FUSIONS
-from concordant.robustness.answers import as_classes, correctness, read_tables
+from concordant.robustness.answers import correctness, read_tables
 from concordant.statistics.bootstrap import Outcomes, paired_bootstraps
 from concordant.statistics.comparisons import CLEAN, CORRUPTION_MEAN, MAIN, METRIC, Correct, compare
 from concordant.statistics.significance import holm

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from concordant import seeding
 from concordant.data.scaling import fit_chunks
-from concordant.data.split import AnySplit, Split
-from concordant.robustness.answers import agree, as_classes
+from concordant.data.split import AnySplit, Split, as_classes
+from concordant.robustness.answers import agree
 from concordant.robustness.conditions import LEVELS, SplitContext, corruption
 from concordant.robustness.corruptions import KINDS
 from concordant.robustness.own_data import as_split, layouts_of

@@ -171,9 +171,9 @@ def test_a_fault_of_the_machine_is_not_a_fault_of_the_clip(error, reason, tmp_pa
 
 
 def test_a_cache_that_cannot_be_written_ends_it(tmp_path, monkeypatch):
-    def full(path, arrays):
+    def full(path, **arrays):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("concordant.data.media.decoding._save", full)
+    monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="No space left on device"):
         run(make(tmp_path, 1), Counting(), tmp_path / "cache", may_fail=1)

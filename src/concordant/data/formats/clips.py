@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.arrays import read_npy
+from concordant.data.arrays import has_shape, read_npy
 from concordant.data.card import Card, LabelCard, ModalityCard, Source
 from concordant.data.formats.listing import IMAGES, Row, frames_of, media_size
 from concordant.data.media.audio import NoSoundError, read_audio
@@ -333,8 +333,7 @@ def fitting(values: Array, shape: Shape, place: Path) -> Array:
         DataError: it has another shape than those of the dataset.
     """
     stored = values[0].T if len(shape) == 2 and values.ndim == 3 else values
-    fits = stored.ndim == len(shape) and stored.size > 0
-    if not fits or any(size not in (None, has) for size, has in zip(shape, stored.shape, strict=True)):
+    if not has_shape(stored.shape, shape):
         raise DataError(f"{place} must give a spectrogram of shape {shape}; found {stored.shape}")
     return np.ascontiguousarray(stored)
 

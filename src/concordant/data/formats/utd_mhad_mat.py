@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from concordant.data.arrays import Array
+from concordant.data.arrays import Array, has_shape
 from concordant.data.card import Card, LabelCard, ModalityCard, sources
 from concordant.data.formats.matlab import read_matrix
 from concordant.data.reading import Findings, Reading
@@ -143,11 +143,7 @@ def _sensor(path: Path, sensor: str, depth_frames: int) -> Array:
     values = read_matrix(path, key)
     wanted = {"skeleton": (20, 3, None), "inertial": (None, 6), "depth": (240, 320, None)}[sensor]
     shape = values.shape
-    if (
-        values.dtype.kind not in "fiu"
-        or len(shape) != len(wanted)
-        or any(size not in (None, has) or has == 0 for size, has in zip(wanted, shape, strict=True))
-    ):
+    if values.dtype.kind not in "fiu" or not has_shape(shape, wanted):
         axes = ", ".join("T" if size is None else str(size) for size in wanted)
         raise DataError(f"{path}: {key} must be numbers ({axes}); found {values.dtype} {shape}")
     if sensor == "skeleton":

@@ -137,14 +137,10 @@ def _kept(clip: Clip, work: Work, cache: Path, parameters: Mapping[str, Any]) ->
         if isinstance(error, OSError) and error.errno in _SYSTEM:
             raise
         return "", foreign(error)
+    named: dict[str, Any] = dict(arrays)
     # A fault of the disk is not a fault of the clip: it ends the command, which goes on when given again.
-    write_atomically(cache / name, lambda temporary: _save(temporary, arrays))
+    write_atomically(cache / name, lambda temporary: np.savez(temporary, **named))
     return name, None
-
-
-def _save(path: Path, arrays: Arrays) -> None:
-    with path.open("wb") as opened:
-        np.savez(opened, **arrays)  # type: ignore[arg-type]
 
 
 def _key(clip: Clip, parameters: Mapping[str, Any]) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from concordant.report.format import Document, by_label, mean, metric_of, shown
 from concordant.report.record import Cell, Table, marked, number, spread
-
-Runs = Mapping[str, Sequence[Document]]
 
 
 def removal(document: Document, *, retained: bool = False) -> Table:
