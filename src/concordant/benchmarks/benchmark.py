@@ -36,17 +36,10 @@ def divide(
     share: float = VALID,
     grouped: bool = False,
 ) -> Task:
-    """Return the splits of a seed: given test rows, and the others divided into training and validation.
+    """Return the splits of a seed: given test rows, bool (N,), and the others divided into training and validation.
 
-    Args:
-        source: all instances.
-        test: bool (N,), True for the rows of the test split.
-        seed: of the division.
-        name: of the benchmark, which names the random stream.
-        classes: their names.
-        layouts: modality -> layout.
-        share: of the other rows (or groups) that validate.
-        grouped: keep groups whole; otherwise the division is stratified by class.
+    `share` of the others validates, stratified by class, or `grouped`: whole groups. The benchmark's name is that of
+    the random stream.
     """
     rest = np.flatnonzero(~test)
     if grouped:

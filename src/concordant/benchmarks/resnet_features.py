@@ -35,14 +35,7 @@ class Clips(NamedTuple):
 
 
 def resnet_benchmark(name: str, file: str, summary: str, group: Callable[[str], str] | None) -> Benchmark:
-    """Return the benchmark of one archive.
-
-    Args:
-        name: of the benchmark.
-        file: name of the archive.
-        summary: one line.
-        group: function from the id of a clip to its group; None where clips are independent.
-    """
+    """Return the benchmark of one archive; `group` makes the group of a clip from its id, None = none."""
     return Benchmark(
         name=name,
         setting="vector",

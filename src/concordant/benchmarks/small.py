@@ -90,13 +90,7 @@ def view_benchmark(
 ) -> Benchmark:
     """Return a benchmark that reads <name>.npz and splits it at random.
 
-    Args:
-        name: of the benchmark, and of its archive without the suffix.
-        summary: one line.
-        sizes: view -> its number of features D.
-        classes: their names.
-        prefix: of the ids; the row follows, since the archive has no names.
-        recipe: fields of the recipe that differ from the defaults, by protocol.
+    `sizes`: view -> its number of features D. Ids are the prefix and the row, since the archive has no names.
     """
 
     def load(folder: Path | None) -> Split:

@@ -45,9 +45,7 @@ def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and exit.
 
     Exit status: 0, 1 (a job failed, a file cannot be used, output could not be written), 2 (wrong use), 128 + signal.
-
-    Args:
-        command: raises ConcordantError, OSError or SystemExit, or returns.
+    The command raises ConcordantError, OSError or SystemExit, or returns.
     """
     output, errors = _tolerant(sys.stdout), _tolerant(sys.stderr)
     sys.stdout, sys.stderr = output, errors

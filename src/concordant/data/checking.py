@@ -59,12 +59,9 @@ def check(
 
 
 class Running:
-    """Statistics of one modality per feature, over instances added one by one.
+    """Statistics of a modality per feature, over instances added one by one.
 
     Means and squares are merged as in Chan, Golub and LeVeque (1979). Values that are not finite count as 0.
-
-    Args:
-        known: the modality.
     """
 
     def __init__(self, known: ModalityCard) -> None:

@@ -100,10 +100,8 @@ def sharpness(
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one entry per label: the number of seeds, mean and standard deviation of each measure over them.
 
-    The deviation is that of a sample, None for fewer than two values; the mean is None without values.
-
-    Args:
-        runs: each with "label" and "stability", a mapping from measure to a number or None.
+    The deviation is that of a sample, None for fewer than two values; the mean is None without values. Runs have
+    "label" and "stability", a mapping from measure to a number or None.
     """
     found = []
     for label in dict.fromkeys(run["label"] for run in runs):

@@ -12,12 +12,7 @@ from concordant.encoders.base import Encoder
 
 
 class InputEncoder(Encoder):
-    """Vectors (B, D), or sequences (B, T, D) as they are.
-
-    Args:
-        inputs: features D.
-        layout: "bd" or "btd".
-    """
+    """Vectors (B, D), or sequences (B, T, D) as they are."""
 
     def __init__(self, *, inputs: int, layout: str) -> None:
         super().__init__(inputs, layout)
@@ -30,11 +25,7 @@ class InputEncoder(Encoder):
 
 
 class MeanEncoder(Encoder):
-    """The mean over the valid steps of a sequence, (B, T, D) -> (B, D).
-
-    Args:
-        inputs: features D.
-    """
+    """The mean over the valid steps of a sequence, (B, T, D) -> (B, D)."""
 
     def __init__(self, *, inputs: int) -> None:
         super().__init__(inputs, "bd")

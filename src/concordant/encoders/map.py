@@ -38,12 +38,7 @@ def _halve() -> nn.Module:
 class MapEncoder(Encoder):
     """A small convolutional network on maps; maps with a side above 16 are halved once more than smaller ones.
 
-    Args:
-        inputs: channels C.
-        height: rows H.
-        width: columns W.
-        size: channels of the output.
-        dropout: on whole feature channels, in training.
+    Dropout is on whole feature channels, in training.
     """
 
     def __init__(self, *, inputs: int, height: int, width: int, size: int = 64, dropout: float = 0.1) -> None:
@@ -67,10 +62,7 @@ class MapEncoder(Encoder):
 class FilmEncoder(Encoder):
     """Two convolutions and a coarse grid per frame of a film, then a convolution along time; gives a sequence.
 
-    Args:
-        inputs: channels C of a frame.
-        size: features per frame.
-        dropout: on whole features, in training.
+    Dropout is on the features, in training.
     """
 
     def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
@@ -95,10 +87,7 @@ class FilmEncoder(Encoder):
 class FilmMapEncoder(Encoder):
     """Two convolutions per frame of a film, then a convolution along time; gives maps.
 
-    Args:
-        inputs: channels C of a frame.
-        size: channels of the output.
-        dropout: on whole feature channels, in training.
+    Dropout is on whole feature channels, in training.
     """
 
     def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:

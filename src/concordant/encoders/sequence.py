@@ -8,16 +8,10 @@ from concordant.encoders.base import Encoder
 
 
 class SequenceEncoder(Encoder):
-    """Two strided convolutions along time.
+    """Two strided convolutions along time, of odd windows, then dropout on the features, in training.
 
     Padded steps are set to zero before each convolution, like the convolution's own padding. The features of a sequence
     therefore do not depend on the padding after it.
-
-    Args:
-        inputs: features per step.
-        size: features per step of the output.
-        kernel: steps in a convolution's window; odd.
-        dropout: on the features, in training.
     """
 
     def __init__(self, *, inputs: int, size: int = 64, kernel: int = 5, dropout: float = 0.1) -> None:

@@ -8,13 +8,7 @@ from concordant.encoders.base import Encoder
 
 
 class VectorEncoder(Encoder):
-    """A projection of vectors to `size` features.
-
-    Args:
-        inputs: columns of the vector.
-        size: number of features.
-        dropout: on the projection, in training.
-    """
+    """A projection of vectors to `size` features, with dropout on them in training."""
 
     def __init__(self, *, inputs: int, size: int = 64, dropout: float = 0.1) -> None:
         super().__init__(size, "bd")

@@ -194,12 +194,9 @@ def presence_of(name: str, masks: Tensors, present: Tensors) -> Tensor | None:
 
 
 def mean_of(values: Sequence[Tensor], here: Sequence[Tensor], otherwise: Tensor | None = None) -> Tensor:
-    """Return the mean over the modalities that are present.
+    """Return the mean over the modalities that are present, from (B, ...) and bool (B,) of each.
 
-    Args:
-        values: one (B, ...) per modality.
-        here: one bool (B,) per modality.
-        otherwise: the value where no modality is present; None = 0.
+    Where no modality is present it is `otherwise`; None = 0.
     """
     shape = (-1, *(1 for _ in values[0].shape[1:]))
     known = [torch.where(h.view(shape), v, 0) for v, h in zip(values, here, strict=True)]

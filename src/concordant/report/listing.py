@@ -11,11 +11,9 @@ Entry = Mapping[str, Any]
 
 
 def entry_table(found: Sequence[Entry], *, whole: bool = False) -> Table:
-    """Return what can be run, a row per entry of the catalogue.
+    """Return what can be run, a row per entry of `concordant.study.catalogue`.
 
-    Args:
-        found: entries, as `concordant.study.catalogue` returns them.
-        whole: show all columns of a single kind; otherwise kind, name, setting and summary.
+    With `whole`, all columns of a single kind; otherwise kind, name, setting and summary.
     """
     if not whole or not found or found[0]["kind"] == "benchmark":
         rows = [[one["kind"], one["name"], one["setting"] or "", one["summary"]] for one in found]

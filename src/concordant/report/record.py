@@ -188,10 +188,8 @@ def markdown(table: Table, *, strong: bool = True) -> str:
 def html(table: Table, identity: str, *, folded: bool = True) -> str:
     """Return the table as an HTML element that can be folded, with sortable columns and a button for its CSV.
 
-    Args:
-        table: what is shown; all texts are escaped.
-        identity: the element's id, unique on the page.
-        folded: show the caption alone at first.
+    All texts are escaped. The identity is the element's id, unique on the page; `folded`, the caption alone is shown at
+    first.
     """
     key, caption = escape(identity), escape(table.caption)
     heads = "".join(

@@ -250,10 +250,8 @@ PREDICTIONS = {
 def read_tables(paths: Sequence[Path], needed: Mapping[str, str] = PREDICTIONS) -> pa.Table:
     """Read the predictions of several runs as one table.
 
-    Args:
-        paths: of the files.
-        needed: columns that there must be -> "text", "whole numbers", "numbers" or "truth values"; absent values are
-            allowed where a "?" follows.
+    `needed`: column -> "text", "whole numbers", "numbers" or "truth values"; absent values are allowed where a "?"
+    follows.
 
     Raises:
         DataError: a file is absent, damaged or no parquet file, has other columns, or would take more than

@@ -205,17 +205,18 @@ def corrupt(
     number: int | None = None,
     stream: tuple[str, ...] | None = None,
 ) -> tuple[Split, Bools]:
-    """Corrupt a split at the modalities in `perturbed`; return it with them.
+    """Corrupt a split at the modalities in `perturbed`, bool (N, M); return it with them.
 
-    Values that are not standardised are standardised for the kind, and brought back to their own units.
+    Values that are not standardised are standardised for the kind, and brought back to their own units. The draws of a
+    seed are equal at every severity.
 
     Args:
         split: the instances.
         kind: of corruption.
         severity: in the kind's unit.
         context: of the split.
-        seed: of the draws, which are equal at every severity.
-        perturbed: bool (N, M), from `victims`.
+        seed: of the draws.
+        perturbed: from `victims`.
         number: of the chunk, for a split that is too large for memory.
         stream: names of the random stream of a corruption of `concordant run`; None = the kind's own.
     """

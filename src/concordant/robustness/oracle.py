@@ -23,10 +23,7 @@ def twin_of(labels: Sequence[str]) -> str | None:
 def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None = None) -> Found:
     """Return "runs", "oracle" and "covered" of corruption.json.
 
-    Args:
-        found: the result of `measure_corruption` for each run, with "label" and "seed".
-        labels: the methods.
-        twin: the uncalibrated one; None = as by `twin_of`.
+    `found` are the results of `measure_corruption`, with "label" and "seed"; the twin, None, is that of `twin_of`.
     """
     twin = twin if twin is not None else twin_of(labels)
     twins = {one["seed"]: one for one in found if one["label"] == twin}

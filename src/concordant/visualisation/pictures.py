@@ -22,10 +22,8 @@ STEPS = 120  # of a curve, at most
 def picture(values: NDArray[Any], layout: str, *, skeleton: bool = False) -> str:
     """Return a picture of one instance of a modality as a data URL.
 
-    Args:
-        values: as `layout` says, without the batch axis.
-        layout: batch first, for example "bchw", "btd" or "bd".
-        skeleton: the features of a sequence are joints in three axes, one after the other.
+    The layout is batch first, the values have no batch axis. A skeleton's features are joints in three axes, one after
+    the other.
     """
     axes = layout[1:]
     if "h" in axes:

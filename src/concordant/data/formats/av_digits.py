@@ -20,11 +20,10 @@ _NAME = re.compile(r"([0-9])_([a-z]+)_([0-9]{1,4})\.wav")
 
 
 def read_av_digits(folder: Path) -> dict[str, Array]:
-    """Return the arrays of the benchmark `av-digits`.
+    """Return the arrays of the benchmark `av-digits`, from files in a folder or below it.
 
-    Args:
-        folder: train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k counterparts, packed (.gz) or not, and
-            recordings such as 0_george_0.wav, all of them in the folder or below it.
+    They are train-images-idx3-ubyte, train-labels-idx1-ubyte and their t10k counterparts, packed (.gz) or not, and
+    recordings such as 0_george_0.wav.
 
     Raises:
         DataError: a file is absent or damaged, or images and labels do not fit each other.

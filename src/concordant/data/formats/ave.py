@@ -247,11 +247,7 @@ def _read(path: Path, key: str) -> Array:
 
 
 def read_ave_media(folder: Path, *, options: MediaOptions = DEFAULT) -> Reading:
-    """Read the clips of the three lists from films.
-
-    Args:
-        folder: that has the lists and the films in it or below it.
-        options: of decoding.
+    """Read the clips of the three lists from films; both are in the folder or below it.
 
     Raises:
         UsageError: the options name no recipe for audio.

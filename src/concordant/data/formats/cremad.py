@@ -23,12 +23,9 @@ DEFAULT = MediaOptions("ogm-ge", fps=1, frames=1)  # as OGM-GE decodes the clips
 
 
 def read_cremad(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | None = None) -> Reading:
-    """Read the clips of the split lists.
+    """Read the clips of the split lists, with the media in a folder or below it.
 
-    Args:
-        folder: that has the media in it or below it.
-        options: of decoding.
-        lists: folder of train.csv and test.csv; None = they are in `folder` or below it.
+    `lists` is the folder of train.csv and test.csv; None = they are in `folder` or below it.
 
     Raises:
         UsageError: the options name no recipe for audio.

@@ -25,13 +25,10 @@ _BANKS = "mmpareto"  # recipe of the published filter banks
 
 
 def read_kinetics_sounds(folder: Path, *, options: MediaOptions = DEFAULT, lists: Path | None = None) -> Reading:
-    """Read the clips of the lists.
+    """Read the clips of the lists, with the media below a folder.
 
-    Args:
-        folder: that has the media below it.
-        options: of decoding.
-        lists: folder of my_train.txt and my_test.txt; None = they are in `folder` or below it. A file labels.txt
-            beside them names the classes, one per line, in order.
+    `lists` is the folder of my_train.txt and my_test.txt; None = they are in `folder` or below it. A file labels.txt
+    beside them names the classes, one per line, in order.
 
     Raises:
         UsageError: the options name no recipe for audio.

@@ -98,12 +98,9 @@ def is_count(text: str) -> bool:
 
 
 def read_rows(folder: Path, lists: Mapping[str, str], parse: Callable[[str, str, str], Row]) -> list[Row]:
-    """Return the clips of several lists, without their media.
+    """Return the clips of several lists (split -> file), without their media.
 
-    Args:
-        folder: of the lists.
-        lists: split -> file.
-        parse: function from a line, its split, and its file and number for errors, to a row.
+    `parse` makes a row of a line, its split, and its file and number for errors.
 
     Raises:
         DataError: a line is malformed (file and number are named), or a clip occurs again.
@@ -124,13 +121,9 @@ def read_rows(folder: Path, lists: Mapping[str, str], parse: Callable[[str, str,
 def index_media(
     folder: Path, clips: Iterable[str], suffixes: Sequence[str], *, exact: bool = True
 ) -> dict[str, list[Path]]:
-    """Find the files and folders with the names of clips anywhere below a folder.
+    """Find the files and folders with the names of clips anywhere below a folder; hidden folders are skipped.
 
-    Args:
-        folder: to search; hidden folders are skipped.
-        clips: their names.
-        suffixes: of files that count.
-        exact: match upper and lower case exactly.
+    Files have one of the suffixes. Upper and lower case are matched if `exact`.
 
     Returns:
         Clip -> its files and its folders of frames, in the order of their paths.

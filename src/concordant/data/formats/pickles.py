@@ -120,12 +120,7 @@ class _Type:
 
 
 class _Machine:
-    """Interprets the opcodes of one pickle.
-
-    Args:
-        data: the opcodes.
-        size: bytes of the file.
-    """
+    """Interprets the opcodes of one pickle, of a file of so many bytes."""
 
     def __init__(self, data: _Bytes, size: int) -> None:
         self.data, self.most = data, _GROWTH * size + _SPARE

@@ -30,10 +30,7 @@ _NAME = re.compile(r"0([13])-01(-0[1-8]-0[12]-0[12]-0[12]-(?:0[1-9]|1[0-9]|2[0-4
 
 
 def read_ravdess(folder: Path) -> dict[str, Array]:
-    """Return the arrays of the benchmark `ravdess`, sorted by name.
-
-    Args:
-        folder: of the wav files and the tables, in it or below it.
+    """Return the arrays of the benchmark `ravdess`, sorted by name, from wav files and tables in a folder or below it.
 
     Raises:
         DataError: there is no table, a recording has none, or a file cannot be read.

@@ -43,15 +43,10 @@ _LINE = re.compile(r"(?P<name>\w+)/(?P<clip>v_\w+_(?P<group>g[0-9]+)_c\d+)\.avi(
 
 
 def read_ucf101(folder: Path, *, options: MediaOptions = DEFAULT, split: int = 1) -> Reading:
-    """Read the clips of one of the three splits.
-
-    Args:
-        folder: that has the lists and the media in it or below it.
-        options: of decoding.
-        split: 1, 2 or 3.
+    """Read the clips of one of the three splits, with lists and media in a folder or below it.
 
     Raises:
-        UsageError: the split is another.
+        UsageError: the split is another than 1, 2 or 3.
         DataError: lists are absent or malformed, or more clips are missing than may fail.
     """
     if split not in (1, 2, 3):

@@ -27,11 +27,7 @@ _NAME = re.compile(r"a([0-9]+)_s([0-9]+)_t([0-9]+)_(skeleton|inertial|depth)\.ma
 
 
 def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
-    """Read the recordings in a folder or below it.
-
-    Args:
-        folder: of the .mat files.
-        depth_frames: to keep of a recording, evenly spaced from the first to the last.
+    """Read the recordings in a folder or below it; of each, `depth_frames` evenly spaced from the first to the last.
 
     Raises:
         UsageError: depth_frames is not positive.
@@ -64,13 +60,10 @@ def read_utd_mhad(folder: Path, *, depth_frames: int = 16) -> Reading:
 
 
 def read_utd_mhad_archive(folder: Path) -> dict[str, Array]:
-    """Return the arrays of the benchmark `utd-mhad`: recordings at fixed lengths.
+    """Return the arrays of the benchmark `utd-mhad`: recordings at fixed lengths, all with their three sensors.
 
     Skeleton (64) and inertial (128 steps) are interpolated linearly from the first to the last step. Depth is 16 frames
     evenly spaced from the first to the last, 4x4 pixels averaged, in whole millimetres, rounded down.
-
-    Args:
-        folder: of the .mat files; every recording has all three sensors.
 
     Raises:
         DataError: as for `read_utd_mhad`, or a sensor of a recording is absent or cannot be read.

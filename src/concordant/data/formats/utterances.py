@@ -22,8 +22,7 @@ _PLACES = {"train": (0, 1, 5), "test": (2, 3, 6)}  # of values, labels and lengt
 def read_utterances(folder: Path) -> dict[str, Array]:
     """Return the arrays of the benchmark `cmu-mosi-utterance`.
 
-    Args:
-        folder: of text.pickle, audio.pickle and video.pickle, or text_2way.pickle and so on.
+    The folder has text.pickle, audio.pickle and video.pickle, or text_2way.pickle and so on.
 
     Raises:
         DataError: a file is absent, no such pickle, or does not fit the others.

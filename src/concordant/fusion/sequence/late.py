@@ -32,13 +32,7 @@ OUTPUTS = {"text": 256, "audio": 16, "vision": 128}  # of the sub-networks; othe
 
 
 class DenseSubnetwork(nn.Module):
-    """Batch normalisation, dropout, and three linear layers with ReLU, (B, D) -> (B, W).
-
-    Args:
-        inputs: D.
-        size: W.
-        dropout: before the first layer, in training.
-    """
+    """Batch normalisation, dropout in training, and three linear layers with ReLU, (B, `inputs`) -> (B, `size`)."""
 
     def __init__(self, inputs: int, size: int, dropout: float) -> None:
         super().__init__()
@@ -61,12 +55,7 @@ class DenseSubnetwork(nn.Module):
 
 
 class StepSubnetwork(nn.Module):
-    """The last state of an LSTM, and a linear layer, (B, T, D) -> (B, W).
-
-    Args:
-        inputs: D.
-        size: W.
-    """
+    """The last state of an LSTM, and a linear layer, (B, T, `inputs`) -> (B, `size`)."""
 
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()

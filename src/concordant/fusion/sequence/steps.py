@@ -27,12 +27,8 @@ def compact(steps: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 def last_state(lstm: nn.LSTM, steps: Tensor, valid: Tensor | None) -> Tensor:
     """Return the state (B, W) of an LSTM after the last valid step of (B, L, D); 0 where there is none.
 
-    In eager code the LSTM skips what is not valid, and steps that are padded at the end are not moved.
-
-    Args:
-        lstm: with `batch_first`.
-        steps: inputs; those that are not valid may have any values.
-        valid: bool (B, L); None = all steps are.
+    In eager code the LSTM skips what is not valid, and steps that are padded at the end are not moved. Steps that are
+    not valid may have any values; None = all are valid. The LSTM has `batch_first`.
     """
     if valid is None or (values_are_known() and bool(valid.all())):
         states, _ = lstm(steps)

@@ -19,12 +19,9 @@ WIDEST = 32  # of z_m: the paper's audio and video
 
 
 class Subnetworks(nn.Module):
-    """One small network per modality, from its pooled features to z_m, 0 where it is absent.
+    """One small network per modality, from its pooled features to z_m of one size, 0 where it is absent.
 
-    Args:
-        sizes: modality -> feature size.
-        size: of z_m.
-        dropout: on the pooled features, in training.
+    Dropout is on the pooled features, in training.
     """
 
     def __init__(self, sizes: Mapping[str, int], *, size: int, dropout: float) -> None:

@@ -245,12 +245,10 @@ def stretch(drawn: NDArray[np.float64], counts: Integers, of: Integers) -> Integ
 
 
 def choose(pool: Integers, rows: Integers, drawn: NDArray[np.float64]) -> Integers:
-    """Return a donor from the pool for every draw, never the receiver itself; `NO_DONOR` where there is no other.
+    """Return a donor for every draw, never the receiver itself; `NO_DONOR` where there is no other.
 
-    Args:
-        pool: rows that may give, ascending (K,).
-        rows: the receivers (n,).
-        drawn: uniform in [0, 1), (n,) or (n, T).
+    The pool are rows that may give, ascending (K,); `rows` are the receivers (n,); draws are uniform in [0, 1), (n,) or
+    (n, T).
     """
     if len(pool) == 0:
         return np.full(drawn.shape, NO_DONOR, np.int64)
