@@ -17,6 +17,7 @@ from concordant.cli.terminal import (
     complete,
     make_console,
     names_of,
+    print_grid,
     progress_bar,
     put_json,
     write_page,
@@ -253,7 +254,9 @@ def run_command(
             results = run_grid(configs, folder, alone=alone, **shown, **how)
         if not results:  # a process other than the first
             return
-        _print_grid(console, results, folder, time.perf_counter() - start)
+        print_grid(console, results)
+        seconds = time.perf_counter() - start
+        console.print(f"{len(results['rows'])} rows in {folder}; this command took {seconds:.0f} s")
     else:
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
@@ -281,17 +284,6 @@ def _print_results(console: Console, results: Mapping[str, Any], folder: Path, s
     for line in (*sentences.difference_lines(results), *sentences.worth(results)):
         console.print(line)
     console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
-
-
-def _print_grid(console: Console, grid: Mapping[str, Any], folder: Path, seconds: float) -> None:
-    from concordant.report import record, sentences
-    from concordant.report.tables import grids
-
-    table = grids.grid_scores(grid)
-    console.print(record.terminal(table))
-    for line in (table.note, *sentences.grid_lines(grid)):
-        console.print(line)
-    console.print(f"{len(grid['rows'])} rows in {folder}; this command took {seconds:.0f} s")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from concordant.cli.edge import stop_status
-from concordant.cli.terminal import DataOption, JsonOption, make_console, progress_bar, put_json, write_page
+from concordant.cli.terminal import DataOption, JsonOption, make_console, print_grid, progress_bar, put_json, write_page
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,16 +85,12 @@ def _print_tables(console: Console, found: Mapping[str, Any], folder: Path) -> N
     """Print the finished tables: a grid of several fusions, or one experiment."""
     from concordant.documents import read_document
     from concordant.report import record, sentences
-    from concordant.report.tables import grids, scores
+    from concordant.report.tables import scores
 
     for group in dict.fromkeys(one["group"] for one in found["experiments"]):
         sheet = folder / group / "grid.json"
         if sheet.is_file():
-            grid = read_document(sheet, "grid")
-            table = grids.grid_scores(grid)
-            console.print(record.terminal(table))
-            for line in (table.note, *sentences.grid_lines(grid)):
-                console.print(line)
+            print_grid(console, read_document(sheet, "grid"))
             continue
         for one in found["experiments"]:
             if one["group"] == group and one["results"]:

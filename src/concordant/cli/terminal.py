@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
@@ -174,6 +174,17 @@ def put_json(to: str | None, value: Any) -> None:  # noqa: ANN401
         return
     with writing(to, "--json"):
         write_text(Path(to), text)
+
+
+def print_grid(console: Console, grid: Mapping[str, Any]) -> None:
+    """Print the table of a grid, how to read it, and its wins and losses."""
+    from concordant.report import record, sentences
+    from concordant.report.tables import grids
+
+    table = grids.grid_scores(grid)
+    console.print(record.terminal(table))
+    for line in (table.note, *sentences.grid_lines(grid)):
+        console.print(line)
 
 
 def write_page(folder: Path) -> Path:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+Encoding = tuple[Tensor, Tensor | None]  # features and their mask
+
 
 class Encoder(nn.Module):
     """Base class of the encoders.
@@ -22,9 +24,7 @@ class Encoder(nn.Module):
         self.size = size
         self.feature_layout = feature_layout
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Return the features of one modality and their mask; padded steps do not influence valid ones.
 
         Args:

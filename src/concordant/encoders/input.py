@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from concordant.encoders.base import Encoder
+from concordant.encoders.base import Encoder, Encoding
 
 
 class InputEncoder(Encoder):
@@ -17,9 +17,7 @@ class InputEncoder(Encoder):
     def __init__(self, *, inputs: int, layout: str) -> None:
         super().__init__(inputs, layout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Return what is given."""
         return x, mask
 
@@ -30,9 +28,7 @@ class MeanEncoder(Encoder):
     def __init__(self, *, inputs: int) -> None:
         super().__init__(inputs, "bd")
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Return the mean (B, D), and bool (B, 1), True where a step is valid; a mean stays as it is."""
         if x.dim() == 2:
             return x, mask

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from concordant.encoders.base import Encoder
+from concordant.encoders.base import Encoder, Encoding
 
 GROUPS = 4  # of channels that are normalised together
 GRID = 4  # rows and columns that a frame keeps before it becomes a vector
@@ -51,9 +51,7 @@ class MapEncoder(Encoder):
         stages += [_convolution(channels, size // 2), _halve()]
         self.stages = nn.Sequential(*stages, _convolution(size // 2, size), nn.Dropout2d(dropout))
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Encode (B, C, H, W) as (B, D, H', W'); masks of maps are not supported and stay None."""
         features: Tensor = self.stages(x)
         return features, mask
@@ -72,9 +70,7 @@ class FilmEncoder(Encoder):
         self.along = nn.Conv1d(size, size, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Encode (B, C, T, H, W) as (B, T, D); the mask of steps (B, T) stays as it is."""
         frames = x.transpose(1, 2).flatten(0, 1)  # (B*T, C, H, W)
         steps = self.project(self.frame(frames).flatten(1)).unflatten(0, (x.shape[0], x.shape[2]))
@@ -96,9 +92,7 @@ class FilmMapEncoder(Encoder):
         self.along = nn.Conv3d(size // 2, size, (3, 1, 1), padding=(1, 0, 0))
         self.dropout = nn.Dropout3d(dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Encode (B, C, T, H, W) as (B, D, T, H', W'); the mask of frames (B, T) becomes one of places."""
         frames = x.transpose(1, 2).flatten(0, 1)  # (B*T, C, H, W)
         maps = self.frame(frames).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from concordant.encoders.base import Encoder
+from concordant.encoders.base import Encoder, Encoding
 from concordant.encoders.map import mask_of_places
 from concordant.errors import UsageError, needs_extra
 
@@ -53,9 +53,7 @@ class ResNetEncoder(Encoder):
         )
         self.network = ResNetModel(config)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Encode maps (B, C, H, W) or films (B, C, T, H, W); the mask of frames (B, T) becomes one of places."""
         if x.dim() == 4:
             return frame_by_frame(self._maps, x, present, training=self.training, size=self.size), mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from concordant.encoders.base import Encoder
+from concordant.encoders.base import Encoder, Encoding
 
 
 class SequenceEncoder(Encoder):
@@ -20,9 +20,7 @@ class SequenceEncoder(Encoder):
         self.second = nn.Conv1d(size, size, kernel, stride=2, padding=kernel // 2)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Encode (B, T, D_in) as (B, ceil(ceil(T/2)/2), D), with the mask of the remaining steps."""
         steps = x.transpose(1, 2)  # (B, D, T)
         for layer in (self.first, self.second):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from concordant.encoders.base import Encoder
+from concordant.encoders.base import Encoder, Encoding
 
 
 class VectorEncoder(Encoder):
@@ -15,8 +15,6 @@ class VectorEncoder(Encoder):
         self.project = nn.Linear(inputs, size)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, mask: Tensor | None = None, present: Tensor | None = None) -> Encoding:
         """Encode (B, D_in) as (B, D)."""
         return self.dropout(self.project(x).relu()), mask

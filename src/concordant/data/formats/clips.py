@@ -23,21 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.data.arrays import has_shape, read_npy
+from concordant.data.arrays import Array, has_shape, read_npy
 from concordant.data.card import Card, LabelCard, ModalityCard, Source
 from concordant.data.formats.listing import IMAGES, Row, frames_of, media_size
 from concordant.data.media.audio import NoSoundError, read_audio
 from concordant.data.media.decoding import Clip, Work, decode
 from concordant.data.media.spectrogram import SPECTROGRAMS
+from concordant.data.media.timeline import Span
 from concordant.data.media.video import imagenet, load_images, pick, read_frames
 from concordant.data.reading import Findings, Reading
 from concordant.data.store import Instance
 from concordant.errors import DataError, UsageError
 from concordant.files import check_file
 
-Array = NDArray[Any]
 Shape = tuple[int | None, ...]
-Span = tuple[float, float]  # seconds
 
 
 @dataclass(frozen=True)

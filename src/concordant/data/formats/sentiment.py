@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from concordant.data.arrays import Array
 from concordant.data.card import Card, Kind, LabelCard, ModalityCard, sources
 from concordant.data.formats.pickles import read_pickle
 from concordant.data.reading import Findings, Reading
@@ -36,7 +37,6 @@ _SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "
 _OPTIONAL = ("id", "audio_lengths", "vision_lengths")  # keys of some files
 _TEXTS = {768: "BERT features (bert-base)", 300: "GloVe word vectors"}
 
-Array = NDArray[Any]
 Spans = dict[str, NDArray[np.int64]]  # modality -> first and last + 1 valid step of each instance, (N, 2)
 Names = tuple[list[str], list[str]] | None  # ids and videos
 
