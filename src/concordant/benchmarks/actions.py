@@ -14,18 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from concordant.benchmarks.benchmark import FILM_OPTIONS, Benchmark, Dataset, divide, media_options
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.data.archives import Column, read_archive
-from concordant.data.arrays import Array
+from concordant.data.formats import kinetics_sounds, ucf101
+from concordant.data.formats.utd_mhad_mat import read_utd_mhad, read_utd_mhad_archive
+from concordant.data.reading import Reading
 from concordant.data.split import Split, Task
-
-if TYPE_CHECKING:
-    from concordant.data.reading import Reading
 
 SENSORS = "utd_mhad.npz"
 CLASSES = 27
@@ -71,28 +70,12 @@ def split_sensors(whole: Split, seed: int, protocol: str) -> Task:
 
 
 def _ucf101(path: Path, options: Mapping[str, Any]) -> Reading:
-    from concordant.data.formats import ucf101
-
     return ucf101.read_ucf101(path, options=media_options(ucf101.DEFAULT, options), split=options.get("split", 1))
 
 
 def _kinetics_sounds(path: Path, options: Mapping[str, Any]) -> Reading:
-    from concordant.data.formats import kinetics_sounds as format_
-
-    media = media_options(format_.DEFAULT, options)
-    return format_.read_kinetics_sounds(path, options=media, lists=options.get("lists"))
-
-
-def _utd_mhad(path: Path, options: Mapping[str, Any]) -> Reading:
-    from concordant.data.formats.utd_mhad_mat import read_utd_mhad
-
-    return read_utd_mhad(path)
-
-
-def _utd_mhad_archive(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.utd_mhad_mat import read_utd_mhad_archive
-
-    return read_utd_mhad_archive(path)
+    media = media_options(kinetics_sounds.DEFAULT, options)
+    return kinetics_sounds.read_kinetics_sounds(path, options=media, lists=options.get("lists"))
 
 
 UTD_MHAD = Benchmark(
@@ -131,7 +114,7 @@ _UTD_MHAD = Dataset(
     files="a folder with a<action>_s<subject>_t<trial>_skeleton.mat, _inertial.mat and _depth.mat, or below it",
     citation="Chen et al., UTD-MHAD, ICIP 2015",
     flaws=("published splits differ: here odd subjects train and even subjects test, as in the first paper",),
-    read=_utd_mhad_archive,
+    read=lambda path, _: read_utd_mhad_archive(path),
     archive=SENSORS,
     published={"train": 431, "test": 430},
 )
@@ -183,7 +166,7 @@ DATASETS = (
         _UTD_MHAD,
         name="utd-mhad-mat",
         title="UTD-MHAD: 27 actions of eight subjects by skeleton, inertial unit and depth, at their own lengths",
-        read=_utd_mhad,
+        read=lambda path, _: read_utd_mhad(path),
         archive="",
     ),
 )

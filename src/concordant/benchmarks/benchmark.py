@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from concordant.data.arrays import Array
+from concordant.data.formats.clips import MediaOptions
+from concordant.data.reading import Reading
 from concordant.data.split import Bools, Floats, Integers, Split, Task, by_group, stratified
 from concordant.errors import UsageError
-
-if TYPE_CHECKING:
-    from concordant.data.formats.clips import MediaOptions
-    from concordant.data.reading import Reading
 
 FOLDS = 5  # where seed s tests on fold s mod 5; the folds are redrawn every five seeds
 VALID = 0.15  # share of the training rows (or groups) held out for validation

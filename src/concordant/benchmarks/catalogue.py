@@ -12,19 +12,23 @@ from typing import Any, NamedTuple
 from concordant.benchmarks import actions, emotions, events, sentiment, small
 from concordant.benchmarks.benchmark import Benchmark, Dataset, Waves
 from concordant.benchmarks.prepared import (
-    CARD,
     OWN,
     OWN_DATA,
     PROTOCOLS,
-    WHOLE,
+    depends_on_seed,
     find_store,
     recipe_for,
     training_rows,
 )
 from concordant.data.archives import default_folder, find_data_folder, is_url, named_data
+from concordant.data.card import CARD, WHOLE, read_card
+from concordant.data.checking import check_store
+from concordant.data.remote import fetch, fetch_store
 from concordant.data.scaling import Scale, apply, fit_chunks
 from concordant.data.sharing import SharedTask, share
 from concordant.data.split import Floats, Task
+from concordant.data.store import Store
+from concordant.data.stored import load_if_it_fits
 from concordant.errors import DataError, UsageError
 from concordant.registry import Registry
 
@@ -123,8 +127,8 @@ def _key(name: str, seed: int, data: Path | str | None, modalities: Sequence[str
     known = benchmark.modalities
     if benchmark.stored:
         folder = folder_of(name, data)
-        known = _card(folder or Path()).modalities
-    kept = tuple(modalities) if modalities is not None else tuple(known)
+        known = tuple(read_card(folder or Path()).modalities)
+    kept = tuple(modalities) if modalities is not None else known
     unknown = [modality for modality in kept if modality not in known]
     if unknown:
         raise UsageError(f"unknown modality {unknown[0]!r} of {name}; choose from: {', '.join(known)}")
@@ -135,8 +139,6 @@ def _key(name: str, seed: int, data: Path | str | None, modalities: Sequence[str
         raise UsageError(f"unknown protocol {chosen!r} of {name}; choose from: {', '.join(benchmark.protocols)}")
     place = folder or folder_of(name, data)
     if benchmark.stored:
-        from concordant.benchmarks.prepared import depends_on_seed
-
         seed = seed if depends_on_seed(_load(name, place), chosen) else 0  # held once for all seeds
     return name, place, seed, kept, chosen
 
@@ -157,8 +159,6 @@ def folder_of(name: str, data: Path | str | None = None) -> Path | None:
         return None
     named = named_data(data)
     if isinstance(named, str) and is_url(named):
-        from concordant.data.remote import fetch, fetch_store
-
         return (fetch_store(named, name) if benchmark.stored else fetch(named, benchmark.files)).resolve()
     folder = find_data_folder(data, files=benchmark.files)
     return (find_store(name, folder) if benchmark.stored else folder).resolve()
@@ -177,7 +177,7 @@ def found_at(name: str, data: Path | str | None = None) -> Path | None:
     places = [folder / archive] if archive else [folder / CARD, folder / name / CARD]
     for place in places:
         try:
-            if place.is_file() and (archive or _card(place.parent).name == name):
+            if place.is_file() and (archive or read_card(place.parent).name == name):
                 return place if archive else place.parent
         except DataError:  # a broken card; `concordant data check` reports it
             continue
@@ -192,7 +192,7 @@ def natures_of(name: str, folder: Path | None) -> dict[str, str]:
     benchmark = BENCHMARKS[name]
     if not benchmark.stored or folder is None:
         return dict(benchmark.natures)
-    known = _card(folder).modalities
+    known = read_card(folder).modalities
     return {modality: card.kind for modality, card in known.items() if card.kind not in ("vision", "other")}
 
 
@@ -239,8 +239,6 @@ def store_at(text: str) -> Path:
     """
     if not is_url(text):
         return Path(text)
-    from concordant.data.remote import fetch_store
-
     return fetch_store(text, OWN)
 
 
@@ -272,8 +270,6 @@ def stored_as(folder: Path, protocol: str | None = None) -> Stored:
     Raises:
         UsageError: the protocol is "given", and there are no splits.
     """
-    from concordant.data.store import Store
-
     store = Store(folder)
     card, given = store.card, set(store.splits.tolist()) != {WHOLE}
     known = card.name in BENCHMARKS and BENCHMARKS[card.name].stored
@@ -287,21 +283,12 @@ def stored_as(folder: Path, protocol: str | None = None) -> Stored:
     return Stored(benchmark, card.name, tuple(card.modalities), protocol, recipe)
 
 
-def _card(folder: Path) -> Any:  # noqa: ANN401 - a Card; its module needs pydantic, which is slow to import
-    from concordant.data.card import read_card
-
-    return read_card(folder)
-
-
 @lru_cache(maxsize=2)
 def _prepare(name: str, folder: Path | None, seed: int, modalities: tuple[str, ...], protocol: str) -> Task:
     benchmark = BENCHMARKS[name]
     raw = _load(name, folder)
     task = benchmark.split(raw, seed, protocol).only(modalities)
     if benchmark.stored:
-        from concordant.data.checking import check_store
-        from concordant.data.stored import load_if_it_fits
-
         check_store(raw.store, modalities, folds=protocol == "folds")
         task = load_if_it_fits(task)
     return task.scaled(in_place=benchmark.stored)  # what was read from a store is of this task alone

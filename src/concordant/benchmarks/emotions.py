@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +19,12 @@ from concordant.benchmarks.benchmark import FILM_OPTIONS, FOLDS, Benchmark, Data
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.benchmarks.resnet_features import resnet_benchmark
 from concordant.data.archives import Column, read_archive
-from concordant.data.arrays import Array
+from concordant.data.formats import cremad
+from concordant.data.formats.ravdess import read_ravdess
+from concordant.data.formats.resnet_vectors import read_cremad_vectors
+from concordant.data.reading import Reading
 from concordant.data.split import Integers, Split, Task
 from concordant.errors import DataError
-
-if TYPE_CHECKING:
-    from concordant.data.reading import Reading
 
 RAVDESS_FILE = "ravdess.npz"
 
@@ -85,21 +85,7 @@ def split_ravdess(recordings: Recordings, seed: int, protocol: str) -> Task:
 
 
 def _crema_d(path: Path, options: Mapping[str, Any]) -> Reading:
-    from concordant.data.formats import cremad
-
     return cremad.read_cremad(path, options=media_options(cremad.DEFAULT, options), lists=options.get("lists"))
-
-
-def _ravdess(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.ravdess import read_ravdess
-
-    return read_ravdess(path)
-
-
-def _vectors(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.resnet_vectors import read_cremad_vectors
-
-    return read_cremad_vectors(path, options.get("lists"))
 
 
 RAVDESS = Benchmark(
@@ -135,7 +121,7 @@ DATASETS = (
         ),
         citation="Livingstone and Russo, RAVDESS, PLoS ONE 2018",
         flaws=("four actors of one fold, five of each other fold",),
-        read=_ravdess,
+        read=lambda path, _: read_ravdess(path),
         archive=RAVDESS_FILE,
         published={"all": 1440},
     ),
@@ -148,7 +134,7 @@ DATASETS = (
         files="the folder all_feat/CREMAD, with OGM-GE's test.csv in it or named by --lists",
         citation="Hua et al., ReconBoost, ICML 2024",
         flaws=("the actors of the test clips are in the training clips of the networks too",),
-        read=_vectors,
+        read=lambda path, options: read_cremad_vectors(path, options.get("lists")),
         archive="cremad_features.npz",
         published={"all": 744},
         options=("lists",),

@@ -9,37 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from concordant.benchmarks.benchmark import FILM_OPTIONS, Dataset, media_options
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.benchmarks.resnet_features import resnet_benchmark
-from concordant.data.arrays import Array
-
-if TYPE_CHECKING:
-    from concordant.data.reading import Reading
-
-
-def _segments(path: Path, options: Mapping[str, Any]) -> Reading:
-    from concordant.data.formats.ave import read_ave
-
-    return read_ave(path if path.is_dir() else path.parent)
+from concordant.data.formats import ave
+from concordant.data.formats.resnet_vectors import read_ave_vectors
+from concordant.data.reading import Reading
 
 
 def _clips(path: Path, options: Mapping[str, Any]) -> Reading:
     """Read features where they exist and no option of films is given, otherwise films."""
-    from concordant.data.formats import ave
-
     folder = path if path.is_dir() else path.parent
     if not options and any((folder / file).is_file() for file in ave.FEATURES.values()):
         return ave.read_ave(folder, task="clips")
     return ave.read_ave_media(folder, options=media_options(ave.DEFAULT, options))
-
-
-def _vectors(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.resnet_vectors import read_ave_vectors
-
-    return read_ave_vectors(path, options.get("lists"))
 
 
 AVE_FEATURES = resnet_benchmark(
@@ -67,7 +52,7 @@ _DATASET = Dataset(
         "8 videos of test and 10 of valid are in train too, annotated with another event",
         "one event of Annotations.txt has no length",
     ),
-    read=_segments,
+    read=lambda path, _: ave.read_ave(path if path.is_dir() else path.parent),
     published={"train": 3339, "valid": 402, "test": 402},  # clips; for films, lines of the lists
 )
 DATASETS = (
@@ -80,7 +65,7 @@ DATASETS = (
         files="the folder all_feat/AVE, with Annotations.txt and test_order.h5 of AVE in it or named by --lists",
         citation="Hua et al., ReconBoost, ICML 2024",
         flaws=(),
-        read=_vectors,
+        read=lambda path, options: read_ave_vectors(path, options.get("lists")),
         archive="ave_features.npz",
         published={"all": 402},
         options=("lists",),

@@ -12,21 +12,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from concordant.benchmarks.benchmark import FOLDS, VALID, Benchmark
+from concordant.data.card import CARD, WHOLE
 from concordant.data.split import FOLD, Integers, Task, by_group, class_folds, group_folds, shuffled, stratified
+from concordant.data.store import Store
+from concordant.data.stored import StoredSplit, everything
 from concordant.errors import DataError
 
-if TYPE_CHECKING:
-    from concordant.data.store import Store
-    from concordant.data.stored import StoredSplit
-
-CARD = "concordant.json"  # as in concordant.data.card, which needs pydantic
 PROTOCOLS = ("given", "folds")
-WHOLE = "all"  # the split of a dataset without splits, as in concordant.data.card
 OWN = "own"  # benchmark of every dataset that is not a published one
 OWN_STEPS = 700  # of its training, where the features do not outnumber the rows
 _STEPS_PER_ROOT = 21.0  # steps grow with the root of the rows: 400 for 366, 1200 for 3229, as in the benchmarks
@@ -70,9 +67,6 @@ def stored_benchmark(
 
 def _loader(name: str) -> Callable[[Path | None], StoredSplit]:
     def load(folder: Path | None) -> StoredSplit:
-        from concordant.data.store import Store
-        from concordant.data.stored import everything
-
         store = Store(folder or Path())
         if name not in (OWN, store.card.name):
             raise DataError(f"{store.folder} holds {store.card.name}, not {name}; name another folder with --data")

@@ -13,19 +13,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from concordant.benchmarks.benchmark import FOLDS, Benchmark, Dataset, divide
 from concordant.benchmarks.prepared import stored_benchmark
 from concordant.data.archives import Column, read_archive
-from concordant.data.arrays import Array
+from concordant.data.formats.sentiment import read_sentiment
+from concordant.data.formats.utterances import read_utterances
+from concordant.data.reading import Reading
 from concordant.data.split import Split, Task, group_folds
 from concordant.errors import DataError
-
-if TYPE_CHECKING:
-    from concordant.data.reading import Reading
 
 UTTERANCES = "cmu_mosi_utterance.npz"
 SIZES = {"text": 100, "audio": 73, "video": 100}
@@ -66,8 +65,6 @@ def split_utterances(published: dict[str, Split], seed: int, protocol: str) -> T
 
 
 def _read(name: str, path: Path, options: Mapping[str, Any]) -> Reading:
-    from concordant.data.formats.sentiment import read_sentiment
-
     if path.is_dir():
         found = sorted(path.glob("*.pkl"))
         if len(found) != 1:
@@ -75,12 +72,6 @@ def _read(name: str, path: Path, options: Mapping[str, Any]) -> Reading:
             raise DataError(f"{path} must hold one pickle, or name it with --source; found {names}")
         path = found[0]
     return read_sentiment(path, name=name)
-
-
-def _read_utterances(path: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.utterances import read_utterances
-
-    return read_utterances(path if path.is_dir() else path.parent)
 
 
 CMU_MOSI_UTTERANCE = Benchmark(
@@ -139,7 +130,7 @@ DATASETS = (
             "text and video vectors come from networks that were fitted on the training utterances",
             "the pickles name neither videos nor utterances, so they are numbered in the order of the file",
         ),
-        read=_read_utterances,
+        read=lambda path, _: read_utterances(path if path.is_dir() else path.parent),
         archive=UTTERANCES,
         published={"train": 1447, "test": 752},
     ),

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ import numpy as np
 from concordant.benchmarks.benchmark import VALID, Benchmark, Dataset, Waves, divide
 from concordant.data.archives import Column, read_archive
 from concordant.data.arrays import Array
+from concordant.data.formats.av_digits import read_av_digits
+from concordant.data.formats.views import read_views
 from concordant.data.split import Floats, Integers, Split, Strings, Task, shuffled, stratified
 
 TEST = 0.2  # share of a random split
@@ -302,18 +303,6 @@ AV_DIGITS = Benchmark(
 )
 
 
-def _views(file: str, sizes: Mapping[str, int], source: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.views import read_views
-
-    return read_views(source, file, sizes)
-
-
-def _av_digits(source: Path, options: Mapping[str, Any]) -> dict[str, Array]:
-    from concordant.data.formats.av_digits import read_av_digits
-
-    return read_av_digits(source)
-
-
 _RCML = "Xu et al., Reliable Conflictive Multi-View Learning, AAAI 2024"
 DATASETS = (
     Dataset(
@@ -325,7 +314,7 @@ DATASETS = (
         files="data/scene15_mtv.mat, or its folder",
         citation=_RCML,
         flaws=("the file names neither images nor classes",),
-        read=partial(_views, "scene15_mtv.mat", SCENE15_SIZES),
+        read=lambda path, _: read_views(path, "scene15_mtv.mat", SCENE15_SIZES),
         archive="scene15.npz",
         published={"all": 4485},
     ),
@@ -341,7 +330,7 @@ DATASETS = (
         ),
         citation="van Breukelen et al., Handwritten digit recognition by combined classifiers, Kybernetika 1998",
         flaws=("the file names no writers, so instances count as independent",),
-        read=partial(_views, "handwritten.mat", HANDWRITTEN_SIZES),
+        read=lambda path, _: read_views(path, "handwritten.mat", HANDWRITTEN_SIZES),
         archive="handwritten.npz",
         published={"all": 2000},
     ),
@@ -357,7 +346,7 @@ DATASETS = (
         ),
         citation="LeCun et al., Gradient-based learning applied to document recognition, Proceedings of the IEEE, 1998",
         flaws=("images and recordings are paired by class alone, so a pair shares nothing but its digit",),
-        read=_av_digits,
+        read=lambda path, _: read_av_digits(path),
         archive=AV_FILE,
         published={"all": 3000},
     ),
