@@ -50,6 +50,24 @@ def test_detection_grows_with_severity_and_the_control_is_not_detected(measured)
     assert measured["twin"]["diagram"] is None
 
 
+def test_detection_finds_the_corrupted_modality_in_whatever_order_the_data_name_them(planted, measured):
+    x = dict(reversed(planted.test.x.items()))
+    found = measure_corruption(planted.ours, x, planted.test.labels, valid=planted.train.x, kinds=["swap"])
+    assert found["modalities"] == list(x)
+    assert found["kinds"]["swap"]["which"] == pytest.approx(measured["ours"]["kinds"]["swap"]["which"], abs=0.05)
+
+
+def test_a_calibrator_of_fewer_modalities_than_the_data_has_no_detection(planted):
+    more = {**planted.test.x, "other": planted.test.x["a"]}
+    with pytest.raises(UsageError, match=r"one column per modality of the data, \(800, 4\), got \(800, 3\)"):
+        measure_corruption(
+            lambda features: planted.ours({name: features[name] for name in planted.test.x}),
+            more,
+            planted.test.labels,
+            kinds=["swap"],
+        )
+
+
 def test_the_diagram_counts_every_case_of_every_condition(measured):
     found = measured["ours"]["diagram"]
     # Three modalities of 800 instances, corrupted and untouched, at five severities of ten kinds.

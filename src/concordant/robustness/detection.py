@@ -46,7 +46,13 @@ def detection(corrupted: Answer, clean: Answer, usual: Answer) -> dict[str, floa
     """
     if corrupted.reliability is None or clean.reliability is None or usual.reliability is None:
         return {"which": None, "whether": None}
-    here, hit = corrupted.present, corrupted.perturbed & corrupted.present  # (N, M)
+    here = corrupted.present  # (N, M)
+    if here.shape != corrupted.perturbed.shape:
+        raise UsageError(
+            f"reliability must have one column per modality of the data, {corrupted.perturbed.shape}, got "
+            f"{here.shape}; leave out modalities that the calibrator does not see"
+        )
+    hit = corrupted.perturbed & here  # (N, M)
     after, before = (
         standardise(_checked(name, values, here), usual.reliability, reference_present=usual.present)
         for name, values in (("reliability", corrupted.reliability), ("clean reliability", clean.reliability))

@@ -39,7 +39,7 @@ Record = TypeVar("Record", bound=Any)  # a dataclass
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's output on some instances.
+    """A model's output on some instances; every M axis has the order of the split's modalities.
 
     Args:
         logits: (N, C), or (N, 1) where it predicts a number.
@@ -283,10 +283,14 @@ def _batches(model: Model, split: Split, batch: int) -> Iterator[Predictions]:
 def _predictions(model: Model, out: Any, count: int, known: Mapping[str, Tensor], names: Sequence[str]) -> Predictions:  # noqa: ANN401
     """Return a model's output on `count` instances; `known` is their presence, for outputs without it."""
     reliability, present = _reliability(model, out)
+    clean = getattr(getattr(out, "calibration", None), "logits", None)
+    declared = getattr(calibration_of(model, out), "names", ())  # the order of the calibrator's columns
+    if isinstance(declared, (tuple, list)) and set(declared) == set(names):
+        order = [declared.index(name) for name in names]
+        reliability, present, clean = (None if x is None else x[:, order] for x in (reliability, present, clean))
     if present is None:
         always = torch.ones(count, dtype=torch.bool)
         present = torch.stack([known.get(name, always).cpu() for name in names], 1)
-    clean = getattr(getattr(out, "calibration", None), "logits", None)
     return Predictions(
         logits=_array(_logits(out, count)),
         reliability=None if reliability is None else _array(reliability),
