@@ -57,6 +57,12 @@ def test_detection_finds_the_corrupted_modality_in_whatever_order_the_data_name_
     assert found["kinds"]["swap"]["which"] == pytest.approx(measured["ours"]["kinds"]["swap"]["which"], abs=0.05)
 
 
+def test_validation_data_have_the_modalities_of_the_data(planted):
+    valid = {"a": planted.train.x["a"]}
+    with pytest.raises(UsageError, match=r"valid must have the modalities of data, \['a', .*; found \['a'\]"):
+        measure_corruption(planted.ours, planted.test.x, planted.test.labels, valid=valid)
+
+
 def test_a_calibrator_of_fewer_modalities_than_the_data_has_no_detection(planted):
     more = {**planted.test.x, "other": planted.test.x["a"]}
     with pytest.raises(UsageError, match=r"one column per modality of the data, \(800, 4\), got \(800, 3\)"):

@@ -93,6 +93,26 @@ def test_a_rate_is_a_chance(rate):
         measure_removal(model, x, labels, rates=[rate])
 
 
+@pytest.mark.parametrize("rates", [[], [0.5, 0.5], [0.5, 0.1]])
+def test_rates_are_a_curve(rates):
+    x, labels = additive()
+    with pytest.raises(UsageError, match="rates must be one or more, each larger than the one before; found"):
+        measure_removal(model, x, labels, rates=rates)
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "text"),
+    [
+        ([0.0, 1.0, 2.0], 3, "labels are real numbers, and the model returns 3 values per instance"),
+        ([0, 1, 1], 1, "labels are class indices, and the model returns one number per instance"),
+        ([1, 2, 3], 3, r"labels must lie in 0..2, as the model returns 3 logits per instance; found 1..3"),
+    ],
+)
+def test_labels_that_the_model_cannot_predict_are_not_scored(labels, outputs, text):
+    with pytest.raises(UsageError, match=text):
+        measure_removal(lambda features: features["a"][:, :outputs], {"a": np.eye(3), "b": np.eye(3)}, labels)
+
+
 def test_the_area_of_a_curve_is_its_mean_height():
     assert area([0.0, 1.0], [1.0, 0.0]) == 0.5
     assert area([3.0], [0.7]) == 0.7

@@ -111,6 +111,9 @@ def evaluate(
         conditions: from `concordant.robustness.conditions`.
         only: the one modality that the model takes; "" = all of the split.
         progress: called with the finished conditions and all of them; of a split in chunks, with their finished share.
+
+    Raises:
+        UsageError: the model returns no logits, or those of other labels than the split has.
     """
     wanted, outputs, rows_done = list(conditions), 0, 0
     real = split.labels.dtype.kind == "f"
@@ -122,6 +125,7 @@ def evaluate(
                 changed, perturbed = condition.change(chunk, None if isinstance(split, Split) else number)
                 given = ask(changed.only((only,)) if only else changed)
                 outputs = given.logits.shape[1]
+                _check_outputs(split.labels, outputs)
                 best = torch.from_numpy(given.logits).softmax(1).max(1)
                 prediction = given.predictions(real=True).copy() if real else best.indices.numpy()
                 confidence = None if real else best.values.numpy()
@@ -175,13 +179,34 @@ def check_metric(metric: str, labels: NDArray[Any]) -> str:
     return metric
 
 
+def _check_outputs(labels: NDArray[Any], outputs: int) -> None:
+    """Raise UsageError unless a model with so many outputs per instance can predict the labels."""
+    if labels.dtype.kind == "f":
+        if outputs != 1:
+            raise UsageError(
+                f"labels are real numbers, and the model returns {outputs} values per instance; give class indices as "
+                "whole numbers, or a model that returns one number"
+            )
+        return
+    if outputs < 2:
+        raise UsageError(
+            "labels are class indices, and the model returns one number per instance; give a model that returns a "
+            "logit per class, or labels that are real numbers"
+        )
+    if len(labels) and not 0 <= labels.min() <= labels.max() < outputs:
+        raise UsageError(
+            f"labels must lie in 0..{outputs - 1}, as the model returns {outputs} logits per instance; found "
+            f"{labels.min()}..{labels.max()}"
+        )
+
+
 def score_of(labels: NDArray[Any], predictions: NDArray[Any], metric: str, outputs: int) -> float:
     """Return one metric of class indices (N,), or of predicted numbers (N,)."""
     if metric == PRIMARY:
         return float(agree(labels, predictions).mean())
     if labels.dtype.kind == "f":
         return float(sentiment_metrics(labels, predictions)[metric] or 0.0)
-    return classification_metrics(labels, predictions, max(2, outputs))[metric]
+    return classification_metrics(labels, predictions, outputs)[metric]
 
 
 def score_without_any(train: NDArray[Any], labels: NDArray[Any], metric: str, outputs: int) -> float:

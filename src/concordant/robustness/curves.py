@@ -167,5 +167,9 @@ def _usual(valid: Any, split: AnySplit) -> AnySplit:  # noqa: ANN401
         return split
     if isinstance(valid, Mapping):
         count = len(next(iter(valid.values()))) if valid else 0
-        return as_split(valid, np.zeros(count, np.int64))
-    return as_split(valid)
+        found = as_split(valid, np.zeros(count, split.labels.dtype))
+    else:
+        found = as_split(valid)
+    if set(found.shapes) != set(split.shapes):
+        raise UsageError(f"valid must have the modalities of data, {list(split.shapes)}; found {list(found.shapes)}")
+    return found

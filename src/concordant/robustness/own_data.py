@@ -40,7 +40,8 @@ def as_split(
         present: modality -> bool (N,), True where the instance has the modality.
 
     Raises:
-        UsageError: names all faults: no modality, no labels, unequal lengths, values that are not finite.
+        UsageError: names all faults: no modality, no labels or others than numbers, unequal lengths, values that are
+            not finite.
     """
     if isinstance(data, (Split, StoredSplit)):
         return data
@@ -49,6 +50,8 @@ def as_split(
     if labels is None:
         raise UsageError("labels must be given beside features by modality: class indices or real numbers (N,)")
     truth = _array(labels)
+    if truth.dtype.kind not in "iubf":
+        raise UsageError(f"labels must be class indices or real numbers (N,); found {truth.dtype}")
     truth = truth.astype(np.int64 if truth.dtype.kind in "iub" else np.float32)
     inputs = {name: _array(x).astype(np.float32) for name, x in data.items()}
     masked, here = (
@@ -109,6 +112,8 @@ def _faults(
     if labels.ndim != 1 or not len(labels):
         return [*faults, f"labels must have shape (N,) with N of 1 or more; found {labels.shape}"]
     count = len(labels)
+    if not np.isfinite(labels).all():
+        faults.append("labels hold NaN or infinity; leave those instances out")
     for name, x in inputs.items():
         here = present.get(name, np.ones(count, np.bool_))
         if x.ndim < 2 or len(x) != count:

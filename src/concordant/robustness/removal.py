@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ def measure_removal(
         data: modality -> tensor or array (N, ...), a torch Dataset of (features by modality, label), or a split.
         labels: (N,), beside features by modality.
         metric: the score, one that is better when higher.
-        rates: chances that a modality of an instance is absent, in [0, 1).
+        rates: chances that a modality of an instance is absent, in [0, 1), increasing; one or more.
         train_labels: their most frequent class, or median, gives the score without modalities; None = `labels`.
         seed: of all draws.
         masks: modality -> bool (N, T).
@@ -70,6 +70,8 @@ def measure_removal(
     wrong = [rate for rate in rates if not 0 <= rate < 1]
     if wrong:
         raise UsageError(f"rates must lie in [0, 1); found {wrong[0]}")
+    if len(rates) == 0 or any(after <= before for before, after in pairwise(rates)):
+        raise UsageError(f"rates must be one or more, each larger than the one before; found {list(rates)}")
     names = tuple(split.shapes)
     answers = evaluate(model, split, [clean()])
     full = answers.score(CLEAN, metric)
