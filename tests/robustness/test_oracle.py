@@ -32,6 +32,20 @@ def test_errors_are_relative_to_the_twins_and_no_error_of_it_counts_not():
     assert relative_error({"z": own["z"]}, {"z": twin["z"]}) is None
 
 
+def test_kinds_that_not_every_run_has_count_nowhere():
+    found = [
+        run("none", 0, {"noise": [0.8] * 5, "swap": [0.2] * 5}, {"noise": [0.9] * 5, "swap": [1.0] * 5}),
+        run("none", 1, {"noise": [0.6] * 5}, {"noise": [0.9] * 5}),
+        run("context", 0, {"noise": [0.9] * 5, "swap": [0.0] * 5}),
+        run("context", 1, {"noise": [0.7] * 5}),
+    ]
+    both = together(found, ["none", "context"])
+    assert [list(one["kinds"]) for one in both["runs"]] == [["noise"]] * 4
+    assert [one["mean"] for one in both["runs"] if one["seed"] == 0] == pytest.approx([0.8, 0.9])
+    assert [list(one["kinds"]) for one in both["oracle"]] == [["noise"]] * 2
+    assert both["covered"][0]["share"] == pytest.approx(0.5)
+
+
 def test_without_a_twin_nothing_is_relative():
     found = together([run("context", 0, {"x": [0.5] * 5})], ["context"])
     assert found["covered"] == []

@@ -55,6 +55,15 @@ def test_every_other_method_is_compared_under_every_condition():
     assert (entry["of"], entry["seeds"], entry["metric"]) == ("context", 8, "accuracy")
 
 
+def test_a_condition_that_one_seed_lacks_is_compared_nowhere():
+    correct = {(label, seed): outcomes(0.5, seed, i) for i, label in enumerate(("none", "context")) for seed in (0, 1)}
+    for label in ("none", "context"):
+        del correct[label, 1]["corruption.b"]
+    found = {entry["condition"]: entry["difference"] for entry in compare(correct, ["none", "context"], resamples=50)}
+    assert list(found) == ["clean", "corruption.mean", "corruption.a", "removal.x"]
+    assert found["corruption.mean"] == found["corruption.a"]
+
+
 def test_the_draws_do_not_depend_on_what_else_is_compared():
     correct = {
         (label, seed): outcomes(0.5, seed, i) for i, label in enumerate(("none", "self", "context")) for seed in (0, 1)

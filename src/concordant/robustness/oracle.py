@@ -5,11 +5,13 @@ The oracle is the uncalibrated twin with the corrupted modality given as absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from concordant.robustness.curves import summary
 
 LEAST_WAY = 0.01  # of the score, from the twin to its oracle: less is noise
 Found = dict[str, Any]
@@ -21,11 +23,15 @@ def twin_of(labels: Sequence[str]) -> str | None:
 
 
 def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None = None) -> Found:
-    """Return "runs", "oracle" and "covered" of corruption.json.
+    """Return "runs", "oracle" and "covered" of corruption.json, of the kinds that every run has.
+
+    A swap can be measured on the test split of one seed and not of another.
 
     `found` are the results of `measure_corruption`, with "label" and "seed"; the twin, None, is that of `twin_of`.
     """
     twin = twin if twin is not None else twin_of(labels)
+    common = set.intersection(*(set(one["kinds"]) for one in found))
+    found = [one if len(one["kinds"]) == len(common) else _only(one, common) for one in found]
     twins = {one["seed"]: one for one in found if one["label"] == twin}
     runs, oracle = [], []
     for one in found:
@@ -38,6 +44,16 @@ def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None 
     others = [label for label in labels if label != twin and not label.startswith("none")]
     covered = [] if twin is None else [covering(found, label, twin) for label in others]
     return {"runs": runs, "oracle": oracle, "covered": covered}
+
+
+def _only(one: Found, kinds: Collection[str]) -> Found:
+    """Return the result of `measure_corruption` with these kinds alone, and what is computed over them."""
+    parts: Found = {
+        part: {name: values for name, values in one[part].items() if name in kinds}
+        for part in ("kinds", "oracle")
+        if part in one
+    }
+    return {**one, **parts, **summary(parts["kinds"])}
 
 
 def relative_error(kinds: Mapping[str, Found], twin: Mapping[str, Found]) -> float | None:

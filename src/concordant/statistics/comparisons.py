@@ -45,6 +45,14 @@ def with_mean(outcomes: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     return {**outcomes, CORRUPTION_MEAN: Outcomes(mean, corrupted[0].ids, corrupted[0].groups)}
 
 
+def measured_everywhere(correct: Correct, *, without: Sequence[str] = ()) -> set[str]:
+    """Return the conditions that every run has, runs of the labels in `without` apart.
+
+    A swap can be measured on the test split of one seed and not of another; what not all have is compared nowhere.
+    """
+    return set.intersection(*(set(one) for (label, _), one in correct.items() if label not in without))
+
+
 def central(labels: Iterable[str]) -> str:
     """Return the method that results are about: "context" if it was run, else the last one.
 
@@ -66,7 +74,7 @@ def compare(
     """Return the comparisons of the central method with every other, condition by condition.
 
     Args:
-        correct: the scores of every run on every instance.
+        correct: the scores of every run on every instance; conditions that not every run has are left out.
         labels: the methods, in the order of the table.
         baselines: further labels, which come first and are compared clean and in the mean over corruptions alone.
         resamples: of the bootstrap.
@@ -76,11 +84,13 @@ def compare(
     if not others:
         return []
     seeds = sorted({seed for label, seed in correct if label == ours})
-    full = {key: with_mean(one) for key, one in correct.items()}
+    common = measured_everywhere(correct, without=baselines)
+    known = {key: {name: one[name] for name in one if name in common} for key, one in correct.items()}
+    full = {key: with_mean(one) for key, one in known.items()}
     wanted = [
         (other, condition)
         for other in others
-        for condition in conditions(list(correct[ours, seeds[0]]))
+        for condition in conditions(list(known[ours, seeds[0]]))
         if other not in baselines or condition in MAIN
     ]
     sides = [

@@ -24,7 +24,7 @@ from concordant.robustness.answers import (
     read_tables,
     write_table,
 )
-from concordant.statistics.comparisons import compare
+from concordant.statistics.comparisons import compare, measured_everywhere
 from concordant.study.baselines import BASELINES, BEST_ALONE, LATE, LATE_FUSION
 from concordant.study.leakage import check_features
 from concordant.study.work import jobs_of, prepared, run_one, run_unit
@@ -335,13 +335,11 @@ def collect(config: Config, folder: RunFolder, *, baselines: bool = False) -> di
         lines.append({"label": label, **folder.entry(variant, seed)})
         one = correctness(read_tables([folder.run(variant, seed) / "predictions.parquet"]))
         correct[label, seed] = next(iter(one.values()))
-    # A swap can be measured on the test split of one seed and not of another: what not all have is left out.
-    common = set.intersection(*(set(correct[label, seed]) for label, seed in correct if label not in BASELINES))
+    common = measured_everywhere(correct, without=BASELINES)
     for run in (*runs, *lines):
         for scores in (run["corruption"], run["detection_auroc"]):
             for kind in [kind for kind in scores if f"corruption.{kind}" not in common]:
                 del scores[kind]
-    correct = {key: {name: one[name] for name in one if name in common} for key, one in correct.items()}
     return {
         "schema": RESULTS,
         "benchmark": config.title,

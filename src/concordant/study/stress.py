@@ -82,10 +82,9 @@ def stress_corruption(
     names = [kind.name for kind in check_kinds(kinds)]
     found = _all_runs(runs, "corruption", {"metric": metric, "kinds": names, "at": at}, **how)
     options = ("" if kinds is None else f" --kinds {','.join(names)}") + ("" if at == "inputs" else f" --at {at}")
-    parts = {
-        "kinds": [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in found[0]["about"]],
-        **together(found, runs.labels),
-    }
+    parts = together(found, runs.labels)
+    about = [kind for kind in found[0]["about"] if kind["name"] in parts["runs"][0]["kinds"]]
+    parts["kinds"] = [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in about]
     return _written(runs, "corruption", metric, parts, options)
 
 
