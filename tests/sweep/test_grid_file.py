@@ -90,6 +90,14 @@ def test_faults_of_the_space_are_those_of_the_search():
         Grid(benchmarks=("digits",), recipe={"steps": 3}, search={"budget": 1, "space": {"steps": [3, 4]}})
 
 
+def test_a_length_is_searched_in_steps_or_in_epochs():
+    with pytest.raises(ValueError, match="steps and epochs are two lengths of one training; search one of them"):
+        Grid(benchmarks=("digits",), search={"budget": 1, "space": {"steps": [3], "epochs": [1]}})
+    with pytest.raises(ValueError, match="steps of the recipe is searched"):
+        Grid(benchmarks=("digits",), recipe={"steps": 3}, search={"budget": 1, "space": {"epochs": [1, 2]}})
+    assert Grid(benchmarks=("digits",), search={"budget": 1, "space": {"epochs": [1, 2]}}).search is not None
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [

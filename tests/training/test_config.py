@@ -117,6 +117,16 @@ def test_one_modality_alone_is_trained_clean_without_a_calibrator():
     assert [variant.label for variant in config.variants] == ["none"]
 
 
+@pytest.mark.parametrize(
+    ("length", "tuned", "steps"),
+    [({"steps": 30}, {"epochs": 2}, 4), ({"epochs": 5}, {"steps": 7}, 7), ({"epochs": 5}, {"width": 8}, 10)],
+)
+def test_a_tuned_length_takes_the_place_of_the_other(length, tuned, steps):
+    plain = make_config("digits", recipe={**length, "batch": 10})
+    found = plain.model_copy(update={"tuned": {"context": tuned}}).of(Variant("context", True))
+    assert found.recipe.on_rows(20).steps == steps
+
+
 def test_what_was_tuned_for_a_variant_is_its_recipe_and_nobody_elses():
     plain = make_config("digits", calibrators=("none", "context"), seeds=1)
     assert "tuned" not in plain.model_dump(mode="json")  # so that folders of before stay valid

@@ -134,7 +134,10 @@ class Grid(_Frozen):
 
     @model_validator(mode="after")
     def _searched_once(self) -> Grid:
-        both = [] if self.search is None else [name for name in self.recipe if name in self.search.space]
+        searched = set() if self.search is None else set(self.search.space)
+        if searched & {"steps", "epochs"}:  # two lengths of one training
+            searched |= {"steps", "epochs"}
+        both = [name for name in self.recipe if name in searched]
         if both:
             raise ValueError(f"{', '.join(both)} of the recipe is searched; leave it out of recipe, or of search.space")
         return self

@@ -94,6 +94,8 @@ def read_space(given: Mapping[str, Any]) -> dict[str, Values]:
             space[name] = _read(name, values)
         except ValueError as error:
             faults.append(str(error))
+    if {"steps", "epochs"} <= given.keys():
+        faults.append("steps and epochs are two lengths of one training; search one of them")
     if faults:
         raise ValueError("; ".join(faults))
     return space

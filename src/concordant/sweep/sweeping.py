@@ -20,7 +20,7 @@ from concordant.study.grid import run_grid
 from concordant.sweep import search
 from concordant.sweep.grid_file import Experiment, Grid, Search
 from concordant.sweep.trial import ABOUT, DONE, MARK, TEMPORARY, Trial
-from concordant.training.config import Config, Recipe, Variant
+from concordant.training.config import Config, Variant
 from concordant.training.model import check_encoders, check_labels
 from concordant.training.progress import Progress
 from concordant.training.provenance import digests, hardware, versions
@@ -241,8 +241,7 @@ class Sweep:
         """Return the unfinished trials of an experiment's search: the same candidates for every variant."""
         found = []
         for number, fields in enumerate(self.candidates):
-            recipe = Recipe.model_validate({**one.config.recipe.model_dump(), **fields})
-            config = one.config.model_copy(update={"recipe": recipe})
+            config = one.config.model_copy(update={"recipe": one.config.recipe.changed(fields)})
             for variant in config.variants:
                 for seed, target in enumerate(self._places(one, variant.label, number)):
                     found.append(self._trial(one, config, variant, seed, target, candidate=number, fields=fields))

@@ -97,6 +97,18 @@ class Recipe(BaseModel):
             del values["steps"]
         return values
 
+    def changed(self, fields: Mapping[str, Value]) -> Recipe:
+        """Return the recipe with other values of some fields; a length in steps or epochs replaces the other.
+
+        >>> Recipe(steps=100).changed({"epochs": 3}).model_dump()["epochs"]
+        3
+        """
+        values = self.model_dump()
+        for name, other in (("epochs", "steps"), ("steps", "epochs")):
+            if fields.get(name) is not None:
+                values.pop(other, None)
+        return Recipe.model_validate({**values, **fields})
+
     def on_rows(self, rows: int) -> Recipe:
         """Return the recipe with its length in steps, for a training split of so many rows.
 
@@ -242,7 +254,7 @@ class Config(BaseModel):
         found: dict[str, Any] = {}
         if self.tuned:
             tuned = self.tuned.get("none" if variant.only else variant.label, {})
-            found = {"recipe": Recipe.model_validate({**self.recipe.model_dump(), **tuned}), "tuned": {}}
+            found = {"recipe": self.recipe.changed(tuned), "tuned": {}}
         if variant.only:
             found |= {"modalities": (variant.only,), "calibrators": ("none",), "method": "none"}
         return self.model_copy(update=found) if found else self
