@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 
 import pytest
@@ -64,6 +65,7 @@ def test_another_question_is_asked_anew(folder, removal):
     assert seen[0] == (1 / 16, "none, seed 0: condition 1 of 16")
     assert all(0 < share <= 1 for share, _ in seen)  # of one run at a time
     assert found["metric"] == "f1_macro"
+    assert found["command"] == shlex.join(["concordant", "stress", str(folder), "--removal", "--metric", "f1_macro"])
     assert found["runs"][0]["full"] != removal["runs"][0]["full"]
     stress_removal(open_runs(folder), jobs=1)
 

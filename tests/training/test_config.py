@@ -58,6 +58,8 @@ def test_the_command_of_a_configuration_has_what_differs_from_the_benchmark():
     words = command_words(make_config("digits", recipe=recipe).model_dump())
     assert words[-6:] == ["--batch-size", "128", "--learning-rate", "0.001", "--epochs", "3"]
     assert command_words(make_config("digits").model_dump())[-2] == "--steps"
+    exact = make_config("digits", recipe={"learning_rate": 0.00123456789}).model_dump()
+    assert "0.00123456789" in command_words(exact)  # six digits would be another experiment
 
 
 def test_all_faults_are_said_at_once():

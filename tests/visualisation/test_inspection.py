@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from concordant.visualisation.inspection import explain_sample, inspect_features
 
 @pytest.fixture(scope="module")
 def folder(digits_run, tmp_path_factory):
-    return shutil.copytree(digits_run, tmp_path_factory.mktemp("inspected") / "digits")
+    return shutil.copytree(digits_run, tmp_path_factory.mktemp("inspected") / "two words")
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,8 @@ def test_ours_is_inspected_unless_another_is_named(folder, inspected):
 def test_the_document_is_written_with_every_instance_beside_it(folder, inspected, document):
     assert json.loads((folder / "analyses" / "features.json").read_text()) == document
     assert document["schema"] == "concordant.features/1"
+    again = ["concordant", "inspect", str(folder), "--calibrator", "context", "--seed", "0"]
+    assert shlex.split(document["command"]) == again
     assert document["modalities"] == ["left", "right", "profile"]
     table = pq.read_table(folder / "analyses" / "features.parquet")
     assert table.num_rows == len(inspected.task.test) == 360

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,7 +121,8 @@ def inspect_command(
     document = inspect_features(inspected)
     for table in (insight.separation(document), insight.distrusted(document, 10)):
         console.print(record.terminal(table))
-    console.print(f"{write_page(run)} is up to date; one instance: concordant inspect {run} --sample ID")
+    again = shlex.join(["concordant", "inspect", str(run)])
+    console.print(f"{write_page(run)} is up to date; one instance: {again} --sample ID")
     put_json(json_to, document)
 
 

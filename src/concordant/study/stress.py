@@ -6,6 +6,7 @@ RUN/analyses/<analysis>.json               all runs, with the comparisons betwee
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -51,7 +52,7 @@ def stress_removal(runs: RunFolder, *, metric: str = PRIMARY, **how: Any) -> Fou
         "rates": list(RATES),
         "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
     }
-    return _written(runs, "removal", metric, parts, "")
+    return _written(runs, "removal", metric, parts, [])
 
 
 def stress_corruption(
@@ -81,22 +82,24 @@ def stress_corruption(
     """
     names = [kind.name for kind in check_kinds(kinds)]
     found = _all_runs(runs, "corruption", {"metric": metric, "kinds": names, "at": at}, **how)
-    options = ("" if kinds is None else f" --kinds {','.join(names)}") + ("" if at == "inputs" else f" --at {at}")
+    options = [*([] if kinds is None else ["--kinds", ",".join(names)]), *([] if at == "inputs" else ["--at", at])]
     parts = together(found, runs.labels)
     about = [kind for kind in found[0]["about"] if kind["name"] in parts["runs"][0]["kinds"]]
     parts["kinds"] = [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in about]
     return _written(runs, "corruption", metric, parts, options)
 
 
-def _written(runs: RunFolder, analysis: str, metric: str, parts: Found, options: str) -> Found:
-    """Write the document of an analysis of all runs, and return it."""
+def _written(runs: RunFolder, analysis: str, metric: str, parts: Found, options: Sequence[str]) -> Found:
+    """Write the document of an analysis of all runs, and return it; `options` are further ones of its command."""
+    words = ["concordant", "stress", str(shown(runs.path)), f"--{analysis}", *options]
+    words += [] if metric == PRIMARY else ["--metric", metric]
     document = {
         "schema": f"concordant.{analysis}/1",
         "benchmark": runs.config.title,
         "fusion": runs.config.fusion,
         "metric": metric,
         "modalities": list(runs.config.modalities),
-        "command": f"concordant stress {shown(runs.path)} --{analysis}{options}",
+        "command": shlex.join(words),
         "versions": versions(),
         "hardware": hardware(),
         **parts,

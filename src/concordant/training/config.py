@@ -324,7 +324,7 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
     usual = Recipe().model_dump() | _usual_recipe(*(values.get(key) for key in _RECIPE_OF))
     for key, value in values["recipe"].items():
         if key in OPTIONS and (key in ("steps", "epochs") or value != usual[key]):
-            words += [OPTIONS[key], f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [OPTIONS[key], str(value)]
     return words
 
 

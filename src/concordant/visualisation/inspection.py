@@ -7,6 +7,7 @@ RUN/analyses/features.parquet  every instance: reliability, support and conflict
 from __future__ import annotations
 
 import difflib
+import shlex
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -102,16 +103,18 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
         standardised=True,
         seed=inspected.seed,
     )
+    words = ["concordant", "inspect", str(shown(runs.path)), "--calibrator", inspected.label]
+    words += ["--seed", str(inspected.seed)]
     document = {
         "schema": FEATURES,
-        "benchmark": runs.config.benchmark,
+        "benchmark": runs.config.title,
         "fusion": runs.config.fusion,
         "label": inspected.label,
         "seed": inspected.seed,
         **found,
         "versions": versions(),
         "hardware": hardware(),
-        "command": f"concordant inspect {shown(runs.path)} --calibrator {inspected.label} --seed {inspected.seed}",
+        "command": shlex.join(words),
     }
     write_table(runs.path / ANALYSES / "features.parquet", _instances(inspected))
     write_document(runs.path / ANALYSES / "features.json", "features", document)

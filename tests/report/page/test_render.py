@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -99,11 +100,11 @@ def test_hostile_names_are_text_and_nothing_else(hostile, page):
 
 
 def test_a_section_that_was_not_analysed_names_the_command(example):
-    found = render([RunDocuments("one", results=example.results, folder="runs/one")])
-    codes = re.findall(r"<code>(.*?)</code>", found)
-    assert "concordant stress runs/one --corruption" in codes
-    assert "concordant stress runs/one --removal" in codes
-    assert codes.count("concordant inspect runs/one") == 2
+    found = render([RunDocuments("one", results=example.results, folder="runs/my one")])
+    codes = list(map(unescape, re.findall(r"<code>(.*?)</code>", found)))
+    assert "concordant stress 'runs/my one' --corruption" in codes
+    assert "concordant stress 'runs/my one' --removal" in codes
+    assert codes.count("concordant inspect 'runs/my one'") == 2
     assert any(
         code.startswith("concordant run av-digits") and code.endswith("--dynamics --out FOLDER") for code in codes
     )

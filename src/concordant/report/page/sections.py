@@ -146,7 +146,8 @@ def _drawn(found: Any, *kinds: Callable[[Any], Figure | Table | None]) -> Fields
 
 
 def _missing(one: RunDocuments, hint: str, command: str) -> Fields:
-    return {"hint": hint, "command": command.format(f"{one.folder}/ROW" if one.grid is not None else one.folder)}
+    folder = f"{one.folder}/ROW" if one.grid is not None else one.folder
+    return {"hint": hint, "command": command.format(shlex.quote(folder))}
 
 
 def _verdict(one: RunDocuments) -> Fields:
@@ -161,7 +162,7 @@ def _comparison(one: RunDocuments) -> Fields:
     if one.grid is not None:
         several = one.grid["config"]["seeds"] > 1
         return _drawn(one.grid, comparison.grid_differences, lambda grid: grids.grid_scores(grid, deviations=several))
-    return {"hint": "No comparison is here.", "command": f"concordant report {one.folder}"}
+    return {"hint": "No comparison is here.", "command": f"concordant report {shlex.quote(one.folder)}"}
 
 
 def _severity(one: RunDocuments) -> Fields:
