@@ -171,13 +171,23 @@ def test_labels_on_one_side_of_zero_and_data_without_labels_are_used_as_far_as_t
     for name in ("mine", "new"):
         good(concordant("data", "from-csv", f"{name}.csv", "--out", name, cwd=tmp_path))
     text = good(concordant("data", "check", "mine", cwd=tmp_path))
-    assert "every label of all lies on one side of 0: a swap with another class cannot be measured" in text
+    assert "warning: labels: every label of all lies on one side of 0, so that accuracy" in text
+    assert "a swap with another class cannot be measured and is left out" in text
     assert "there are none: `concordant predict` reads the dataset" in good(
         concordant("data", "check", "new", cwd=tmp_path)
     )
-    results = json.loads(good(concordant("run", "mine", "--out", "run", *SHORT, cwd=tmp_path)))
+    done = concordant("run", "mine", "--out", "run", *SHORT, cwd=tmp_path)
+    results = json.loads(good(done))
+    assert "warning: labels: every label of test lies on one side of 0" in " ".join(done.stderr.split())
     assert set(results["runs"][0]["corruption"]) == {"noise", "dimensions", "zero"}
     assert "corruption.swap" not in {one["condition"] for one in results["comparisons"]}
+    lost = concordant("stress", "run", "--removal", "--data", ".", cwd=tmp_path)
+    assert (lost.returncode, "name the folder of one with --data" in lost.stderr) == (1, True)
+    stressed = concordant("stress", "run", "--removal", "--data", "mine", "--jobs", "1", "--json", "-", cwd=tmp_path)
+    assert json.loads(good(stressed))["command"] == "concordant stress run --removal --data mine"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "concordant run mine --fusion" in page
+    assert "concordant stress run --corruption --data mine" in page
     asked = ("predict", "run", "--data", "new", "--trained-on", "mine", "--out", "p.csv", "--json", "-")
     assert json.loads(good(concordant(*asked, cwd=tmp_path)))["accuracy"] is None
     lines = (tmp_path / "p.csv").read_text().splitlines()

@@ -204,7 +204,7 @@ def test_features_that_look_fitted_are_said_before_training(tmp_path, monkeypatc
     monkeypatch.setattr(module, "check_features", lambda task: Finding("warning", "modalities", "too good"))
     config = make_config("digits", seeds=1, calibrators=("none",), modalities=("left",), recipe={"steps": 1})
     study(config, tmp_path / "out", jobs=1, say=lines.append)
-    assert lines[0] == "warning: too good"
+    assert lines[0] == "warning: modalities: too good"
     assert json.loads((tmp_path / "out" / "analyses" / "check.json").read_text())["findings"][0]["text"] == "too good"
 
 

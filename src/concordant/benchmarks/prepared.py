@@ -116,8 +116,8 @@ def find_store(name: str, folder: Path) -> Path:
             return candidate
     if name == OWN:
         raise DataError(
-            f"no prepared dataset is in {folder}; make one of your own with `concordant data from-numpy` or "
-            "`concordant data from-csv` (docs/own-data.md), and run it by its folder"
+            f"no prepared dataset is in {folder}; name the folder of one with --data, or make one of your own with "
+            "`concordant data from-numpy` or `concordant data from-csv` (docs/own-data.md)"
         )
     raise DataError(
         f"no prepared dataset {name} is in {folder}; make one with `concordant data prepare {name} --source PATH "

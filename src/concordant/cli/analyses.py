@@ -121,7 +121,7 @@ def inspect_command(
     document = inspect_features(inspected)
     for table in (insight.separation(document), insight.distrusted(document, 10)):
         console.print(record.terminal(table))
-    again = shlex.join(["concordant", "inspect", str(run)])
+    again = shlex.join(["concordant", "inspect", str(run), *([] if data is None else ["--data", str(data)])])
     console.print(f"{write_page(run)} is up to date; one instance: {again} --sample ID")
     put_json(json_to, document)
 

@@ -85,13 +85,19 @@ def refuse(where: Path | str, findings: Iterable[Finding]) -> None:
 
 
 def one_class(split: str, labels: Sequence[Any]) -> Iterator[Finding]:
-    """Yield a note where a swap with an instance of another class cannot be measured."""
+    """Yield a finding where a swap with an instance of another class cannot be measured.
+
+    It is a warning for real labels, of which accuracy is the share on the right side of 0.
+    """
     flat = np.concatenate([np.zeros(0), *map(np.atleast_1d, labels)])
     real = bool(len(labels)) and np.asarray(labels[0]).dtype.kind == "f"
     if len(flat) and len(np.unique(flat >= 0 if real else flat)) == 1:
-        what = "lies on one side of 0" if real else "is of one class"
+        what = "is of one class"
+        if real:
+            what = "lies on one side of 0, so that accuracy, the share on the right side of 0, says nothing"
+            what += "; take the mean of the labels from them, or go by the mean absolute error"
         text = f"every label of {split} {what}: a swap with another class cannot be measured and is left out"
-        yield Finding("note", "labels", text)
+        yield Finding("warning" if real else "note", "labels", text)
 
 
 def hash_of(arrays: Iterable[Values]) -> bytes:

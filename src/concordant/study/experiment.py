@@ -157,11 +157,12 @@ class _Experiment:
         check_encoders(task, self.config)
         check_labels(task, self.config)
         fitted = check_features(task) if self.how.baselines else None
-        if fitted is not None and self.how.say is not None:
-            self.how.say(f"{self.prefix}warning: {fitted.text}")
         more = () if fitted is None else (fitted,)
         found = check_task(task, f"{self.config.title}, {self.config.protocol}, seed 0", more)
         refuse(found["folder"], (Finding(**one) for one in found["findings"]))
+        for one in found["findings"]:
+            if one["level"] == "warning" and self.how.say is not None:
+                self.how.say(f"{self.prefix}warning: {one['subject']}: {one['text']}")
         return found
 
     def claim(self) -> None:

@@ -316,7 +316,8 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
     >>> command_words(make_config("digits", seeds=2).model_dump())[:7]
     ['concordant', 'run', 'digits', '--fusion', 'concat', '--calibrators', 'none,self,joint,context']
     """
-    words = ["concordant", "run", str(values["benchmark"]), "--fusion", fusion or str(values["fusion"])]
+    named = values.get("dataset") or values["benchmark"]  # a prepared dataset goes by its folder
+    words = ["concordant", "run", str(named), "--fusion", fusion or str(values["fusion"])]
     for key in ("calibrators", "seeds", "protocol", "modalities", "calibrate", "method", "preset", "encoders"):
         value = values.get(key)
         if value is not None:

@@ -54,7 +54,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Inspected:
-    """An opened run: its calibrator's label, its seed, its splits and its model."""
+    """An opened run: its calibrator's label, its seed, its splits and its model; `data` as it was given."""
 
     runs: RunFolder
     label: str
@@ -62,6 +62,7 @@ class Inspected:
     source: Path | None
     task: Task
     model: MultimodalModel
+    data: Path | str | None = None
 
 
 def open_inspected(
@@ -86,7 +87,7 @@ def open_inspected(
         raise UsageError(f"seed must be one of 0..{runs.config.seeds - 1}, which {runs.path} has; found {seed}")
     source = runs.source(data)
     task = runs.task(seed, source)
-    return Inspected(runs, chosen, seed, source, task, runs.model(task, variant, seed))
+    return Inspected(runs, chosen, seed, source, task, runs.model(task, variant, seed), data)
 
 
 def inspect_features(inspected: Inspected) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
         seed=inspected.seed,
     )
     words = ["concordant", "inspect", str(shown(runs.path)), "--calibrator", inspected.label]
-    words += ["--seed", str(inspected.seed)]
+    words += ["--seed", str(inspected.seed), *([] if inspected.data is None else ["--data", str(inspected.data)])]
     document = {
         "schema": FEATURES,
         "benchmark": runs.config.title,

@@ -147,7 +147,9 @@ def _drawn(found: Any, *kinds: Callable[[Any], Figure | Table | None]) -> Fields
 
 def _missing(one: RunDocuments, hint: str, command: str) -> Fields:
     folder = f"{one.folder}/ROW" if one.grid is not None else one.folder
-    return {"hint": hint, "command": command.format(shlex.quote(folder))}
+    dataset = (one.results or one.grid or {}).get("config", {}).get("dataset")
+    data = "" if dataset is None else f" --data {shlex.quote(dataset)}"  # a prepared dataset goes by its folder
+    return {"hint": hint, "command": command.format(shlex.quote(folder)) + data}
 
 
 def _verdict(one: RunDocuments) -> Fields:
