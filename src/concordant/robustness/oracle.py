@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from concordant.errors import UsageError
 from concordant.robustness.curves import summary
 
 LEAST_WAY = 0.01  # of the score, from the twin to its oracle: less is noise
@@ -27,12 +28,24 @@ def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None 
 
     A swap can be measured on the test split of one seed and not of another.
 
-    `found` are the results of `measure_corruption`, with "label" and "seed"; the twin, None, is that of `twin_of`.
+    Args:
+        found: the result of `measure_corruption` for each run, with "label" and "seed".
+        labels: the methods.
+        twin: the uncalibrated one; None = as by `twin_of`.
+
+    Raises:
+        UsageError: the twin lacks a seed that another method has.
     """
     twin = twin if twin is not None else twin_of(labels)
     common = set.intersection(*(set(one["kinds"]) for one in found))
     found = [one if len(one["kinds"]) == len(common) else _only(one, common) for one in found]
     twins = {one["seed"]: one for one in found if one["label"] == twin}
+    alone = sorted({one["seed"] for one in found} - twins.keys()) if twins else []
+    if alone:
+        raise UsageError(
+            f"corruption of the twin {twin!r} has no seed {', '.join(map(str, alone))}, which other models have; give "
+            "as many results of each"
+        )
     runs, oracle = [], []
     for one in found:
         run = {key: one[key] for key in ("label", "seed", "clean", "kinds", "mean", "area")}

@@ -57,6 +57,19 @@ def test_a_page_of_one_analysis_is_a_page(measured, tmp_path):
     assert "Shapley" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_curves_of_other_rates_do_not_share_a_figure(measured, tmp_path):
+    plain = measured["removal"]["plain"]
+    other = {**plain, "rates": [{**one, "rate": one["rate"] / 2} for one in plain["rates"]]}
+    with pytest.raises(UsageError, match="measured on different things: rates differs between them"):
+        write_own_report(tmp_path / "page.html", name="mine", removal={"plain": plain, "ours": other})
+
+
+def test_the_twin_has_every_seed_of_the_others(measured, tmp_path):
+    found = {"plain": measured["corruption"]["plain"], "ours": [measured["corruption"]["ours"]] * 2}
+    with pytest.raises(UsageError, match="the twin 'plain' has no seed 1, which other models have"):
+        write_own_report(tmp_path / "page.html", name="mine", corruption=found, twin="plain")
+
+
 def test_seeds_are_a_list(measured, tmp_path):
     both = {"ours": [measured["removal"]["ours"]] * 2}
     write_own_report(tmp_path / "page.html", name="mine", removal=both)

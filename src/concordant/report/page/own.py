@@ -61,7 +61,10 @@ def write_own_report(
 
 def _removal(name: str, found: ByModel) -> dict[str, Any]:
     runs = _runs(found, "removal", "modalities", "metric")
-    return {**_head("removal", name, runs[0]), "rates": [one["rate"] for one in runs[0]["rates"]], "runs": runs}
+    rates = [[one["rate"] for one in run["rates"]] for run in runs]
+    if any(one != rates[0] for one in rates):
+        raise _different("removal", "rates")
+    return {**_head("removal", name, runs[0]), "rates": rates[0], "runs": runs}
 
 
 def _corruption(name: str, found: ByModel, twin: str | None) -> dict[str, Any]:
@@ -116,8 +119,12 @@ def _runs(found: ByModel, analysis: str, *shared: str) -> list[dict[str, Any]]:
     runs: list[dict[str, Any]] = [{"label": label, "seed": seed, **one} for label, seed, one in _each(found, analysis)]
     for key in shared:
         if any(run[key] != runs[0][key] for run in runs):
-            raise UsageError(f"{analysis} of the models was measured on different things: {key} differs between them")
+            raise _different(analysis, key)
     return runs
+
+
+def _different(analysis: str, key: str) -> UsageError:
+    return UsageError(f"{analysis} of the models was measured on different things: {key} differs between them")
 
 
 def _head(kind: str, name: str, found: Found) -> dict[str, Any]:
