@@ -85,6 +85,19 @@ def test_first_and_second_gradients_are_right(kind, order):
         check(lambda x, factor: scale(x, factor, over(valid)), (x, factor))
 
 
+@MASKS
+@ORDERS
+@pytest.mark.usefixtures("block")
+def test_gradients_stay_the_same_where_gradients_of_them_are_wanted(kind, order):
+    x, _, valid = example(kind, order)
+    x = x.requires_grad_()
+    scaled = scale(x, pool(x, valid)[:, None, :3].sigmoid(), over(valid)).square().sum()
+    kept, plain = (
+        torch.autograd.grad(scaled, x, create_graph=further, retain_graph=True)[0] for further in (True, False)
+    )
+    torch.testing.assert_close(kept, plain)
+
+
 @pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 3e38])
 @pytest.mark.usefixtures("block")
 def test_invalid_positions_have_no_influence_whatever_they_hold(garbage):

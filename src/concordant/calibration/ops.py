@@ -158,6 +158,8 @@ class _Scale(Function):
         x, factor, valid = ctx.saved_tensors
         for_x, for_factor = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # a gradient of this gradient is wanted: from the plain formula
+            # Views of both: a factor that is computed from x must not pass its gradient on to x here as well.
+            x, factor = x.view_as(x), factor.view_as(factor)
             inputs = [tensor for tensor, wanted in ((x, for_x), (factor, for_factor)) if wanted]
             grads = iter(torch.autograd.grad(_scale(x, factor, valid), inputs, above, create_graph=True))
             return next(grads) if for_x else None, next(grads) if for_factor else None, None, None
