@@ -1,12 +1,14 @@
 """X as modalities by name: rows as scikit-learn takes them, and the split that they become."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.model_selection import KFold, train_test_split
 
 from concordant.estimator import InputError, Modalities
+from concordant.estimator.columns import group_columns
 from concordant.estimator.inputs import read_again, read_first
 
 DRAWS = np.random.default_rng(0)
@@ -241,6 +243,29 @@ def test_masked_values_are_missing_and_bfloat16_is_read():
     np.testing.assert_array_equal(split.present["a"], [False, True, True])
     np.testing.assert_array_equal(split.present["c"], [False, True, True])
     np.testing.assert_array_equal(split.inputs["b"], values)
+
+
+def test_pandas_marks_of_what_is_missing_are_read():
+    draws = np.random.default_rng(0)
+    table = pd.DataFrame(draws.normal(size=(3, 2)), columns=["x", "y"])
+    nullable = table.astype("Float64")
+    nullable.iloc[1] = pd.NA
+    mixed = nullable.astype({"y": "Float32"})
+    series = pd.Series([1, pd.NA, 3], dtype="Int64")
+    _, split = read_first(Modalities({"a": nullable, "b": mixed, "c": series, "d": table}))
+    for name in "abc":
+        np.testing.assert_array_equal(split.present[name], [True, False, True])
+    np.testing.assert_array_equal(split.inputs["a"][[0, 2]], table.to_numpy()[[0, 2]])
+    _, grouped = group_columns(mixed, {"m": ["x", "y"]})
+    np.testing.assert_array_equal(np.isnan(grouped["m"]).all(1), [False, True, False])
+
+
+def test_columns_in_another_order_than_in_the_fit_are_refused():
+    table = pd.DataFrame(np.arange(8.0).reshape(4, 2), columns=["x", "y"])
+    forms, _ = read_first(Modalities({"a": table, "b": np.zeros((4, 1))})[[0, 1, 2]])
+    read_again(Modalities({"a": table.to_numpy(), "b": np.zeros((4, 1))}), forms)
+    with pytest.raises(InputError, match=r"X\['a'\] must have the columns .* order; column 0 was 'x', found 'y'"):
+        read_again(Modalities({"a": table[["y", "x"]], "b": np.zeros((4, 1))})[:2], forms)
 
 
 def test_modalities_are_no_single_array():

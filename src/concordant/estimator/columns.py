@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from concordant.estimator.inputs import Modalities, refuse
+from concordant.estimator.inputs import Modalities, plain, refuse
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def apply_groups(table: Any, groups: Mapping[str, Group]) -> Modalities:
         gone = _missing(block)
         try:
             if group.transformer is None:
-                found[name] = np.asarray(block, dtype=np.float64)
+                found[name] = np.asarray(plain(block), dtype=np.float64)
                 continue
             values = (
                 _apart(group.transformer.transform(_take(block, ~gone, group))) if not gone.all() else np.empty((0, 1))

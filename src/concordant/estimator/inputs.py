@@ -86,7 +86,11 @@ class Modalities:
             raise InputError(f"X must be a dictionary from modality to rows with at least one modality; found {found}")
         faults = [f"{name!r} cannot name a modality: use a string" for name in arrays if not isinstance(name, str)]
         self.arrays: dict[str, NDArray[Any]] = {}
+        #: The column names of each modality that is a DataFrame with words for names.
+        self.columns: dict[str, tuple[str, ...]] = {}
         for name, values in arrays.items():
+            if len(names := tuple(getattr(values, "columns", ()))) and all(isinstance(one, str) for one in names):
+                self.columns[name] = names
             try:
                 self.arrays[name] = _as_rows(values.toarray() if hasattr(values, "tocsr") else values)
             except (TypeError, ValueError) as error:
@@ -117,7 +121,9 @@ class Modalities:
             key = np.asarray(key)
             key = key if key.size else key.astype(np.intp)  # an empty list makes an array of floats
         rows = np.arange(len(self))[key]
-        return Modalities({name: values[np.atleast_1d(rows)] for name, values in self.arrays.items()})
+        found = Modalities({name: values[np.atleast_1d(rows)] for name, values in self.arrays.items()})
+        found.columns = self.columns
+        return found
 
     def __iter__(self) -> Iterator[Modalities]:
         return (self[row] for row in range(len(self)))
@@ -134,13 +140,16 @@ class Modalities:
 
 
 def plain(values: Any) -> Any:
-    """Return a tensor or masked array as an array in which NaN is missing; anything else as it is."""
+    """Return a tensor, masked array or pandas data as an array in which NaN is missing; anything else as it is."""
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, np.ma.MaskedArray):
         numbers: Any = values if values.dtype == object else values.astype(np.result_type(values.dtype, np.float32))
         return numbers.filled(None if values.dtype == object else np.nan)
+    if hasattr(values, "isna"):
+        array, missing = np.asarray(values), np.asarray(values.isna())
+        return np.where(missing, np.nan, array) if array.dtype == object and missing.any() else array  # pd.NA
     return values
 
 
@@ -168,10 +177,12 @@ class Form:
     Args:
         given: layout in X, of `ENCODED`.
         shape: of an instance in `layout`; None stands for any number of steps.
+        columns: names of the columns of a DataFrame; None = it was none.
     """
 
     given: str
     shape: tuple[int | None, ...]
+    columns: tuple[str, ...] | None = None
 
     @property
     def layout(self) -> str:
@@ -239,7 +250,7 @@ def read_first(x: Modalities, layouts: Mapping[str, str] | None = None) -> tuple
         found = rows[name] = _rows(name, dense, layout, faults)
         sizes = zip(ENCODED[layout], found.x.shape, strict=True)
         shape = tuple(None if axis == "t" else size for axis, size in sizes)
-        forms[name] = Form(layout, shape[1:])
+        forms[name] = Form(layout, shape[1:], x.columns.get(name))
         if 0 in found.x.shape[1:]:
             faults.append(f"X[{name!r}] has no features: its shape is {dense.shape}")
         elif len(x) and not found.present.any():
@@ -281,6 +292,14 @@ def read_again(x: Modalities, forms: Mapping[str, Form]) -> Split:
         ):
             listed = ", ".join("any" if size is None else str(size) for size in (None, *wanted))
             faults.append(f"X[{name!r}] must have shape ({listed}), as in the fit; found {dense.shape}")
+            continue
+        if form.columns is not None and name in x.columns and x.columns[name] != form.columns:
+            pairs = enumerate(zip(form.columns, x.columns[name], strict=True))
+            place, (before, now) = next(one for one in pairs if one[1][0] != one[1][1])
+            faults.append(
+                f"X[{name!r}] must have the columns of the fit in their order; column {place} was {before!r}, "
+                f"found {now!r}"
+            )
             continue
         rows[name] = _rows(name, dense, form.given, faults)
     refuse(faults)
