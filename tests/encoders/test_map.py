@@ -28,6 +28,13 @@ def test_maps_are_halved_and_large_ones_once_more(height, width, expected):
     assert encoder(torch.randn(3, 2, height, width))[0].shape == (3, 6, *expected)
 
 
+@pytest.mark.parametrize(("layout", "maps"), [("bchw", False), ("bcthw", False), ("bcthw", True)])
+def test_the_smallest_width_reads_large_maps(layout, maps):
+    shape = (3, 20, 20) if layout == "bchw" else (3, 4, 20, 20)
+    encoder = build_encoder(layout, shape, size=2, maps=maps)
+    assert encoder(torch.randn(2, *shape))[0].isfinite().all()
+
+
 def by_channel(x):
     """Normalise every channel of every instance over its places: group normalisation with a channel a group."""
     return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), correction=0, keepdim=True) + 1e-5).sqrt()

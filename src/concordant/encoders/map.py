@@ -26,7 +26,8 @@ def _convolution(inputs: int, size: int, kernel: int = 3, *, stride: int = 1) ->
 
 def _frame_network(inputs: int, size: int) -> nn.Sequential:
     # Strided from the first layer on, since there are T frames per instance.
-    first, second = _convolution(inputs, size // 4, 5, stride=2), _convolution(size // 4, size // 2, 3, stride=2)
+    few = max(1, size // 4)
+    first, second = _convolution(inputs, few, 5, stride=2), _convolution(few, size // 2, 3, stride=2)
     return nn.Sequential(first, second, nn.AdaptiveAvgPool2d(GRID))
 
 
@@ -46,8 +47,8 @@ class MapEncoder(Encoder):
         stages: list[nn.Module] = []
         channels = inputs
         if max(height, width) > 16:
-            stages += [_convolution(channels, size // 4), _halve()]
-            channels = size // 4
+            channels = max(1, size // 4)
+            stages += [_convolution(inputs, channels), _halve()]
         stages += [_convolution(channels, size // 2), _halve()]
         self.stages = nn.Sequential(*stages, _convolution(size // 2, size), nn.Dropout2d(dropout))
 
