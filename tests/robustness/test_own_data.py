@@ -39,6 +39,12 @@ def test_a_dataset_becomes_a_part():
     assert layouts_of(split) == {"a": "bd", "s": "btd"}
 
 
+def test_bfloat16_is_read():
+    values = torch.tensor([[0.5], [2.0]], dtype=torch.bfloat16)
+    assert as_split({"a": values}, [0, 1]).inputs["a"].tolist() == [[0.5], [2.0]]
+    assert as_split([({"a": row}, 0) for row in values]).inputs["a"].tolist() == [[0.5], [2.0]]
+
+
 def test_real_labels_stay_real():
     assert as_split({"a": np.ones((2, 1))}, [0.5, -1.0]).labels.dtype == np.float32
 
@@ -48,6 +54,8 @@ def test_real_labels_stay_real():
     [
         (({"a": np.ones((2, 3))},), "labels must be given beside features"),
         (({}, [0, 1]), "features must name one modality or more"),
+        (({"a": np.ones((2, 3))}, ["cat", "dog"]), "labels must be numbers in one array, of classes their indices"),
+        (({"a": [[1.0], [1.0, 2.0]]}, [0, 1]), "features of 'a' must be numbers in one array"),
         (({"a": np.ones((3, 3))}, [0, 1]), r"features of 'a' must have shape \(2, ...\); found \(3, 3\)"),
         (({"a": np.array([[np.nan], [1.0]])}, [0, 1]), "features of 'a' hold NaN or infinity"),
         (({"a": np.ones((2, 3))}, np.ones((2, 2))), r"labels must have shape \(N,\)"),
@@ -61,6 +69,10 @@ def test_real_labels_stay_real():
         (({"a": np.ones((2, 3))}, [0, 1], {}, {"a": [True]}), r"present\['a'\] must have shape \(2,\); found \(1,\)"),
         ((7,), "data must be features by modality, a torch Dataset with a length, or a split; found int"),
         ((TensorDataset(torch.ones(2, 3), torch.ones(2)),), "a Dataset must give"),
+        (
+            ([({"a": [1.0]}, 0), ({"b": [1.0]}, 1)],),
+            r"instance 1 of the Dataset has the modalities",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(arguments, text):

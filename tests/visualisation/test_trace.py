@@ -39,6 +39,12 @@ def test_gates_find_the_dimensions_that_were_planted(planted):
     assert found.logits.shape == (800, 4)
 
 
+def test_data_without_a_modality_of_the_calibrator_are_refused():
+    calibrator = ContextualCalibrator({"a": 2, "b": 2})
+    with pytest.raises(UsageError, match=r"all modalities of the calibrator; \['b'\] are not among \['a'\]"):
+        trace_calibration(calibrator, as_split({"a": np.ones((2, 2))}, [0, 1]))
+
+
 def test_a_model_without_a_calibration_is_refused():
     with pytest.raises(UsageError, match=r"model must return a Calibration, or an object that has one.*found Tensor"):
         trace_calibration(lambda features: features["a"], as_split({"a": np.ones((2, 2))}, [0, 1]))

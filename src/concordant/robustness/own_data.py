@@ -49,11 +49,9 @@ def as_split(
         data, labels = _from_dataset(data)
     if labels is None:
         raise UsageError("labels must be given beside features by modality: class indices or real numbers (N,)")
-    truth = _array(labels)
-    if truth.dtype.kind not in "iubf":
-        raise UsageError(f"labels must be class indices or real numbers (N,); found {truth.dtype}")
+    truth = _numbers("labels", labels)
     truth = truth.astype(np.int64 if truth.dtype.kind in "iub" else np.float32)
-    inputs = {name: _array(x).astype(np.float32) for name, x in data.items()}
+    inputs = {name: _numbers(f"features of {name!r}", x).astype(np.float32) for name, x in data.items()}
     masked, here = (
         {name: _array(x).astype(np.bool_) for name, x in (known or {}).items()} for known in (masks, present)
     )
@@ -94,12 +92,30 @@ def _from_dataset(data: Any) -> tuple[dict[str, Any], Any]:  # noqa: ANN401
     rows = [data[number] for number in range(len(data))]
     if not rows or not isinstance(rows[0], (tuple, list)) or not isinstance(rows[0][0], Mapping):
         raise UsageError("a Dataset must give (features by modality, label) for each instance, and have one at least")
-    features = {name: np.stack([_array(row[0][name]) for row in rows]) for name in rows[0][0]}
-    return features, np.stack([_array(row[1]) for row in rows])
+    lacking = [number for number, row in enumerate(rows) if set(row[0]) != set(rows[0][0])]
+    if lacking:
+        raise UsageError(
+            f"instance {lacking[0]} of the Dataset has the modalities {list(rows[lacking[0]][0])}, and the first one "
+            f"{list(rows[0][0])}; give all modalities of all instances, and name the absent ones in `present`"
+        )
+    features = {name: [row[0][name] for row in rows] for name in rows[0][0]}
+    return features, [row[1] for row in rows]
 
 
 def _array(values: Any) -> NDArray[Any]:  # noqa: ANN401
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values  # which NumPy lacks
+    return np.asarray(values)
+
+
+def _numbers(what: str, values: Any) -> NDArray[Any]:  # noqa: ANN401
+    """Return an array of numbers; `what` names the values in the error."""
+    try:
+        found = np.stack([_array(one) for one in values]) if isinstance(values, list) and values else _array(values)
+        return found if found.dtype.kind in "iubf" else found.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{what} must be numbers in one array, of classes their indices ({error})") from error
 
 
 def _faults(

@@ -90,6 +90,12 @@ def _trace(model: Model, split: AnySplit, layouts: Mapping[str, str]) -> Trace:
             out = call(model, some)
             calibration = _calibration_of(out)
             names = calibration.names
+            lacking = [name for name in names if name not in some.inputs]
+            if lacking:
+                raise UsageError(
+                    f"data must have all modalities of the calibrator; {lacking} are not among {list(some.inputs)}: "
+                    "give their features, and mark in `present` which instances have them"
+                )
             rows = {
                 "reliability": calibration.reliability,
                 "present": calibration.present,
