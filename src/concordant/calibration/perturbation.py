@@ -115,7 +115,6 @@ def perturb(
         probability: overrides the settings' probability.
         generator: the source of all draws; None = the global one of the device.
     """
-    settings = _required(settings)
     if settings.variation:
         batch = vary(batch, settings.variation, generator=generator)
     draws = draw(batch, generator=generator) if draws is None else draws
@@ -204,7 +203,11 @@ def with_copies(
     The encoders have run once by then, and the clean examples keep their full weight. Repeat what else
     goes with the batch by `repeat_targets`. Arguments as for `perturb`.
     """
-    settings = _required(settings)
+    if not isinstance(settings, Perturbation):
+        raise UsageError(
+            f"settings must be a Perturbation, which a calibrator with perturbation=False lacks; found "
+            f"{shown(settings)}: pass Perturbation()"
+        )
     batch = vary(batch, settings.variation, generator=generator)  # both copies alike
     settings = replace(settings, variation=0.0)
     return beside(batch, perturb(batch, settings, probability=1.0, generator=generator))
@@ -243,15 +246,6 @@ def as_settings(value: Perturbation | Mapping[str, object] | bool | None) -> Per
     if isinstance(value, Perturbation):
         return value
     raise UsageError(f"perturbation must be True, False, None or a Perturbation; found {shown(value)}")
-
-
-def _required(settings: Perturbation | None) -> Perturbation:
-    if isinstance(settings, Perturbation):
-        return settings
-    raise UsageError(
-        f"settings must be a Perturbation, which a calibrator with perturbation=False lacks; found {shown(settings)}: "
-        "pass Perturbation()"
-    )
 
 
 def _donors(present: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
