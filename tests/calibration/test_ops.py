@@ -98,6 +98,20 @@ def test_gradients_stay_the_same_where_gradients_of_them_are_wanted(kind, order)
     torch.testing.assert_close(kept, plain)
 
 
+@MASKS
+@pytest.mark.usefixtures("block")
+def test_many_gradients_at_once_and_forward_mode_are_those_one_by_one(kind):
+    x, _, valid = example(kind)
+
+    def total(x):
+        return scale(x, pool(x, valid)[:, None, :3].sigmoid(), over(valid)).square().sum((1, 2))
+
+    expected = torch.autograd.functional.jacobian(total, x)
+    for strategy in ("reverse-mode", "forward-mode"):
+        found = torch.autograd.functional.jacobian(total, x, vectorize=True, strategy=strategy)
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("garbage", [torch.nan, torch.inf, 3e38])
 @pytest.mark.usefixtures("block")
 def test_invalid_positions_have_no_influence_whatever_they_hold(garbage):

@@ -8,12 +8,13 @@ Shapes: `pool` takes x (B, L, D) and valid (B, L) or (B, 1); `scale` takes x in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.forward_ad import unpack_dual
 
 from concordant.modalities import values_are_known
 
@@ -31,7 +32,7 @@ def pool(x: Tensor, valid: Tensor | None = None) -> Tensor:
         valid: bool (B, L) or (B, 1); None = all. Positions that are not valid have no influence at all, whatever
             they hold (NaN included), in forward and backward; a row without a valid position has a mean of 0.
     """
-    if values_are_known() and x.numel() * x.element_size() > BLOCK:
+    if values_are_known() and x.numel() * x.element_size() > BLOCK and not _forward_mode(x):
         found: Tensor = _Pool.apply(x, valid)  # type: ignore[no-untyped-call]
         return found
     return _pool(x, valid)
@@ -47,7 +48,7 @@ def scale(x: Tensor, factor: Tensor, valid: Tensor | None = None, *, axis: int =
         axis: of the instances.
     """
     # In this order: a question about sizes would fix them in an exported graph.
-    if values_are_known() and x.numel() * x.element_size() > BLOCK:
+    if values_are_known() and x.numel() * x.element_size() > BLOCK and not _forward_mode(x, factor):
         found: Tensor = _Scale.apply(x, factor, valid, axis)  # type: ignore[no-untyped-call]
         return found
     return _scale(x, factor, valid)
@@ -58,6 +59,11 @@ def clear(x: Tensor, valid: Tensor) -> Tensor:
     if values_are_known() and bool(x.detach().sum(dtype=torch.promote_types(x.dtype, torch.float32)).isfinite()):
         return x  # spares the copy
     return torch.where(valid, x, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _forward_mode(*tensors: Tensor) -> bool:
+    """Return whether a forward-mode derivative is asked for, which the functions in blocks do not have."""
+    return any(unpack_dual(one).tangent is not None for one in tensors)  # type: ignore[no-untyped-call]
 
 
 def _blocks(x: Tensor) -> Iterator[slice]:
@@ -105,6 +111,26 @@ def _scale(x: Tensor, factor: Tensor, valid: Tensor | None, out: Tensor | None =
     return torch.where(valid, scaled, torch.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), out=out)
 
 
+def _plainly(above: Tensor) -> bool:
+    """Return whether a backward pass takes the plain formula: its gradient is wanted, or it is one of many at once."""
+    # Autograd hides the level of vmap from a backward pass, but not the kind of its tensors, of which there are two.
+    of = torch._C._functorch
+    return torch.is_grad_enabled() or of.is_batchedtensor(above) or of.is_legacy_batchedtensor(above)
+
+
+def _plain_gradients(
+    formula: Callable[..., Tensor], inputs: Sequence[Tensor | None], wanted: Sequence[bool], above: Tensor
+) -> list[Tensor | None]:
+    """Return the gradients of a formula with respect to the wanted inputs, None for the others."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views: a factor that is computed from x must not pass its gradient on to x here as well.
+        given = [None if one is None else one.view_as(one) for one in inputs]
+        asked = [one for one, yes in zip(given, wanted, strict=True) if yes and one is not None]
+        found = iter(torch.autograd.grad(formula(*given), asked, above, create_graph=further))
+    return [next(found) if yes else None for yes in wanted]
+
+
 class _Pool(Function):
     """`_pool` in blocks; saves the input, the mask and the result."""
 
@@ -119,10 +145,10 @@ class _Pool(Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:  # noqa: ANN401
         x, valid, result = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: from the plain formula
-            return torch.autograd.grad(_pool(x, valid), x, gradient, create_graph=True)[0], None
+        if _plainly(gradient):
+            return _plain_gradients(_pool, (x, valid), (True, False), gradient)[0], None
         count: Tensor | int = x.shape[1]
         if valid is not None:
             count = valid.expand(-1, x.shape[1]).sum(1, keepdim=True).clamp(min=1)
@@ -157,12 +183,9 @@ class _Scale(Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # noqa: ANN401
         x, factor, valid = ctx.saved_tensors
         for_x, for_factor = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():  # a gradient of this gradient is wanted: from the plain formula
-            # Views of both: a factor that is computed from x must not pass its gradient on to x here as well.
-            x, factor = x.view_as(x), factor.view_as(factor)
-            inputs = [tensor for tensor, wanted in ((x, for_x), (factor, for_factor)) if wanted]
-            grads = iter(torch.autograd.grad(_scale(x, factor, valid), inputs, above, create_graph=True))
-            return next(grads) if for_x else None, next(grads) if for_factor else None, None, None
+        if _plainly(above):
+            to_x, to_factor, _ = _plain_gradients(_scale, (x, factor, valid), (for_x, for_factor, False), above)
+            return to_x, to_factor, None, None
         to_x, to_factor = torch.empty_like(x if for_x else factor), torch.empty_like(factor)
         above, x, factor = (tensor.movedim(ctx.axis, 0) for tensor in (above, x, factor))
         into_x, into_factor = to_x.movedim(ctx.axis, 0), to_factor.movedim(ctx.axis, 0)
