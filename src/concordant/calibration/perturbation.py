@@ -115,9 +115,7 @@ def perturb(
         probability: overrides the settings' probability.
         generator: the source of all draws; None = the global one of the device.
     """
-    if settings.variation:
-        batch = vary(batch, settings.variation, generator=generator)
-    draws = draw(batch, generator=generator) if draws is None else draws
+    batch = vary(batch, settings.variation, generator=generator)
     present, chance = batch.present, settings.probability if probability is None else probability
     size, modalities = present.shape
     like: dict[str, Any] = {"generator": generator, "device": present.device, "dtype": torch.float32}

@@ -182,8 +182,8 @@ class Totals:
 def _table(model: DeployedModel, instances: Instances, split: Split, totals: Totals) -> pa.Table:
     import pyarrow as pa
 
-    about, classes = asked.model.description, asked.instances.classes
-    answer = predict(asked.model, split.only(about.names))
+    about, classes = model.description, instances.classes
+    schema, answer = schema_of(about, instances), predict(model, split.only(about.names))
     real = about.kind == "real"
     names = np.array(about.classes, dtype=object)
     predicted = answer.logits[:, 0] if real else names[answer.logits.argmax(1)]

@@ -28,10 +28,7 @@ def together(found: Sequence[Found], labels: Sequence[str], *, twin: str | None 
 
     A swap can be measured on the test split of one seed and not of another.
 
-    Args:
-        found: the result of `measure_corruption` for each run, with "label" and "seed".
-        labels: the methods.
-        twin: the uncalibrated one; None = as by `twin_of`.
+    `found` are the results of `measure_corruption`, with "label" and "seed"; the twin, None, is that of `twin_of`.
 
     Raises:
         UsageError: the twin lacks a seed that another method has.

@@ -113,6 +113,8 @@ def _numbers(what: str, values: Any) -> NDArray[Any]:  # noqa: ANN401
     """Return an array of numbers; `what` names the values in the error."""
     try:
         found = np.stack([_array(one) for one in values]) if isinstance(values, list) and values else _array(values)
+        if found.dtype.kind in "USM":  # which astype would read as numbers
+            raise ValueError(f"found {found.dtype}")
         return found if found.dtype.kind in "iubf" else found.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{what} must be numbers in one array, of classes their indices ({error})") from error
