@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-_ABSENT = object()
-
 
 class ModelState:
     """Snapshot of what modules hold, to put it back, or to repeat later what has changed since.

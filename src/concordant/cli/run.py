@@ -185,6 +185,7 @@ def run_command(
     """
     from concordant.benchmarks.catalogue import is_store, store_at, stored_as
     from concordant.dynamics.recorder import DEFAULT_EVERY
+    from concordant.report.format import plural
     from concordant.study.experiment import study
     from concordant.study.grid import make_grid, run_grid
     from concordant.training.config import make_config
@@ -256,7 +257,7 @@ def run_command(
             return
         print_grid(console, results)
         seconds = time.perf_counter() - start
-        console.print(f"{len(results['rows'])} rows in {folder}; this command took {seconds:.0f} s")
+        console.print(f"{plural(len(results['rows']), 'row')} in {folder}; this command took {seconds:.0f} s")
     else:
         config = make_config(benchmark, fusion=fusion, **options)
         folder = out if out is not None else Path("runs") / f"{title}-{config.fusion}{_suffix(method)}"
@@ -275,6 +276,7 @@ def _suffix(method: str) -> str:
 
 def _print_results(console: Console, results: Mapping[str, Any], folder: Path, seconds: float) -> None:
     from concordant.report import record, sentences
+    from concordant.report.format import plural
     from concordant.report.tables import scores
     from concordant.report.tables.verdict import verdict_table
 
@@ -283,7 +285,7 @@ def _print_results(console: Console, results: Mapping[str, Any], folder: Path, s
         console.print(record.terminal(table))
     for line in (*sentences.difference_lines(results), *sentences.worth(results)):
         console.print(line)
-    console.print(f"{len(results['runs'])} runs in {folder}; this command took {seconds:.0f} s")
+    console.print(f"{plural(len(results['runs']), 'run')} in {folder}; this command took {seconds:.0f} s")
 
 
 @contextmanager

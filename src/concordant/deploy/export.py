@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from concordant.training.runs import RunFolder
 
 SCHEMA = "concordant.export/1"
 FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
-Format = Literal["onnx", "torch-export"]
 TOLERANCE = 1e-5  # absolute, and relative where a value is larger than 1
 SAMPLES = 64
 
