@@ -157,7 +157,7 @@ FULL = Grid(
         Family("cremad-features", "cremad-features", VECTORS, **_VECTORS),
         Family("ave-features", "ave-features", VECTORS, **_VECTORS),
         Family("utd-mhad-2", "utd-mhad", SEQUENCES, modalities=_TWO, unseen=True, **_LONG),
-        Family("av-digits", "av-digits", MAPS, borrowed=("film",), **_MAPS),
+        Family("av-digits", "av-digits", MAPS, **_MAPS),
         Family("utd-mhad-3", "utd-mhad", SEQUENCES[:2], unseen=True, **_LONG),
         Family("utd-mhad-maps", "utd-mhad", ("concat",), unseen=True, **_MAPS),
         Family("handwritten", "handwritten", ("lf-dnn",), ablated=False, **_VECTORS),
