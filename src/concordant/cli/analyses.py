@@ -109,6 +109,7 @@ def inspect_command(
 
     from concordant.report import record
     from concordant.report.tables import insight
+    from concordant.training.config import data_words
     from concordant.visualisation.inspection import explain_sample, inspect_features, open_inspected
 
     console = make_console(json_to)
@@ -121,7 +122,7 @@ def inspect_command(
     document = inspect_features(inspected)
     for table in (insight.separation(document), insight.distrusted(document, 10)):
         console.print(record.terminal(table))
-    again = shlex.join(["concordant", "inspect", str(run), *([] if data is None else ["--data", str(data)])])
+    again = shlex.join(["concordant", "inspect", str(run), *data_words(data)])
     console.print(f"{write_page(run)} is up to date; one instance: {again} --sample ID")
     put_json(json_to, document)
 

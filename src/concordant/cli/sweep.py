@@ -37,13 +37,14 @@ def sweep_command(
     from concordant.sweep.grid_file import make_plan, read_grid
     from concordant.sweep.ray_engine import RayEngine
     from concordant.sweep.sweeping import Sweep, failures
+    from concordant.training.config import data_words
 
     start = time.perf_counter()
     read = read_grid(grid)
     plan = make_plan(read, data=data, file=grid)
     folder = out if out is not None else Path("runs") / grid.stem
     engine = RayEngine(address=address, cpus=cpus)
-    words = ["concordant", "sweep", str(grid), "--out", str(folder), *(["--data", data] if data is not None else [])]
+    words = ["concordant", "sweep", str(grid), "--out", str(folder), *data_words(data)]
     console = make_console(json_to)
     try:
         with progress_bar("sweep") as progress:

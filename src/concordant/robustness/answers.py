@@ -125,7 +125,8 @@ def evaluate(
                 changed, perturbed = condition.change(chunk, None if isinstance(split, Split) else number)
                 given = ask(changed.only((only,)) if only else changed)
                 outputs = given.logits.shape[1]
-                _check_outputs(split.labels, outputs)
+                if not rows_done:  # once: of a large dataset it reads every label
+                    _check_outputs(split.labels, outputs)
                 best = torch.from_numpy(given.logits).softmax(1).max(1)
                 prediction = given.predictions(real=True).copy() if real else best.indices.numpy()
                 confidence = None if real else best.values.numpy()

@@ -7,7 +7,7 @@ RUN/analyses/<analysis>.json               all runs, with the comparisons betwee
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from concordant.robustness.curves import measure_corruption
 from concordant.robustness.oracle import together, twin_of
 from concordant.robustness.predict import FromFeatures, feature_layouts, features_of
 from concordant.robustness.removal import RATES, measure_removal
+from concordant.training.config import data_words
 from concordant.training.metrics import PRIMARY
 from concordant.training.model import MultimodalModel, build_model
 from concordant.training.processes import Job, run_all
@@ -52,7 +53,7 @@ def stress_removal(runs: RunFolder, *, metric: str = PRIMARY, **how: Any) -> Fou
         "rates": list(RATES),
         "runs": [{key: value for key, value in one.items() if key not in ("metric", "modalities")} for one in found],
     }
-    return _written(runs, "removal", metric, parts, _data_option(how))
+    return _written(runs, "removal", metric, parts, data_words(how.get("data")))
 
 
 def stress_corruption(
@@ -86,11 +87,7 @@ def stress_corruption(
     parts = together(found, runs.labels)
     about = [kind for kind in found[0]["about"] if kind["name"] in parts["runs"][0]["kinds"]]
     parts["kinds"] = [{**kind, "at": at if kind["at"] == "inputs" else kind["at"]} for kind in about]
-    return _written(runs, "corruption", metric, parts, [*options, *_data_option(how)])
-
-
-def _data_option(how: Mapping[str, Any]) -> list[str]:
-    return [] if how.get("data") is None else ["--data", str(how["data"])]
+    return _written(runs, "corruption", metric, parts, [*options, *data_words(how.get("data"))])
 
 
 def _written(runs: RunFolder, analysis: str, metric: str, parts: Found, options: Sequence[str]) -> Found:

@@ -7,6 +7,7 @@ configuration.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
@@ -327,6 +328,15 @@ def command_words(values: Mapping[str, Any], *, fusion: str | None = None) -> li
         if key in OPTIONS and (key in ("steps", "epochs") or value != usual[key]):
             words += [OPTIONS[key], str(value)]
     return words
+
+
+def data_words(data: Path | str | None) -> list[str]:
+    """Return the option of a command that names a data folder or URL; nothing where none is given.
+
+    >>> data_words("clips"), data_words(None)
+    (['--data', 'clips'], [])
+    """
+    return [] if data is None else ["--data", str(data)]
 
 
 _RECIPE_OF = ("benchmark", "protocol", "fusion", "preset")

@@ -23,6 +23,7 @@ from concordant.files import shown
 from concordant.rivals import CALIBRATORS
 from concordant.robustness.answers import agree, write_table
 from concordant.statistics.comparisons import central
+from concordant.training.config import data_words
 from concordant.training.model import MultimodalModel
 from concordant.training.provenance import hardware, versions
 from concordant.training.runs import ANALYSES, RunFolder
@@ -105,7 +106,7 @@ def inspect_features(inspected: Inspected) -> dict[str, Any]:
         seed=inspected.seed,
     )
     words = ["concordant", "inspect", str(shown(runs.path)), "--calibrator", inspected.label]
-    words += ["--seed", str(inspected.seed), *([] if inspected.data is None else ["--data", str(inspected.data)])]
+    words += ["--seed", str(inspected.seed), *data_words(inspected.data)]
     document = {
         "schema": FEATURES,
         "benchmark": runs.config.title,
