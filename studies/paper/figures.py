@@ -44,7 +44,7 @@ def draw_leads(clean: Table, corruption: Table, path: Path, *, note: str = "") -
                 x = [100 * row["difference"] for row in mine]
                 right.plot(x, y, next(markers), ms=4, color=colour_of(label), label=shown(label), alpha=0.9)
         _lead(right, [row for row in rows if row["to"] == TWIN], places, TWIN)
-        for axes, title in ((left, "untouched"), (right, "one modality corrupted, mean over kinds")):
+        for axes, title in ((left, "clean"), (right, "one modality corrupted, mean over kinds")):
             axes.axvline(0, color=_GREY, lw=0.8)
             axes.set_title(title, loc="left", fontsize=8)
             axes.set_xlabel(f"lead of {OURS}, points")

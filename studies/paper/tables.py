@@ -70,7 +70,7 @@ QUESTIONS = {
         Table(
             "clean",
             "(a) What does calibration cost, or give, where nothing is wrong?",
-            "Accuracy on untouched test instances.",
+            "Accuracy on clean test instances.",
         ),
         Table(
             "corruption",
